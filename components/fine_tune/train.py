@@ -1,0 +1,169 @@
+"""Fine-tune a pretrained model on a task: the baseline that every compressed model is measured against."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, save
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import new_folder
+
+
+def fine_tune(
+    model: str,
+    train: Path,
+    validation: Path,
+    output: Path,
+    *,
+    epochs: float = 3,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    max_length: int = 0,
+    freeze_embeddings: bool = False,
+    seed: int = 0,
+) -> dict:
+    """Fine-tune a pretrained model on a task; the result is the baseline, 100 % of accuracy and emission.
+
+    The epoch that scores best on the validation split is kept. An interrupted run with the same arguments
+    goes on from its last epoch.
+
+    Args:
+        model: Model folder, hub name, or "embedded:minilm".
+        train: Training split (Parquet, from prepare-data).
+        validation: Validation split.
+        output: Folder to write the baseline to.
+        epochs: Passes over the training split.
+        learning_rate: AdamW's highest learning rate.
+        batch_size: Rows a step.
+        max_length: Tokens at which rows are cut; 0 for the longest training row (at most 512).
+        freeze_embeddings: Leave the embeddings as they are (faster; often harmless).
+        seed: Seed of the new classifier, the order of rows and dropout.
+
+    Returns:
+        The validation score under the metric's name, parameters, seconds and joules.
+
+    Raises:
+        BonsaiError: the model or the data cannot be used, or the loss became NaN.
+
+    Example:
+        bonsai fine-tune --model embedded:minilm --train data/train.parquet --validation data/validation.parquet --output baseline
+    """  # noqa: E501
+    task = tasks.read_task(train)
+    _check(task, tasks.read_task(validation), train, validation, epochs, learning_rate, batch_size)
+    source = find_model(model)
+    arguments = {
+        "model": model,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "freeze_embeddings": freeze_embeddings,
+        "seed": seed,
+    }
+    scratch = _checkpoints(output, [task.sha256, arguments])
+
+    from transformers import AutoTokenizer, set_seed
+
+    from kfp_bonsai.shared import energy, metrics, rows, training
+
+    with new_folder(output) as folder:
+        with energy.track() as meter:
+            set_seed(seed)
+            network = _pretrained(source, task)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            positions = getattr(network.config, "max_position_embeddings", rows.LONGEST)
+            cut_at = max_length or rows.longest(train, tokenizer, positions)
+            train_rows = rows.read_rows(train, tokenizer, cut_at)
+            validation_rows = rows.read_rows(validation, tokenizer, cut_at)
+            for parameter in network.get_input_embeddings().parameters():
+                parameter.requires_grad = not freeze_embeddings
+            training.train(
+                network,
+                train_rows,
+                training.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
+                scratch,
+                validation=validation_rows,
+                metric=task.metric,
+                pad_id=tokenizer.pad_token_id,
+            )
+            logits = training.predict(network, validation_rows, tokenizer.pad_token_id)
+            score = metrics.score(task.metric, logits, validation_rows.labels)
+        record = extend_record(
+            None,
+            stage="fine-tune",
+            arguments=arguments,
+            reading=meter.reading,
+            task=task.__dict__,
+            level="baseline",
+            max_length=cut_at,
+            validation={task.metric: score},
+            seed=seed,
+        )
+        save(network, tokenizer, folder, record)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return {
+        task.metric: score,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "seconds": meter.reading.seconds,
+        "joules": meter.reading.joules,
+    }
+
+
+def _check(
+    task: tasks.Task,
+    other: tasks.Task,
+    train: Path,
+    validation: Path,
+    epochs: float,
+    learning_rate: float,
+    batch_size: int,
+) -> None:
+    if task.rows == 0:
+        raise BonsaiError(f"{train} has no rows: prepare the data set again")
+    if (task.columns, task.labels, task.kind) != (other.columns, other.labels, other.kind):
+        raise BonsaiError(f"{train} and {validation} are not of one data set: give two splits of one prepare-data run")
+    for name, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):
+        if value <= 0:
+            raise BonsaiError(f"{name} is {value}: give a number above zero")
+
+
+def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
+    """Load a pretrained body with a new classifier for the task; only the head may be missing."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    import kfp_bonsai  # noqa: F401  (registers free shapes)
+    from kfp_bonsai.shared.families import family_of
+
+    labels = dict(enumerate(task.labels)) or {0: "value"}
+    try:
+        config = AutoConfig.from_pretrained(source)
+        family = family_of(config)
+        if Path(source).is_dir():
+            check_folder(Path(source))
+        config.num_labels = task.num_labels
+        config.id2label, config.label2id = labels, {name: index for index, name in labels.items()}
+        config.problem_type = "regression" if task.kind == tasks.REGRESSION else "single_label_classification"
+        network, found = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            config=config,
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            dtype="float32",
+        )
+    except (OSError, ValueError) as error:
+        raise BonsaiError(f"the model {source} cannot be loaded: {error}") from error
+    heads = tuple(path + "." for path in family.head)
+    wrong = [str(key) for key in (*found["missing_keys"], *found["mismatched_keys"])]
+    wrong = [key for key in wrong if not key.lstrip("('").startswith(heads)]
+    if wrong:
+        raise BonsaiError(f"{source} lacks weights of the model's body, such as {sorted(wrong)[0]}: give a whole model")
+    return network
+
+
+def _checkpoints(output: Path, identity: list) -> Path:
+    """Return the folder for the checkpoints of exactly this run, so that two runs never mix."""
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    return Path(output).parent / f".{Path(output).name}.{digest}.checkpoints"

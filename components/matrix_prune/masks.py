@@ -1,0 +1,93 @@
+"""Masks over heads, neurons and features that stand in for removal while a model still trains.
+
+A mask of zeros and ones multiplies what a head or neuron passes on, so that a masked model computes what the
+cut one will. The gradient of the loss by the mask says what each unit is worth (first-order Taylor; Molchanov et
+al., arXiv 1906.10771, section 3; Michel et al., arXiv 1905.10650, section 4).
+"""
+
+from typing import Any
+
+import torch
+
+from kfp_bonsai.shared.families import family_of
+from kfp_bonsai.shared.shapes import layers_of, module_at, module_reading, shape_of
+
+DECAY = 0.95
+
+
+class Masks:
+    """Masks on a model's heads and neurons, and on its hidden features if asked.
+
+    Attributes:
+        heads: one mask a layer, shape (heads,).
+        ffn: one mask a layer, shape (neurons,).
+        hidden: mask on the residual stream, shape (hidden,).
+        scores: running mean of each unit's importance, by the mask's name ("heads.0", "ffn.0", "hidden").
+    """
+
+    def __init__(self, model: Any, with_hidden: bool) -> None:
+        shape, device = shape_of(model), model.device
+        self.heads = [torch.ones(one.heads, device=device, requires_grad=True) for one in shape.layers]
+        self.ffn = [torch.ones(one.ffn, device=device, requires_grad=True) for one in shape.layers]
+        self.hidden = torch.ones(shape.hidden, device=device, requires_grad=True)
+        self.scores = {name: torch.zeros_like(mask) for name, mask in self.named().items()}
+        self._steps = 0
+        self._hooks = []
+        for index, layer in enumerate(layers_of(model)):
+            attention, network = module_reading(model, layer, "heads"), module_reading(model, layer, "ffn")
+            self._hooks += [
+                attention.register_forward_pre_hook(_masking_input(self.heads[index], shape.head_dim)),
+                network.register_forward_pre_hook(_masking_input(self.ffn[index], 1)),
+            ]
+        if with_hidden:
+            for norm in _norms(model):
+                self._hooks.append(norm.register_forward_hook(_masking_output(self.hidden)))
+
+    def named(self) -> dict[str, torch.Tensor]:
+        """Return every mask by name."""
+        named = {f"heads.{index}": mask for index, mask in enumerate(self.heads)}
+        named |= {f"ffn.{index}": mask for index, mask in enumerate(self.ffn)}
+        return {**named, "hidden": self.hidden}
+
+    def observe(self) -> None:
+        """Take the last backward pass's gradients into the running scores."""
+        self._steps += 1
+        for name, mask in self.named().items():
+            if mask.grad is not None:
+                self.scores[name].lerp_(mask.grad.abs(), 1 - DECAY)
+                mask.grad = None
+
+    def set(self, name: str, kept: torch.Tensor) -> None:
+        """Set one mask to 1 at the kept indices and 0 elsewhere."""
+        with torch.no_grad():
+            mask = self.named()[name]
+            mask.zero_()
+            mask[kept] = 1.0
+
+    def remove(self) -> None:
+        """Take the masks off the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+def _norms(model: Any) -> list[torch.nn.Module]:
+    family = family_of(model.config)
+    found = [module_at(model, path) for path, axes in family.embeddings.items() if axes == ("hidden",)]
+    for layer in layers_of(model):
+        found += [module_at(layer, path) for path, axes in family.layer.items() if axes == ("hidden",)]
+    return [module for module in found if module is not None]
+
+
+def _masking_input(mask: torch.Tensor, width: int) -> Any:
+    def hook(_module: torch.nn.Module, inputs: tuple) -> tuple:
+        spread = mask.repeat_interleave(width) if width > 1 else mask
+        return (inputs[0] * spread.to(inputs[0].dtype), *inputs[1:])
+
+    return hook
+
+
+def _masking_output(mask: torch.Tensor) -> Any:
+    def hook(_module: torch.nn.Module, _inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        return output * mask.to(output.dtype)
+
+    return hook

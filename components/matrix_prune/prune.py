@@ -1,0 +1,236 @@
+"""Remove rows and columns of the weight matrices, gradually, while training against the teacher."""
+
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save, write_record
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.files import new_folder
+
+SHAPES = ("free", "stock")
+
+
+def matrix_prune(
+    model: Path,
+    teacher_outputs: Path,
+    output: Path,
+    *,
+    flops: float = 0.1,
+    shape: str = "free",
+    heads: int = 0,
+    ffn: int = 0,
+    steps: int = 200,
+    learning_rate: float = 2e-4,
+    batch_size: int = 32,
+    temperature: float = 2,
+    hidden_weight: float = 1,
+    seed: int = 0,
+) -> dict:
+    """Prune attention heads, feed-forward neurons and (stock shapes) the hidden width to a share of the FLOPs.
+
+    Units are scored by the gradient of the distillation loss with respect to a mask on them (arXiv 1906.10771,
+    section 3), masked away along a cubic schedule (Zhu and Gupta, arXiv 1710.01878, section 3) in the first three quarters of
+    the steps, and then cut out of the matrices. Train the result with distill.
+
+    Args:
+        model: The model to prune, usually after layer-remove.
+        teacher_outputs: The transfer set from teacher-outputs.
+        output: Folder to write the pruned model to.
+        flops: FLOPs to reach, as a share of the baseline's; 1 leaves the matrices as they are.
+        shape: free (the hidden width stays, each layer has its own heads and neurons; loads after
+            `import kfp_bonsai`) or stock (uniform, narrower; loads in plain transformers).
+        heads: Heads of every layer, to state the widths instead of the FLOPs.
+        ffn: Neurons of every layer, to state the widths instead of the FLOPs.
+        steps: Training steps while pruning.
+        learning_rate: AdamW's highest learning rate.
+        batch_size: Rows a step.
+        temperature: Softens both models' logits.
+        hidden_weight: Weight of the hidden states' error; the logits weigh 1.
+        seed: Seed of the order of rows.
+
+    Returns:
+        The share of the baseline's FLOPs reached, heads and neurons a layer, hidden width, seconds and joules.
+
+    Raises:
+        BonsaiError: the target cannot be reached, or is above what the model costs already.
+
+    Example:
+        bonsai matrix-prune --model short --teacher-outputs transfer --flops 0.1 --output pruned
+        bonsai matrix-prune --model short --teacher-outputs transfer --shape stock --heads 8 --ffn 512 --output pruned
+    """
+    record, teacher = read_record(model), read_record(teacher_outputs)
+    _check(record, flops, shape, heads, ffn, steps)
+    if flops == 1 and not heads and not ffn:
+        return _pass_through(model, output, record, teacher)
+
+    import tempfile
+
+    from kfp_bonsai.shared import distillation, energy, shapes, training, transfer
+
+    with new_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
+        with energy.track() as meter:
+            network, tokenizer = load(model)
+            data = transfer.open_set(teacher_outputs)
+            pruning = _Pruning(network, record, teacher, data, flops, shape, heads, ffn, steps)
+            distillation.distill_into(
+                network,
+                data,
+                training.Recipe("matrix-prune", steps * batch_size / len(data), learning_rate, batch_size, seed=seed),
+                Path(scratch),
+                tokenizer.pad_token_id,
+                temperature=temperature,
+                hidden_weight=hidden_weight,
+                label_weight=0,
+                callbacks=[pruning.callback()],
+            )
+            smaller = shapes.rebuild(pruning.cut())
+        arguments = {
+            "flops": flops,
+            "shape": shape,
+            "heads": heads,
+            "ffn": ffn,
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "temperature": temperature,
+            "hidden_weight": hidden_weight,
+            "seed": seed,
+        }
+        made = extend_record(record, stage="matrix-prune", arguments=arguments, reading=meter.reading, validation={})
+        save(smaller, tokenizer, folder, made)
+        made = read_record(folder)
+    return {**_summary(made, teacher), "seconds": meter.reading.seconds, "joules": meter.reading.joules}
+
+
+class _Pruning:
+    """Masks, the schedule that closes them, and the cut at the end."""
+
+    def __init__(
+        self,
+        network: Any,
+        record: dict,
+        teacher: dict,
+        data: Any,
+        flops: float,
+        shape: str,
+        heads: int,
+        ffn: int,
+        steps: int,
+    ) -> None:
+        from kfp_bonsai.matrix_prune import budget, masks
+        from kfp_bonsai.shared.flops import Flops, layer_flops
+        from kfp_bonsai.shared.shapes import LayerShape, Shape, shape_of
+
+        self.network, self.steps = network, steps
+        self.shape = shape_of(network)
+        self.length = sum(data.lengths) / len(data)
+        now, whole = Flops.from_record(record), Flops.from_record(teacher).at(self.length)
+        rest = now.per_sequence / self.length
+        self.before = (now.at(self.length) - now.per_sequence) / self.length
+        self.after = flops * whole / self.length - rest
+        self.uniform: Shape | None = None
+        if heads or ffn:
+            first = self.shape.layers[0]
+            one = LayerShape(heads or first.heads, ffn or first.ffn)
+            if one.heads > first.heads or one.ffn > first.ffn:
+                raise BonsaiError(
+                    f"--heads and --ffn must be at most {first.heads} and {first.ffn}, what the model has"
+                )
+            hidden = one.heads * self.shape.head_dim if shape == "stock" else self.shape.hidden
+            self.uniform = Shape(hidden, self.shape.head_dim, (one,) * len(self.shape.layers))
+            self.after = len(self.shape.layers) * layer_flops(
+                hidden, self.shape.head_dim, one.heads, one.ffn, self.length
+            )
+        elif shape == "stock":
+            self.uniform = budget.uniform(self.shape, self.after, self.length, stock=True)
+        if self.after > self.before:
+            raise BonsaiError(
+                f"--flops {flops}: the model costs {now.at(self.length) / whole:.3f} of the baseline already, so ask for less"
+            )
+        if self.after < budget.least(self.shape, self.length) and self.uniform is None:
+            share = (budget.least(self.shape, self.length) + rest) * self.length / whole
+            raise BonsaiError(
+                f"--flops {flops}: one head and 32 neurons a layer cost {share:.3f} of the baseline: ask for that"
+            )
+        self.masks = masks.Masks(
+            network, with_hidden=self.uniform is not None and self.uniform.hidden < self.shape.hidden
+        )
+
+    def keep(self, progress: float) -> dict[str, Any]:
+        """Return what stays when `progress` (0 to 1) of the schedule has passed."""
+        from kfp_bonsai.matrix_prune.budget import allot
+
+        open_share = (1 - progress) ** 3
+        if self.uniform is None:
+            target = self.after + (self.before - self.after) * open_share
+            return allot(self.masks.scores, self.shape, target, self.length)
+        kept = {}
+        for name, scores in self.masks.scores.items():
+            kind, _, index = name.partition(".")
+            goal = self.uniform.hidden if kind == "hidden" else getattr(self.uniform.layers[int(index)], kind)
+            count = round(goal + (len(scores) - goal) * open_share)
+            kept[name] = scores.topk(count).indices.sort().values
+        return kept
+
+    def callback(self) -> Any:
+        """Return the Trainer's callback that scores at every step and closes masks every few."""
+        from transformers import TrainerCallback
+
+        pruning = self
+
+        class Callback(TrainerCallback):
+            def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                pruning.masks.observe()
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                warm, end = 0.1 * state.max_steps, 0.75 * state.max_steps
+                if state.global_step % 5 == 0 and warm <= state.global_step:
+                    for name, kept in pruning.keep(min(1.0, (state.global_step - warm) / (end - warm))).items():
+                        pruning.masks.set(name, kept)
+
+        return Callback()
+
+    def cut(self) -> Any:
+        """Cut what is masked out of the matrices; return the network."""
+        from kfp_bonsai.shared import shapes
+
+        kept = self.keep(1.0)
+        self.masks.remove()
+        for index, layer in enumerate(shapes.layers_of(self.network)):
+            shapes.cut_layer(self.network, layer, shapes.Kept(kept[f"heads.{index}"], kept[f"ffn.{index}"]))
+        if "hidden" in kept and len(kept["hidden"]) < self.shape.hidden:
+            shapes.cut_hidden(self.network, kept["hidden"])
+        return self.network
+
+
+def _check(record: dict, flops: float, shape: str, heads: int, ffn: int, steps: int) -> None:
+    if shape not in SHAPES:
+        raise BonsaiError(f"--shape '{shape}' is unknown (known: {', '.join(SHAPES)}){nearest(shape, [*SHAPES])}")
+    if not 0 < flops <= 1:
+        raise BonsaiError(f"--flops is {flops}: give a share of the baseline's FLOPs above 0 and at most 1")
+    if heads < 0 or ffn < 0 or steps < 1:
+        raise BonsaiError("--heads and --ffn must not be below 0, and --steps not below 1")
+    if record["shape"]["kind"] == "free" and shape == "stock":
+        raise BonsaiError("a model of free shape cannot become stock: start from a model with uniform layers")
+
+
+def _pass_through(model: Path, output: Path, record: dict, teacher: dict) -> dict:
+    """Hand the model on as it is: a level without matrix pruning."""
+    import shutil
+
+    with new_folder(output) as folder:
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        write_record(folder, record)
+    return {**_summary(record, teacher), "seconds": 0.0, "joules": 0.0}
+
+
+def _summary(record: dict, teacher: dict) -> dict:
+    from kfp_bonsai.shared.flops import ratio
+
+    layers = record["shape"]["layers"]
+    return {
+        "flops_ratio": ratio(record, teacher, record["max_length"]),
+        "hidden": record["shape"]["hidden"],
+        "heads": ",".join(str(one["heads"]) for one in layers),
+        "ffn": ",".join(str(one["ffn"]) for one in layers),
+    }

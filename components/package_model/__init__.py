@@ -1,0 +1,1 @@
+"""The stage package-model: the chosen model with a card that says what was measured."""

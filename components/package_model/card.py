@@ -1,0 +1,324 @@
+"""The model card: metadata by huggingface_hub's classes, and a body in which every sentence was measured."""
+
+from typing import Any
+
+GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
+MOST_CLASSES = 20
+METRIC_NAMES = {"f1": "F1", "matthews_correlation": "Matthews correlation", "accuracy": "accuracy"}
+
+STOCK = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+batch = tokenizer({texts}, padding=True, truncation=True, max_length={length}, return_tensors="pt")
+print(model(**batch).logits)
+"""
+RUN = {
+    "openvino": """\
+import openvino
+
+model = openvino.compile_model("{folder}/model.onnx", "CPU")
+names = [port.any_name for port in model.inputs]
+run = lambda batch: model([batch[name] for name in names])[0]
+""",
+    "onnxruntime": """\
+import onnxruntime
+
+model = onnxruntime.InferenceSession("{folder}/model.onnx", providers=["CPUExecutionProvider"])
+names = [port.name for port in model.get_inputs()]
+run = lambda batch: model.run(None, {{name: batch[name] for name in names}})[0]
+""",
+}
+ENCODE = """\
+import numpy
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
+tokenizer.enable_truncation({length})
+tokenizer.enable_padding({padding})
+encoded = tokenizer.encode_batch({texts})
+batch = {{
+    "input_ids": numpy.array([one.ids for one in encoded]),
+    "attention_mask": numpy.array([one.attention_mask for one in encoded]),
+    "token_type_ids": numpy.array([one.type_ids for one in encoded]),
+}}
+print(run(batch))
+"""
+
+
+def model_card(name: str, license: str, record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> str:
+    """Return the README.md of the packaged model.
+
+    Args:
+        name: what the model is called.
+        license: its license's identifier, or "".
+        record: the model's bonsai.json.
+        results: the report's results.json.
+        row: the model's own row of it.
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    task = results["task"]
+    metric = task.get("metric", "accuracy")
+    evaluation = EvalResult(
+        task_type="text-classification",
+        task_name="Text Classification" if task.get("labels") else "Text Regression",
+        dataset_type=task["name"],
+        dataset_name=task["name"],
+        dataset_split=task.get("split", "test"),
+        metric_type=metric,
+        metric_name=_metric(task),
+        metric_value=row["accuracy"],
+    )
+    quantized = row["stage"] == "quantized"
+    data = ModelCardData(
+        license=license or None,
+        library_name=row["runtime"] if quantized else "transformers",
+        pipeline_tag="text-classification",
+        base_model=_hub_name(_first(record).get("arguments", {}).get("model")),
+        datasets=_hub_name(task.get("source")),
+        metrics=[metric],
+        model_name=name,
+        eval_results=[evaluation],
+        tags=sorted({*GENERIC_TAGS, *(entry["stage"] for entry in record.get("lineage", []))}),
+        co2_eq_emissions=_training_emissions(record, results, row),
+    )
+    body = _body(name, license, record, results, row)
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def _body(name: str, license: str, record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> str:
+    parts = [
+        f"# {name}",
+        results.get("verdict", ""),
+        "This is " + _what(record, row) + ".",
+        "## What was measured",
+        _table(results, row),
+        _floor(results, row),
+        "## How to use it",
+        _usage(record, results["task"], row),
+        "## Intended use, and its limits",
+        "\n".join(f"- {limit}" for limit in _limits(record, results, row)),
+        "## How it was made",
+        _lineage(record),
+        "## Files",
+        "`bonsai.json` is the model's record (shape, lineage, versions), `results.json` all numbers of the report, "
+        "`SHA256SUMS` the files' checksums (`sha256sum -c SHA256SUMS`)."
+        + ("" if license else " No license was stated: that of the model it was made from applies."),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(record: dict[str, Any], row: dict[str, Any]) -> str:
+    shape = record.get("shape") or {}
+    layers = len(shape.get("layers") or [])
+    size = f"{row['parameters'] / 1e6:.1f} million parameters" if row.get("parameters") else "a model"
+    text = f"`{row['level']}` of `{row['model']}`, fine-tuned and then compressed by kfp-bonsai: {size}"
+    if layers:
+        text += f", {layers} layer{'s' if layers > 1 else ''} of width {shape.get('hidden')}"
+    if row["stage"] == "quantized":
+        return f"{text}, quantized to int8 for {row['runtime']} on a CPU"
+    if shape.get("kind") == "free":
+        return f"{text}, with widths that differ from layer to layer (a *free* shape: it needs `import kfp_bonsai`)"
+    return f"{text}, a *stock* shape that plain transformers loads"
+
+
+def _table(results: dict[str, Any], row: dict[str, Any]) -> str:
+    baseline = _baseline(results, row)
+    unit = row.get("emission_label") or "not labelled"
+    lines = [
+        (
+            f"{_metric(results['task'])} (95 % interval)",
+            *(_number(r, "accuracy", results["task"]) for r in (row, baseline)),
+        ),
+        ("relative to the baseline", _share(row, "relative_accuracy"), "100 %"),
+        (f"emission of an inference, relative ({unit})", _share(row, "relative_emission"), "100 %"),
+        (
+            f"energy of 1,000 inferences ({unit})",
+            _plain(row, "joules_per_1000", "J"),
+            _plain(baseline, "joules_per_1000", "J"),
+        ),
+        (
+            "CO₂ of 1,000 inferences",
+            _plain(row, "grams_co2_per_1000", "g"),
+            _plain(baseline, "grams_co2_per_1000", "g"),
+        ),
+        ("latency, p50", _plain(row, "latency_ms_p50", "ms"), _plain(baseline, "latency_ms_p50", "ms")),
+        ("weights", _megabytes(row), _megabytes(baseline)),
+        ("FLOPs, relative", _share(row, "flops_ratio"), "100 %"),
+    ]
+    rows = results.get("test_rows") or results["task"]["rows"]
+    head = f"On {row['device']}, {rows:,} test rows of {results['task']['name']}:"
+    table = ["| | this model | baseline |", "| --- | ---: | ---: |"]
+    table += [f"| {' | '.join(line)} |" for line in lines if line[1] != "–"]
+    return head + "\n\n" + "\n".join(table)
+
+
+def _floor(results: dict[str, Any], row: dict[str, Any]) -> str:
+    floor = results.get("floor_accuracy")
+    if floor is None:
+        return ""
+    task = results["task"]
+    shown = f"{_value(floor, task)} ({results.get('floor_method') or 'a bag of words'})"
+    if row["accuracy"] is not None and row["accuracy"] <= floor:
+        return f"**A bag of words does as well: {shown}. Use that instead.**"
+    return f"For comparison, a bag of words reaches {shown}."
+
+
+def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) -> str:
+    length = record.get("max_length") or 128
+    pair = len(task.get("columns") or ["text"]) > 1
+    if row["stage"] == "quantized":
+        padding = _padding(record)
+        texts = '[("a first text", "a second text")]' if pair else '["a fine film", "a dull one"]'
+        code = RUN[row["runtime"]] + "\n" + ENCODE
+        text = f"With `pip install {row['runtime']} tokenizers numpy`; neither torch nor transformers is needed:"
+        return f"{text}\n\n```python\n{code.format(folder='.', length=length, padding=padding, texts=texts)}```"
+    texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
+    code = STOCK.format(folder=".", length=length, texts=texts)
+    if (record.get("shape") or {}).get("kind") == "free":
+        code = "import kfp_bonsai  # registers shapes with a width of its own for each layer\n" + code
+    return f"```python\n{code}```"
+
+
+def _padding(record: dict[str, Any]) -> str:
+    """Return the argument for padding: the padding token's id, where it is not 0."""
+    pad = record.get("pad_token_id") or 0
+    return f"pad_id={pad}" if pad else ""
+
+
+def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    task = results["task"]
+    labels = list(task.get("labels") or [])
+    what = (
+        f"telling {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''} apart" if labels else "predicting a number"
+    )
+    source = task.get("source") or "a source not stated"
+    limits = [
+        f"Made for one task: {what}, in texts like those of {task['name']} (from {source}). "
+        "Other texts were not tried.",
+        f"Texts longer than {record.get('max_length') or 128} tokens are cut.",
+    ]
+    ends = row.get("relative_accuracy_ci")
+    if ends:
+        limits.append(
+            f"On other rows of the same kind it may keep between {100 * ends[0]:.1f} and {100 * ends[1]:.1f} % of the "
+            f"baseline's {_metric(task)} (95 % interval)."
+        )
+    if row.get("emission_label") != "measured":
+        limits.append(
+            "Its emission was not read from a counter: the ratio to the baseline is reliable on this device, the "
+            "joules are rough."
+        )
+    if not results.get("control_covers_one", True):
+        limits.append("**The control of the measurement failed: do not rely on the emission figures.**")
+    return limits + _classes(results, row, labels)
+
+
+def _classes(results: dict[str, Any], row: dict[str, Any], labels: list[str]) -> list[str]:
+    """Say which class is recognised worst, and how much each lost."""
+    before, after = _recalls(_baseline(results, row).get("confusion")), _recalls(row.get("confusion"))
+    known = [at for at in range(len(labels)) if at < len(after) and after[at] is not None]
+    if not known:
+        return []
+    worst = min(known, key=lambda at: after[at] or 0.0)
+    limits = [f"Weakest class: `{labels[worst]}`, of which it finds {100 * (after[worst] or 0):.1f} %."]
+    if len(before) == len(after):
+        parts = [
+            f"`{labels[at]}` {100 * (before[at] or 0):.1f} → {100 * (after[at] or 0):.1f} %"
+            for at in known[:MOST_CLASSES]
+        ]
+        more = " …" if len(known) > MOST_CLASSES else ""
+        limits.append(f"Share found of each class, baseline → this model: {', '.join(parts)}{more}.")
+    return limits
+
+
+def _recalls(confusion: list[list[int]] | None) -> list[float | None]:
+    return [row[at] / sum(row) if sum(row) else None for at, row in enumerate(confusion or [])]
+
+
+def _lineage(record: dict[str, Any]) -> str:
+    lines = ["| stage | arguments | time | energy |", "| --- | --- | ---: | ---: |"]
+    for entry in record.get("lineage", []):
+        shown = ", ".join(
+            f"{key} {value}" for key, value in (entry.get("arguments") or {}).items() if not _is_path(value)
+        ).replace("|", "\\|")
+        seconds, joules = entry.get("seconds"), entry.get("joules")
+        cost = "–" if joules is None else f"{joules:,.0f} J ({entry.get('energy_label', '')})"
+        lines.append(f"| {entry['stage']} | {shown} | {'–' if seconds is None else f'{seconds:,.0f} s'} | {cost} |")
+    versions = ", ".join(f"{key} {value}" for key, value in (record.get("versions") or {}).items())
+    seed = record.get("seed")
+    return "\n".join(lines) + f"\n\n{f'Seed {seed}. ' if seed is not None else ''}Versions: {versions}."
+
+
+def _training_emissions(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what making the model emitted, in grams as the hub wants it, if an intensity is known."""
+    carbon, lineage = results.get("carbon"), record.get("lineage") or []
+    if not carbon or not lineage or any(entry.get("joules") is None for entry in lineage):
+        return None
+    joules = sum(entry["joules"] for entry in lineage)
+    labels = sorted({entry.get("energy_label") or "unlabelled" for entry in lineage})
+    emissions = {
+        "emissions": float(f"{joules / 3.6e6 * carbon['intensity_g_per_kwh']:.4g}"),
+        "source": f"codecarbon ({', '.join(labels)} energy), {carbon['intensity_g_per_kwh']:g} g/kWh",
+        "training_type": "fine-tuning",
+        "geographical_location": carbon.get("country") or None,
+        "hardware_used": row["device"],
+    }
+    return {key: value for key, value in emissions.items() if value is not None}
+
+
+def _baseline(results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    same = [r for r in results["rows"] if r["stage"] == "baseline" and r.get("measurement") == row.get("measurement")]
+    return same[0] if same else next(r for r in results["rows"] if r["stage"] == "baseline")
+
+
+def _first(record: dict[str, Any]) -> dict[str, Any]:
+    return (record.get("lineage") or [{}])[0]
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and (not value or value.startswith(("/", ".", "[")) or value.count("/") > 1)
+
+
+def _hub_name(value: Any) -> str | None:
+    """Return a value if it can be an owner/name on the hub (and is no file)."""
+    if not isinstance(value, str) or value.count("/") != 1 or any(sign in value for sign in " ,:\\*?"):
+        return None
+    owner, name = value.split("/")
+    return (
+        value if owner and name and owner[0].isalnum() and not name.endswith((".csv", ".parquet", ".jsonl")) else None
+    )
+
+
+def _metric(task: dict[str, Any]) -> str:
+    metric = task.get("metric", "accuracy")
+    return METRIC_NAMES.get(metric, f"{metric.capitalize()} correlation")
+
+
+def _value(value: float | None, task: dict[str, Any]) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if task.get("metric") in ("accuracy", "f1") else f"{value:.3f}"
+
+
+def _number(row: dict[str, Any], key: str, task: dict[str, Any]) -> str:
+    ends = row.get(f"{key}_ci")
+    shown = f" ({_value(ends[0], task)} to {_value(ends[1], task)})" if ends else ""
+    return _value(row.get(key), task) + shown
+
+
+def _share(row: dict[str, Any], key: str) -> str:
+    value, ends = row.get(key), row.get(f"{key}_ci")
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" + (f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f} %)" if ends else "")
+
+
+def _plain(row: dict[str, Any], key: str, unit: str) -> str:
+    return "–" if row.get(key) is None else f"{row[key]:.3g} {unit}"
+
+
+def _megabytes(row: dict[str, Any]) -> str:
+    return "–" if row.get("size_bytes") is None else f"{row['size_bytes'] / 1e6:.1f} MB"

@@ -1,0 +1,410 @@
+"""The report's figures, by matplotlib: the same input gives the same bytes.
+
+Colours are named ones: in the page they are CSS variables, so that the figures follow light and dark
+mode; in the files they are the light ones on white.
+"""
+
+import io
+import itertools
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.ticker
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from kfp_bonsai.report import numbers
+from kfp_bonsai.report.labels import Box, along, around, place
+from kfp_bonsai.report.rows import pareto
+
+# Light colours by name; page.css gives the dark ones the same names (--f-ink ...).
+COLOURS = {
+    "ink": "#1b231e",
+    "muted": "#5a655e",
+    "rule": "#d5dcd6",
+    "main": "#17694a",
+    "edge": "#b3470f",
+    "floor": "#7a5a00",
+    "target": "#d9efe2",
+    "paper": "#fefefe",
+}
+MARKS = {"measured": "measured", "estimated": "estimated", "proxy": "proxy (FLOPs)"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """The models measured together on one device: baseline first."""
+
+    name: str
+    colour: str
+    rows: list[dict[str, Any]]
+    control_ci: list[float] | None
+
+
+@dataclass(frozen=True)
+class Guides:
+    """What the points are held against, all relative to the baseline."""
+
+    floor: float | None
+    min_accuracy: float | None
+    max_emission: float | None
+    metric: str
+
+
+def accuracy_figure(series: list[Series], guides: Guides, narrow: bool = False) -> Figure:
+    """Draw relative accuracy against relative emission, as in the paper's Figures 4 to 6."""
+    entries = _legend_entries(series)
+    columns = 2 if narrow else 4
+    below = 56 + 18 * -(-len(entries) // columns)
+    width, height = (360, below + 340) if narrow else (760, below + 384)
+    with _style():
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((46 / width, below / height, 1 - 62 / width, 1 - (below + 34) / height))
+        _limits(axes, series, guides)
+        figure.draw_without_rendering()
+        _floor(axes, guides)
+        obstacles = [box for each in series for box in _series(axes, each)]
+        obstacles += [_extent(figure, text) for text in axes.texts]
+        obstacles += _target(figure, axes, guides, obstacles)
+        _labels(figure, axes, series, obstacles, narrow)
+        legend = figure.legend(
+            handles=entries,
+            loc="upper left",
+            ncol=columns,
+            frameon=False,
+            bbox_to_anchor=(0.02 if narrow else 0.045, (below - 50) / height),
+            columnspacing=1.6,
+            handletextpad=0.5,
+            borderpad=0.2,
+            labelspacing=0.55,
+        )
+        for text in legend.get_texts():
+            text.set_color(COLOURS["ink"])
+        left_is, up_is = ("", "") if narrow else ("   (further left is better)", "   (higher is better)")
+        axes.set_xlabel(f"relative emission, % of the baseline's{left_is}", labelpad=6)
+        axes.set_title(
+            f"relative {guides.metric}, % of the baseline's{up_is}", loc="left", color=COLOURS["ink"], pad=10
+        )
+    return figure
+
+
+def pairs_figure(series: list[Series], controls: list[list[list[float]]], narrow: bool = False) -> Figure:
+    """Draw how far each pair of blocks strays: the control from 1, the models from their estimate."""
+    lines: list[tuple[str, str, list[float], list[float] | None]] = []
+    for each, control in zip(series, controls, strict=True):
+        suffix = " (edge)" if each.colour == "edge" else ""
+        if control:
+            lines.append((f"control: baseline again{suffix}", each.colour, *_strays(control, 1.0, each.control_ci)))
+        for row in each.rows:
+            if row["stage"] != "baseline" and row.get("pairs"):
+                found = _strays(row["pairs"], row["relative_emission"], row["relative_emission_ci"])
+                lines.append((_name(row) + suffix, each.colour, *found))
+    width, left = (360, 16) if narrow else (760, 290)
+    height = 62 + (40 if narrow else 27) * len(lines)
+    far = max([5.0, *(1.08 * abs(value) for _, _, strays, ends in lines for value in [*strays, *(ends or [])])])
+    with _style():
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((left / width, 48 / height, 1 - (left + 16) / width, 1 - 54 / height))
+        axes.set_xlim(-far, far)
+        axes.set_ylim(len(lines) - 0.4, -0.75 if narrow else -0.6)
+        axes.set_yticks([])
+        axes.tick_params(length=0, pad=5)
+        axes.spines["left"].set_visible(False)
+        axes.grid(True, axis="x", color=COLOURS["rule"], linewidth=0.6)
+        axes.axvline(0, color=COLOURS["muted"], linewidth=1)
+        for at, (name, colour, strays, ends) in enumerate(lines):
+            look: dict[str, Any] = {"markersize": 6, "markeredgewidth": 0, "alpha": 0.45, "color": COLOURS[colour]}
+            axes.plot(strays, [at] * len(strays), "o", **look)
+            if ends:
+                axes.plot(ends, [at, at], color=COLOURS[colour], linewidth=2.4, solid_capstyle="butt")
+                axes.plot(ends, [at, at], "|", color=COLOURS[colour], markersize=11, markeredgewidth=2)
+            place_at: dict[str, Any] = {"xytext": (0, 9), "ha": "left"}
+            if not narrow:
+                place_at = {"xytext": (-14, 0), "ha": "right", "va": "center", "annotation_clip": False}
+            axes.annotate(name, (-far, at), textcoords="offset points", color=COLOURS["ink"], **place_at)
+        axes.set_xlabel("pairs (dots) and 95 % interval (bar), % off", labelpad=6)
+    return figure
+
+
+def _strays(
+    pairs: list[list[float]], middle: float, ends: list[float] | None
+) -> tuple[list[float], list[float] | None]:
+    strays = [100 * (b / a / middle - 1) for a, b in pairs if a]
+    return strays, [100 * (end / middle - 1) for end in ends] if ends else None
+
+
+def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
+    """Return the figure as an SVG element for the page: named colours, no ids that could clash, read aloud."""
+    text = _svg(figure)
+    text = text[text.index("<svg") :]
+    for colour, value in COLOURS.items():
+        text = text.replace(value, f"var(--f-{colour})")
+    text = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    width, height = (figure.get_size_inches() * 72).round().astype(int)
+    head = (
+        f'<svg class="{name}" role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {height}">'
+        f'<title id="{name}-t">{_escape(title)}</title><desc id="{name}-d">{_escape(description)}</desc>'
+    )
+    return head + text[text.index(">") + 1 :]
+
+
+def write(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as SVG and PNG, on white."""
+    text = _svg(figure)
+    start = text.index(">", text.index("<svg")) + 1
+    text = f'{text[:start]}<rect width="100%" height="100%" fill="#ffffff"/>{text[start:]}'
+    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    with _style():
+        figure.savefig(folder / f"{name}.png", dpi=160, facecolor="white", metadata={"Software": None})
+
+
+def _style() -> Any:
+    return matplotlib.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "kfp-bonsai",
+            "font.family": ["DejaVu Sans"],
+            "font.size": 11,
+            "axes.titlesize": 11,
+            "axes.labelsize": 11,
+            "axes.facecolor": "none",
+            "axes.edgecolor": COLOURS["muted"],
+            "axes.labelcolor": COLOURS["ink"],
+            "axes.linewidth": 0.8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "xtick.color": COLOURS["muted"],
+            "ytick.color": COLOURS["muted"],
+            "legend.fontsize": 10.5,
+            "lines.dash_capstyle": "butt",
+        }
+    )
+
+
+def _svg(figure: Figure) -> str:
+    with _style():
+        file = io.StringIO()
+        figure.savefig(
+            file, format="svg", facecolor="none", metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
+        )
+    text = file.getvalue()
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _point(row: dict[str, Any]) -> tuple[float, float]:
+    return 100 * row["relative_emission"], 100 * row["relative_accuracy"]
+
+
+def _limits(axes: Axes, series: list[Series], guides: Guides) -> None:
+    """Set the axes: emission from 0; accuracy around the points, with the floor when it is near enough."""
+    xs, ys = [100.0], [100.0]
+    for row in (row for each in series for row in each.rows):
+        xs += [100 * end for end in row["relative_emission_ci"] or []] + [_point(row)[0]]
+        ys += [100 * end for end in row["relative_accuracy_ci"] or []] + [_point(row)[1]]
+    low, high = min(ys), max(ys)
+    if guides.min_accuracy:
+        low = min(low, 100 * guides.min_accuracy)
+    if guides.floor is not None and low - 100 * guides.floor < 2.5 * max(high - low, 6):
+        low = min(low, 100 * guides.floor)
+    room = 0.09 * max(high - low, 4)
+    axes.set_xlim(0, max(xs) * 1.05)
+    axes.set_ylim(low - 1.3 * room, high + room)
+    axes.tick_params(length=0, pad=5)
+    axes.grid(True, color=COLOURS["rule"], linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
+    axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
+
+
+def _floor(axes: Axes, guides: Guides) -> None:
+    """Draw the line that a bag of words reaches, or say where it is."""
+    if guides.floor is None:
+        return
+    right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
+    floor = 100 * guides.floor
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "color": COLOURS["floor"], "fontsize": 10}
+    if floor > bottom:
+        axes.axhline(floor, color=COLOURS["floor"], linewidth=1.2, dashes=(5, 3))
+        axes.annotate(f"bag of words: {floor:.1f} %", (right, floor), xytext=(0, -5), va="top", **look)
+    else:
+        axes.annotate(f"bag of words: {floor:.1f} %, further down", (right, bottom), xytext=(0, 5), **look)
+
+
+def _target(figure: Figure, axes: Axes, guides: Guides, obstacles: list[Box]) -> list[Box]:
+    """Shade the region that meets the target, and name it in the corner where it covers least."""
+    if not guides.min_accuracy and not guides.max_emission:
+        return []
+    (_, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    right = min(right, 100 * guides.max_emission) if guides.max_emission else right
+    bottom = max(bottom, 100 * guides.min_accuracy) if guides.min_accuracy else bottom
+    axes.fill_between([0, right], bottom, top, color=COLOURS["target"], linewidth=0, zorder=0.5)
+    parts = [f"{guides.metric} ≥ {100 * guides.min_accuracy:g} %"] if guides.min_accuracy else []
+    parts += [f"emission ≤ {100 * guides.max_emission:g} %"] if guides.max_emission else []
+    look: dict[str, Any] = {"textcoords": "offset points", "color": COLOURS["muted"], "fontsize": 10}
+    made = []
+    for x, y, dx, dy, ha, va in (
+        (right, bottom, -6, 5, "right", "bottom"),
+        (0, top, 6, -5, "left", "top"),
+        (right, top, -6, -5, "right", "top"),
+        (0, bottom, 6, 5, "left", "bottom"),
+        (right, bottom, 6, 5, "left", "bottom"),
+    ):
+        text = axes.annotate("target: " + ", ".join(parts), (x, y), xytext=(dx, dy), ha=ha, va=va, **look)
+        made.append((_extent(figure, text), text))
+    frame = axes.get_window_extent()
+    inside = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    costs = [sum(box.overlap(other) for other in obstacles) + 9 * (box.area - box.overlap(inside)) for box, _ in made]
+    best = costs.index(min(costs))
+    for at, (_, text) in enumerate(made):
+        if at != best:
+            text.remove()
+    return [made[best][0]]
+
+
+def _series(axes: Axes, series: Series) -> list[Box]:
+    """Draw one device's levels; return what labels must not cover."""
+    colour = COLOURS[series.colour]
+    boxes: list[Box] = []
+    line = [_point(row) for row in series.rows]
+    axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.4, alpha=0.55, zorder=2)
+    pixels = [tuple(axes.transData.transform(point)) for point in line]
+    for start, end in itertools.pairwise(pixels):
+        boxes += along(start, end)
+    front = [_point(row) for row in pareto(series.rows)]
+    if len(front) > 1 and series.colour == "main":
+        xs, ys = zip(*front, strict=True)
+        axes.step(xs, ys, where="post", color=colour, linewidth=1, dashes=(1.5, 2), zorder=1.9)
+    for row in series.rows:
+        x, y = _point(row)
+        xci = series.control_ci if row["stage"] == "baseline" else row["relative_emission_ci"]
+        yci = None if row["stage"] == "baseline" else row["relative_accuracy_ci"]
+        for ends, pick in ((xci, 0), (yci, 1)):
+            if ends:
+                low, high = 100 * ends[0], 100 * ends[1]
+                bar = ([low, high], [y, y]) if pick == 0 else ([x, x], [low, high])
+                axes.plot(*bar, color=colour, linewidth=1.3, zorder=2.5, solid_capstyle="butt")
+                boxes += along(*(tuple(axes.transData.transform(end)) for end in zip(*bar, strict=True)))
+        if row["chosen"]:
+            axes.plot(
+                [x],
+                [y],
+                "o",
+                markersize=19,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                markeredgewidth=1.4,
+                zorder=3,
+            )
+        axes.plot([x], [y], zorder=4, **_mark(row, colour))
+        boxes.append(around(*axes.transData.transform((x, y)), 11 if row["chosen"] else 6))
+    return boxes
+
+
+def _mark(row: dict[str, Any], colour: str) -> dict[str, Any]:
+    """Return a point's marker: a diamond if quantized; filled if measured, hollow if estimated, a cross if proxy."""
+    if row["emission_label"] == "proxy":
+        return {"marker": "X", "markersize": 8, "color": colour, "linestyle": "none"}
+    return {
+        "marker": "D" if row["stage"] == "quantized" else "o",
+        "markersize": 7.5 if row["stage"] == "quantized" else 8.5,
+        "markerfacecolor": colour if row["emission_label"] == "measured" else COLOURS["paper"],
+        "markeredgecolor": colour,
+        "markeredgewidth": 1.9,
+        "linestyle": "none",
+    }
+
+
+def _name(row: dict[str, Any]) -> str:
+    if row["stage"] == "baseline":
+        return "baseline"
+    return f"{row['level']} (int8)" if row["stage"] == "quantized" else row["level"]
+
+
+def _labels(figure: Figure, axes: Axes, series: list[Series], obstacles: list[Box], narrow: bool) -> None:
+    """Name the points where that covers nothing; a level that both devices show is named once."""
+    frame = axes.get_window_extent()
+    inside = Box(frame.x0 + 3, frame.y0 + 3, frame.x1 + 8, frame.y1 + 4)
+    named: dict[str, tuple[dict[str, Any], Any]] = {}
+    for each in series:
+        for row in sorted(each.rows, key=lambda row: not row["chosen"]):
+            name = _name(row)
+            if name not in named:
+                weight = "bold" if row["chosen"] else "normal"
+                wrapped = "\n".join(textwrap.wrap(name, 15 if narrow else 24))
+                named[name] = (
+                    row,
+                    axes.text(0, 0, wrapped, color=COLOURS[each.colour], weight=weight, linespacing=1.15, va="bottom"),
+                )
+    pixels = [tuple(axes.transData.transform(_point(row))) for row, _ in named.values()]
+    boxes = [_extent(figure, text) for _, text in named.values()]
+    sizes = [(box.right - box.left, box.top - box.bottom) for box in boxes]
+    to_data = axes.transData.inverted().transform
+    for (_, text), pixel, (box, far) in zip(
+        named.values(), pixels, place(pixels, sizes, inside, obstacles), strict=True
+    ):
+        text.set_position(to_data((box.left, box.bottom)))
+        if far:
+            near = (min(max(pixel[0], box.left), box.right), min(max(pixel[1], box.bottom), box.top))
+            ends = to_data([pixel, near])
+            axes.plot(ends[:, 0], ends[:, 1], color=COLOURS["muted"], linewidth=0.6, zorder=1.5)
+
+
+def _extent(figure: Figure, text: Any) -> Box:
+    box = text.get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    return Box(box.x0, box.y0, box.x1, box.y1)
+
+
+def _legend_entries(series: list[Series]) -> list[Any]:
+    """Explain only the marks that are there."""
+    rows = [row for each in series for row in each.rows]
+    ink = COLOURS["ink"]
+    entries: list[Any] = []
+    if len(series) > 1:
+        entries += [Line2D([], [], color=COLOURS[each.colour], linewidth=1.8, label=each.name) for each in series]
+    for label, text in MARKS.items():
+        if any(row["emission_label"] == label for row in rows):
+            mark = _mark({"emission_label": label, "stage": "compressed"}, ink)
+            entries.append(Line2D([], [], label=f"emission {text}", **mark))
+    if any(row["stage"] == "quantized" for row in rows):
+        label = next(row["emission_label"] for row in rows if row["stage"] == "quantized")
+        entries.append(Line2D([], [], label="int8", **_mark({"emission_label": label, "stage": "quantized"}, ink)))
+    if any(row["chosen"] for row in rows):
+        ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.4}
+        entries.append(Line2D([], [], color=ink, linestyle="none", label="chosen", **ring))
+    entries.append(Line2D([], [], color=ink, linewidth=1, dashes=(1.5, 2), label="Pareto front"))
+    if any(row["relative_emission_ci"] or row["relative_accuracy_ci"] for row in rows):
+        entries.append(
+            Line2D([], [], color=ink, linewidth=1.3, marker="+", markersize=10, linestyle="none", label="95 % interval")
+        )
+    return entries
+
+
+def describe(series: list[Series], guides: Guides) -> str:
+    """Say in words what the main figure shows, for those who cannot see it."""
+    parts = []
+    for each in series:
+        points = "; ".join(
+            f"{_name(row)}: {numbers.percent(row['relative_accuracy'])} of the {guides.metric} at "
+            f"{numbers.percent(row['relative_emission'])} of the emission"
+            for row in each.rows
+        )
+        parts.append(f"{each.name}: {points}.")
+    if guides.floor is not None:
+        parts.append(f"A bag of words keeps {numbers.percent(guides.floor)} and is drawn as a line.")
+    return " ".join(parts).replace(numbers.SPACE, " ")

@@ -1,0 +1,243 @@
+"""The report as HTML: everything is turned into words and numbers here, the template only lays it out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from kfp_bonsai.report import numbers
+from kfp_bonsai.report.classes import MOST_CLASSES, per_class, worst_first
+from kfp_bonsai.report.words import GLOSSARY, Check, metric_value, name_of
+
+MOST_CONFUSION = 8
+
+
+def render(page: dict[str, Any]) -> str:
+    """Fill the template."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html").render(page | {"glossary": GLOSSARY, "number": numbers})
+
+
+def key_figures(final: dict[str, Any] | None, baseline: dict[str, Any], metric: str) -> list[dict[str, str]]:
+    """Return the handful of numbers that most readers want: name, value, and what it is held against."""
+    if final is None:
+        return []
+    label = final["emission_label"] or ""
+    figures = [
+        (f"{metric} kept", numbers.percent(final["relative_accuracy"]), _interval(final["relative_accuracy_ci"])),
+        (
+            f"emission ({label})" if label else "emission",
+            numbers.percent(final["relative_emission"]),
+            _interval(final["relative_emission_ci"]),
+        ),
+        (
+            "latency",
+            numbers.milliseconds(final["latency_ms_p50"]),
+            _was(numbers.milliseconds(baseline["latency_ms_p50"])),
+        ),
+        ("size", numbers.size(final["size_bytes"]), _was(numbers.size(baseline["size_bytes"]))),
+        ("paid back after", numbers.about(final["payback_inferences"]), "inferences"),
+    ]
+    return [{"name": n, "value": v, "beside": b} for n, v, b in figures if v != numbers.NONE]
+
+
+def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the main table as text."""
+    return [
+        {
+            "name": name_of(row),
+            "chosen": row["chosen"],
+            "baseline": row["stage"] == "baseline",
+            "error": row["error"],
+            "detail": " · ".join(part for part in (row["shape"], row["runtime"]) if part),
+            "relative_accuracy": numbers.percent(row["relative_accuracy"]),
+            "relative_accuracy_ci": "" if row["stage"] == "baseline" else _interval(row["relative_accuracy_ci"]),
+            "accuracy": metric_value(row["accuracy"], task),
+            "accuracy_ci": _interval(row["accuracy_ci"])
+            if task.get("metric") in ("accuracy", "f1")
+            else numbers.plain_interval(row["accuracy_ci"]),
+            "relative_emission": numbers.percent(row["relative_emission"]),
+            "relative_emission_ci": "" if row["stage"] == "baseline" else _interval(row["relative_emission_ci"]),
+            "bar": f"{100 * min(1.0, row['relative_emission'] or 0):.1f}",
+            "flops": numbers.percent(row["flops_ratio"]),
+            "parameters": numbers.count(row["parameters"]).replace("million", "M").replace("billion", "G"),
+            "size": numbers.size(row["size_bytes"]),
+            "p50": numbers.significant(row["latency_ms_p50"]),
+            "p95": numbers.significant(row["latency_ms_p95"]),
+            "throughput": numbers.significant(row["throughput_rows_per_s"]),
+            "payback": numbers.about(row["payback_inferences"]),
+        }
+        for row in rows
+    ]
+
+
+def class_results(rows: list[dict[str, Any]], final: dict[str, Any] | None, labels: list[str]) -> dict[str, Any] | None:
+    """Compare the classes of the baseline and the chosen model, or return None where there are none."""
+    baseline = next((row for row in rows if row["stage"] == "baseline" and row["confusion"]), None)
+    if final is None or baseline is None or not final["confusion"]:
+        return None
+    before, after = per_class(baseline["confusion"], labels), per_class(final["confusion"], labels)
+    lines = []
+    for old, new in worst_first(before, after):
+        lines.append(
+            {
+                "name": old.name,
+                "rows": f"{old.rows:,}",
+                "before": [numbers.percent(value) for value in (old.precision, old.recall, old.f1)],
+                "after": [numbers.percent(value) for value in (new.precision, new.recall, new.f1)],
+                "change": "–" if old.f1 is None or new.f1 is None else numbers.signed(100 * (new.f1 - old.f1)),
+            }
+        )
+    return {
+        "lines": lines,
+        "left_out": max(0, len(before) - MOST_CLASSES),
+        "confusions": [
+            _confusion("Baseline", baseline["confusion"], labels),
+            _confusion(name_of(final), final["confusion"], labels),
+        ]
+        if len(labels) <= MOST_CONFUSION
+        else [],
+    }
+
+
+def _confusion(name: str, matrix: list[list[int]], labels: list[str]) -> dict[str, Any]:
+    lines = []
+    for at, row in enumerate(matrix):
+        total = sum(row) or 1
+        lines.append(
+            {"name": labels[at], "cells": [{"count": f"{n:,}", "share": f"{100 * n / total:.0f}"} for n in row]}
+        )
+    return {"name": name, "labels": labels, "lines": lines}
+
+
+def stage_costs(lineages: list[tuple[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """Return what each stage cost, once: entries that several models share are listed for the first only.
+
+    Args:
+        lineages: the name and the lineage of each model, the baseline first.
+    """
+    seen: set[str] = set()
+    lines = []
+    for name, lineage in lineages:
+        for entry in lineage:
+            key = json.dumps(entry, sort_keys=True)
+            if key in seen:
+                continue
+            seen.add(key)
+            lines.append(
+                {
+                    "name": "Baseline" if entry.get("stage") == "fine-tune" else name,
+                    "stage": entry.get("stage", ""),
+                    "arguments": _arguments(entry.get("arguments") or {}),
+                    "seconds": entry.get("seconds"),
+                    "joules": entry.get("joules"),
+                    "label": entry.get("energy_label", ""),
+                }
+            )
+    most = max([line["joules"] or 0 for line in lines], default=0)
+    previous = ""
+    for line in lines:
+        line["bar"] = f"{100 * (line['joules'] or 0) / most:.1f}" if most else "0"
+        line["time"], line["energy"] = numbers.duration(line["seconds"]), numbers.energy(line["joules"])
+        line["first"] = line["name"] != previous
+        previous = line["name"]
+    return lines
+
+
+def _arguments(arguments: dict[str, Any]) -> str:
+    """Return a stage's arguments in short, without paths and what was not given."""
+    shown = []
+    for name, value in arguments.items():
+        if isinstance(value, str) and (not value or value.startswith(("/", ".", "[")) or value.count("/") > 1):
+            continue
+        shown.append(f"{name.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}")
+    return ", ".join(shown)
+
+
+def total_cost(lines: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the sum of what the stages cost."""
+    seconds = [line["seconds"] for line in lines if line["seconds"] is not None]
+    joules = [line["joules"] for line in lines if line["joules"] is not None]
+    return {
+        "time": numbers.duration(sum(seconds)) if seconds else numbers.NONE,
+        "energy": numbers.energy(sum(joules)) if joules else numbers.NONE,
+    }
+
+
+def carbon(
+    rows: list[dict[str, Any]], final: dict[str, Any] | None, measurement: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return energy, CO2 and SCI of 1,000 inferences by the baseline and the chosen model."""
+    baseline = next(row for row in rows if row["stage"] == "baseline")
+    shown = [row for row in (baseline, final) if row is not None and row["joules_per_1000"] is not None]
+    if not shown:
+        return None
+    stated = measurement.get("carbon")
+    lines = [
+        {
+            "name": name_of(row),
+            "energy": numbers.energy(row["joules_per_1000"]),
+            "grams": numbers.grams(row["grams_co2_per_1000"]),
+        }
+        for row in shown
+    ]
+    saving = None
+    if final is not None and len(shown) == 2:
+        joules = 1000 * (baseline["joules_per_1000"] - final["joules_per_1000"])
+        grams = None
+        if baseline["grams_co2_per_1000"] is not None and final["grams_co2_per_1000"] is not None:
+            grams = 1000 * (baseline["grams_co2_per_1000"] - final["grams_co2_per_1000"])
+        if joules > 0:
+            saving = {"energy": numbers.watt_hours(joules), "grams": numbers.grams(grams) if grams else ""}
+    return {
+        "lines": lines,
+        "label": shown[-1]["emission_label"],
+        "saving": saving,
+        "stated": stated
+        and {
+            "intensity": numbers.unit(stated.get("intensity_g_per_kwh"), "g CO₂ per kWh"),
+            "where": ", ".join(str(stated[key]) for key in ("country", "year", "source") if stated.get(key)),
+        },
+    }
+
+
+def facts(document: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return a flat document as names and values for a list of facts."""
+    found: list[tuple[str, str]] = []
+    for key, value in (document or {}).items():
+        if value in ("", None) or isinstance(value, list):
+            continue
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            found += [(f"{name}: {inner}", text) for inner, text in facts(value)]
+        elif isinstance(value, bool):
+            found.append((name, "yes" if value else "no"))
+        elif key.endswith("_bytes") or key == "memory":
+            found.append(
+                (name.removesuffix(" bytes"), numbers.size(value) if isinstance(value, int | float) else value)
+            )
+        elif isinstance(value, float):
+            found.append((name, f"{value:g}" if abs(value) < 1e6 else f"{value:,.0f}"))
+        else:
+            found.append((name, str(value)))
+    return found
+
+
+def worst(checks: list[Check]) -> list[Check]:
+    """Return the checks that failed, for a box right below the verdict."""
+    return [check for check in checks if check.good is False]
+
+
+def _interval(ends: list[float] | None) -> str:
+    return numbers.percent_interval(ends)
+
+
+def _was(text: str) -> str:
+    return "" if text == numbers.NONE else f"baseline {text}"

@@ -1,0 +1,163 @@
+"""From measurements to rows: one flat dictionary a model, the same in every output."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared.errors import BonsaiError
+
+# The columns of rows.csv and rows.parquet, in the order of results.json (README.md explains each).
+COLUMNS: dict[str, type] = {
+    "model": str,
+    "level": str,
+    "stage": str,
+    "shape": str,
+    "runtime": str,
+    "device": str,
+    "measurement": str,
+    "chosen": bool,
+    "accuracy": float,
+    "accuracy_ci": list,
+    "relative_accuracy": float,
+    "relative_accuracy_ci": list,
+    "relative_emission": float,
+    "relative_emission_ci": list,
+    "emission_label": str,
+    "joules_per_1000": float,
+    "grams_co2_per_1000": float,
+    "flops": float,
+    "flops_ratio": float,
+    "parameters": int,
+    "size_bytes": int,
+    "latency_ms_p50": float,
+    "latency_ms_p95": float,
+    "throughput_rows_per_s": float,
+    "making_seconds": float,
+    "making_joules": float,
+    "making_label": str,
+    "payback_inferences": int,
+    "sha256": str,
+    "error": str,
+}
+
+
+def read_document(path: Path, made_by: str, key: str) -> dict[str, Any]:
+    """Read a JSON document of another stage and check that it is what it should be.
+
+    Raises:
+        BonsaiError: it is missing, is not JSON, or lacks what such a document has.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=lambda _: None)  # NaN: not known
+        document[key]
+    except FileNotFoundError as error:
+        raise BonsaiError(f"no file at {path}: make it with `bonsai {made_by}`") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BonsaiError(f"{path} was not written by `bonsai {made_by}`, or is not whole: give that file") from error
+    if document.get("format") != 1:
+        raise BonsaiError(f"{path} has format {document.get('format')}, this version reads 1: run `bonsai {made_by}`")
+    return document
+
+
+def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """Return a row for each measured model.
+
+    Args:
+        measurement: the document evaluate-emissions wrote.
+        where: "main" or "edge", which of the report's measurements it is.
+    """
+    rows = []
+    for model in measurement["models"]:
+        making = model.get("making") or {}
+        row: dict[str, Any] = {name: model.get(name) for name in COLUMNS}
+        row |= {
+            "device": measurement.get("device"),
+            "measurement": where,
+            "chosen": False,
+            "making_seconds": making.get("seconds"),
+            "making_joules": making.get("joules"),
+            "making_label": making.get("label"),
+            "error": model.get("error") or "",
+            "confusion": model.get("confusion"),
+        }
+        if row["accuracy"] is None:
+            row["accuracy"] = model.get("metric")
+        rows.append(row)
+    return rows
+
+
+def mark_chosen(rows: list[dict[str, Any]], selection: dict[str, Any]) -> dict[str, Any] | None:
+    """Mark the model that is handed over, and return its row.
+
+    That is the selected model, or its quantized form where one was measured for the edge.
+    """
+    chosen = selection.get("chosen") or {}
+    selected = [row for row in rows if row["sha256"] == chosen.get("sha256") and row["stage"] == "compressed"]
+    quantized = [row for row in rows if row["measurement"] == "edge" and row["stage"] == "quantized"]
+    same_level = [row for row in quantized if row["level"] == chosen.get("level")] or quantized
+    final = next((row for row in [*same_level, *selected] if not row["error"] and _known(row)), None)
+    if final is not None:
+        final["chosen"] = True
+    return final
+
+
+def _known(row: dict[str, Any]) -> bool:
+    return row["relative_accuracy"] is not None and row["relative_emission"] is not None
+
+
+def meets(row: dict[str, Any], target: dict[str, Any]) -> bool:
+    """Tell whether a row meets a selection's target."""
+    if not _known(row):
+        return False
+    least, most = target.get("min_accuracy"), target.get("max_emission")
+    return (not least or row["relative_accuracy"] >= least) and (not most or row["relative_emission"] <= most)
+
+
+def pareto(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that no other row of the list beats, by rising emission."""
+    front: list[dict[str, Any]] = []
+    for row in sorted(filter(_known, rows), key=lambda row: (row["relative_emission"], -row["relative_accuracy"])):
+        if not front or row["relative_accuracy"] > front[-1]["relative_accuracy"]:
+            front.append(row)
+    return front
+
+
+def write_tables(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write the rows as rows.csv (intervals as two columns, _low and _high) and rows.parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {str: pa.string(), bool: pa.bool_(), float: pa.float64(), int: pa.int64()}
+    flat = [_flat(row) for row in rows]
+    fields = [pa.field(name, kinds[kind]) for name, kind in _flat_columns().items()]
+    table = pa.Table.from_pylist(
+        [{name: _cast(row[name], kind) for name, kind in _flat_columns().items()} for row in flat],
+        schema=pa.schema(fields),
+    )
+    pq.write_table(table, folder / "rows.parquet")
+    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(_flat_columns()), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _flat_columns() -> dict[str, type]:
+    flat: dict[str, type] = {}
+    for name, kind in COLUMNS.items():
+        flat |= {f"{name}_low": float, f"{name}_high": float} if kind is list else {name: kind}
+    return flat
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, kind in COLUMNS.items():
+        if kind is list:
+            flat[f"{name}_low"], flat[f"{name}_high"] = row[name] or (None, None)
+        else:
+            flat[name] = row[name]
+    return flat
+
+
+def _cast(value: Any, kind: type) -> Any:
+    return None if value is None else kind(value)

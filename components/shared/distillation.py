@@ -1,0 +1,99 @@
+"""What a student learns from its teacher: the logits, and the last hidden states of all tokens.
+
+The soft targets are Hinton's (arXiv 1503.02531, section 2). The hidden states are matched by their squared error
+over the teacher's variance, through a learnt projection where the student is narrower (TinyBERT,
+arXiv 1909.10351, section 3.1).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from kfp_bonsai.shared import training, transfer
+
+PROJECTION = "distillation_projection"
+
+
+def objective(
+    temperature: float, hidden_weight: float, label_weight: float
+) -> Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]:
+    """Return the loss of a student on a batch of a transfer set.
+
+    Args:
+        temperature: softens both distributions; 1 leaves them as they are.
+        hidden_weight: weight of the hidden states' error against that of the logits (1).
+        label_weight: weight of the loss on true labels, where a row has one.
+    """
+
+    def loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        inputs = {name: value for name, value in batch.items() if name.endswith("_ids") or name == "attention_mask"}
+        found = model(**inputs, output_hidden_states=True)
+        logits = found.logits.float()
+        total = _output_loss(logits, batch["teacher_logits"], temperature)
+        if hidden_weight:
+            student = found.hidden_states[-1].flatten(0, 1)[batch["hidden_at"]]
+            projection = getattr(getattr(model, "module", model), PROJECTION, None)
+            if projection is not None:
+                student = projection(student)
+            teacher = batch["teacher_hidden"].float()
+            error = functional.mse_loss(student.float(), teacher)
+            total = total + hidden_weight * error / (teacher - teacher.mean(0)).square().mean()
+        if label_weight:
+            total = total + label_weight * _label_loss(logits, batch["labels"])
+        return total
+
+    return loss
+
+
+def distill_into(
+    student: Any,
+    data: transfer.TransferSet,
+    recipe: training.Recipe,
+    scratch: Path,
+    pad_id: int,
+    *,
+    temperature: float,
+    hidden_weight: float,
+    label_weight: float,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Train a student in place against its teacher's outputs, without dropout."""
+    for module in student.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    width = data.hidden.shape[1]
+    if hidden_weight and student.config.hidden_size != width:
+        setattr(student, PROJECTION, nn.Linear(student.config.hidden_size, width))
+    training.train(
+        student,
+        data,
+        recipe,
+        scratch,
+        objective=objective(temperature, hidden_weight, label_weight),
+        collate=lambda items: transfer.collate(items, pad_id),
+        pad_id=pad_id,
+        callbacks=callbacks,
+    )
+    if hasattr(student, PROJECTION):
+        delattr(student, PROJECTION)
+
+
+def _output_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    if logits.shape[1] == 1:
+        return functional.mse_loss(logits, teacher)
+    student_log = functional.log_softmax(logits / temperature, dim=1)
+    teacher_log = functional.log_softmax(teacher / temperature, dim=1)
+    return functional.kl_div(student_log, teacher_log, log_target=True, reduction="batchmean") * temperature**2
+
+
+def _label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    known = labels != transfer.NO_LABEL
+    if not known.any():
+        return logits.sum() * 0.0
+    if logits.shape[1] == 1:
+        return functional.mse_loss(logits[known, 0], labels[known].float())
+    return functional.cross_entropy(logits[known], labels[known].long())

@@ -1,0 +1,19 @@
+"""The one error that is meant for users: it names the input, what is wrong, and what to do."""
+
+
+class BonsaiError(Exception):
+    """Bad input or an impossible request, explained in words a user can act on.
+
+    The command line prints the message without a traceback and exits with status 2.
+    """
+
+
+def nearest(wanted: str, known: list[str]) -> str:
+    """Return "; did you mean 'x'?" for the known name most like `wanted`, or ""."""
+    import difflib
+
+    match = difflib.get_close_matches(wanted.lower(), [name.lower() for name in known], n=1, cutoff=0.5)
+    if not match:
+        return ""
+    original = next(name for name in known if name.lower() == match[0])
+    return f"; did you mean '{original}'?"

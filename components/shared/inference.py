@@ -1,0 +1,200 @@
+"""Run a model folder: torch for ordinary checkpoints, OpenVINO or onnxruntime for quantized ones.
+
+Quantized folders need neither torch nor transformers, and nothing here imports them for those: the runtime
+named in `bonsai.json`, numpy and tokenizers are enough.
+
+    predictor = load_predictor(folder)
+    logits = predictor.predict(encode(folder, ["a fine film", "a dull one"]))
+"""
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared.errors import BonsaiError
+
+TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
+ONNX_FILE, RECORD_FILE = "model.onnx", "bonsai.json"
+ONE_AT_A_TIME, MANY_AT_ONCE = "latency", "throughput"
+
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that is loaded and ready.
+
+    Attributes:
+        runtime: "torch", "openvino" or "onnxruntime".
+        inputs: the arrays the model takes; others in a batch are ignored, a missing one counts as zeros.
+        run: gives the logits for exactly these inputs.
+    """
+
+    runtime: str
+    inputs: tuple[str, ...]
+    run: Callable[[dict[str, np.ndarray]], np.ndarray]
+
+    def predict(self, batch: Batch) -> np.ndarray:
+        """Return the logits of a padded batch as float32, (rows, labels).
+
+        Args:
+            batch: `input_ids`, `attention_mask` and, where the model has them, `token_type_ids`, (rows, tokens).
+        """
+        ids = batch["input_ids"]
+        return self.run({name: batch[name] if name in batch else np.zeros_like(ids) for name in self.inputs})
+
+
+def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0, hint: str = ONE_AT_A_TIME) -> Predictor:
+    """Load a model folder with the runtime it was made for.
+
+    Args:
+        folder: a checkpoint, or what `bonsai quantize` wrote.
+        device: "cpu" or "cuda"; quantized models run on the CPU alone.
+        threads: threads that work on one batch; 0 takes OMP_NUM_THREADS, or else the runtime's own choice.
+        hint: "latency" for one batch at a time, "throughput" if several threads call predict at once (OpenVINO).
+
+    Raises:
+        BonsaiError: no model there, an unknown runtime or one that is not installed, or a GPU asked for int8.
+    """
+    folder = Path(folder)
+    threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0] or 0)
+    if not (folder / ONNX_FILE).is_file():
+        return _torch(folder, device, threads)
+    if device != "cpu":
+        raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
+    return onnx_predictor(folder / ONNX_FILE, runtime_of(folder), threads=threads, hint=hint)
+
+
+def runtime_of(folder: Path) -> str:
+    """Return the runtime a model folder was made for.
+
+    Raises:
+        BonsaiError: a quantized folder does not name a runtime that we know.
+    """
+    if not (folder / ONNX_FILE).is_file():
+        return TORCH
+    runtime = _json(folder / RECORD_FILE).get("runtime", "")
+    if runtime not in _ONNX_RUNTIMES:
+        raise BonsaiError(
+            f"{folder / RECORD_FILE}: runtime '{runtime}' is not one of {', '.join(_ONNX_RUNTIMES)}: "
+            "make the folder with `bonsai quantize`"
+        )
+    return runtime
+
+
+def onnx_predictor(file: Path, runtime: str, *, threads: int = 0, hint: str = ONE_AT_A_TIME) -> Predictor:
+    """Load one ONNX file with the runtime asked for, see `load_predictor`."""
+    try:
+        return _ONNX_RUNTIMES[runtime](file, threads, hint)
+    except ImportError as error:
+        raise BonsaiError(
+            f"{file} needs {runtime}, which is not installed: pip install {runtime}, or 'kfp-bonsai[cpu]' for all of it"
+        ) from error
+
+
+def encode(
+    folder: Path, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int = 0
+) -> dict[str, np.ndarray]:
+    """Turn texts into a padded batch with the folder's tokenizer.json alone, as AutoTokenizer would.
+
+    Args:
+        folder: a model folder.
+        texts: the rows' texts, or first texts.
+        pairs: the rows' second texts, for tasks on pairs.
+        max_length: the most tokens a row keeps; 0 takes the length the model was trained with.
+    """
+    folder = Path(folder)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise BonsaiError(f"{file} is missing: the folder needs a fast tokenizer (save_pretrained of AutoTokenizer)")
+    tokenizer = _tokenizer(file, file.stat().st_mtime_ns, max_length or _max_length(folder))
+    rows = tokenizer.encode_batch_fast(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
+    columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    width = max((len(row.ids) for row in rows), default=0)
+    return {
+        name: np.array([getattr(row, field) for row in rows], dtype=np.int64).reshape(len(rows), width)
+        for name, field in columns.items()
+    }
+
+
+def _torch(folder: Path, device: str, threads: int) -> Predictor:
+    import torch
+
+    from kfp_bonsai.shared import checkpoint
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")
+    if threads and device == "cpu":
+        torch.set_num_threads(threads)
+    model = checkpoint.load(folder)[0].to(device).eval()
+    taken = inspect.signature(model.forward).parameters
+    inputs = tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in taken)
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+            return model(**tensors).logits.float().cpu().numpy()
+
+    return Predictor(TORCH, inputs, run)
+
+
+def _openvino(file: Path, threads: int, hint: str) -> Predictor:
+    import openvino
+
+    core = openvino.Core()
+    config: dict[str, Any] = {"PERFORMANCE_HINT": hint.upper()}
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    compiled = core.compile_model(core.read_model(file), "CPU", config)
+    inputs = tuple(one.get_any_name() for one in compiled.inputs)
+    if hint == ONE_AT_A_TIME:
+        request = compiled.create_infer_request()
+        return Predictor(OPENVINO, inputs, lambda batch: np.array(request.infer(batch, share_inputs=True)[0]))
+    return Predictor(
+        OPENVINO, inputs, lambda batch: np.array(compiled.create_infer_request().infer(batch, share_inputs=True)[0])
+    )
+
+
+def _onnxruntime(file: Path, threads: int, hint: str) -> Predictor:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    inputs = tuple(one.name for one in session.get_inputs())
+    return Predictor(ONNXRUNTIME, inputs, lambda batch: session.run(None, batch)[0])
+
+
+_ONNX_RUNTIMES: dict[str, Callable[[Path, int, str], Predictor]] = {OPENVINO: _openvino, ONNXRUNTIME: _onnxruntime}
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(file: Path, changed: int, max_length: int) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(file))
+    settings = _json(file.with_name("tokenizer_config.json"))
+    pad = settings.get("pad_token") or _json(file.with_name("special_tokens_map.json")).get("pad_token") or "[PAD]"
+    pad = pad["content"] if isinstance(pad, dict) else pad
+    pad_id = tokenizer.token_to_id(pad)
+    if pad_id is None:
+        raise BonsaiError(f"{file}: the padding token '{pad}' is not in the vocabulary: set pad_token and save again")
+    tokenizer.enable_padding(direction=settings.get("padding_side", "right"), pad_id=pad_id, pad_token=pad)
+    tokenizer.enable_truncation(max_length, direction=settings.get("truncation_side", "right"))
+    return tokenizer
+
+
+def _max_length(folder: Path) -> int:
+    return int(_json(folder / RECORD_FILE).get("max_length") or 128)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.is_file() else {}

@@ -1,0 +1,125 @@
+"""Run the fine-tuned teacher once over all text that students will learn from."""
+
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared.checkpoint import load, read_record, write_record
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import new_folder
+
+
+def teacher_outputs(
+    model: Path,
+    train: Path,
+    unlabelled: Path,
+    output: Path,
+    *,
+    augmentations: int = 1,
+    unlabelled_rows: int = -1,
+    hidden_positions: int = 64,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> dict:
+    """Compute the teacher's logits and hidden states once, for all levels to be distilled from.
+
+    The transfer set is the training rows, changed copies of them (word dropout, crops, mixes; as in TinyBERT,
+    arXiv 1909.10351, section 3, data augmentation, with simpler changes), and unlabelled text. What it
+    takes on disk is bounded by rows x hidden-positions x hidden width x 2 bytes.
+
+    Args:
+        model: The fine-tuned baseline.
+        train: Training split.
+        unlabelled: Split with text only; may have no rows.
+        output: Folder to write the transfer set to.
+        augmentations: Changed copies of each training row.
+        unlabelled_rows: Rows of unlabelled text to use; -1 for all.
+        hidden_positions: Tokens a row whose hidden states are kept (evenly spaced in longer rows).
+        batch_size: Rows a step.
+        seed: Seed of the changed copies and the choice of unlabelled rows.
+
+    Returns:
+        Rows and tokens in the transfer set, megabytes, seconds and joules.
+
+    Raises:
+        BonsaiError: the model or a split cannot be used, or the disk is full.
+
+    Example:
+        bonsai teacher-outputs --model baseline --train data/train.parquet --unlabelled data/unlabelled.parquet --output transfer
+    """  # noqa: E501
+    record = read_record(model)
+    task = tasks.read_task(train)
+    if tasks.read_task(unlabelled).columns != task.columns:
+        raise BonsaiError(f"{unlabelled} has other text columns than {train}: prepare them in one run")
+    if augmentations < 0 or hidden_positions < 1:
+        raise BonsaiError("--augmentations must not be below 0, and --hidden-positions not below 1")
+
+    from kfp_bonsai.shared import energy
+
+    with new_folder(output) as folder:
+        with energy.track() as meter:
+            network, tokenizer = load(model)
+            items = _items(train, unlabelled, tokenizer, record["max_length"], augmentations, unlabelled_rows, seed)
+            tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)
+        making = {"seconds": meter.reading.seconds, "joules": meter.reading.joules, "label": meter.reading.label}
+        write_record(folder, {**record, "hidden_positions": hidden_positions, "transfer": making})
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    return {
+        "rows": len(items),
+        "tokens": tokens,
+        "megabytes": round(size / 1e6, 1),
+        "seconds": meter.reading.seconds,
+        "joules": meter.reading.joules,
+    }
+
+
+def _items(
+    train: Path, unlabelled: Path, tokenizer: Any, max_length: int, augmentations: int, unlabelled_rows: int, seed: int
+) -> list[dict]:
+    import random
+
+    from kfp_bonsai.shared.augment import augment
+    from kfp_bonsai.shared.rows import read_rows, tokenize
+
+    task = tasks.read_task(train)
+    known = read_rows(train, tokenizer, max_length)
+    items = [known[index] for index in range(len(known))]
+    columns = tasks.read_columns(train)
+    texts = [augment([columns[name] for name in task.columns], seed + 1 + copy) for copy in range(augmentations)]
+    if tasks.read_task(unlabelled).rows and unlabelled_rows:
+        more = tasks.read_columns(unlabelled)
+        order = list(range(len(more[task.columns[0]])))
+        random.Random(seed).shuffle(order)
+        chosen = order if unlabelled_rows < 0 else order[:unlabelled_rows]
+        texts.append([[more[name][index] for index in chosen] for name in task.columns])
+    for block in texts:
+        inputs = tokenize(tokenizer, block, max_length)
+        items += [{name: rows[index] for name, rows in inputs.items()} for index in range(len(block[0]))]
+    return items
+
+
+def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int, batch_size: int) -> int:
+    """Run the teacher in batches of like length; return the number of hidden states written."""
+    import numpy as np
+    import torch
+
+    from kfp_bonsai.shared import rows, transfer
+    from kfp_bonsai.shared.progress import Ticker
+    from kfp_bonsai.shared.training import bf16_is_faster, device
+
+    network.to(device())
+    lengths = np.array([len(item["input_ids"]) for item in items])
+    order = np.argsort(lengths, kind="stable")
+    writer = transfer.Writer(folder, network.config.hidden_size, int(np.minimum(lengths, most).sum()))
+    ticker = Ticker("teacher-outputs", len(items))
+    with torch.inference_mode(), torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
+        for start in range(0, len(order), batch_size):
+            chosen = [items[index] for index in order[start : start + batch_size]]
+            batch = rows.pad([{name: item[name] for name in item if name != "labels"} for item in chosen], pad_id)
+            found = network(**{name: value.to(device()) for name, value in batch.items()}, output_hidden_states=True)
+            last = found.hidden_states[-1].float().cpu().numpy()
+            kept = [last[row, transfer.positions(len(item["input_ids"]), most)] for row, item in enumerate(chosen)]
+            writer.add(chosen, found.logits.float().cpu().numpy(), kept)
+            ticker.step(min(start + batch_size, len(items)))
+    writer.close()
+    return writer.filled

@@ -1,0 +1,299 @@
+"""report: right numbers, said honestly, in files that stand alone."""
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import Made, make
+from made_measurement import made_measurement, made_selection, write
+
+from kfp_bonsai.report.report import report
+from kfp_bonsai.shared.errors import BonsaiError
+
+PROMISED = {  # issue 2: stable, for programs
+    *("model", "level", "stage", "accuracy", "accuracy_ci", "relative_accuracy", "relative_emission"),
+    *("relative_emission_ci", "emission_label", "flops_ratio", "parameters", "size_bytes", "latency_ms_p50", "device"),
+}
+MAY_BE_MISSING = (
+    *("accuracy_ci", "relative_accuracy_ci", "relative_emission_ci", "payback_inferences", "confusion", "making"),
+    *("joules_per_1000", "latency_ms_p95", "flops_ratio"),
+)
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Checker(HTMLParser):
+    """Collect what makes a page whole: balanced tags, unique ids, labelled figures, table scopes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.refs: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+
+    def handle_starttag(self, tag, attrs):  # noqa: D102
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in found:
+            self.ids.append(found["id"])
+        for key in ("aria-labelledby",):
+            self.refs += (found.get(key) or "").split()
+        self.refs += re.findall(r"#([\w-]+)", found.get("xlink:href") or found.get("href") or "")
+        self.refs += re.findall(r"url\(#([^)]+)\)", " ".join(str(value) for value in found.values()))
+
+    def handle_startendtag(self, tag, attrs):  # noqa: D102
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):  # noqa: D102
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+
+def checked(made: Made) -> Checker:
+    page = Checker()
+    page.feed(made.text("report.html"))
+    assert not page.open
+    return page
+
+
+def test_page_is_whole_and_accessible(full: Made):
+    """Browsers and screen readers would stumble: stray tags, clashing ids, figures without words."""
+    page = checked(full)
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.refs) <= set(page.ids)
+    names = [tag for tag, _ in page.tags]
+    assert names.count("h1") == names.count("main") == names.count("header") == 1
+    assert names.count("table") == names.count("caption")
+    assert all("scope" in found for tag, found in page.tags if tag == "th")
+    assert all(found.get("role") == "img" and found["aria-labelledby"] for tag, found in page.tags if tag == "svg")
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_page_stands_alone(full: Made):
+    """The page would need a network, or be too big to pass on."""
+    text = full.text("report.html")
+    assert len(text.encode()) < 500_000
+    links = set(re.findall(r"https?://[^\"' )<]+", text)) - {"http://www.w3.org/1999/xlink"}
+    assert not links and "<script" not in text and "@import" not in text and "src=" not in text
+
+
+def test_verdict_comes_first_and_is_right(full: Made):
+    """The first sentence is what people pass on: the delivered model, its label, its price."""
+    found = json.loads(full.text("results.json"))
+    row = next(row for row in found["rows"] if row["chosen"])
+    assert row["stage"] == "quantized" and found["chosen"]["stage"] == "quantized"
+    verdict = found["verdict"].replace("\u00a0", " ")
+    assert f"keeps {100 * row['relative_accuracy']:.1f} % of the accuracy" in verdict
+    assert f"an estimated {100 * row['relative_emission']:.1f} % of the emission" in verdict
+    assert "paid back after about" in verdict
+    page = full.text("report.html")
+    assert page.index(found["verdict"], page.index("<h1>")) < page.index("<svg") < page.index("<table")
+    assert full.text("report.md").splitlines()[2].startswith("**1/3 layers + matrix pruning (int8) keeps")
+
+
+def test_results_keep_their_promise(full: Made):
+    """Programs that read results.json would break."""
+    found = json.loads(full.text("results.json"))
+    assert {"format", "task", "floor_accuracy", "versions", "seed", "chosen", "rows"} <= set(found)
+    assert all(set(row) >= PROMISED for row in found["rows"])
+    assert [(row["level"], row["stage"], row["measurement"]) for row in found["rows"]] == [
+        ("baseline", "baseline", "main"),
+        ("2/3 layers", "compressed", "main"),
+        ("1/3 layers", "compressed", "main"),
+        ("1/3 layers + matrix pruning", "compressed", "main"),
+        ("baseline", "baseline", "edge"),
+        ("1/3 layers + matrix pruning", "compressed", "edge"),
+        ("1/3 layers + matrix pruning", "quantized", "edge"),
+    ]
+    measured = json.loads(full.text("m.json"))["models"][2]
+    assert found["rows"][2]["relative_emission_ci"] == measured["relative_emission_ci"]
+    assert found["chosen"]["meets_target"] is True and found["floor_accuracy"] == 0.791
+
+
+def test_every_result_field_is_documented(full: Made):
+    """A field of results.json would be a riddle to its readers."""
+    text = (Path(report.__code__.co_filename).parent / "README.md").read_text()
+    found = json.loads(full.text("results.json"))
+    missing = [name for name in [*found, *found["rows"][0], *found["chosen"]] if f"`{name}`" not in text]
+    assert not missing
+
+
+def test_tables_say_the_same(full: Made):
+    """CSV and Parquet would differ from results.json, or lose types."""
+    rows = json.loads(full.text("results.json"))["rows"]
+    table = pq.read_table(full.folder / "figures/rows.parquet").to_pylist()
+    lines = list(csv.DictReader((full.folder / "figures/rows.csv").open()))
+    assert len(rows) == len(table) == len(lines)
+    for row, entry, line in zip(rows, table, lines, strict=True):
+        assert row["relative_accuracy"] == entry["relative_accuracy"] == float(line["relative_accuracy"])
+        assert row["accuracy_ci"] == [entry["accuracy_ci_low"], entry["accuracy_ci_high"]]
+        assert entry["parameters"] == row["parameters"] and isinstance(entry["size_bytes"], int)
+
+
+def test_the_same_input_gives_the_same_bytes(full: Made, tmp_path: Path):
+    """A report in version control would change without a reason."""
+    documents = [json.loads(full.text(name)) for name in ("m.json", "s.json", "e.json")]
+    again = make(tmp_path, *documents, command="bonsai run --seed 0 & echo <done>")
+    for name in ("report.html", "report.md", "results.json", "figures/accuracy-emission.svg", "figures/rows.csv"):
+        assert full.text(name) == again.text(name)
+
+
+def test_figures_are_readable_files(full: Made):
+    """A figure would be broken, or its text be drawn as shapes that nobody can search or read aloud."""
+    for name in ("accuracy-emission", "pairs"):
+        tree = ElementTree.parse(full.folder / f"figures/{name}.svg")
+        words = " ".join("".join(node.itertext()) for node in tree.iter("{http://www.w3.org/2000/svg}text"))
+        assert "layers" in words
+        assert (full.folder / f"figures/{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert "bag of words: 92." in full.text("figures/accuracy-emission.svg")
+
+
+def test_texts_are_escaped(full: Made, tmp_path: Path):
+    """A class, a level or a command with < or | would break the page, or run in it."""
+    assert "echo &lt;done&gt;" in full.text("report.html")
+    measurement = made_measurement(labels=("<b>bad", "a|b"))
+    for model in measurement["models"]:
+        model["level"] = model["level"].replace("1/3 layers", "<i>x|y")
+    made = make(tmp_path, measurement, made_selection(measurement, "<i>x|y"))
+    checked(made)
+    assert "<i>x" not in made.text("report.html") and "<b>bad" not in made.text("report.html")
+    assert "&lt;i&gt;x" in made.text("report.html") and r"\<i\>x\|y" in made.text("report.md")
+    ElementTree.parse(made.folder / "figures/accuracy-emission.svg")
+
+
+def test_a_missed_target_and_a_failed_control_are_said(tmp_path: Path):
+    """The report would sell a result that was not reached, or that cannot be believed."""
+    measurement = made_measurement(control=1.2)
+    made = make(tmp_path, measurement, made_selection(measurement, min_accuracy=0.999))
+    page = made.text("report.html").replace("\u00a0", " ")
+    verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
+    assert verdict.startswith("No model meets the target (at least 99.9 % of the accuracy): the nearest")
+    assert "doubtful" in verdict and made.returned["meets_target"] is False and made.returned["believable"] is False
+    assert "target not met" in page and "does not cover 1" in page and ">nearest<" in page
+
+
+def test_int8_that_loses_the_target_is_not_called_a_success(tmp_path: Path):
+    """The unquantized model's success would be claimed for the delivered one."""
+    level = "1/3 layers + matrix pruning"
+    measurement = made_measurement()
+    edge = made_measurement(levels=(level,), quantized=level, seed=3)
+    edge["models"][-1] |= {"relative_accuracy": 0.90, "relative_accuracy_ci": [0.88, 0.92]}
+    made = make(tmp_path, measurement, made_selection(measurement), edge)
+    assert made.returned["meets_target"] is False
+    assert "No model meets the target" in str(made.returned["verdict"])
+
+
+def test_a_failed_int8_model_falls_back_to_the_selected_one(tmp_path: Path):
+    """A model that does not run would be the one that is chosen."""
+    level = "1/3 layers + matrix pruning"
+    measurement = made_measurement()
+    edge = made_measurement(levels=(level,), quantized=level, seed=3)
+    edge["models"][-1] |= {"error": "unknown operator", "relative_emission": None, "relative_emission_ci": None}
+    made = make(tmp_path, measurement, made_selection(measurement), edge)
+    assert made.returned["stage"] == "compressed"
+    assert "could not be measured: unknown operator" in made.text("report.html")
+    checked(made)
+
+
+def test_below_the_floor_is_said(tmp_path: Path):
+    """A bag of words would do, and the report would not say so."""
+    measurement = made_measurement()
+    measurement["floor"]["accuracy"] = 0.84
+    page = make(tmp_path, measurement, made_selection(measurement)).text("report.html")
+    assert "no better than a bag of words" in page
+
+
+def test_a_sparse_measurement_still_makes_a_report(tmp_path: Path):
+    """Missing intervals, carbon, payback, pairs, confusion or one failed model would crash the report."""
+    measurement = made_measurement(carbon=False)
+    for model in measurement["models"]:
+        model |= dict.fromkeys(MAY_BE_MISSING)
+        model |= {"pairs": [], "lineage": []}
+    measurement["models"][2] |= {
+        "error": "out of memory",
+        "relative_accuracy": None,
+        "relative_emission": None,
+        "accuracy": None,
+        "metric": None,
+    }
+    measurement |= {"control": None, "floor": None}
+    selection = made_selection(measurement)
+    selection["candidates"] = []
+    made = make(tmp_path, measurement, selection)
+    page = checked(made) and made.text("report.html")
+    assert (
+        "not measured against itself" in page and "out of memory" in page and "None" not in page and "nan" not in page
+    )
+    assert "paid back" not in str(made.returned["verdict"])
+
+
+def test_an_empty_selection_is_reported(tmp_path: Path):
+    """With nothing chosen there would be no report to say why."""
+    measurement = made_measurement()
+    made = make(tmp_path, measurement, made_selection(measurement) | {"chosen": None})
+    assert made.returned["level"] == "" and json.loads(made.text("results.json"))["chosen"] is None
+    checked(made)
+
+
+def test_regression_is_not_called_accuracy(tmp_path: Path):
+    """A correlation would be sold as an accuracy, and a confusion matrix be asked for."""
+    measurement = made_measurement(labels=(), metric="pearson")
+    made = make(tmp_path, measurement, made_selection(measurement))
+    assert "of the Pearson correlation" in str(made.returned["verdict"])
+    page = made.text("report.html")
+    assert "Class by class" not in page and "relative Pearson correlation" in page
+    assert re.search(r"<td>0\.8\d\d<small>", page)
+
+
+def test_many_classes_are_cut_to_the_worst(tmp_path: Path):
+    """A task of 150 classes would make a page of 150 lines and a matrix of 22,500 cells."""
+    measurement = made_measurement(labels=tuple(f"intent {at}" for at in range(150)), rows=3000)
+    made = make(tmp_path, measurement, made_selection(measurement))
+    page = made.text("report.html")
+    assert "130 are not" in page and "predicted class across" not in page and len(page) < 500_000
+
+
+def test_measured_and_quantized_points_differ(tmp_path: Path):
+    """Measured, estimated and proxy figures could not be told apart in the figure."""
+    drawn = set()
+    for label in ("measured", "estimated", "proxy"):
+        measurement = made_measurement(label=label)
+        made = make(tmp_path / label, measurement, made_selection(measurement))
+        text = made.text("figures/accuracy-emission.svg")
+        assert f"emission {label}" in text
+        drawn.add(text)
+        assert {"measured": "a measured", "estimated": "an estimated", "proxy": "by proxy"}[label] in str(
+            made.returned["verdict"]
+        )
+    assert len(drawn) == 3
+
+
+def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path):
+    """A wrong file would give a traceback, or half a report."""
+    measurement = write(tmp_path / "m.json", made_measurement())
+    selection = write(tmp_path / "s.json", made_selection(made_measurement()))
+    out = [tmp_path / name for name in ("r.html", "r.md", "r.json", "figures")]
+    other = made_measurement()
+    other["task"]["name"] = "another"
+    headless = made_measurement()
+    headless["models"] = headless["models"][1:]
+    for arguments, options, words in (
+        ((tmp_path / "no.json", selection), {}, "no file at .*no.json.*evaluate-emissions"),
+        ((selection, selection), {}, "was not written by `bonsai evaluate-emissions`"),
+        ((measurement, measurement), {}, "was not written by `bonsai select-model`"),
+        ((write(tmp_path / "2.json", made_measurement() | {"format": 2}), selection), {}, "format 2"),
+        ((write(tmp_path / "h.json", headless), selection), {}, "no baseline"),
+        ((measurement, selection), {"edge_measurement": str(write(tmp_path / "o.json", other))}, "'another'"),
+    ):
+        with pytest.raises(BonsaiError, match=words):
+            report(*arguments, *out, **options)
+        assert not any(path.exists() for path in out)

@@ -29,8 +29,8 @@ def matrix_prune(
     """Prune attention heads, feed-forward neurons and (stock shapes) the hidden width to a share of the FLOPs.
 
     Units are scored by the gradient of the distillation loss with respect to a mask on them (arXiv 1906.10771,
-    section 3), masked away along a cubic schedule (Zhu and Gupta, arXiv 1710.01878, section 3) in the first three quarters of
-    the steps, and then cut out of the matrices. Train the result with distill.
+    section 3), masked away along a cubic schedule (arXiv 1710.01878, section 3) in the first three quarters of the
+    steps, and then cut out of the matrices. Train the result with distill.
 
     Args:
         model: The model to prune, usually after layer-remove.
@@ -145,7 +145,7 @@ class _Pruning:
             self.uniform = budget.uniform(self.shape, self.after, self.length, stock=True)
         if self.after > self.before:
             raise BonsaiError(
-                f"--flops {flops}: the model costs {now.at(self.length) / whole:.3f} of the baseline already, so ask for less"
+                f"--flops {flops}: the model costs {now.at(self.length) / whole:.3f} of the baseline already: ask for less"
             )
         if self.after < budget.least(self.shape, self.length) and self.uniform is None:
             share = (budget.least(self.shape, self.length) + rest) * self.length / whole

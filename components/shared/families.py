@@ -130,8 +130,8 @@ def family_name(model_type: str) -> str:
     name = model_type.removeprefix(FREE_PREFIX)
     if name not in FAMILIES:
         raise BonsaiError(
-            f"model_type '{model_type}' is not supported (known: {', '.join(FAMILIES)}){nearest(name, list(FAMILIES))}; "
-            "CONTRIBUTING.md shows how to add a family"
+            f"model_type '{model_type}' is not supported (known: {', '.join(FAMILIES)})"
+            f"{nearest(name, list(FAMILIES))}; CONTRIBUTING.md shows how to add a family"
         )
     return name
 

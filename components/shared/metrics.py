@@ -56,12 +56,29 @@ def score_predictions(metric: str, predicted: Any, labels: Any, *, classes: int 
         return float(np.mean(predicted == labels))
     if metric in REGRESSION_METRICS:
         return _correlation(metric, predicted, labels)
-    from sklearn import metrics as sk
+    table = confusion(predicted, labels, max(classes, int(max(predicted.max(), labels.max())) + 1))
+    return _f1(table) if metric == "f1" else _matthews(table)
 
-    if metric == "f1":
-        average = "binary" if classes == 2 else "macro"
-        return float(sk.f1_score(labels, predicted, average=average, zero_division=0))
-    return float(sk.matthews_corrcoef(labels, predicted))
+
+def confusion(predicted: Any, labels: Any, classes: int) -> np.ndarray:
+    """Return the confusion matrix: rows are the right classes, columns the predicted ones."""
+    flat = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def _f1(table: np.ndarray) -> float:
+    """Return the F1 of class 1 of two, else the mean over the classes that occur."""
+    total = table.sum(axis=0) + table.sum(axis=1)
+    scores = 2 * np.diag(table) / np.maximum(total, 1)
+    return float(scores[1] if len(table) == 2 else scores[total > 0].mean())
+
+
+def _matthews(table: np.ndarray) -> float:
+    """Return Matthews' correlation (Gorodkin's R_K for more than two classes); 0 where one side is constant."""
+    table = table.astype(float)
+    predicted, right, rows = table.sum(axis=0), table.sum(axis=1), table.sum()
+    below = np.sqrt((rows**2 - predicted @ predicted) * (rows**2 - right @ right))
+    return float((np.trace(table) * rows - predicted @ right) / below) if below else 0.0
 
 
 def _correlation(metric: str, predicted: np.ndarray, labels: np.ndarray) -> float:

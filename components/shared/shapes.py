@@ -36,7 +36,7 @@ class Shape:
 
     @property
     def kind(self) -> str:
-        """ "stock" if plain transformers can hold this shape, else "free"."""
+        """What it takes to load it: "stock" if plain transformers can hold this shape, else "free"."""
         uniform = len(set(self.layers)) == 1
         return STOCK if uniform and self.layers[0].heads * self.head_dim == self.hidden else FREE
 
@@ -147,8 +147,8 @@ def rebuild(model: Any, shape: Shape | None = None) -> Any:
         built = stock_class(type(model))(config)
     else:
         built = free_class(type(model))(free_config(config, shape.layers))
-    built.load_state_dict(model.state_dict(), strict=True)
-    return built.to(dtype=model.dtype, device=model.device).train(model.training)
+    built.to(dtype=model.dtype, device=model.device).load_state_dict(model.state_dict(), strict=True)
+    return built.train(model.training)
 
 
 def resize(model: Any, layers: Iterable[LayerShape]) -> None:

@@ -7,6 +7,7 @@ teacher's record. Long rows keep the hidden states of `hidden_positions` evenly 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,5 +147,5 @@ def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
 def _rows(column: pa.ChunkedArray) -> Any:
     for chunk in column.chunks:
         values, offsets = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
-        for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+        for start, end in pairwise(offsets):
             yield values[start:end]

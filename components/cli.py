@@ -1,0 +1,159 @@
+"""The command `bonsai`: every stage, and the pipelines made of them.
+
+Each command is derived from a plain function: its signature gives the options, its docstring the help.
+A stage's module is imported when its command is asked for, so that `bonsai --help` is quick.
+"""
+
+import ast
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+from typer.core import TyperGroup
+
+from kfp_bonsai import __version__
+from kfp_bonsai.shared.errors import BonsaiError
+
+PIPELINES = {
+    "run": "kfp_bonsai.pipelines.run:run",
+    "compile": "kfp_bonsai.pipelines.compile:compile_pipeline",
+}
+STAGES = {
+    "prepare-data": "kfp_bonsai.prepare_data.prepare:prepare_data",
+    "fine-tune": "kfp_bonsai.fine_tune.train:fine_tune",
+    "teacher-outputs": "kfp_bonsai.teacher_outputs.outputs:teacher_outputs",
+    "layer-remove": "kfp_bonsai.layer_remove.remove:layer_remove",
+    "matrix-prune": "kfp_bonsai.matrix_prune.prune:matrix_prune",
+    "distill": "kfp_bonsai.distill.distill:distill",
+    "quantize": "kfp_bonsai.quantize.quantize:quantize",
+    "evaluate-emissions": "kfp_bonsai.evaluate_emissions.evaluate:evaluate_emissions",
+    "select-model": "kfp_bonsai.select_model.select:select_model",
+    "report": "kfp_bonsai.report.report:report",
+    "package-model": "kfp_bonsai.package_model.package:package_model",
+}
+COMMANDS = PIPELINES | STAGES
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module when the command is asked for, and not to list it."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return the commands' names, pipelines first."""
+        return [*COMMANDS]
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Import the function of a command and derive the command from it."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        return _command(cmd_name, getattr(import_module(module), function))
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """List the commands with the first line of their docstrings."""
+        for title, commands in (("Pipelines", PIPELINES), ("Stages", STAGES)):
+            with formatter.section(title):
+                width = max(map(len, COMMANDS))
+                formatter.write_dl([(name.ljust(width), _summary(where)) for name, where in commands.items()])
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """Find the command, or suggest a near one."""
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # the names that suggestions are made from
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Make fine-tuned language models smaller, and prove how much less CO2 each inference emits.",
+    epilog="Start with: bonsai run --model embedded:minilm --data embedded:movie-reviews --output runs/demo --edge",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+@app.callback(invoke_without_command=True, no_args_is_help=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"kfp-bonsai {__version__}")
+        raise typer.Exit
+
+
+def _summary(where: str) -> str:
+    """Return the first line of a function's docstring without importing its module."""
+    module, _, name = where.partition(":")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> Any:
+    """Derive a command from a plain function: options from its signature, help from its docstring."""
+    import docstring_parser
+
+    described = docstring_parser.parse(inspect.getdoc(function) or "", docstring_parser.DocstringStyle.GOOGLE)
+    texts = {each.arg_name: " ".join((each.description or "").split()) for each in described.params}
+    hints = get_type_hints(function)
+    parameters = []
+    for parameter in inspect.signature(function).parameters.values():
+        option = typer.Option(help=texts.get(parameter.name, ""), show_default=parameter.default not in ("", (), []))
+        parameters.append(
+            parameter.replace(
+                kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hints[parameter.name], option]
+            )
+        )
+
+    @functools.wraps(function)
+    def call(**arguments: Any) -> None:
+        try:
+            result = function(**arguments)
+        except BonsaiError as error:
+            if os.environ.get("BONSAI_DEBUG"):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from error
+        for line in table(result or {}):
+            print(line)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    command.command(
+        name,
+        help=f"{described.short_description}\n\n{described.long_description or ''}",
+        epilog=_examples(described),
+        context_settings=app.info.context_settings,
+    )(call)
+    return typer.main.get_command(command)
+
+
+def _examples(described: Any) -> str:
+    """Return a docstring's examples as an epilog whose lines are kept as they are."""
+    lines = [line for each in described.examples for line in (each.description or "").splitlines()]
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+
+
+def table(result: Mapping[str, Any]) -> list[str]:
+    """Return a result as aligned lines."""
+    width = max(map(len, result), default=0)
+    return [f"{key.ljust(width)}  {_shown(value)}" for key, value in result.items()]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,44 @@
+"""distill as a Kubeflow Pipelines component."""
+
+from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
+
+from kfp_bonsai.images import GPU
+
+
+@component(base_image=GPU, install_kfp_package=False)
+def distill(
+    model: Input[Model],
+    teacher_outputs: Input[Dataset],
+    validation: Input[Dataset],
+    output: Output[Model],
+    metrics: Output[Metrics],
+    epochs: float = 3,
+    learning_rate: float = 0,
+    batch_size: int = 32,
+    temperature: float = 2,
+    hidden_weight: float = 1,
+    label_weight: float = 0,
+    seed: int = 0,
+):
+    """Train a compressed model on its teacher's logits and hidden states."""
+    from pathlib import Path
+
+    from kfp_bonsai.distill.distill import distill as stage
+    from kfp_bonsai.shared.scalars import numbers, storable
+
+    result = stage(
+        Path(model.path),
+        Path(teacher_outputs.path),
+        Path(validation.path),
+        Path(output.path),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        temperature=temperature,
+        hidden_weight=hidden_weight,
+        label_weight=label_weight,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))
+    for key, value in numbers(result).items():
+        metrics.log_metric(key, value)

@@ -1,0 +1,102 @@
+"""evaluate-emissions as Kubeflow Pipelines components: one for all levels, one for an edge CPU."""
+
+from typing import List  # noqa: UP035  (what KFP reads in a signature)
+
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
+
+from kfp_bonsai.images import CPU, GPU
+
+
+@component(base_image=GPU, install_kfp_package=False)
+def evaluate_emissions(
+    baseline: Input[Model],
+    candidates: Input[List[Model]],
+    train: Input[Dataset],
+    test: Input[Dataset],
+    output: Output[Artifact],
+    metrics: Output[Metrics],
+    device: str = "auto",
+    batch_size: int = 32,
+    pairs: int = 10,
+    block_seconds: float = 2.0,
+    precision: float = 0.02,
+    time_budget: float = 0,
+    country: str = "",
+    intensity: float = 0,
+    max_rows: int = 0,
+    seed: int = 0,
+):
+    """Measure accuracy, and emission relative to the baseline, of all models on one machine."""
+    from pathlib import Path
+
+    from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
+    from kfp_bonsai.shared.scalars import numbers, storable
+
+    result = stage(
+        Path(baseline.path),
+        [Path(candidate.path) for candidate in candidates],
+        Path(train.path),
+        Path(test.path),
+        Path(output.path),
+        device=device,
+        batch_size=batch_size,
+        pairs=pairs,
+        block_seconds=block_seconds,
+        precision=precision,
+        time_budget=time_budget,
+        country=country,
+        intensity=intensity,
+        max_rows=max_rows,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))
+    for key, value in numbers(result).items():
+        metrics.log_metric(key, value)
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def evaluate_emissions_edge(
+    baseline: Input[Model],
+    chosen: Input[Model],
+    quantized: Input[Model],
+    train: Input[Dataset],
+    test: Input[Dataset],
+    output: Output[Artifact],
+    metrics: Output[Metrics],
+    device: str = "cpu",
+    batch_size: int = 32,
+    pairs: int = 10,
+    block_seconds: float = 2.0,
+    precision: float = 0.02,
+    time_budget: float = 0,
+    country: str = "",
+    intensity: float = 0,
+    max_rows: int = 0,
+    seed: int = 0,
+):
+    """Measure baseline, chosen and quantized model on an edge CPU."""
+    from pathlib import Path
+
+    from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
+    from kfp_bonsai.shared.scalars import numbers, storable
+
+    result = stage(
+        Path(baseline.path),
+        [Path(chosen.path), Path(quantized.path)],
+        Path(train.path),
+        Path(test.path),
+        Path(output.path),
+        device=device,
+        batch_size=batch_size,
+        pairs=pairs,
+        block_seconds=block_seconds,
+        precision=precision,
+        time_budget=time_budget,
+        country=country,
+        intensity=intensity,
+        max_rows=max_rows,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))
+    for key, value in numbers(result).items():
+        metrics.log_metric(key, value)

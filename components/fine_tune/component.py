@@ -1,0 +1,42 @@
+"""fine-tune as a Kubeflow Pipelines component."""
+
+from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
+
+from kfp_bonsai.images import GPU
+
+
+@component(base_image=GPU, install_kfp_package=False)
+def fine_tune(
+    model: str,
+    train: Input[Dataset],
+    validation: Input[Dataset],
+    output: Output[Model],
+    metrics: Output[Metrics],
+    epochs: float = 3,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    max_length: int = 0,
+    freeze_embeddings: bool = False,
+    seed: int = 0,
+):
+    """Fine-tune a pretrained model on a task: the baseline."""
+    from pathlib import Path
+
+    from kfp_bonsai.fine_tune.train import fine_tune as stage
+    from kfp_bonsai.shared.scalars import numbers, storable
+
+    result = stage(
+        model,
+        Path(train.path),
+        Path(validation.path),
+        Path(output.path),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        max_length=max_length,
+        freeze_embeddings=freeze_embeddings,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))
+    for key, value in numbers(result).items():
+        metrics.log_metric(key, value)

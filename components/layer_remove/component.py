@@ -1,0 +1,33 @@
+"""layer-remove as a Kubeflow Pipelines component."""
+
+from kfp.dsl import Dataset, Input, Model, Output, component
+
+from kfp_bonsai.images import GPU
+
+
+@component(base_image=GPU, install_kfp_package=False)
+def layer_remove(
+    model: Input[Model],
+    data: Input[Dataset],
+    output: Output[Model],
+    keep: str = "1/3",
+    scheme: str = "importance",
+    level: str = "",
+    seed: int = 0,
+):
+    """Remove whole layers from a fine-tuned model."""
+    from pathlib import Path
+
+    from kfp_bonsai.layer_remove.remove import layer_remove as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(
+        Path(model.path),
+        Path(data.path),
+        Path(output.path),
+        keep=keep,
+        scheme=scheme,
+        level=level,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))

@@ -1,0 +1,45 @@
+"""matrix-prune as a Kubeflow Pipelines component."""
+
+from kfp.dsl import Dataset, Input, Model, Output, component
+
+from kfp_bonsai.images import GPU
+
+
+@component(base_image=GPU, install_kfp_package=False)
+def matrix_prune(
+    model: Input[Model],
+    teacher_outputs: Input[Dataset],
+    output: Output[Model],
+    flops: float = 0.1,
+    shape: str = "free",
+    heads: int = 0,
+    ffn: int = 0,
+    steps: int = 200,
+    learning_rate: float = 2e-4,
+    batch_size: int = 32,
+    temperature: float = 2,
+    hidden_weight: float = 1,
+    seed: int = 0,
+):
+    """Prune rows and columns of the weight matrices to a share of the FLOPs."""
+    from pathlib import Path
+
+    from kfp_bonsai.matrix_prune.prune import matrix_prune as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(
+        Path(model.path),
+        Path(teacher_outputs.path),
+        Path(output.path),
+        flops=flops,
+        shape=shape,
+        heads=heads,
+        ffn=ffn,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        temperature=temperature,
+        hidden_weight=hidden_weight,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))

@@ -1,0 +1,23 @@
+"""package-model as a Kubeflow Pipelines component."""
+
+from kfp.dsl import Artifact, Input, Model, Output, component
+
+from kfp_bonsai.images import CPU
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def package_model(
+    model: Input[Model],
+    results: Input[Artifact],
+    output: Output[Model],
+    name: str = "",
+    license: str = "",
+):
+    """Put the chosen model into one folder with a model card."""
+    from pathlib import Path
+
+    from kfp_bonsai.package_model.package import package_model as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(Path(model.path), Path(results.path), Path(output.path), name=name, license=license)
+    output.metadata.update(storable(result))

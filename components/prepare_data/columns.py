@@ -1,0 +1,70 @@
+"""Which columns are the texts and the label: from flags, else from the names people use."""
+
+from collections.abc import Sequence
+
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+
+TEXTS = ("text", "sentence", "review", "content")
+PAIRS = (
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question1", "question2"),
+)
+LABELS = ("label", "labels", "target", "class", "sentiment", "score", "rating")
+
+
+def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "", label: str = "") -> tuple[str, ...]:
+    """Return the one or two text columns.
+
+    Raises:
+        BonsaiError: a flag names no column, or no name is known.
+    """
+    if text:
+        first = _named(text, names, where, "--text-column")
+        return (first, _named(pair, names, where, "--text-pair-column")) if pair else (first,)
+    if pair:
+        raise BonsaiError("--text-pair-column needs --text-column too: name both")
+    by_name = {name.strip().lower(): name for name in names}
+    for one, other in PAIRS:
+        if one in by_name and other in by_name:
+            return by_name[one], by_name[other]
+    for wanted in TEXTS:
+        if wanted in by_name:
+            return (by_name[wanted],)
+    known_label = label or next((by_name[name] for name in LABELS if name in by_name), "")
+    others = [name for name in names if name != known_label]
+    if known_label and len(others) == 1:
+        return (others[0],)
+    near = next((hint for wanted in ("text", *TEXTS) if (hint := nearest(wanted, list(names)))), "")
+    raise BonsaiError(
+        f"{where} has no text column (columns: {', '.join(names)}; known: {', '.join(TEXTS)}, and pairs such as "
+        f"{PAIRS[0][0]}, {PAIRS[0][1]}){near}: name it with --text-column, the second of a pair with --text-pair-column"
+    )
+
+
+def label_column(names: Sequence[str], where: str, label: str = "") -> str:
+    """Return the label's column.
+
+    Raises:
+        BonsaiError: the flag names no column, or no name is known.
+    """
+    if label:
+        return _named(label, names, where, "--label-column")
+    by_name = {name.strip().lower(): name for name in names}
+    for wanted in LABELS:
+        if wanted in by_name:
+            return by_name[wanted]
+    raise BonsaiError(
+        f"{where} has no label column (columns: {', '.join(names)}; known: {', '.join(LABELS)})"
+        f"{nearest('label', list(names))}: name it with --label-column"
+    )
+
+
+def _named(wanted: str, names: Sequence[str], where: str, flag: str) -> str:
+    if wanted in names:
+        return wanted
+    raise BonsaiError(
+        f"{where} has no column '{wanted}' (columns: {', '.join(names)}){nearest(wanted, list(names))}: correct {flag}"
+    )

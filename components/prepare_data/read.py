@@ -1,0 +1,264 @@
+"""Where rows come from: a file, a folder, a glob, a bucket, an embedded data set, or a Hugging Face data set."""
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from kfp_bonsai.prepare_data.formats import BATCH_ROWS, FORMATS, Batch, DataFile
+from kfp_bonsai.shared.embedded import CITATION, embedded_dataset
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+
+EMBEDDED, GCS = "embedded:", "gs://"
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "validation_matched"),
+    "test": ("test", "test_matched"),
+    "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
+}
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+
+
+class Rows(Protocol):
+    """The rows of one split, which can be gone through more than once."""
+
+    where: str
+
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+
+    def class_names(self, column: str) -> tuple[str, ...]:
+        """Return what the integers of a label column mean, where the source says so, else ()."""
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """Go through some of the columns."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a user named: its splits ("train", and those that it has besides), and where they come from."""
+
+    name: str
+    origin: str
+    splits: dict[str, Rows]
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """Files with the same columns, one after another."""
+
+    where: str
+    files: tuple[DataFile, ...]
+
+    def names(self) -> list[str]:
+        """Return the names of the columns of the first file."""
+        return self.files[0].names()
+
+    def class_names(self, column: str) -> tuple[str, ...]:
+        """Files do not say what integers mean."""
+        return ()
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """Go through some of the columns.
+
+        Raises:
+            BonsaiError: a file lacks a column that the first one has.
+        """
+        for file in self.files:
+            found = file.names()
+            missing = [name for name in columns if name not in found]
+            if missing:
+                raise BonsaiError(
+                    f"{file.where} has no column '{missing[0]}'{nearest(missing[0], found)} (columns: "
+                    f"{', '.join(found)}), unlike {self.files[0].where}: give files with the same columns, "
+                    "or name them by a glob such as 'folder/train-*.parquet'"
+                )
+        for file in self.files:
+            yield from file.batches(columns)
+
+
+@dataclass(frozen=True)
+class HubRows:
+    """A split of a Hugging Face data set."""
+
+    where: str
+    dataset: Any
+
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self.dataset.column_names)
+
+    def class_names(self, column: str) -> tuple[str, ...]:
+        """Return the names of a ClassLabel column's integers, else ()."""
+        return tuple(getattr(self.dataset.features[column], "names", None) or ())
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """Go through some of the columns."""
+        first = 1
+        for values in self.dataset.select_columns(list(columns)).iter(BATCH_ROWS):
+            batch = Batch(self.where, first, values)
+            first += batch.rows
+            yield batch
+
+
+def open_source(text: str, flag: str) -> Source:
+    """Find what a user means by `text`, the value of `flag`.
+
+    Raises:
+        BonsaiError: there is no such thing, or it holds no data.
+    """
+    if not text.strip():
+        raise BonsaiError(f"{flag} is empty: give a file, a folder, a glob, gs://..., embedded:NAME or a data set name")
+    if text.startswith(EMBEDDED):
+        name = text.removeprefix(EMBEDDED)
+        path = embedded_dataset(name)
+        return Source(name, f"{text} ({CITATION})", {"train": FileRows(text, (_local_file(path),))})
+    if text.startswith(GCS):
+        return _from_files(text, _bucket_files(text))
+    path = Path(text).expanduser()
+    if path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        return _saved_dataset(path)
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file() and _is_data(file.name))
+        if not inside:
+            raise BonsaiError(f"{text} holds no data: put {', '.join(FORMATS)} files there")
+        return _from_files(text, [_local_file(file) for file in inside])
+    if path.is_file():
+        if path.suffix.lower() not in FORMATS:
+            raise BonsaiError(f"{text} is of no known format: give it the suffix of its own ({', '.join(FORMATS)})")
+        return _from_files(text, [_local_file(path)])
+    if glob.has_magic(text):
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+        files = [match for match in matches if match.is_file() and match.suffix.lower() in FORMATS]
+        if not files:
+            raise BonsaiError(f"no {', '.join(FORMATS)} file matches {text}: correct {flag}")
+        return _from_files(text, [_local_file(file) for file in files])
+    if path.suffix.lower() in FORMATS or text.startswith((".", "/", "~")) or not HUB_NAME.fullmatch(text):
+        folder = path.parent
+        near = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder.is_dir() else ""
+        raise BonsaiError(f"no file or folder {text}{near}: correct {flag}")
+    return _hub_dataset(text, flag)
+
+
+def _is_data(name: str) -> bool:
+    return not name.startswith((".", "_")) and PurePosixPath(name).suffix.lower() in FORMATS
+
+
+def _local_file(path: Path) -> DataFile:
+    return DataFile(str(path), path.suffix.lower(), lambda: path.open("rb"))
+
+
+def _from_files(text: str, files: list[DataFile]) -> Source:
+    """Group files named train*, validation*, test* into splits; else all are one."""
+    name = re.sub(r"[^\w.-]+", "-", PurePosixPath(text.rstrip("/").split("*")[0].rstrip("/")).stem) or "data"
+    known = [(file, _split_of(file.where)) for file in files]
+    if len(files) == 1 or not any(split == "train" for _, split in known):
+        return Source(name, text, {"train": FileRows(text if len(files) > 1 else files[0].where, tuple(files))})
+    strange = [file.where for file, split in known if not split]
+    if strange:
+        raise BonsaiError(
+            f"{text} has files of splits (train..., test...) and {strange[0]}, which is of none: rename it to "
+            "train..., validation..., test... or unlabelled..., or choose files by a glob"
+        )
+    splits: dict[str, Rows] = {}
+    for split in SPLITS:
+        mine = tuple(file for file, own in known if own == split)
+        if mine:
+            splits[split] = FileRows(mine[0].where if len(mine) == 1 else f"{text} ({split})", mine)
+    return Source(name, text, splits)
+
+
+def _split_of(where: str) -> str:
+    stem = PurePosixPath(where.replace("\\", "/")).name.lower()
+    return next(
+        (split for split, names in SPLITS.items() if re.match(rf"({'|'.join(names)})(?![a-z])", stem)),
+        "",
+    )
+
+
+def _bucket_files(text: str) -> list[DataFile]:
+    """List the objects that gs://bucket/object, a prefix or a glob names; they are streamed, not copied."""
+    from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, Unauthorized
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+    from google.cloud import storage
+
+    bucket_name, _, key = text.removeprefix(GCS).partition("/")
+    if not bucket_name:
+        raise BonsaiError(f"{text} names no bucket: give gs://bucket/object, a prefix or a glob")
+    try:
+        try:
+            client = storage.Client()
+        except DefaultCredentialsError:
+            client = storage.Client.create_anonymous_client()  # public data
+        bucket = client.bucket(bucket_name)
+        if glob.has_magic(key):
+            blobs = list(client.list_blobs(bucket, match_glob=key))
+        else:
+            blobs = list(client.list_blobs(bucket, prefix=key))
+            inside = key.rstrip("/") + "/" if key else ""
+            blobs = [b for b in blobs if b.name == key] or [b for b in blobs if b.name.startswith(inside)]
+    except NotFound as error:
+        raise BonsaiError(f"{text}: no bucket '{bucket_name}': correct the name, or ask for access to it") from error
+    except (Forbidden, Unauthorized) as error:
+        raise BonsaiError(
+            f"{text}: access is denied: log in with `gcloud auth application-default login`, or let the pod's "
+            f"service account read the bucket '{bucket_name}' (roles/storage.objectViewer)"
+        ) from error
+    except (GoogleAPICallError, GoogleAuthError, OSError) as error:
+        raise BonsaiError(f"{text} cannot be listed ({error}): check the network and the credentials") from error
+    found = [blob for blob in blobs if _is_data(PurePosixPath(blob.name).name)]
+    if not found:
+        raise BonsaiError(
+            f"{text}: the bucket '{bucket_name}' has no such object, or none with a suffix of data "
+            f"({', '.join(FORMATS)}): correct it (`gcloud storage ls gs://{bucket_name}/`)"
+        )
+    return [
+        DataFile(f"gs://{bucket_name}/{blob.name}", PurePosixPath(blob.name).suffix.lower(), _blob_opener(blob))
+        for blob in sorted(found, key=lambda blob: blob.name)
+    ]
+
+
+def _blob_opener(blob: Any) -> Any:
+    return lambda: blob.open("rb", chunk_size=8 << 20)
+
+
+def _saved_dataset(path: Path) -> Source:
+    from datasets import load_from_disk
+
+    try:
+        return _dataset_source(path.name, str(path), load_from_disk(str(path)))
+    except (OSError, ValueError) as error:
+        raise BonsaiError(f"{path} is not a whole saved data set ({error}): save it again") from error
+
+
+def _hub_dataset(text: str, flag: str) -> Source:
+    from datasets import load_dataset
+
+    name, _, config = text.partition(":")
+    try:
+        loaded = load_dataset(name, config or None)
+    except Exception as error:  # the hub's client raises a dozen kinds, all of which a user should read
+        said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise BonsaiError(
+            f"no file or folder {text}, and no Hugging Face data set of this name could be loaded ({said}): correct "
+            f"{flag}; a configuration goes behind a colon (glue:sst2)"
+        ) from error
+    return _dataset_source(text.replace(":", "-").rpartition("/")[2], f"Hugging Face {text}", loaded)
+
+
+def _dataset_source(name: str, origin: str, loaded: Any) -> Source:
+    if hasattr(loaded, "column_names") and isinstance(loaded.column_names, list):
+        loaded = {"train": loaded}
+    splits: dict[str, Rows] = {}
+    for split, names in SPLITS.items():
+        own = next((own for own in names if own in loaded), "")
+        if own:
+            splits[split] = HubRows(f"{origin}, split {own}", loaded[own])
+    if "train" not in splits:
+        if len(loaded) != 1:
+            raise BonsaiError(f"{origin} has no split train (splits: {', '.join(loaded)}): give files instead")
+        own, rows = next(iter(loaded.items()))
+        splits = {"train": HubRows(f"{origin}, split {own}", rows)}
+    return Source(name, origin, splits)

@@ -1,0 +1,256 @@
+"""The first pass over a split: check every row, and keep 36 to 40 bytes of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.prepare_data.read import Rows
+from kfp_bonsai.shared.errors import BonsaiError
+
+MOST_CLASSES = 10_000
+SHOWN = 5
+
+
+@dataclass
+class Survey:
+    """What is known of a split after one pass.
+
+    Attributes:
+        where: where the rows come from, for messages.
+        columns: its text columns.
+        label: its label column; "" where labels are not read.
+        keys: (rows, 2) uint64, hash of the normalised texts: equal for rows that are the same to a reader.
+        digests: (rows, 2) uint64, hash of the texts as they are.
+        kept: rows that can be used: those with text (and a gold label).
+        codes: index into `classes` for each row, -1 if none.
+        values: the labels as numbers, NaN where they are none.
+        classes: the labels' names in order of first sight, with the place of the first ("file, row 3").
+        fractional: a label has a fractional part.
+        floats: the labels are stored as floating-point numbers.
+        empty: how many rows without text were left out.
+        unlabelled: how many rows without a gold label (-1 of a class label) were left out.
+    """
+
+    where: str
+    columns: tuple[str, ...]
+    label: str
+    keys: np.ndarray
+    digests: np.ndarray
+    kept: np.ndarray
+    codes: np.ndarray
+    values: np.ndarray
+    classes: dict[str, str] = field(default_factory=dict)
+    fractional: bool = False
+    floats: bool = False
+    empty: int = 0
+    unlabelled: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows were read."""
+        return len(self.keys)
+
+
+def normalise(text: str) -> str:
+    """Return what two texts have in common when a reader would call them the same."""
+    return " ".join(text.casefold().split())
+
+
+def survey(rows: Rows, columns: tuple[str, ...], label: str, *, drop_empty: bool = False) -> Survey:
+    """Go through a split once.
+
+    Args:
+        rows: the split.
+        columns: its text columns.
+        label: its label column; "" for rows without labels.
+        drop_empty: leave out rows without text or label instead of refusing them.
+
+    Raises:
+        BonsaiError: texts that are blank or no texts, labels that are missing or not finite, no rows.
+    """
+    reader = _Reader(rows.where, columns, label, rows.class_names(label) if label else (), drop_empty)
+    for batch in rows.batches([*columns, *([label] if label else [])]):
+        reader.read(batch.columns, batch.where, batch.first)
+    return reader.done()
+
+
+class _Problem:
+    """Rows that have the same thing wrong with them."""
+
+    def __init__(self) -> None:
+        self.count, self.places = 0, list[tuple[str, int]]()
+
+    def add(self, where: str, row: int) -> None:
+        self.count += 1
+        if len(self.places) < SHOWN:
+            self.places.append((where, row))
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.places) else ""
+        one = self.count == 1
+        numbers = ", ".join(str(row) for where, row in self.places if where == self.places[0][0])
+        return f"{self.count} row{'' if one else 's'} (row{'' if one else 's'} {numbers}{more})"
+
+
+class _Reader:
+    def __init__(
+        self, where: str, columns: tuple[str, ...], label: str, names: Sequence[str], drop_empty: bool
+    ) -> None:
+        self.where, self.columns, self.label, self.names, self.drop_empty = where, columns, label, names, drop_empty
+        self.keys, self.digests, self.kept = bytearray(), bytearray(), bytearray()
+        self.codes: list[np.ndarray] = []
+        self.values: list[np.ndarray] = []
+        self.classes: dict[str, str] = {}
+        self.places: dict[str, int] = {}
+        self.numbers_only = dict.fromkeys(columns, True)
+        self.blank = {column: _Problem() for column in columns}
+        self.no_label, self.not_finite = _Problem(), _Problem()
+        self.fractional = self.floats = self.strings = False
+        self.gold_missing = self.dropped = 0
+
+    def read(self, batch: dict[str, list], where: str, first: int) -> None:
+        usable = self._texts([batch[column] for column in self.columns], where, first)
+        if self.label:
+            self._labels(batch[self.label], usable, where, first)
+        self.kept += bytes(usable)
+
+    def _texts(self, columns: list[list], where: str, first: int) -> list[bool]:
+        usable = [True] * len(columns[0])
+        for name, values in zip(self.columns, columns, strict=True):
+            for index, value in enumerate(values):
+                if isinstance(value, str):
+                    if not value.strip():
+                        usable[index] = False
+                        self.blank[name].add(where, first + index)
+                    elif self.numbers_only[name] and not _is_number(value):
+                        self.numbers_only[name] = False
+                elif value is None:
+                    usable[index] = False
+                    self.blank[name].add(where, first + index)
+                else:
+                    raise BonsaiError(
+                        f"{where}, column '{name}', row {first + index}: {str(value)[:40]} is no text "
+                        f"({type(value).__name__}): choose a column of texts with --text-column"
+                    )
+        for row in zip(*columns, strict=True):
+            whole = "\0".join(value or "" for value in row)
+            same = "\0".join(normalise(value or "") for value in row)
+            try:
+                self.digests += blake2b(whole.encode(), digest_size=16).digest()
+                self.keys += blake2b(same.encode(), digest_size=16).digest()
+            except UnicodeEncodeError as error:
+                raise BonsaiError(
+                    f"{where}, row {first + (len(self.keys) // 16) % len(columns[0])}: the text is no valid Unicode "
+                    f"({error.reason}): correct it"
+                ) from error
+        return usable
+
+    def _labels(self, labels: list, usable: list[bool], where: str, first: int) -> None:
+        codes = np.full(len(labels), -1, np.int32)
+        values = np.full(len(labels), np.nan)
+        for index, raw in enumerate(labels):
+            if raw is None or (isinstance(raw, str) and not raw.strip()):
+                if usable[index]:
+                    self.no_label.add(where, first + index)
+                usable[index] = False
+                continue
+            if self.names and isinstance(raw, int) and not isinstance(raw, bool):
+                if raw == -1:
+                    self.gold_missing += 1
+                    usable[index] = False
+                    continue
+                raw = self.names[raw]
+            name, value = self._label(raw, where, first + index)
+            values[index] = value
+            if isinstance(raw, float | str) and name and not np.isfinite(value) and _is_number(name):
+                self.not_finite.add(where, first + index)
+                usable[index] = False
+                continue
+            if name not in self.classes and len(self.classes) < MOST_CLASSES:
+                self.classes[name] = f"{where}, row {first + index}"
+                self.places[name] = len(self.places)
+            codes[index] = self.places.get(name, -1)
+        self.codes.append(codes)
+        self.values.append(values)
+
+    def _label(self, raw: Any, where: str, row: int) -> tuple[str, float]:
+        """Return a label's name as a class and its value as a number."""
+        if isinstance(raw, bool):
+            return str(raw).lower(), float(raw)
+        if isinstance(raw, int):
+            return str(raw), float(raw)
+        if isinstance(raw, float):
+            self.floats = True
+            self.fractional |= not raw.is_integer() if np.isfinite(raw) else False
+            return (str(int(raw)) if raw.is_integer() else repr(raw)) if np.isfinite(raw) else str(raw), raw
+        if isinstance(raw, str):
+            text = raw.strip()
+            if self.strings or not _is_number(text):
+                self.strings = True
+                return text, float("nan")
+            value = float(text)
+            if not np.isfinite(value):
+                return text, value
+            is_float = not text.lstrip("+-").isdecimal()
+            self.floats |= is_float
+            self.fractional |= not value.is_integer()
+            return (text if not is_float else str(int(value)) if value.is_integer() else repr(value)), value
+        raise BonsaiError(
+            f"{where}, column '{self.label}', row {row}: {str(raw)[:40]} ({type(raw).__name__}) is no label: give "
+            "one class name or number a row"
+        )
+
+    def done(self) -> Survey:
+        rows = len(self.kept)
+        if not rows:
+            raise BonsaiError(f"{self.where} has no rows: give a file with rows")
+        for column, problem in self.blank.items():
+            if problem.count and not self.drop_empty:
+                raise BonsaiError(
+                    f"{problem.places[0][0]}, column '{column}': no text in {problem}: fill them in, remove them, or "
+                    "leave them out with --drop-empty"
+                )
+        for column, only in self.numbers_only.items():
+            if only and self.blank[column].count < rows:
+                raise BonsaiError(
+                    f"{self.where}, column '{column}' has nothing but numbers: choose a column of texts with "
+                    "--text-column"
+                )
+        if self.not_finite.count:
+            raise BonsaiError(
+                f"{self.not_finite.places[0][0]}, column '{self.label}': NaN or infinite labels in "
+                f"{self.not_finite}: correct or remove them"
+            )
+        if self.no_label.count and self.no_label.count < rows and not self.drop_empty:
+            raise BonsaiError(
+                f"{self.no_label.places[0][0]}, column '{self.label}': no label in {self.no_label}: fill them in, "
+                "remove them, give them as --unlabelled-data, or leave them out with --drop-empty"
+            )
+        kept = np.frombuffer(bytes(self.kept), bool).copy()
+        empty = rows - int(kept.sum()) - self.gold_missing
+        return Survey(
+            self.where,
+            self.columns,
+            self.label,
+            np.frombuffer(bytes(self.keys), np.uint64).reshape(-1, 2),
+            np.frombuffer(bytes(self.digests), np.uint64).reshape(-1, 2),
+            kept,
+            np.concatenate(self.codes) if self.codes else np.full(rows, -1, np.int32),
+            np.concatenate(self.values) if self.values else np.full(rows, np.nan),
+            self.classes,
+            self.fractional,
+            self.floats,
+            max(empty, 0),
+            self.gold_missing,
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

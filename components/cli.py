@@ -9,11 +9,11 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -69,7 +69,7 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
         """Find the command, or suggest a near one."""
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # the names that suggestions are made from
+        self.commands = dict.fromkeys(COMMANDS, typer.core.TyperCommand(""))  # the names to suggest
         return super().resolve_command(ctx, args)
 
 
@@ -113,11 +113,10 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
     parameters = []
     for parameter in inspect.signature(function).parameters.values():
         option = typer.Option(help=texts.get(parameter.name, ""), show_default=parameter.default not in ("", (), []))
-        parameters.append(
-            parameter.replace(
-                kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hints[parameter.name], option]
-            )
-        )
+        hint = hints[parameter.name]
+        if get_origin(hint) is Sequence:
+            hint = list[get_args(hint)[0]]  # type: ignore[misc]
+        parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, option]))
 
     @functools.wraps(function)
     def call(**arguments: Any) -> None:

@@ -27,17 +27,25 @@ class Cluster:
     retries: int = 2
 
 
-def place(task: PipelineTask, cluster: Cluster | None, *, heavy: bool = False, light: bool = False) -> PipelineTask:
+def place(
+    task: PipelineTask, cluster: Cluster | None, *, heavy: bool = False, light: bool = False, measured: bool = False
+) -> PipelineTask:
     """Give a task its image, resources and retries; on one's own machine (no cluster) nothing is to be placed.
+
+    A cluster's cache must not answer for a measurement: it would replay another day's emissions. The local runner's
+    cache holds one run only, and lets an interrupted one go on.
 
     Args:
         task: the task.
         cluster: what the cluster gives; None for the local runner.
         heavy: it trains or measures on an accelerator.
         light: it needs hardly anything.
+        measured: it measures emissions.
     """
     if cluster is None:
         return task
+    if measured:
+        task.set_caching_options(False)
     if cluster.images:
         *_, kind = task.container_spec.image.split("/")
         task.set_container_image(f"{cluster.images}/{kind}")

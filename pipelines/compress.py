@@ -5,7 +5,7 @@ prepare-data -> fine-tune -> teacher-outputs -> for each level {layer-remove -> 
 quantize -> evaluate-emissions there.
 """
 
-from typing import Any, List  # noqa: UP035  (what KFP reads in a signature)
+from typing import Any
 
 from kfp import dsl
 
@@ -51,8 +51,13 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         label_column: str = "",
         kind: str = "auto",
         metric: str = "",
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        validation_rows: int = 0,
+        test_rows: int = 0,
         max_rows: int = 0,
-        levels: List[dict] = DEFAULT_LEVELS,  # noqa: UP006
+        drop_empty: bool = False,
+        levels: list[dict] = DEFAULT_LEVELS,
         min_accuracy: float = 0.0,
         max_emission: float = 0.0,
         edge: bool = False,
@@ -86,7 +91,12 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             label_column=label_column,
             kind=kind,
             metric=metric,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            validation_rows=validation_rows,
+            test_rows=test_rows,
             max_rows=max_rows,
+            drop_empty=drop_empty,
             seed=seed,
         ).set_display_name("Prepare data")
         place(prepared, cluster)
@@ -151,8 +161,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             intensity=intensity,
             seed=seed,
         ).set_display_name("Evaluate emissions")
-        measured.set_caching_options(False)
-        place(measured, cluster, heavy=True)
+        place(measured, cluster, heavy=True, measured=True)
 
         selected = select_model(
             measurement=measured.outputs["output"],
@@ -182,8 +191,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 intensity=intensity,
                 seed=seed,
             ).set_display_name("Evaluate emissions on the edge CPU")
-            measured_edge.set_caching_options(False)
-            place(measured_edge, cluster)
+            place(measured_edge, cluster, measured=True)
             reported = report(
                 measurement=measured.outputs["output"],
                 selection=selected.outputs["selection"],
@@ -191,9 +199,9 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 command=command,
             ).set_display_name("Report")
             place(reported, cluster, light=True)
-            packed = package_model(
-                model=chosen, results=reported.outputs["results"], license=license
-            ).set_display_name("Package the model")
+            packed = package_model(model=chosen, results=reported.outputs["results"], license=license).set_display_name(
+                "Package the model"
+            )
             place(packed, cluster, light=True)
             packed_edge = package_model(
                 model=quantized.outputs["output"], results=reported.outputs["results"], license=license
@@ -205,9 +213,9 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 measurement=measured.outputs["output"], selection=selected.outputs["selection"], command=command
             ).set_display_name("Report")
             place(reported, cluster, light=True)
-            packed = package_model(
-                model=chosen, results=reported.outputs["results"], license=license
-            ).set_display_name("Package the model")
+            packed = package_model(model=chosen, results=reported.outputs["results"], license=license).set_display_name(
+                "Package the model"
+            )
             place(packed, cluster, light=True)
 
     return compress

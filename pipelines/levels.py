@@ -6,24 +6,26 @@ from typing import Any
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
-DEFAULTS: dict[str, Any] = {"layers": "1", "flops": 1.0, "shape": "free", "epochs": 0.0}
+DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 3.0}
 SHAPES = ("free", "stock")
-SYNTAX = "write LABEL:layers=1/3,flops=0.1,shape=free,epochs=6 (all but LABEL: may be left out)"
+SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6' (all settings may be left out)"
+ANY_LAYERS = 1_000_000
 
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
 
 
-def parse_levels(texts: Sequence[str], total_layers: int = 0) -> list[dict[str, Any]]:
+def parse_levels(texts: Sequence[str], epochs: float = 3.0, total_layers: int = 0) -> list[dict[str, Any]]:
     """Read levels, the paper's three if there are none.
 
     Args:
         texts: levels such as "small:layers=1/3,flops=0.1"; without a label, the text itself is the label.
+        epochs: epochs of distillation of the levels that do not state them.
         total_layers: how many layers the model has, to refuse what it cannot give; 0 if that is not known.
 
     Raises:
         BonsaiError: a level cannot be read or reached, or two have one label.
     """
-    levels = [_parse(text, total_layers) for text in texts or THREE_LEVELS]
+    levels = [_parse(text, epochs, total_layers) for text in texts or THREE_LEVELS]
     labels = [level["label"] for level in levels]
     for label in labels:
         if labels.count(label) > 1:
@@ -31,15 +33,15 @@ def parse_levels(texts: Sequence[str], total_layers: int = 0) -> list[dict[str, 
         if label in ("", "baseline"):
             raise BonsaiError(f"--level '{label}:...': this label is taken or empty: choose another")
         if set(label) & set("'\"\\{}"):
-            raise BonsaiError(f"--level '{label}:...': no quotes, backslashes or braces in a label, please")
+            raise BonsaiError(f"--level '{label}:...': leave quotes, backslashes and braces out of the label")
     return levels
 
 
-def _parse(text: str, total_layers: int) -> dict[str, Any]:
+def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
     label, colon, settings = text.partition(":")
     if not colon:
-        label, settings = text, text
-    level = {"label": label.strip(), **DEFAULTS, **_settings(text, settings)}
+        settings = text
+    level = {"label": label.strip(), **DEFAULTS, "epochs": epochs, **_settings(text, settings)}
     for key in ("flops", "epochs"):
         try:
             level[key] = float(level[key])
@@ -47,15 +49,15 @@ def _parse(text: str, total_layers: int) -> dict[str, Any]:
             raise BonsaiError(f"--level '{text}': {key}={level[key]} is not a number") from error
     if not 0 < level["flops"] <= 1:
         raise BonsaiError(f"--level '{text}': flops={level['flops']:g} must be above 0 and at most 1")
-    if level["epochs"] < 0:
-        raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must not be below 0")
+    if not level["epochs"] > 0:
+        raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must be above 0")
     if level["shape"] not in SHAPES:
-        hint = nearest(level["shape"], [*SHAPES])
-        raise BonsaiError(f"--level '{text}': shape={level['shape']} is neither free nor stock{hint}")
+        raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
     try:
-        layers_asked("1.0" if level["layers"] == "1" else level["layers"], total_layers or 1_000_000)
+        layers_asked(level["layers"], total_layers or ANY_LAYERS)
     except BonsaiError as error:
-        raise BonsaiError(f"--level '{text}': {str(error).replace('--keep ', 'layers=')}") from error
+        reason = str(error).replace("--keep ", "layers=")
+        raise BonsaiError(f"--level '{text}': {reason}") from error
     return level
 
 
@@ -72,5 +74,7 @@ def _settings(text: str, settings: str) -> dict[str, str]:
         if not equals or key not in DEFAULTS:
             hint = nearest(key, [*DEFAULTS])
             raise BonsaiError(f"--level '{text}': '{part.strip()}' cannot be read{hint}: {SYNTAX}")
+        if key in found:
+            raise BonsaiError(f"--level '{text}': {key} is given twice: {SYNTAX}")
         found[key] = value.strip()
     return found

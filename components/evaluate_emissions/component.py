@@ -1,7 +1,5 @@
 """evaluate-emissions as Kubeflow Pipelines components: one for all levels, one for an edge CPU."""
 
-from typing import List  # noqa: UP035  (what KFP reads in a signature)
-
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
 
 from kfp_bonsai.images import CPU, GPU
@@ -10,7 +8,7 @@ from kfp_bonsai.images import CPU, GPU
 @component(base_image=GPU, install_kfp_package=False)
 def evaluate_emissions(
     baseline: Input[Model],
-    candidates: Input[List[Model]],
+    candidates: Input[list[Model]],
     train: Input[Dataset],
     test: Input[Dataset],
     output: Output[Artifact],

@@ -131,6 +131,7 @@ def _check(
 
 def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
     """Load a pretrained body with a new classifier for the task; only the head may be missing."""
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     import kfp_bonsai  # noqa: F401  (registers free shapes)
@@ -153,7 +154,7 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
             ignore_mismatched_sizes=True,
             dtype="float32",
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BonsaiError(f"the model {source} cannot be loaded: {error}") from error
     heads = tuple(path + "." for path in family.head)
     wrong = [str(key) for key in (*found["missing_keys"], *found["mismatched_keys"])]

@@ -24,7 +24,10 @@ def prepare_data(
     metric: str = "",
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
+    validation_rows: int = 0,
+    test_rows: int = 0,
     max_rows: int = 0,
+    drop_empty: bool = False,
     seed: int = 0,
 ):
     """Turn a data set into self-describing Parquet splits."""
@@ -50,7 +53,10 @@ def prepare_data(
         metric=metric,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
+        validation_rows=validation_rows,
+        test_rows=test_rows,
         max_rows=max_rows,
+        drop_empty=drop_empty,
         seed=seed,
     )
     train.metadata.update(storable(result))

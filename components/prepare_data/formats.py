@@ -168,7 +168,8 @@ def _json_rows(where: str, file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]
     for number, row in numbered:
         if not isinstance(row, dict):
             raise BonsaiError(
-                f'{where}, line {number}: {json.dumps(row)[:60]} is no object: every line is like {{"text": ..., "label": ...}}'
+                f"{where}, line {number}: {json.dumps(row)[:60]} is no object: every line is one object, such as "
+                '{"text": "...", "label": "..."}'
             )
         yield number, row
 

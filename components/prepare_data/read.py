@@ -2,7 +2,8 @@
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, FORMATS, Batch, DataFile
 from kfp_bonsai.shared.embedded import CITATION, embedded_dataset
 from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.progress import say
 
 EMBEDDED, GCS = "embedded:", "gs://"
 SPLITS = {
@@ -18,13 +20,17 @@ SPLITS = {
     "test": ("test", "test_matched"),
     "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
 }
+FILE_NAME = re.compile(r".*\.(parquet|csv|tsv|jsonl?|ndjson|txt|xlsx?|zip|gz|arrow|feather)", re.IGNORECASE)
+BUCKET_SECONDS = 30.0
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
 class Rows(Protocol):
     """The rows of one split, which can be gone through more than once."""
 
-    where: str
+    @property
+    def where(self) -> str:
+        """Where the rows come from, for messages."""
 
     def names(self) -> list[str]:
         """Return the names of the columns."""
@@ -77,6 +83,21 @@ class FileRows:
                 )
         for file in self.files:
             yield from file.batches(columns)
+
+
+@dataclass(frozen=True)
+class BucketFile(DataFile):
+    """An object of a bucket: a download that fails is an error in words."""
+
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        with _download_errors(self.where):
+            return super().names()
+
+    def batches(self, columns: Iterable[str]) -> Iterator[Batch]:
+        """Read some of the columns."""
+        with _download_errors(self.where):
+            yield from super().batches(columns)
 
 
 @dataclass(frozen=True)
@@ -135,7 +156,7 @@ def open_source(text: str, flag: str) -> Source:
         if not files:
             raise BonsaiError(f"no {', '.join(FORMATS)} file matches {text}: correct {flag}")
         return _from_files(text, [_local_file(file) for file in files])
-    if path.suffix.lower() in FORMATS or text.startswith((".", "/", "~")) or not HUB_NAME.fullmatch(text):
+    if FILE_NAME.fullmatch(text) or text.startswith((".", "/", "~")) or not HUB_NAME.fullmatch(text):
         folder = path.parent
         near = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder.is_dir() else ""
         raise BonsaiError(f"no file or folder {text}{near}: correct {flag}")
@@ -180,9 +201,10 @@ def _split_of(where: str) -> str:
 
 def _bucket_files(text: str) -> list[DataFile]:
     """List the objects that gs://bucket/object, a prefix or a glob names; they are streamed, not copied."""
-    from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, Unauthorized
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.cloud import storage
+    from google.cloud.storage.retry import DEFAULT_RETRY
 
     bucket_name, _, key = text.removeprefix(GCS).partition("/")
     if not bucket_name:
@@ -193,10 +215,11 @@ def _bucket_files(text: str) -> list[DataFile]:
         except DefaultCredentialsError:
             client = storage.Client.create_anonymous_client()  # public data
         bucket = client.bucket(bucket_name)
+        retry = DEFAULT_RETRY.with_timeout(BUCKET_SECONDS)
         if glob.has_magic(key):
-            blobs = list(client.list_blobs(bucket, match_glob=key))
+            blobs = list(client.list_blobs(bucket, match_glob=key, retry=retry))
         else:
-            blobs = list(client.list_blobs(bucket, prefix=key))
+            blobs = list(client.list_blobs(bucket, prefix=key, retry=retry))
             inside = key.rstrip("/") + "/" if key else ""
             blobs = [b for b in blobs if b.name == key] or [b for b in blobs if b.name.startswith(inside)]
     except NotFound as error:
@@ -206,8 +229,10 @@ def _bucket_files(text: str) -> list[DataFile]:
             f"{text}: access is denied: log in with `gcloud auth application-default login`, or let the pod's "
             f"service account read the bucket '{bucket_name}' (roles/storage.objectViewer)"
         ) from error
-    except (GoogleAPICallError, GoogleAuthError, OSError) as error:
-        raise BonsaiError(f"{text} cannot be listed ({error}): check the network and the credentials") from error
+    except (GoogleAPIError, GoogleAuthError, OSError) as error:
+        raise BonsaiError(
+            f"{text} cannot be listed ({str(error)[:200]}): check the network and the credentials"
+        ) from error
     found = [blob for blob in blobs if _is_data(PurePosixPath(blob.name).name)]
     if not found:
         raise BonsaiError(
@@ -215,9 +240,24 @@ def _bucket_files(text: str) -> list[DataFile]:
             f"({', '.join(FORMATS)}): correct it (`gcloud storage ls gs://{bucket_name}/`)"
         )
     return [
-        DataFile(f"gs://{bucket_name}/{blob.name}", PurePosixPath(blob.name).suffix.lower(), _blob_opener(blob))
+        BucketFile(f"gs://{bucket_name}/{blob.name}", PurePosixPath(blob.name).suffix.lower(), _blob_opener(blob))
         for blob in sorted(found, key=lambda blob: blob.name)
     ]
+
+
+@contextmanager
+def _download_errors(where: str) -> Iterator[None]:
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
+        raise BonsaiError(
+            f"{where} cannot be downloaded ({str(error)[:200]}): check the network, and that it may be read "
+            "(roles/storage.objectViewer)"
+        ) from error
 
 
 def _blob_opener(blob: Any) -> Any:
@@ -236,6 +276,7 @@ def _saved_dataset(path: Path) -> Source:
 def _hub_dataset(text: str, flag: str) -> Source:
     from datasets import load_dataset
 
+    say(f"prepare-data  loading the Hugging Face data set {text}")
     name, _, config = text.partition(":")
     try:
         loaded = load_dataset(name, config or None)

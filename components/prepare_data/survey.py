@@ -135,7 +135,7 @@ class _Reader:
                         f"{where}, column '{name}', row {first + index}: {str(value)[:40]} is no text "
                         f"({type(value).__name__}): choose a column of texts with --text-column"
                     )
-        for row in zip(*columns, strict=True):
+        for index, row in enumerate(zip(*columns, strict=True)):
             whole = "\0".join(value or "" for value in row)
             same = "\0".join(normalise(value or "") for value in row)
             try:
@@ -143,8 +143,7 @@ class _Reader:
                 self.keys += blake2b(same.encode(), digest_size=16).digest()
             except UnicodeEncodeError as error:
                 raise BonsaiError(
-                    f"{where}, row {first + (len(self.keys) // 16) % len(columns[0])}: the text is no valid Unicode "
-                    f"({error.reason}): correct it"
+                    f"{where}, row {first + index}: the text is no valid Unicode ({error.reason}): correct it"
                 ) from error
         return usable
 
@@ -229,14 +228,14 @@ class _Reader:
                 f"{self.no_label.places[0][0]}, column '{self.label}': no label in {self.no_label}: fill them in, "
                 "remove them, give them as --unlabelled-data, or leave them out with --drop-empty"
             )
-        kept = np.frombuffer(bytes(self.kept), bool).copy()
+        kept = np.frombuffer(self.kept, bool).copy()
         empty = rows - int(kept.sum()) - self.gold_missing
         return Survey(
             self.where,
             self.columns,
             self.label,
-            np.frombuffer(bytes(self.keys), np.uint64).reshape(-1, 2),
-            np.frombuffer(bytes(self.digests), np.uint64).reshape(-1, 2),
+            np.frombuffer(self.keys, np.uint64).reshape(-1, 2),
+            np.frombuffer(self.digests, np.uint64).reshape(-1, 2),
             kept,
             np.concatenate(self.codes) if self.codes else np.full(rows, -1, np.int32),
             np.concatenate(self.values) if self.values else np.full(rows, np.nan),

@@ -11,7 +11,7 @@ def quantize(
     calibration: Input[Dataset],
     output: Output[Model],
     runtime: str = "auto",
-    calibration_rows: int = 512,
+    calibration_rows: int = 320,
     seed: int = 0,
 ):
     """Quantize a model to int8 for a CPU runtime."""

@@ -1,6 +1,6 @@
 """report as a Kubeflow Pipelines component."""
 
-from typing import Optional  # noqa: UP035  (what KFP reads in a signature)
+from typing import Optional
 
 from kfp.dsl import HTML, Artifact, Input, Markdown, Output, component
 

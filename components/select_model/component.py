@@ -1,7 +1,5 @@
 """select-model as a Kubeflow Pipelines component."""
 
-from typing import List  # noqa: UP035  (what KFP reads in a signature)
-
 from kfp.dsl import Artifact, Input, Model, Output, component
 
 from kfp_bonsai.images import CPU
@@ -10,7 +8,7 @@ from kfp_bonsai.images import CPU
 @component(base_image=CPU, install_kfp_package=False)
 def select_model(
     measurement: Input[Artifact],
-    candidates: Input[List[Model]],
+    candidates: Input[list[Model]],
     output: Output[Model],
     selection: Output[Artifact],
     min_accuracy: float = 0.0,

@@ -81,12 +81,31 @@ def _values(config: Any) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Make transformers' Auto classes know the free types."""
+    """Make transformers' Auto classes know the free types, without importing any model yet."""
     from transformers.models.auto import modeling_auto as auto
 
     for family in FAMILIES:
         config_class = free_config_class(family)
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         for auto_class in (auto.AutoModel, auto.AutoModelForSequenceClassification):
-            stock = auto_class._model_mapping[CONFIG_MAPPING[family]]
-            auto_class.register(config_class, free_class(stock), exist_ok=True)
+            auto_class.register(config_class, _loader(auto_class, family), exist_ok=True)
+
+
+def _loader(auto_class: Any, family: str) -> type:
+    """Return what an Auto class calls for a family: it makes the free class when a model is asked for.
+
+    Making it at once would import the stock model in the midst of transformers' own imports.
+    """
+
+    def wanted() -> Any:
+        return free_class(auto_class._model_mapping[CONFIG_MAPPING[family]])
+
+    return type(
+        f"Bonsai{auto_class.__name__}",
+        (),
+        {
+            "config_class": free_config_class(family),
+            "from_pretrained": staticmethod(lambda *args, **options: wanted().from_pretrained(*args, **options)),
+            "_from_config": staticmethod(lambda config, **options: wanted()._from_config(config, **options)),
+        },
+    )

@@ -21,6 +21,7 @@ import numpy as np
 from kfp_bonsai.shared.errors import BonsaiError
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 ONNX_FILE, RECORD_FILE = "model.onnx", "bonsai.json"
 ONE_AT_A_TIME, MANY_AT_ONCE = "latency", "throughput"
 
@@ -97,6 +98,8 @@ def onnx_predictor(file: Path, runtime: str, *, threads: int = 0, hint: str = ON
         raise BonsaiError(
             f"{file} needs {runtime}, which is not installed: pip install {runtime}, or 'kfp-bonsai[cpu]' for all of it"
         ) from error
+    except Exception as error:  # each runtime has an exception of its own
+        raise BonsaiError(f"{file} is not a whole ONNX file that {runtime} reads: quantize again ({error})") from error
 
 
 def encode(
@@ -116,7 +119,7 @@ def encode(
         raise BonsaiError(f"{file} is missing: the folder needs a fast tokenizer (save_pretrained of AutoTokenizer)")
     tokenizer = _tokenizer(file, file.stat().st_mtime_ns, max_length or _max_length(folder))
     rows = tokenizer.encode_batch_fast(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
-    columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    columns = dict(zip(INPUTS, ("ids", "attention_mask", "type_ids"), strict=True))
     width = max((len(row.ids) for row in rows), default=0)
     return {
         name: np.array([getattr(row, field) for row in rows], dtype=np.int64).reshape(len(rows), width)
@@ -135,7 +138,7 @@ def _torch(folder: Path, device: str, threads: int) -> Predictor:
         torch.set_num_threads(threads)
     model = checkpoint.load(folder)[0].to(device).eval()
     taken = inspect.signature(model.forward).parameters
-    inputs = tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in taken)
+    inputs = tuple(name for name in INPUTS if name in taken)
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
         with torch.inference_mode():

@@ -77,7 +77,8 @@ def read_task(path: Path) -> Task:
     if METADATA_KEY not in metadata:
         raise BonsaiError(f"{path} does not say what its labels mean: make it with `bonsai prepare-data`")
     stored: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-    return Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Task(**values)
 
 
 def batches(path: Path, rows: int = 1024) -> Iterator[dict[str, list]]:

@@ -44,7 +44,7 @@ def test_constant_predictions_score_zero_not_nan():
 
 
 def test_broken_outputs_are_an_error():
-    """argmax of NaN is class 0, which would look like a result."""
+    """Argmax of NaN is class 0, which would look like a result."""
     with pytest.raises(BonsaiError, match="NaN"):
         metrics.score("accuracy", np.array([[np.nan, 1.0]]), [0])
 

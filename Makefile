@@ -1,0 +1,63 @@
+# make help says what there is. Everything happens in $(VENV); nothing is installed elsewhere.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= runs/demo
+# Options for every pip install, such as PIP_ARGS="--no-index --find-links wheels".
+PIP_ARGS ?=
+# A package index to take torch from as well. On Linux the default index has the CUDA build, gigabytes that a
+# machine without a GPU does not need; PyTorch's documentation names its index of CPU builds.
+TORCH_INDEX ?=
+# Workers of the tests.
+JOBS ?= 2
+
+PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+	$(PIP_ARGS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# One thread a worker: torch's own would fight over the same cores.
+TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test lint format wheel clean
+
+help:  ## Say what can be made.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(VENV)/.installed  ## Compress a model on movie reviews: runs/demo/report.html, in about a quarter of an hour.
+	$(VENV)/bin/bonsai run --model embedded:minilm --data embedded:movie-reviews --output $(DEMO) --edge
+
+install: $(VENV)/.installed-dev  ## Install the package with all extras and the tools for development.
+
+test: $(VENV)/.installed-dev  ## Run the tests.
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## Check style and types.
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy components pipelines
+
+format: $(VENV)/.installed-dev  ## Put the code into the house's style.
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+wheel: $(VENV)/.installed-dev  ## Build dist/*.whl.
+	rm -rf build dist
+	$(VENV)/bin/python -m build --wheel --no-isolation
+
+clean:  ## Remove what was made, but neither runs/ nor downloads.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find components pipelines tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is missing or older than Python 3.11: make ... PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (some minutes the first time)"
+	$(PIP) -e '.[kfp,cpu]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (some minutes the first time)"
+	$(PIP) -e '.[kfp,cpu,dev]'
+	@touch $@ $(VENV)/.installed

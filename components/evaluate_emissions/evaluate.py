@@ -1,0 +1,265 @@
+"""Measure baseline and candidates side by side: energy, accuracy, speed, each with its interval."""
+
+import json
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.evaluate_emissions import inputs, machine
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.progress import say
+
+STAGE = "evaluate-emissions"
+IDLE_SECONDS = 1.0
+
+
+def evaluate_emissions(
+    baseline: Path,
+    candidates: list[Path],
+    train: Path,
+    test: Path,
+    output: Path,
+    *,
+    device: str = "auto",
+    batch_size: int = 32,
+    pairs: int = 10,
+    block_seconds: float = 2.0,
+    precision: float = 0.02,
+    time_budget: float = 0,
+    country: str = "",
+    intensity: float = 0,
+    max_rows: int = 0,
+    seed: int = 0,
+) -> dict:
+    """Measure how much less energy candidates use per inference than their baseline, and what accuracy they keep.
+
+    All models run in one process on the same batches, in interleaved rounds of blocks whose order rotates; the
+    baseline runs twice a round, as a control. Ratios come from the rounds' pairs, with Student's t on their
+    logarithms; accuracies with a paired bootstrap over rows. CO2 follows ISO/IEC 21031 (SCI).
+
+    Args:
+        baseline: The fine-tuned model: 100 % of accuracy and emission.
+        candidates: Models made from it, compressed or quantized.
+        train: Training split, for the floor that a bag of words reaches.
+        test: Test split.
+        output: Measurement file (JSON) to write.
+        device: cpu, cuda, or auto (a GPU if there is one and no candidate is quantized).
+        batch_size: Rows a batch.
+        pairs: Rounds at the least.
+        block_seconds: Seconds that each model runs in a round, at the least (5 on a GPU).
+        precision: Stop once every ratio's 95 % interval is within plus or minus this fraction; 0 for `pairs` rounds.
+        time_budget: Seconds for all rounds; 0 for twice `pairs` at the most.
+        country: ISO 3166 code of three letters, for grams of CO2.
+        intensity: Grams of CO2 per kWh, if you know them better than the country's table.
+        max_rows: Test rows to draw at most; 0 for all.
+        seed: Seed of the draw and of the bootstraps.
+
+    Returns:
+        For each model, relative accuracy and relative emission under its level's name; the control and the rounds.
+
+    Raises:
+        BonsaiError: models or splits that do not belong together, an unknown device or country, or too short blocks.
+
+    Example:
+        bonsai evaluate-emissions --baseline baseline --candidates small --train data/train.parquet --test data/test.parquet --output measurement.json
+        bonsai evaluate-emissions --baseline baseline --candidates small --candidates tiny --train data/train.parquet --test data/test.parquet --output measurement.json --country FRA --precision 0.01 --time-budget 600
+    """  # noqa: E501
+    waiting = machine.wait_without_spinning()
+    folders = [Path(baseline), *map(Path, candidates)]
+    inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget)
+
+    from kfp_bonsai.shared import carbon
+
+    grams = carbon.intensity_of(country, intensity)
+    task = inputs.check_task(train, test)
+    records = inputs.check_models(folders, task, test)
+    device = inputs.check_device(device, folders)
+    if device == "cuda":
+        block_seconds = max(block_seconds, inputs.SHORTEST_GPU_BLOCK)
+
+    from kfp_bonsai.evaluate_emissions import protocol, results
+    from kfp_bonsai.shared import energy, inference, metrics, statistics
+    from kfp_bonsai.shared.checkpoint import versions
+    from kfp_bonsai.shared.floor import METHODS, floor
+
+    with machine.alone():
+        threads = machine.threads()
+        found = machine.environment(threads) | {"load_start": machine.load()}
+        max_length = int(records[0].get("max_length") or 128)
+        rows = inputs.read_test_rows(
+            folders[0], task, Path(test), max_length, batch_size, max_rows, protocol.SINGLE_ROWS, seed
+        )
+        predictors = [inference.load_predictor(folder, device, threads=threads) for folder in folders]
+        subjects = [
+            protocol.Subject(str(folder), predictor.predict)
+            for folder, predictor in zip(folders, predictors, strict=True)
+        ]
+        say(f"{STAGE}  {len(rows.labels)} rows, {len(folders)} models, {threads} threads on {device}")
+        scored: list[results.Scored | None] = []
+        batch_seconds: list[float] = []
+        for index, subject in enumerate(subjects):
+            try:
+                logits, seconds = protocol.run_all(subject, rows.batches)
+                if logits.shape != (len(rows.labels), task.num_labels):
+                    raise BonsaiError(f"{subject.name} gives outputs of shape {logits.shape}, not one a label and row")
+                metrics.score(task.metric, logits, rows.labels)
+                scored.append(results.Scored(logits, metrics.predictions(task.metric, logits)))
+            except Exception as error:
+                if index == protocol.BASELINE:
+                    raise
+                protocol.give_up(subject, error)
+                scored.append(None)
+                continue
+            batch_seconds = batch_seconds or seconds
+        # the first pass of the baseline paid for warming up, so its slowest batches must not decide
+        _, batch_seconds = protocol.run_all(subjects[0], rows.batches)
+        batches = protocol.block_batches(rows.batches, batch_seconds, block_seconds)
+        sources = energy.find_sources()
+        idle = protocol.idle_watts(sources, IDLE_SECONDS)
+        plan = protocol.Plan(pairs, block_seconds, precision, time_budget)
+        with ExitStack() as stack:
+            check = stack.enter_context(_Check(sources))
+            rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
+        protocol.single_rows(subjects, rows.singles)
+        found["load_end"] = machine.load()
+
+    assert scored[0] is not None
+    common = results.Common(
+        task=task,
+        labels=rows.labels,
+        mean_length=rows.mean_length,
+        batch_size=batch_size,
+        baseline=subjects[0],
+        baseline_record=records[0],
+        baseline_scored=scored[0],
+        rounds=rounds,
+        idle_watts=idle,
+        intensity=grams,
+        seed=seed,
+    )
+    models = [
+        results.model_row(common, subject, record, folder, predictor.runtime, answers)
+        for subject, record, folder, predictor, answers in zip(
+            subjects, records, folders, predictors, scored, strict=True
+        )
+    ]
+    control = results.control_row(subjects[0], rounds)
+    measurement = {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": machine.device_name(device, found),
+        "device_kind": device,
+        "task": task.__dict__,
+        "rows": len(rows.labels),
+        "seed": seed,
+        "versions": versions(),
+        "environment": found | {"neighbours": rounds.neighbours},
+        "floor": {"accuracy": floor(Path(train), Path(test)), "method": METHODS[task.kind]},
+        "protocol": {
+            "pairs": rounds.done,
+            "block_seconds": block_seconds,
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "mean_length": rows.mean_length,
+            "rows_a_pass": sum(len(batch["input_ids"]) for batch in batches),
+            "threads": threads,
+            "idle_threads": waiting,
+            "bootstrap": statistics.RESAMPLES,
+            "precision": precision,
+            "order": "rotated by one model each round, backwards every other round",
+            "interval": "95 %, Student's t on the pairs' log ratios",
+            "seconds": rounds.seconds,
+            "stopped_because": rounds.stopped,
+        },
+        "energy": {
+            "label": energy.weakest(sorted(rounds.labels)),
+            "source": "; ".join(one.name for one in sources if one.part != energy.RAM),
+            "detail": "; ".join(sorted(rounds.sources)) + ". RAM is told apart and is in no ratio" + check.words,
+            "idle_watts": idle,
+        },
+        "carbon": grams.as_dict() if grams else None,
+        "control": control,
+        "flags": results.flags(models, control, common),
+        "models": models,
+    }
+    with new_file(Path(output)) as path:
+        path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")
+    return _told(measurement)
+
+
+class _Check:
+    """codecarbon's own tracker over all rounds, beside our readings; it never ends a measurement."""
+
+    def __init__(self, sources: Any) -> None:
+        from kfp_bonsai.shared import energy
+
+        self.words, self._stack = "", ExitStack()
+        self._wanted = any(isinstance(one, energy.ProcessCpu) for one in sources)
+        self._sources = [one for one in sources if isinstance(one, energy.ProcessCpu)]
+
+    def __enter__(self) -> "_Check":
+        from kfp_bonsai.shared import energy
+
+        if self._wanted:
+            self._theirs = self._stack.enter_context(energy.codecarbon_tracker())
+            self._ours = self._stack.enter_context(energy.track(self._sources))
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if not self._wanted or kind:
+            return
+        try:
+            self._stack.close()
+            apart = self._ours.reading.cpu_joules / self._theirs.reading.cpu_joules - 1
+            self.words = f". codecarbon's own tracker over all rounds: {100 * apart:+.1f} % apart"
+        except Exception as problem:
+            self.words = f". codecarbon's own tracker made no reading to compare with ({problem})"
+
+
+def _say_round(plan: Any) -> Any:
+    from kfp_bonsai.shared.progress import Ticker
+
+    ticker = Ticker(STAGE, plan.pairs)
+
+    def on_round(done: int, widest: float) -> None:
+        if done > ticker.total:
+            ticker.total = done
+        ticker.step(done, **({"widest": widest} if widest < float("inf") else {}))
+
+    return on_round
+
+
+def _told(measurement: dict[str, Any]) -> dict:
+    """Say the result line by line, and return it as flat scalars."""
+    control = measurement["control"]
+    told: dict[str, Any] = {
+        "control_ratio": control["ratio"],
+        "control_covers_one": control["covers_one"],
+        "rounds": measurement["protocol"]["pairs"],
+        "floor": measurement["floor"]["accuracy"],
+    }
+    for row in measurement["models"]:
+        name = row["level"] + (f" ({row['runtime']})" if row["stage"] == "quantized" else "")
+        while f"{name}: relative emission" in told:
+            name += "'"
+        if row["error"]:
+            say(f"{STAGE}  {name}: given up ({row['error']})")
+            told[f"{name}: error"] = row["error"]
+            continue
+        low, high = row["relative_emission_ci"]
+        say(
+            f"{STAGE}  {name}: accuracy {row['accuracy']:.4f} ({100 * row['relative_accuracy']:.1f} %), "
+            f"energy {100 * row['relative_emission']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), "
+            f"{row['latency_ms_p50']:.2f} ms"
+        )
+        told[f"{name}: accuracy"] = row["accuracy"]
+        told[f"{name}: relative accuracy"] = row["relative_accuracy"]
+        told[f"{name}: relative emission"] = row["relative_emission"]
+        told[f"{name}: latency ms p50"] = row["latency_ms_p50"]
+    say(f"{STAGE}  control {control['ratio']:.3f} ({control['ci'][0]:.3f} to {control['ci'][1]:.3f})")
+    for sentence in measurement["flags"]:
+        say(f"{STAGE}  note: {sentence}")
+    say(f"{STAGE}  stopped: {measurement['protocol']['stopped_because']}")
+    return told

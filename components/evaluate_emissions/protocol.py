@@ -1,0 +1,277 @@
+"""The measurement itself: interleaved rounds of blocks, so that whatever the machine does hits all models alike.
+
+Each round runs the baseline, the baseline once more (the A/A control) and every candidate on the same batches, in
+an order that rotates and turns round from one round to the next. A round gives one pair a candidate:
+(the baseline's joules a row, the candidate's).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import psutil
+
+from kfp_bonsai.shared import energy, statistics
+
+BASELINE, AGAIN = 0, -1
+PASSES_A_BLOCK = 2  # passes over the batches that the baseline makes in a block, at the least
+MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, where no time budget is set
+FEWEST = 2
+SINGLE_ROWS, SINGLE_WARM_UP = 60, 5
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass
+class Subject:
+    """A model under measurement.
+
+    Attributes:
+        name: for messages.
+        predict: runs one batch.
+        error: why it was given up, "" while it runs.
+        joules: joules a row in each round.
+        ram_joules: the memory's joules a row in each round.
+        seconds: wall seconds a row in each round.
+        cpu_seconds: CPU seconds a row in each round.
+        latency: seconds of each single-row request.
+    """
+
+    name: str
+    predict: Callable[[Batch], Any]
+    error: str = ""
+    joules: list[float] = field(default_factory=list)
+    ram_joules: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    latency: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    Attributes:
+        pairs: rounds at the least.
+        block_seconds: how long each model runs in a round, at the least.
+        precision: stop once every ratio's interval is no wider than plus or minus this fraction; 0 for no more
+            rounds than `pairs`.
+        time_budget: seconds for all rounds, 0 for twice `pairs` at the most.
+    """
+
+    pairs: int
+    block_seconds: float
+    precision: float
+    time_budget: float = 0.0
+
+
+@dataclass
+class Rounds:
+    """What the rounds gave.
+
+    Attributes:
+        again: the control, the baseline once more.
+        done: rounds measured.
+        stopped: why no more were.
+        labels: the readings' labels.
+        sources: the readings' sources in words.
+        neighbours: share of the machine's CPU time that others used during the blocks.
+        seconds: how long the rounds took.
+    """
+
+    again: Subject
+    done: int = 0
+    stopped: str = ""
+    labels: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+    neighbours: float = 0.0
+    seconds: float = 0.0
+
+
+def measure(
+    subjects: Sequence[Subject],
+    batches: Sequence[Batch],
+    plan: Plan,
+    sources: Sequence[energy.Source],
+    on_round: Callable[[int, float], None] = lambda done, widest: None,
+) -> Rounds:
+    """Measure all subjects in interleaved rounds; the first is the baseline.
+
+    A candidate that raises is given up, with its error noted, and the others go on; the baseline's error is raised.
+
+    Args:
+        subjects: the baseline, then the candidates; they keep their readings.
+        batches: what every block runs, again and again.
+        plan: how to measure.
+        sources: what reads the energy.
+        on_round: is told how many rounds are done, and the widest interval so far as a fraction.
+    """
+    again = Subject(subjects[BASELINE].name, subjects[BASELINE].predict)
+    found = Rounds(again)
+    everybody = [subjects[BASELINE], again, *subjects[1:]]
+    started, busy, own, passed = time.monotonic(), 0.0, 0.0, 0.0
+    while not found.stopped:
+        for index in order(len(everybody), found.done):
+            subject = everybody[index]
+            if subject.error:
+                continue
+            others, ours, wall = _machine_busy(), time.process_time(), time.perf_counter()
+            try:
+                reading = _block(subject, batches, plan.block_seconds, sources)
+            except Exception as error:
+                if index < 2:
+                    raise
+                subject.error = _in_words(error)
+                continue
+            busy, own = busy + _machine_busy() - others, own + time.process_time() - ours
+            passed += time.perf_counter() - wall
+            found.labels.add(reading.label)
+            found.sources.add(reading.source)
+        found.done += 1
+        found.seconds = time.monotonic() - started
+        widest = widest_interval(subjects, again)
+        found.stopped = _stop(found, plan, widest)
+        on_round(found.done, widest)
+    found.neighbours = max(0.0, (busy - own) / (passed * (psutil.cpu_count() or 1)))
+    return found
+
+
+def order(count: int, done: int) -> list[int]:
+    """Return the order of round `done`: rotated by one each round, every other round backwards."""
+    start = (done // 2) % count
+    turned = [(start + index) % count for index in range(count)]
+    return turned[::-1] if done % 2 else turned
+
+
+def pairs_of(subject: Subject, baseline: Subject, again: Subject) -> list[list[float]]:
+    """Return the pairs (baseline's joules a row, this model's); the baseline's is the mean of its two blocks."""
+    return [
+        [(one + two) / 2, mine] for one, two, mine in zip(baseline.joules, again.joules, subject.joules, strict=False)
+    ]
+
+
+def widest_interval(subjects: Sequence[Subject], again: Subject) -> float:
+    """Return the widest half interval of the candidates' ratios as a fraction; the control's if there are none."""
+    whole = [subject for subject in subjects[1:] if not subject.error and len(subject.joules) >= FEWEST]
+    ratios = [pairs_of(subject, subjects[BASELINE], again) for subject in whole]
+    if not ratios and len(again.joules) >= FEWEST:
+        ratios = [[list(pair) for pair in zip(subjects[BASELINE].joules, again.joules, strict=True)]]
+    return max((statistics.ratio(pairs).half_width for pairs in ratios), default=float("inf"))
+
+
+def _stop(found: Rounds, plan: Plan, widest: float) -> str:
+    """Return why to stop now, or "" to go on."""
+    narrow = widest <= plan.precision
+    widest_text = f"the widest interval is ±{100 * widest:.1f} %"
+    if found.done >= plan.pairs and (narrow or not plan.precision):
+        return f"{found.done} pairs, and {widest_text} (asked for: ±{100 * plan.precision:.1f} %)"
+    if plan.time_budget:
+        if found.done >= FEWEST and found.seconds * (found.done + 1) / found.done > plan.time_budget:
+            return f"the time budget of {plan.time_budget:.0f} s ended after {found.done} pairs; {widest_text}"
+        return ""
+    if found.done >= MORE_PAIRS * plan.pairs:
+        return f"{found.done} pairs are {MORE_PAIRS} times --pairs, the most without --time-budget; {widest_text}"
+    return ""
+
+
+def _block(
+    subject: Subject, batches: Sequence[Batch], seconds: float, sources: Sequence[energy.Source]
+) -> energy.Reading:
+    """Run whole passes over the batches until the time has passed, after one batch that is not counted."""
+    subject.predict(batches[0])
+    rows, passes = sum(len(batch["input_ids"]) for batch in batches), 0
+    started, used = time.perf_counter(), time.process_time()
+    with energy.track(sources) as meter:
+        while time.perf_counter() - started < seconds or not passes:
+            for batch in batches:
+                subject.predict(batch)
+            passes += 1
+    used = time.process_time() - used
+    reading, total = meter.reading, rows * passes
+    subject.joules.append(reading.joules / total)
+    subject.ram_joules.append(reading.ram_joules / total)
+    subject.seconds.append(reading.seconds / total)
+    subject.cpu_seconds.append(used / total)
+    return reading
+
+
+def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block_seconds: float) -> list[Batch]:
+    """Return batches for the blocks, evenly from the shortest to the longest, few enough for two passes a block.
+
+    Every block runs whole passes, so that all models run the very same rows. With fewer batches a pass is shorter
+    and blocks overrun less.
+
+    Args:
+        batches: all batches, sorted by length.
+        seconds_each: what each took the baseline.
+        block_seconds: how long a block is to take.
+    """
+    share = block_seconds / PASSES_A_BLOCK / max(sum(seconds_each), 1e-9)
+    count = min(len(batches), max(1, int(share * len(batches))))
+    return [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]
+
+
+def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
+    """Time single-row requests, one model after the other for each row; `latency` is the requests' seconds.
+
+    Args:
+        subjects: all models; those with an error are left out.
+        rows: batches of one row.
+    """
+    alive = [subject for subject in subjects if not subject.error]
+    for number, row in enumerate([*[rows[0]] * SINGLE_WARM_UP, *rows]):
+        for index in order(len(alive), number):
+            subject = alive[index]
+            if subject.error:
+                continue
+            started = time.perf_counter()
+            try:
+                subject.predict(row)
+            except Exception as error:
+                if subject is subjects[BASELINE]:
+                    raise
+                subject.error = _in_words(error)
+                continue
+            if number >= SINGLE_WARM_UP:
+                subject.latency.append(time.perf_counter() - started)
+
+
+def idle_watts(sources: Sequence[energy.Source], seconds: float) -> float:
+    """Return the watts that the sources read while nothing is done: what a counter of the whole machine adds."""
+    with energy.track(sources) as meter:
+        time.sleep(seconds)
+    return meter.reading.joules / meter.reading.seconds
+
+
+def drift(values: Sequence[float]) -> float:
+    """Return by how much the last third of the rounds differs from the first, as a fraction."""
+    third = len(values) // 3
+    return median(values[-third:]) / median(values[:third]) - 1 if third else 0.0
+
+
+def run_all(subject: Subject, batches: Iterable[Batch]) -> tuple[np.ndarray, list[float]]:
+    """Return a model's logits for all batches, and the seconds that each batch took; it is warm afterwards."""
+    logits, seconds = [], []
+    for batch in batches:
+        started = time.perf_counter()
+        logits.append(np.asarray(subject.predict(batch)))
+        seconds.append(time.perf_counter() - started)
+    return np.concatenate(logits), seconds
+
+
+def give_up(subject: Subject, error: Exception) -> None:
+    """Note why a model is measured no further."""
+    subject.error = _in_words(error)
+
+
+def _machine_busy() -> float:
+    """Return the CPU seconds that all of the machine has spent, or had stolen by its host."""
+    times = psutil.cpu_times()
+    return sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0)
+
+
+def _in_words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -1,0 +1,281 @@
+"""Readings become the rows of the measurement file: ratios with intervals, and plain words where something is odd."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, drift, pairs_of
+from kfp_bonsai.shared import carbon, energy, metrics, statistics, tasks
+from kfp_bonsai.shared.checkpoint import size_bytes
+from kfp_bonsai.shared.flops import Flops
+
+FLOPS_MARGIN = 0.5
+BUSY_NEIGHBOURS = 0.15
+DRIFT_MARGIN = 0.15
+ROC_POINTS = 50
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers on the test rows.
+
+    Attributes:
+        logits: shape (rows, labels).
+        predicted: one class or value a row.
+    """
+
+    logits: np.ndarray
+    predicted: np.ndarray
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all models' rows are made from.
+
+    Attributes:
+        task: the test split's task.
+        labels: the right answers.
+        mean_length: tokens a row.
+        batch_size: rows a batch.
+        baseline: the baseline's readings.
+        baseline_record: its record.
+        baseline_scored: its answers.
+        rounds: the rounds, with the control.
+        idle_watts: what the sources read while nothing runs.
+        intensity: grams of CO2 a kWh, or nothing.
+        seed: seed of the bootstraps.
+    """
+
+    task: tasks.Task
+    labels: np.ndarray
+    mean_length: float
+    batch_size: int
+    baseline: Subject
+    baseline_record: dict[str, Any]
+    baseline_scored: Scored
+    rounds: Rounds
+    idle_watts: float
+    intensity: carbon.Intensity | None
+    seed: int
+
+
+def model_row(
+    common: Common, subject: Subject, record: dict[str, Any], folder: Path, runtime: str, scored: Scored | None
+) -> dict[str, Any]:
+    """Return one model's row; only what it is, and the error, if it was given up."""
+    flops = Flops.from_record(record).at(common.mean_length)
+    below = Flops.from_record(common.baseline_record).at(common.mean_length)
+    is_baseline = subject is common.baseline
+    row: dict[str, Any] = {
+        "model": base_name(common.baseline_record),
+        "level": "baseline" if is_baseline else record["level"],
+        "stage": "baseline" if is_baseline else "compressed" if runtime == "torch" else "quantized",
+        "shape": record["shape"]["kind"],
+        "path": str(folder),
+        "sha256": record["sha256"],
+        "runtime": runtime,
+        "flops": flops,
+        "flops_ratio": flops / below if below else None,
+        "parameters": record["parameters"],
+        "size_bytes": size_bytes(folder),
+        "making": None if is_baseline else making(record, common.baseline_record),
+        "lineage": record["lineage"],
+        "error": subject.error,
+    }
+    whole = not subject.error and scored is not None
+    row |= _accuracy(common, scored, is_baseline) if whole and scored else dict.fromkeys(_ACCURACY)
+    row |= _energy(common, subject, is_baseline, row["making"]) if whole else dict.fromkeys(_ENERGY)
+    row["pairs"] = row["pairs"] or []
+    return row
+
+
+_ACCURACY = (
+    "metric",
+    "accuracy",
+    "accuracy_ci",
+    "relative_accuracy",
+    "relative_accuracy_ci",
+    "mcnemar_p",
+    "confusion",
+    "roc",
+)
+_ENERGY = (
+    "relative_emission",
+    "relative_emission_ci",
+    "emission_label",
+    "joules_per_1000",
+    "joules_per_1000_net",
+    "ram_joules_per_1000",
+    "grams_co2_per_1000",
+    "sci_per_1000",
+    "latency_ms_p50",
+    "latency_ms_p95",
+    "latency_ms_p99",
+    "throughput_rows_per_s",
+    "payback_inferences",
+    "payback_inferences_ci",
+    "saved_kwh_per_million",
+    "pairs",
+)
+
+
+def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, Any]:
+    task, right = common.task, common.labels
+    classes = max(2, task.num_labels)
+
+    def score(predicted: np.ndarray, labels: np.ndarray) -> float:
+        return metrics.score_predictions(task.metric, predicted, labels, classes=classes)
+
+    ours, theirs = scored.predicted, common.baseline_scored.predicted
+    if task.metric == "accuracy":
+        whole = statistics.share(int((ours == right).sum()), len(right))
+    else:
+        whole = statistics.bootstrap(score, ours, right, common.seed)
+    relative = statistics.relative_score(score, theirs, ours, right, common.seed)
+    is_classes = task.kind == tasks.CLASSIFICATION
+    return {
+        "metric": whole.value,
+        "accuracy": whole.value,
+        "accuracy_ci": [whole.low, whole.high],
+        "relative_accuracy": relative.value,
+        "relative_accuracy_ci": [relative.low, relative.high],
+        "mcnemar_p": statistics.mcnemar(theirs == right, ours == right) if is_classes and not is_baseline else None,
+        "confusion": metrics.confusion(ours, right, task.num_labels).tolist() if is_classes else None,
+        "roc": roc(scored.logits, right) if is_classes and task.num_labels == 2 else None,
+    }
+
+
+def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str, Any] | None) -> dict[str, Any]:
+    pairs = pairs_of(subject, common.baseline, common.rounds.again)
+    ratio = statistics.Interval(1.0, 1.0, 1.0) if is_baseline else statistics.ratio(pairs)
+    base = float(np.mean([pair[0] for pair in pairs]))
+    joules = base * ratio.value
+    net = joules - common.idle_watts * float(np.mean(subject.seconds))
+    saved = base - joules
+    p50, p95, p99 = (float(1000 * value) for value in np.percentile(subject.latency, [50, 95, 99]))
+    kwh = 1000 * joules / energy.JOULES_PER_KWH
+    grams = common.intensity.grams(1000 * joules) if common.intensity else None
+    return {
+        "relative_emission": ratio.value,
+        "relative_emission_ci": [ratio.low, ratio.high],
+        "emission_label": energy.weakest(sorted(common.rounds.labels)),
+        "joules_per_1000": 1000 * joules,
+        "joules_per_1000_net": 1000 * max(net, 0.0),
+        "ram_joules_per_1000": 1000 * float(np.mean(subject.ram_joules)),
+        "grams_co2_per_1000": grams,
+        "sci_per_1000": {
+            "E_kwh": kwh,
+            "I_g_per_kwh": common.intensity.intensity_g_per_kwh if common.intensity else None,
+            "M": "excluded",
+            "R": "1,000 inferences",
+            "sci_g": grams,
+        },
+        "latency_ms_p50": p50,
+        "latency_ms_p95": p95,
+        "latency_ms_p99": p99,
+        "throughput_rows_per_s": 1 / float(np.median(subject.seconds)),
+        "payback_inferences": payback(made, saved),
+        "payback_inferences_ci": [
+            payback(made, base * (1 - ratio.low)),
+            payback(made, base * (1 - ratio.high)),
+        ],
+        "saved_kwh_per_million": saved * 1e6 / energy.JOULES_PER_KWH,
+        "pairs": [] if is_baseline else pairs,
+    }
+
+
+def base_name(record: dict[str, Any]) -> str:
+    """Return the name of the model that the baseline was fine-tuned from."""
+    first = record["lineage"][0] if record["lineage"] else {}
+    name = str(first.get("arguments", {}).get("model", "") or "model")
+    return name.removeprefix("embedded:").rstrip("/").rsplit("/", 1)[-1]
+
+
+def making(record: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model's stages after the baseline's cost."""
+    shared = 0
+    for mine, theirs in zip(record["lineage"], baseline["lineage"], strict=False):
+        if mine.get("sha256") != theirs.get("sha256"):
+            break
+        shared += 1
+    stages = record["lineage"][shared:]
+    return {
+        "seconds": sum(one["seconds"] for one in stages),
+        "joules": sum(one["joules"] for one in stages),
+        "label": energy.weakest([one["energy_label"] for one in stages]) if stages else energy.ESTIMATED,
+    }
+
+
+def payback(made: dict[str, Any] | None, saved: float) -> int | None:
+    """Return after how many inferences a model's making is paid back; nothing if an inference saves nothing."""
+    return math.ceil(made["joules"] / saved) if made and saved > 0 else None
+
+
+def roc(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
+    """Return the ROC curve of class 1 in at most 50 points, and its area; nothing if one class is missing."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    if len(set(labels.tolist())) < 2:
+        return None
+    margin = np.clip(logits[:, 1] - logits[:, 0], -500, 500)
+    chance = 1 / (1 + np.exp(-margin.astype(float)))
+    false, true, thresholds = roc_curve(labels, chance)
+    kept = np.unique(np.linspace(0, len(false) - 1, min(ROC_POINTS, len(false))).round().astype(int))
+    return {
+        "fpr": false[kept].tolist(),
+        "tpr": true[kept].tolist(),
+        "thresholds": np.clip(thresholds[kept], 0.0, 1.0).tolist(),
+        "auc": float(roc_auc_score(labels, chance)),
+    }
+
+
+def control_row(baseline: Subject, rounds: Rounds) -> dict[str, Any]:
+    """Return the A/A control: the baseline against itself, which must give 1."""
+    pairs = [list(pair) for pair in zip(baseline.joules, rounds.again.joules, strict=True)]
+    found = statistics.ratio(pairs)
+    covers = found.covers(1.0)
+    what = "" if covers else "stop other work on this machine, then measure again with more --pairs"
+    row = {
+        "ratio": found.value,
+        "ci": [found.low, found.high],
+        "covers_one": covers,
+        "pairs": pairs,
+        "what_to_do": what,
+    }
+    return row
+
+
+def flags(models: Sequence[dict[str, Any]], control: dict[str, Any], common: Common) -> list[str]:
+    """Return what a reader should know before believing the numbers, in plain sentences."""
+    found = []
+    if not control["covers_one"]:
+        low, high = control["ci"]
+        found.append(
+            f"The control failed: the baseline against itself gave {control['ratio']:.3f} ({low:.3f} to {high:.3f}), "
+            f"which leaves out 1, so the machine was too noisy; {control['what_to_do']}."
+        )
+    for row in models[1:]:
+        if row["error"]:
+            found.append(f"{row['level']} was given up: {row['error']}.")
+        elif row["stage"] != "quantized" and abs(row["relative_emission"] / row["flops_ratio"] - 1) > FLOPS_MARGIN:
+            found.append(
+                f"{row['level']}: it computes {100 * row['flops_ratio']:.1f} % of the baseline's FLOPs but uses "
+                f"{100 * row['relative_emission']:.1f} % of its energy. Small layers keep the processor less busy, and "
+                "what every inference needs beside them (embeddings, norms, calls) does not shrink."
+            )
+    if common.rounds.neighbours > BUSY_NEIGHBOURS:
+        found.append(
+            f"Others used {100 * common.rounds.neighbours:.0f} % of the machine's CPU time during the blocks; ratios "
+            "are measured in pairs and hold, but seconds and joules may be too high."
+        )
+    change = drift([used for used in common.baseline.cpu_seconds if used > 0])
+    if abs(change) > DRIFT_MARGIN:
+        found.append(
+            f"The baseline's CPU time a row changed by {100 * change:+.0f} % from the first to the last rounds "
+            "(thermal throttling, or neighbours that came or went); ratios are measured in pairs and hold."
+        )
+    return found

@@ -1,0 +1,457 @@
+"""Read labelled texts from where they are, and write splits that fit together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kfp_bonsai.prepare_data import split
+from kfp_bonsai.prepare_data.columns import label_column as find_label
+from kfp_bonsai.prepare_data.columns import text_columns as find_texts
+from kfp_bonsai.prepare_data.read import Rows, Source, open_source
+from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, survey
+from kfp_bonsai.prepare_data.write import Part, content_sha256, write_splits
+from kfp_bonsai.shared import metrics, tasks
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.progress import say
+
+STAGE = "prepare-data"
+TRAIN, VALIDATION, TEST, UNLABELLED = range(4)
+SPLITS = ("train", "validation", "test", "unlabelled")
+DISTINCT = 10  # more distinct float labels than this are a regression
+
+
+def prepare_data(
+    data: str,
+    train: Path,
+    validation: Path,
+    test: Path,
+    unlabelled: Path,
+    *,
+    test_data: str = "",
+    validation_data: str = "",
+    unlabelled_data: str = "",
+    name: str = "",
+    text_column: str = "",
+    text_pair_column: str = "",
+    label_column: str = "",
+    kind: str = "auto",
+    metric: str = "",
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    validation_rows: int = 0,
+    test_rows: int = 0,
+    max_rows: int = 0,
+    drop_empty: bool = False,
+    seed: int = 0,
+) -> dict[str, str | int | float | bool]:
+    """Turn labelled texts into train, validation, test and unlabelled Parquet splits without leaks.
+
+    A text that is in the test or validation rows is dropped from train, and of equal texts in train the first
+    stays (equal after folding case and white space). Splits that are not given are drawn from train, with the same
+    share of every class (for regression: of every tenth of the labels).
+
+    Args:
+        data: a Parquet, CSV, TSV or JSON lines file, a folder or glob of them, gs://bucket/path, embedded:NAME
+            (movie-reviews, amazon-reviews, tweets, news), or a Hugging Face data set name (org/name, glue:sst2).
+        train: the Parquet file to write the training rows to.
+        validation: the Parquet file to write the validation rows to.
+        test: the Parquet file to write the test rows to.
+        unlabelled: the Parquet file to write the texts without labels to (it may have no rows).
+        test_data: where the test rows are, as for --data; else the data's own test split, else drawn from train.
+        validation_data: where the validation rows are; else the data's own, else drawn from train.
+        unlabelled_data: where texts without labels are, separated by commas; distillation learns from them too.
+        name: what to call the task; by default the data's name.
+        text_column: the column of texts; by default text, sentence, review or content, or a known pair.
+        text_pair_column: the column of second texts, for tasks on pairs.
+        label_column: the column of labels; by default label, labels, target, class, sentiment, score or rating.
+        kind: classification, regression, or auto: regression where labels are more than 10 different floats.
+        metric: accuracy, f1, matthews_correlation, pearson or spearman; by default accuracy or pearson.
+        validation_fraction: the fraction of train to draw for validation where none is given.
+        test_fraction: the fraction of train to draw for the test where none is given.
+        validation_rows: how many rows to draw for validation instead of a fraction; 0 takes the fraction.
+        test_rows: how many rows to draw for the test instead of a fraction; 0 takes the fraction.
+        max_rows: at most so many training rows, with the same share of every class; 0 takes all.
+        drop_empty: leave out rows without a text or a label, instead of refusing them.
+        seed: of the draws.
+
+    Returns:
+        name, kind, metric, classes, the rows of each split, and how many rows were dropped and why.
+
+    Raises:
+        BonsaiError: the data cannot be read or is not fit to be learnt from; the message says where.
+
+    Example:
+        bonsai prepare-data --data reviews.csv --train train.parquet --validation validation.parquet
+            --test test.parquet --unlabelled unlabelled.parquet
+        bonsai prepare-data --data glue:mrpc --metric f1 --train train.parquet --validation validation.parquet
+            --test test.parquet --unlabelled unlabelled.parquet
+    """
+    paths = [Path(train), Path(validation), Path(test), Path(unlabelled)]
+    _check_flags(kind, metric, validation_fraction, test_fraction, validation_rows, test_rows, max_rows, paths)
+    notes: list[str] = []
+    source = open_source(data, "--data")
+    given = _given(source, test_data, validation_data)
+    flags = (text_column, text_pair_column, label_column)
+    surveys = {role: _survey(rows, origin, flags, drop_empty) for role, (rows, origin) in sorted(given.items())}
+    _check_columns(surveys)
+    _settle_unlabelled(given, surveys, notes)
+    kind = _kind(surveys[TRAIN], kind)
+    _check_metric(metric, kind)
+    metric = metric or ("accuracy" if kind == tasks.CLASSIFICATION else "pearson")
+    labels = _labels(surveys[TRAIN], given[TRAIN][0], kind)
+    columns = surveys[TRAIN].columns
+    say(
+        f"{STAGE}  {data}: text {' and '.join(columns)}, label {surveys[TRAIN].label}, {kind}"
+        + (f" into {len(labels)} classes ({_shown(labels)})" if labels else "")
+    )
+    parts = [
+        Part(role, given[role][0], surveys[role], _written_labels(surveys[role], labels, kind, role), np.full(0, -1))
+        for role in sorted(surveys)
+    ]
+    for part in parts:
+        part.goes = np.where(part.survey.kept, part.role, -1).astype(np.int8)
+        _note(notes, part.survey.empty, f"rows of {SPLITS[part.role]} without text or label left out")
+        _note(notes, part.survey.unlabelled, f"rows of {SPLITS[part.role]} without a gold label left out")
+    extra = _unlabelled_parts(source, unlabelled_data, surveys[TRAIN], flags, drop_empty)
+    dropped = _drop(parts, extra, kind, notes)
+    _make_splits(
+        parts[0],
+        kind,
+        labels,
+        {
+            TEST: (TEST not in surveys, "test", test_rows, test_fraction),
+            VALIDATION: (VALIDATION not in surveys, "validation", validation_rows, validation_fraction),
+        },
+        max_rows,
+        seed,
+        notes,
+    )
+    parts += extra
+    task_columns = ("text",) if len(columns) == 1 else ("text_a", "text_b")
+    written = []
+    for target, title in enumerate(SPLITS):
+        rows = sum(int((part.goes == target).sum()) for part in parts)
+        origins = [given[target][1]] if target in given else [source.origin]
+        if target == UNLABELLED:
+            origins = [part.survey.where for part in extra] or [source.origin]
+        task = tasks.Task(
+            name=name or source.name,
+            kind=kind,
+            columns=task_columns,
+            labels=labels,
+            metric=metric,
+            source=", ".join(origins),
+            split=title,
+            rows=rows,
+            sha256=content_sha256(parts, target),
+            notes=tuple(notes),
+        )
+        written.append((paths[target], task))
+        counts = _class_counts(parts, target, labels) if target != UNLABELLED else ""
+        say(f"{STAGE}  {title}: {rows:,} rows{counts}")
+    for note in notes:
+        say(f"{STAGE}  note: {note}")
+    write_splits(parts, written)
+    return {
+        "name": name or source.name,
+        "kind": kind,
+        "metric": metric,
+        "classes": ", ".join(labels),
+        **{f"{task.split}_rows": task.rows for _, task in written},
+        **dropped,
+    }
+
+
+def _check_flags(
+    kind: str,
+    metric: str,
+    validation_fraction: float,
+    test_fraction: float,
+    validation_rows: int,
+    test_rows: int,
+    max_rows: int,
+    paths: Sequence[Path],
+) -> None:
+    kinds = ("auto", tasks.CLASSIFICATION, tasks.REGRESSION)
+    if kind not in kinds:
+        raise BonsaiError(f"--kind {kind}: give one of {', '.join(kinds)}{nearest(kind, list(kinds))}")
+    for flag, fraction in (("--validation-fraction", validation_fraction), ("--test-fraction", test_fraction)):
+        if not 0 < fraction < 1:
+            raise BonsaiError(f"{flag} {fraction:g}: give a fraction between 0 and 1, such as 0.1")
+    for flag, number in (
+        ("--validation-rows", validation_rows),
+        ("--test-rows", test_rows),
+        ("--max-rows", max_rows),
+    ):
+        if number < 0:
+            raise BonsaiError(f"{flag} {number}: give a number of rows, or 0 for none")
+    if metric and metric not in metrics.METRICS:
+        raise BonsaiError(
+            f"--metric {metric}: give one of {', '.join(metrics.METRICS)}{nearest(metric, [*metrics.METRICS])}"
+        )
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise BonsaiError("--train, --validation, --test and --unlabelled must be four different files: rename one")
+    for path, title in zip(paths, SPLITS, strict=True):
+        if path.is_dir():
+            raise BonsaiError(f"--{title} {path} is a folder: name a file, such as {path / title}.parquet")
+
+
+def _check_metric(metric: str, kind: str) -> None:
+    fitting = metrics.CLASSIFICATION_METRICS if kind == tasks.CLASSIFICATION else metrics.REGRESSION_METRICS
+    if metric and metric not in fitting:
+        raise BonsaiError(f"--metric {metric} is not for {kind}: give {' or '.join(fitting)}, or another --kind")
+
+
+def _given(source: Source, test_data: str, validation_data: str) -> dict[int, tuple[Rows, str]]:
+    """Return the labelled splits that exist: those of the data, or those named by flags."""
+    given = {
+        role: (source.splits[SPLITS[role]], source.origin)
+        for role in (TRAIN, VALIDATION, TEST)
+        if SPLITS[role] in source.splits
+    }
+    for role, flag, text in ((TEST, "--test-data", test_data), (VALIDATION, "--validation-data", validation_data)):
+        if text:
+            other = open_source(text, flag)
+            given[role] = (other.splits.get(SPLITS[role]) or other.splits["train"], other.origin)
+    return given
+
+
+def _survey(rows: Rows, origin: str, flags: tuple[str, str, str], drop_empty: bool) -> Survey:
+    names = rows.names()
+    columns = find_texts(names, rows.where, *flags)
+    return survey(rows, columns, find_label(names, rows.where, flags[2]), drop_empty=drop_empty)
+
+
+def _check_columns(surveys: dict[int, Survey]) -> None:
+    wanted = len(surveys[TRAIN].columns)
+    for found in surveys.values():
+        if len(found.columns) != wanted:
+            raise BonsaiError(
+                f"{found.where} has the text columns {', '.join(found.columns)}, train has "
+                f"{', '.join(surveys[TRAIN].columns)}: name them with --text-column and --text-pair-column"
+            )
+
+
+def _settle_unlabelled(given: dict[int, tuple[Rows, str]], surveys: dict[int, Survey], notes: list[str]) -> None:
+    """Where the test has no labels (as GLUE's) or there is none, the validation split of the data becomes the test."""
+    if not surveys[TRAIN].kept.any():
+        raise BonsaiError(
+            f"{surveys[TRAIN].where}, column '{surveys[TRAIN].label}' has no label at all: name another with "
+            "--label-column, or give the rows as --unlabelled-data"
+        )
+    for role in (VALIDATION, TEST):
+        if role in surveys and not surveys[role].kept.any():
+            notes.append(f"the {SPLITS[role]} split has no labels and is not used")
+            del surveys[role], given[role]
+    same_source = VALIDATION in given and given[VALIDATION][1] == given[TRAIN][1]
+    if same_source and TEST not in given:
+        notes.append("the data's validation split is used as test, and validation is drawn from train")
+        surveys[TEST], given[TEST] = surveys.pop(VALIDATION), given.pop(VALIDATION)
+
+
+def _kind(found: Survey, kind: str) -> str:
+    numbers = np.isfinite(found.values[found.kept]).all()
+    if kind == tasks.REGRESSION and not numbers:
+        strange = ((name, place) for name, place in found.classes.items() if not _number(name))
+        name, place = next(strange, ("a label", found.where))
+        raise BonsaiError(
+            f"{place}, column '{found.label}': '{name}' is no number: correct it, or use --kind classification"
+        )
+    if kind == "auto":
+        floats = found.floats and numbers
+        kind = tasks.REGRESSION if floats and len(found.classes) > DISTINCT else tasks.CLASSIFICATION
+    if kind == tasks.CLASSIFICATION and len(found.classes) >= MOST_CLASSES:
+        raise BonsaiError(
+            f"{found.where}, column '{found.label}' has {MOST_CLASSES:,} different labels or more: name another "
+            "with --label-column, or use --kind regression"
+        )
+    if len(found.classes) < 2:
+        only = next(iter(found.classes), "")
+        raise BonsaiError(
+            f"{found.where}, column '{found.label}': every label is '{only}': there is nothing to learn; add rows of "
+            "another class, or name another column with --label-column"
+        )
+    return kind
+
+
+def _labels(found: Survey, rows: Rows, kind: str) -> tuple[str, ...]:
+    """Return the class names: in the data's own order, else by number, else by alphabet."""
+    if kind == tasks.REGRESSION:
+        return ()
+    stated = [name for name in rows.class_names(found.label) if name in found.classes]
+    if stated:
+        return tuple(stated)
+    if all(_number(name) for name in found.classes):
+        return tuple(sorted(found.classes, key=float))
+    return tuple(sorted(found.classes))
+
+
+def _written_labels(found: Survey, labels: tuple[str, ...], kind: str, role: int) -> np.ndarray:
+    if kind == tasks.REGRESSION:
+        bad = found.kept & ~np.isfinite(found.values)
+        if bad.any():
+            place = next((place for name, place in found.classes.items() if not _number(name)), found.where)
+            raise BonsaiError(
+                f"{place}, column '{found.label}': a label that is no number, unlike in train: correct it"
+            )
+        return found.values
+    unseen = [name for name in found.classes if name not in labels]
+    if unseen:
+        raise BonsaiError(
+            f"{found.classes[unseen[0]]}, column '{found.label}': the label '{unseen[0]}' of {SPLITS[role]} is not in "
+            f"train (labels: {_shown(labels)}){nearest(unseen[0], list(labels))}: correct it, or add such rows to train"
+        )
+    index = np.array([labels.index(name) for name in found.classes] + [-1], np.int64)
+    return index[found.codes]
+
+
+def _unlabelled_parts(
+    source: Source, unlabelled_data: str, train: Survey, flags: tuple[str, str, str], drop_empty: bool
+) -> list[Part]:
+    found: list[Rows] = []
+    for text in filter(None, (part.strip() for part in unlabelled_data.split(","))):
+        other = open_source(text, "--unlabelled-data")
+        found.append(other.splits.get("unlabelled") or other.splits["train"])
+    if not found and "unlabelled" in source.splits:
+        found.append(source.splits["unlabelled"])
+    parts = []
+    for rows in found:
+        names = rows.names()
+        same = all(column in names for column in train.columns)
+        columns = train.columns if same else find_texts(names, rows.where, "", "", flags[2])
+        if len(columns) != len(train.columns):
+            raise BonsaiError(
+                f"{rows.where} has {'pairs' if len(columns) == 2 else 'single texts'} ({', '.join(columns)}), the "
+                f"labelled rows have {', '.join(train.columns)}: name the columns alike"
+            )
+        survey_ = survey(rows, columns, "", drop_empty=drop_empty)
+        none = np.zeros(survey_.rows, np.int64)
+        parts.append(Part(UNLABELLED, rows, survey_, none, np.where(survey_.kept, UNLABELLED, -1).astype(np.int8)))
+    return parts
+
+
+def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> dict[str, int]:
+    """Drop what is in more than one split, and what is in train or the unlabelled rows twice."""
+    everything = [*parts, *extra]
+    numbers = np.split(
+        split.groups(np.concatenate([part.survey.keys for part in everything])),
+        np.cumsum([part.survey.rows for part in everything])[:-1],
+    )
+    by_role = {part.role: index for index, part in enumerate(parts)}
+    leaks = 0
+    taken = np.zeros(0, np.int64)
+    for role in (TEST, VALIDATION, TRAIN):
+        if role not in by_role:
+            continue
+        part, own = parts[by_role[role]], numbers[by_role[role]]
+        seen = (part.goes == role) & np.isin(own, taken)
+        part.goes[seen] = -1
+        leaks += int(seen.sum())
+        others = "validation or test" if role == TRAIN else "test"
+        _note(notes, int(seen.sum()), f"rows of {SPLITS[role]} dropped: they are in {others} too (a leak)")
+        taken = np.union1d(taken, own[part.goes == role])
+    part, own = parts[by_role[TRAIN]], numbers[by_role[TRAIN]]
+    kept = np.flatnonzero(part.goes == TRAIN)
+    labels = part.labels[kept]
+    pairs = np.unique(np.stack([own[kept], np.unique(labels, return_inverse=True)[1]], axis=1), axis=0)
+    conflicts = int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
+    again = kept[~split.first_of_each(own[kept])]
+    part.goes[again] = -1
+    _note(notes, len(again), "rows of train dropped: the same text is there before")
+    _note(notes, conflicts, "texts of train have different labels in different rows: the first one's is kept")
+    if not (part.goes == TRAIN).any():
+        raise BonsaiError(f"{part.survey.where}: all rows are in validation or test too: give other training rows")
+    unlabelled = 0
+    everywhere = np.concatenate(numbers[: len(parts)])
+    for part, own in zip(extra, numbers[len(parts) :], strict=True):
+        candidates = np.flatnonzero(part.goes == UNLABELLED)
+        repeated = np.isin(own[candidates], everywhere) | ~split.first_of_each(own[candidates])
+        part.goes[candidates[repeated]] = -1
+        unlabelled += int(repeated.sum())
+        everywhere = np.union1d(everywhere, own[candidates])
+    _note(notes, unlabelled, "unlabelled rows dropped: they are in the labelled rows, or there before")
+    return {
+        "dropped_leaks": leaks,
+        "dropped_duplicates": len(again),
+        "dropped_unlabelled": unlabelled,
+        "conflicting_labels": conflicts,
+    }
+
+
+def _make_splits(
+    part: Part,
+    kind: str,
+    labels: tuple[str, ...],
+    wanted: dict[int, tuple[bool, str, int, float]],
+    max_rows: int,
+    seed: int,
+    notes: list[str],
+) -> None:
+    """Draw the splits that were not given from train, then cut train down to `max_rows`."""
+    made = [title for make, title, _, _ in wanted.values() if make]
+    share = "by the share of each class" if kind == tasks.CLASSIFICATION else "evenly over the range of the labels"
+    for make, title, rows, _ in wanted.values():
+        if rows and not make:
+            notes.append(f"--{title}-rows {rows} has no effect: the data has its own {title} rows")
+    kept = np.flatnonzero(part.goes == TRAIN)
+    if kind == tasks.CLASSIFICATION:
+        sizes = np.bincount(part.labels[kept], minlength=len(labels))
+        split.check_sizes(sizes.tolist(), labels, made)
+    elif len(kept) < len(made) + 1:
+        raise BonsaiError(f"{part.survey.where} has {len(kept)} different rows, too few to split: add rows")
+    steps = [(target, title, rows, fraction) for target, (make, title, rows, fraction) in wanted.items() if make]
+    for place, (target, title, rows, fraction) in enumerate(steps):
+        strata = _strata(part, kept, kind)
+        classes = len(np.unique(strata))
+        leave = len(steps) - place
+        count = rows or min(max(round(fraction * len(kept)), classes), len(kept) - leave * classes)
+        flag = f"--{title}-rows {rows}" if rows else f"--{title}-fraction {fraction:g}"
+        chosen = _draw(strata, count, seed + target, leave, flag)
+        part.goes[kept[chosen]] = target
+        notes.append(f"{title}: {count:,} rows drawn from the {len(kept):,} of train, {share}")
+        kept = kept[~chosen]
+    if max_rows and max_rows < len(kept):
+        chosen = _draw(_strata(part, kept, kind), max_rows, seed, 0, f"--max-rows {max_rows}")
+        part.goes[kept[~chosen]] = -1
+        notes.append(f"train: {max_rows:,} of {len(kept):,} rows taken, {share} (--max-rows)")
+
+
+def _strata(part: Part, kept: np.ndarray, kind: str) -> np.ndarray:
+    return part.labels[kept] if kind == tasks.CLASSIFICATION else split.quantile_bins(part.labels[kept])
+
+
+def _draw(strata: np.ndarray, count: int, seed: int, leave: int, flag: str) -> np.ndarray:
+    sizes = np.unique(strata, return_counts=True)[1]
+    least, most = len(sizes), int((sizes - leave).sum())
+    if not least <= count <= most:
+        raise BonsaiError(
+            f"{flag} asks for {count:,} of {len(strata):,} rows in {len(sizes)} classes: give {least:,} to {most:,}, "
+            "so that every class is in every split"
+        )
+    return split.draw(strata, count, seed, leave=leave)
+
+
+def _class_counts(parts: Sequence[Part], target: int, labels: tuple[str, ...]) -> str:
+    if not labels:
+        return ""
+    counts = np.bincount(np.concatenate([part.labels[part.goes == target] for part in parts]), minlength=len(labels))
+    shown = ", ".join(f"{label} {count:,}" for label, count in zip(labels[:6], counts, strict=False))
+    return f" ({shown}{', ...' if len(labels) > 6 else ''})"
+
+
+def _shown(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+
+
+def _note(notes: list[str], count: int, text: str) -> None:
+    if count:
+        notes.append(f"{count:,} {text}")
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,278 @@
+"""quantize: a fine-tuned or compressed checkpoint as an int8 model for CPUs."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.quantize import schemes, timing
+from kfp_bonsai.shared import checkpoint, energy, files, tasks
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.inference import ONNX_FILE, ONNXRUNTIME, OPENVINO, Predictor, encode, onnx_predictor
+from kfp_bonsai.shared.progress import duration, say
+
+AUTO = "auto"
+STATIC, DYNAMIC = "static", "dynamic"
+CANDIDATES = {
+    AUTO: ((OPENVINO, STATIC), (ONNXRUNTIME, DYNAMIC), (ONNXRUNTIME, STATIC)),
+    OPENVINO: ((OPENVINO, STATIC),),
+    ONNXRUNTIME: ((ONNXRUNTIME, DYNAMIC), (ONNXRUNTIME, STATIC)),
+}
+PACKAGES = {AUTO: ("onnx", "onnxruntime", "nncf", "openvino"), ONNXRUNTIME: ("onnx", "onnxruntime", "nncf")}
+BATCH_ROWS = 16
+FEWEST_ROWS = 8
+FAITHFUL = 0.97
+BESIDE_WEIGHTS = (".json", ".txt", ".model", ".jinja")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One int8 file with the runtime that runs it, and how well it follows the model it was made from."""
+
+    runtime: str
+    scheme: str
+    file: Path
+    predictor: Predictor
+    agreement: float
+
+    @property
+    def name(self) -> str:
+        """The candidate in words."""
+        return f"{self.runtime} int8 {self.scheme}"
+
+
+def quantize(
+    model: Path,
+    calibration: Path,
+    output: Path,
+    *,
+    runtime: str = AUTO,
+    calibration_rows: int = 320,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Make an int8 model for CPUs that runs without torch, and pick the fastest runtime for it.
+
+    Weights, embeddings and activations become 8 bits, per channel. The activations' ranges come from texts of the
+    training split (NNCF, for OpenVINO; SmoothQuant, arXiv 2211.10438, section 4) or are found as the model runs
+    (onnxruntime's dynamic quantization). As many other rows tell how often the result predicts what the
+    unquantized model predicts.
+
+    Args:
+        model: the model folder to quantize, written by fine-tune, distill or another stage.
+        calibration: a Parquet split of the model's task for calibration; the training split, never the test split.
+        output: the folder to write: model.onnx, its tokenizer, config.json and bonsai.json.
+        runtime: "openvino", "onnxruntime", or "auto", which times both on this machine and keeps the faster.
+        calibration_rows: rows that set the ranges, and at most as many again that check the result.
+        seed: chooses the rows.
+
+    Returns:
+        The runtime and scheme chosen, how well predictions agree with the unquantized model's (share of equal
+        classes; correlation for regression), sizes in bytes, and the CPU milliseconds of a batch on one thread.
+
+    Raises:
+        BonsaiError: the folder is not a model or is quantized already, the split is empty or of another task, the
+            runtime is unknown or not installed, or the model does not export to ONNX.
+
+    Example:
+        bonsai quantize --model runs/demo/distilled --calibration runs/demo/train.parquet --output runs/demo/int8
+        bonsai quantize --model distilled --calibration train.parquet --output int8 --runtime onnxruntime
+    """
+    model, calibration, output = Path(model), Path(calibration), Path(output)
+    _check_runtime(runtime)
+    record = _checked_record(model)
+    task = tasks.read_task(calibration)
+    _check_task(task, record, calibration)
+    if calibration_rows < FEWEST_ROWS:
+        raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 320")
+    texts = _sample(calibration, task, 2 * calibration_rows, seed)
+    half = -(-len(texts) // 2)
+    arguments = {"model": model, "calibration": calibration, "runtime": runtime, "calibration_rows": calibration_rows}
+
+    with files.new_folder(output) as folder:
+        with energy.track() as meter:
+            work = folder / "work"
+            work.mkdir()
+            fp32, difference = _export(model, work)
+            ranges, check = _batches(model, texts[:half]), _batches(model, texts[half:])
+            candidates = _candidates(runtime, fp32, work, ranges, check, task)
+            times = _times(candidates, fp32, record, model)
+            chosen = _choose(candidates, times)
+            shutil.move(chosen.file, folder / ONNX_FILE)
+            shutil.rmtree(work)
+        _copy_companions(model, folder)
+        size = checkpoint.size_bytes(folder)
+        result = {
+            "runtime": chosen.runtime,
+            "scheme": chosen.scheme,
+            "agreement": round(chosen.agreement, 6),
+            "agreement_kind": "equal classes" if task.kind == tasks.CLASSIFICATION else "correlation",
+            "agreement_rows": len(texts) - half,
+            "calibration_rows": half,
+            "export_difference": difference,
+            "size_bytes": size,
+            "size_ratio": round(size / checkpoint.size_bytes(model), 4),
+        } | {f"cpu_ms_{shape}": round(value, 3) for shape, value in times[chosen.name].items()}
+        _write_record(folder, record, arguments | {"seed": seed}, meter.reading, result)
+    _tell(chosen, result, meter.reading.seconds)
+    return result
+
+
+def _check_runtime(runtime: str) -> None:
+    if runtime not in CANDIDATES:
+        raise BonsaiError(
+            f"--runtime {runtime}: not one of {', '.join(CANDIDATES)}{nearest(runtime, list(CANDIDATES))}"
+        )
+    missing = [name for name in PACKAGES.get(runtime, PACKAGES[AUTO]) if find_spec(name) is None]
+    if missing:
+        raise BonsaiError(f"quantize needs {', '.join(missing)}: pip install 'kfp-bonsai[cpu]'")
+
+
+def _checked_record(model: Path) -> dict[str, Any]:
+    if not model.is_dir():
+        raise BonsaiError(f"no model folder at {model}: give one written by a stage such as distill")
+    if (model / ONNX_FILE).is_file():
+        raise BonsaiError(f"{model} is quantized already: give the checkpoint it was made from")
+    checkpoint.check_folder(model)
+    if not (model / "tokenizer.json").is_file():
+        raise BonsaiError(f"{model} has no tokenizer.json: save a fast tokenizer there (AutoTokenizer.save_pretrained)")
+    return checkpoint.read_record(model)
+
+
+def _check_task(task: tasks.Task, record: dict[str, Any], calibration: Path) -> None:
+    if task.rows < 2:
+        raise BonsaiError(f"{calibration} has {task.rows} rows, too few to calibrate with: give the training split")
+    if task.split == "test":
+        raise BonsaiError(f"{calibration} is the test split, which must stay unseen: give the training split")
+    trained = checkpoint.task_of(record)
+    if task.columns != trained.columns:
+        raise BonsaiError(
+            f"{calibration} has the columns {', '.join(task.columns)}, but the model was trained on "
+            f"{', '.join(trained.columns)}: give the training split of the same data set"
+        )
+
+
+def _sample(path: Path, task: tasks.Task, rows: int, seed: int) -> list[tuple[str, ...]]:
+    """Return the texts of random rows in random order, streaming the split."""
+    order = np.random.default_rng(seed).permutation(task.rows)[:rows]
+    place = {int(row): index for index, row in enumerate(order)}
+    texts: list[tuple[str, ...]] = [()] * len(order)
+    row = 0
+    for batch in tasks.batches(path):
+        for found in zip(*(batch[column] for column in task.columns), strict=True):
+            if row in place:
+                texts[place[row]] = found
+            row += 1
+    if row != task.rows:
+        raise BonsaiError(f"{path} has {row} rows but says {task.rows}: prepare the data set again")
+    return texts
+
+
+def _batches(model: Path, texts: Sequence[tuple[str, ...]]) -> list[schemes.Batch]:
+    """Return padded batches of rows of about the same length."""
+    ordered = sorted(texts, key=lambda row: sum(map(len, row)))
+    starts = range(0, len(ordered), BATCH_ROWS)
+    return [
+        encode(model, *(list(column) for column in zip(*ordered[at : at + BATCH_ROWS], strict=True))) for at in starts
+    ]
+
+
+def _export(model: Path, work: Path) -> tuple[Path, float]:
+    from kfp_bonsai.shared.onnx_export import export
+
+    file = work / "fp32.onnx"
+    difference = export(model, file)
+    say(f"quantize  exported to ONNX, largest difference to torch {difference:.1g}")
+    return file, difference
+
+
+def _candidates(
+    runtime: str, fp32: Path, work: Path, ranges: list[schemes.Batch], check: list[schemes.Batch], task: tasks.Task
+) -> list[Candidate]:
+    reference = onnx_predictor(fp32, ONNXRUNTIME)
+    expected = _logits(reference, check)
+    ranges = [{name: batch[name] for name in reference.inputs} for batch in ranges]
+    made: dict[str, Path] = {}
+    candidates = []
+    for name, scheme in CANDIDATES[runtime]:
+        if scheme not in made:
+            made[scheme] = work / f"{scheme}.onnx"
+            if scheme == STATIC:
+                say(f"quantize  finding ranges on {sum(len(one['input_ids']) for one in ranges)} rows (NNCF)")
+                schemes.static(fp32, made[scheme], ranges)
+            else:
+                schemes.dynamic(fp32, made[scheme])
+        predictor = onnx_predictor(made[scheme], name, threads=1)
+        agreement = _agreement(expected, _logits(predictor, check), task)
+        candidates.append(Candidate(name, scheme, made[scheme], predictor, agreement))
+    return candidates
+
+
+def _times(candidates: list[Candidate], fp32: Path, record: dict[str, Any], model: Path) -> timing.Times:
+    from tokenizers import Tokenizer
+
+    vocabulary = Tokenizer.from_file(str(model / "tokenizer.json")).get_vocab_size()
+    predictors = {"onnxruntime fp32": onnx_predictor(fp32, ONNXRUNTIME, threads=1)}
+    predictors |= {one.name: one.predictor for one in candidates}
+    times = timing.compare(predictors, record["max_length"], vocabulary)
+    timing.table(times)
+    return times
+
+
+def _choose(candidates: list[Candidate], times: timing.Times) -> Candidate:
+    """Return the fastest of those that follow the unquantized model, or of all if none does."""
+    faithful = [one for one in candidates if one.agreement >= FAITHFUL] or candidates
+    name = timing.fastest({one.name: times[one.name] for one in faithful})
+    return next(one for one in faithful if one.name == name)
+
+
+def _logits(predictor: Predictor, batches: list[schemes.Batch]) -> np.ndarray:
+    return np.concatenate([predictor.predict(batch) for batch in batches])
+
+
+def _agreement(expected: np.ndarray, found: np.ndarray, task: tasks.Task) -> float:
+    if task.kind == tasks.CLASSIFICATION:
+        return float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
+    if np.ptp(expected) == 0 or np.ptp(found) == 0:  # one row, or a model that says one value
+        return float(np.allclose(expected, found, rtol=0.05))
+    return float(np.corrcoef(expected[:, 0], found[:, 0])[0, 1])
+
+
+def _copy_companions(model: Path, folder: Path) -> None:
+    for file in sorted(model.iterdir()):
+        if file.suffix in BESIDE_WEIGHTS and file.name != checkpoint.RECORD and ".safetensors" not in file.name:
+            shutil.copyfile(file, folder / file.name)
+
+
+def _write_record(
+    folder: Path, record: dict[str, Any], arguments: dict[str, Any], reading: energy.Reading, result: dict[str, Any]
+) -> None:
+    digest = checkpoint.weights_sha256(folder)
+    extended = checkpoint.extend_record(
+        record,
+        stage="quantize",
+        arguments=arguments,
+        reading=reading,
+        runtime=result["runtime"],
+        quantization=result,
+        validation={},
+        sha256=digest,
+    )
+    extended["lineage"][-1]["sha256"] = digest
+    checkpoint.write_record(folder, extended)
+
+
+def _tell(chosen: Candidate, result: dict[str, Any], seconds: float) -> None:
+    say(
+        f"quantize  {chosen.name}: {result['size_bytes'] / 1e6:.1f} MB ({result['size_ratio']:.0%}), agrees with the "
+        f"unquantized model {result['agreement']:.1%} ({result['agreement_kind']}), took {duration(seconds)}"
+    )
+    if chosen.agreement < FAITHFUL:
+        say(
+            f"quantize  WARNING: agreement {chosen.agreement:.1%} is below {FAITHFUL:.0%}: try --runtime "
+            f"{ONNXRUNTIME if chosen.runtime == OPENVINO else OPENVINO}, more --calibration-rows, or training the "
+            "model for longer; serve the unquantized model if accuracy matters more than speed"
+        )

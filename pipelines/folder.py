@@ -1,0 +1,104 @@
+"""A run's folder: one run, never a mix of two."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai import __version__
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import new_file
+
+RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
+RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model")
+RUNNING, FINISHED = "running", "finished"
+
+
+@contextmanager
+def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
+    """Hold a run's folder, new or of the same run that was interrupted, and yield its folder for the work.
+
+    Args:
+        output: the run's folder.
+        arguments: all that decides what the run gives.
+        overwrite: start over, whatever is there of an earlier run.
+
+    Raises:
+        BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use.
+    """
+    output = Path(output)
+    if output.exists() and not output.is_dir():
+        raise BonsaiError(f"--output {output} is a file: name a folder")
+    if output.is_dir() and any(output.iterdir()) and not any((output / name).exists() for name in (RECORD, LOCK)):
+        raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BonsaiError(f"another run is at work in {output}: wait for it, or name another --output") from error
+        started = _check(output, arguments, overwrite)
+        record = {"format": 1, "version": __version__, "arguments": dict(arguments), "started": started}
+        _write(output, {**record, "state": RUNNING})
+        try:
+            yield output / WORK
+        except BaseException:
+            if not any((output / WORK / "finished").glob("*.json")):  # nothing that a later run could use
+                _clear(output)
+                (output / LOCK).unlink()
+                if not any(output.iterdir()):
+                    output.rmdir()
+            raise
+        _write(output, {**record, "state": FINISHED, "finished": _now()})
+
+
+def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
+    """Check that a run with these arguments may work here, and return when it began."""
+    path = output / RECORD
+    if overwrite or not path.is_file():
+        _clear(output)
+        return _now()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        state, known, started = found["state"], found["arguments"], found["started"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BonsaiError(f"{path} is damaged: add --overwrite to start over, or name another --output") from error
+    if state == FINISHED:
+        raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
+    different = sorted(key for key in {*known, *arguments} if known.get(key) != json.loads(_json(arguments)).get(key))
+    if found.get("version") != __version__:
+        different.append(f"version of kfp-bonsai ({found.get('version')}, now {__version__})")
+    if different:
+        flags = ", ".join("--" + key.replace("_", "-") if key in arguments else key for key in different)
+        raise BonsaiError(
+            f"{output} holds an interrupted run that differs in {flags}: run with its arguments to go on with it, "
+            "add --overwrite to start over, or name another --output"
+        )
+    return started
+
+
+def _clear(output: Path) -> None:
+    """Remove all that a run makes, and nothing else."""
+    for name in (RECORD, LOG, WORK, *RESULTS):
+        path = output / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _write(output: Path, record: Mapping[str, Any]) -> None:
+    with new_file(output / RECORD) as scratch:
+        scratch.write_text(_json(record) + "\n", encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,136 @@
+"""Run a pipeline by KFP's local runner, with a log that people can follow.
+
+KFP prints a task's own lines between many of its own. Here a task gets one headline, its lines follow as they
+are printed, and everything else goes to the log file alone.
+"""
+
+import io
+import logging
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import IO, Any
+
+from kfp import local
+
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.progress import duration
+
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+USER_ERROR = re.compile(r"kfp_bonsai\.shared\.errors\.BonsaiError: (.*)")
+CHATTER = re.compile(r"\[KFP Executor |-+$|\s*$")
+COLOUR = re.compile(r"\x1b\[\d+m")
+
+
+def run_locally(
+    pipeline: Any, arguments: Mapping[str, Any], work: Path, log: Path, headline: Callable[[str], str]
+) -> None:
+    """Run a pipeline here; tasks that finished in an earlier run in `work` with the same inputs are not run again.
+
+    Args:
+        pipeline: the pipeline function.
+        arguments: its arguments.
+        work: where all artifacts go, and the notes on which tasks are finished.
+        log: the file that gets every line.
+        headline: gives the headline of the task of this name.
+
+    Raises:
+        BonsaiError: a stage refused its input, or a task failed.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(work),
+        enable_caching=True,
+        cache_root=str(work / "finished"),
+    )
+    root = logging.getLogger()
+    with log.open("a", encoding="utf-8") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # KFP warns of settings that matter on a cluster only
+        lines = Lines(file, headline)
+        root.addFilter(lines.filter)
+        try:
+            with redirect_stdout(lines):
+                pipeline(**arguments)
+        except RuntimeError as error:
+            raise lines.failure(log) from error
+        finally:
+            root.removeFilter(lines.filter)
+
+
+class Lines(io.TextIOBase):
+    """Standard output while the pipeline runs: passes on the stages' lines, and keeps tracebacks back."""
+
+    def __init__(self, file: IO[str], headline: Callable[[str], str]) -> None:
+        import sys
+
+        self.file, self.headline, self.shown = file, headline, sys.stdout
+        self.started = time.monotonic()
+        self.partial, self.task, self.user_error = "", "", ""
+        self.held: list[str] = []
+        self.in_json = False  # KFP prints what a task gets, as JSON
+
+    def writable(self) -> bool:
+        """Return that it can be written to."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take text as KFP prints it."""
+        *whole, self.partial = (self.partial + text).split("\n")
+        for line in whole:
+            self._line(line.removeprefix("    "))
+        return len(text)
+
+    def flush(self) -> None:
+        """Show what is there."""
+        self.shown.flush()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Take KFP's log records: a task that starts gets its headline, all else goes to the file alone."""
+        if os.sep + os.path.join("kfp", "local") + os.sep not in record.pathname:
+            return True
+        text = COLOUR.sub("", record.getMessage())
+        self.file.write(f"{time.strftime('%H:%M:%S')} kfp: {text}\n")
+        if started := re.match(r"Executing task '(.+)'", text):
+            self._begin(started[1], "")
+        elif reused := re.match(r"Task (\S+) cache hit", text):
+            self._begin(reused[1], ", finished already")
+        return False
+
+    def failure(self, log: Path) -> BonsaiError:
+        """Return the error to raise after a task failed."""
+        if self.user_error:
+            return BonsaiError(f"{self.task}: {self.user_error}")
+        for line in self.held:
+            self._show(line)
+        return BonsaiError(f"{self.task} failed (its last lines are above, all of them in {log})")
+
+    def _begin(self, task: str, note: str) -> None:
+        self.task, self.held, self.user_error = task, [], ""
+        self._show(f"\n{self.headline(task)}{note}  [{duration(time.monotonic() - self.started)}]")
+
+    def _line(self, line: str) -> None:
+        self.file.write(line + "\n")
+        self.file.flush()
+        if found := USER_ERROR.match(line):
+            self.user_error = found[1]
+        if self.in_json or line == "{":
+            self.in_json = line != "}"
+        elif self.held or line.startswith("Traceback (most recent call last)"):
+            self.held.append(line)
+        elif not CHATTER.match(line):
+            self._show("  " + line)
+
+    def _show(self, line: str) -> None:
+        self.shown.write(line + "\n")  # not print(), which KFP replaces by one that indents
+        self.shown.flush()

@@ -1,0 +1,288 @@
+"""`bonsai run`: the compress pipeline on one's own machine."""
+
+import glob
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.pipelines.folder import LOG, run_folder
+from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.shared.checkpoint import find_model, read_record
+from kfp_bonsai.shared.errors import BonsaiError
+
+
+def run(
+    model: str,
+    data: str,
+    output: Path,
+    *,
+    test_data: str = "",
+    validation_data: str = "",
+    unlabelled_data: str = "",
+    name: str = "",
+    text_column: str = "",
+    text_pair_column: str = "",
+    label_column: str = "",
+    kind: str = "auto",
+    metric: str = "",
+    test_rows: int = 0,
+    validation_rows: int = 0,
+    max_rows: int = 0,
+    drop_empty: bool = False,
+    level: Sequence[str] = (),
+    min_accuracy: float = 0,
+    max_emission: float = 0,
+    edge: bool = False,
+    epochs: float = 3,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    max_length: int = 0,
+    freeze_embeddings: bool = False,
+    distill_epochs: float = 3,
+    augmentations: int = 1,
+    unlabelled_rows: int = -1,
+    prune_steps: int = 200,
+    pairs: int = 10,
+    block_seconds: float = 2,
+    precision: float = 0.02,
+    time_budget: float = 0,
+    country: str = "",
+    intensity: float = 0,
+    license: str = "",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> dict:
+    """Compress a language model on this machine, measure what it then emits, and write the report.
+
+    Fine-tunes the model on the data, makes it smaller at each level, distills what was lost back into it, measures
+    accuracy and emission relative to the fine-tuned model, and chooses the level that meets the target. An
+    interrupted run goes on where it was when it is started again in the same way.
+
+    Args:
+        model: Model folder, hub name (google-bert/bert-base-uncased), or embedded:minilm.
+        data: Parquet, CSV, TSV or JSON lines (file, folder or glob), gs://bucket/path, a Hugging Face data set name,
+            or embedded:movie-reviews (amazon-reviews, tweets, news).
+        output: Folder for the report, the numbers and the models.
+        test_data: Test rows, as for --data; else the data's own test split, else drawn from it.
+        validation_data: Validation rows; else the data's own, else drawn from it.
+        unlabelled_data: Texts without labels to distill with, separated by commas.
+        name: What the task is called in the report; by default the data's name.
+        text_column: Column of texts; found by its name if not given.
+        text_pair_column: Column of second texts, for tasks on pairs.
+        label_column: Column of labels; found by its name if not given.
+        kind: classification, regression or auto.
+        metric: accuracy, f1, matthews_correlation, pearson or spearman; by default accuracy or pearson.
+        test_rows: Rows to draw for the test where none are given; 0 draws a fifth.
+        validation_rows: Rows to draw for validation where none are given; 0 draws a tenth.
+        max_rows: Train on at most so many rows; 0 takes all.
+        drop_empty: Leave out rows without text or label instead of refusing them.
+        level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
+            count or indices that stay; flops: share of the baseline's FLOPs; shape: free (keeps more) or stock
+            (loads without this package); epochs: of distillation. By default the three of the white paper: "2/3
+            layers", "1/3 layers", "1/3 layers + matrix pruning" (flops=0.1).
+        min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;
+            0.95 if no target is given.
+        max_emission: Choose the best accuracy with at most this share of the baseline's emission, such as 0.2.
+        edge: Make an int8 model for CPUs too, and measure it.
+        epochs: Epochs of fine-tuning.
+        learning_rate: Highest learning rate of fine-tuning.
+        batch_size: Rows a step of fine-tuning.
+        max_length: Tokens at which texts are cut; 0 for the longest training text (at most 512).
+        freeze_embeddings: Leave the embeddings as they are while fine-tuning.
+        distill_epochs: Epochs of distillation, where a level does not state them.
+        augmentations: Changed copies of each training text to distill with.
+        unlabelled_rows: Texts without labels to use; -1 for all.
+        prune_steps: Training steps during which matrices are pruned.
+        pairs: Rounds of measuring all models at the least.
+        block_seconds: Seconds that each model runs in a round, at the least.
+        precision: Stop measuring once every emission ratio's 95 % interval is within plus or minus this fraction; 0
+            for `pairs` rounds.
+        time_budget: Seconds for all rounds; 0 for twice `pairs` at the most.
+        country: Three-letter code of the country whose electricity is assumed, such as USA or DEU, for grams of CO2.
+        intensity: Grams of CO2 per kWh instead of a country's.
+        license: License of the model for its card, such as apache-2.0.
+        seed: Seed of everything that is drawn.
+        overwrite: Start over, whatever is in the output folder of an earlier run.
+
+    Returns:
+        Where the report is, and what was chosen.
+
+    Raises:
+        BonsaiError: something given cannot be used, the output folder is taken, or a stage failed.
+
+    Example:
+        bonsai run --model embedded:minilm --data embedded:movie-reviews --output runs/demo --edge
+        bonsai run --model ./my-bert --data reviews.csv --label-column stars --min-accuracy 0.98 --output runs/mine
+            --level "half:layers=1/2" --level "tiny:layers=1/3,flops=0.05,epochs=10"
+    """
+    arguments = {key: value for key, value in locals().items() if key not in ("output", "level", "overwrite")}
+    if find_spec("kfp") is None:
+        raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
+    levels = parse_levels(level, distill_epochs, _layers(model))
+    _check(arguments)
+    del arguments["distill_epochs"]
+    arguments["levels"] = levels
+    files = _fingerprint(model, data, test_data, validation_data, *unlabelled_data.split(","))
+
+    with run_folder(output, {**arguments, "files": files}, overwrite) as work:
+        from kfp_bonsai.pipelines.compress import compress_pipeline
+        from kfp_bonsai.pipelines.local import run_locally
+
+        command = " ".join(["bonsai", *map(_quoted, sys.argv[1:])]) if sys.argv[1:2] == ["run"] else ""
+        pipeline = compress_pipeline(parallel_levels=1)
+        run_locally(pipeline, {**arguments, "command": command}, work, Path(output) / LOG, Headlines(levels, edge))
+        _collect(work, Path(output))
+    print()
+    for line in result_table(json.loads((Path(output) / "results.json").read_text(encoding="utf-8"))):
+        print(line)
+    print()
+    return {"report": str(Path(output) / "report.html")}
+
+
+class Headlines:
+    """The headline of each task: its place among all tasks, its name, and its level in the loop over levels."""
+
+    def __init__(self, levels: Sequence[Mapping[str, Any]], edge: bool) -> None:
+        self.labels = [level["label"] for level in levels]
+        self.total = 7 + 3 * len(levels) + (3 if edge else 0)
+        self.seen: list[str] = []
+
+    def __call__(self, task: str) -> str:
+        """Return the headline of the next task, which has this name (KFP numbers those of one component)."""
+        task = re.sub(r"-\d+$", "", task)
+        count = self.seen.count(task)
+        self.seen.append(task)
+        in_loop = task in ("layer-remove", "matrix-prune", "distill")
+        note = f" · {self.labels[count]}" if in_loop and count < len(self.labels) else ""
+        return f"[{len(self.seen)}/{self.total}] {task}{note}"
+
+
+def result_table(results: Mapping[str, Any]) -> list[str]:
+    """Return the rows of results.json as aligned lines."""
+    metric = results["task"].get("metric", "accuracy")
+    header = ["level", "stage", metric, "relative", "emission", "FLOPs", "size", "p50", "device"]
+    lines = [header]
+    for row in results["rows"]:
+        lines.append(
+            [
+                row["level"],
+                row["stage"],
+                _number(row["accuracy"], ".3f"),
+                _number(row["relative_accuracy"], ".1%"),
+                _number(row["relative_emission"], ".1%") + _interval(row.get("relative_emission_ci")),
+                _number(row["flops_ratio"], ".1%"),
+                _number(row["size_bytes"] and row["size_bytes"] / 1e6, ".1f", " MB"),
+                _number(row["latency_ms_p50"], ".1f", " ms"),
+                str(row["device"]).partition(" ")[0],
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
+def _interval(pair: Sequence[float] | None) -> str:
+    return f" ({pair[0]:.1%} to {pair[1]:.1%})" if pair else ""
+
+
+def _layers(model: str) -> int:
+    """Find the model, and return how many layers it has.
+
+    Raises:
+        BonsaiError: there is no such model, or its type is unknown.
+    """
+    from kfp_bonsai.shared.families import FAMILIES, family_name
+
+    found = Path(find_model(model))
+    config = found / "config.json" if found.is_dir() else _hub_file(model, "config.json")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    family = FAMILIES[family_name(settings.get("model_type", ""))]
+    return int(settings.get(family.config["layers"], 0))
+
+
+def _hub_file(model: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(model, file))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        raise BonsaiError(
+            f"--model {model}: there is no such folder, and no such model could be loaded from the hub "
+            f"({type(error).__name__}): correct --model"
+        ) from error
+
+
+def _check(arguments: Mapping[str, Any]) -> None:
+    """Refuse what a late stage would refuse, before an early one has worked for nothing."""
+    from kfp_bonsai.evaluate_emissions.inputs import check_numbers
+    from kfp_bonsai.prepare_data.read import open_source
+    from kfp_bonsai.shared.carbon import intensity_of
+
+    intensity_of(arguments["country"], arguments["intensity"])
+
+    for flag in ("data", "test_data", "validation_data"):
+        if flag == "data" or arguments[flag]:
+            open_source(arguments[flag], "--" + flag.replace("_", "-"))
+    for text in filter(None, arguments["unlabelled_data"].split(",")):
+        open_source(text.strip(), "--unlabelled-data")
+    check_numbers(*(arguments[flag] for flag in ("pairs", "block_seconds", "batch_size", "precision", "time_budget")))
+    for flag in ("epochs", "learning_rate", "batch_size", "prune_steps"):
+        if not arguments[flag] > 0:
+            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a number above 0")
+    for flag in ("min_accuracy", "max_emission"):
+        if not 0 <= arguments[flag] <= 1:
+            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a fraction such as 0.98 or 0.2")
+    for flag in ("max_length", "augmentations", "test_rows", "validation_rows", "max_rows"):
+        if arguments[flag] < 0:
+            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give 0 or more")
+
+
+def _fingerprint(*references: str) -> dict[str, Any]:
+    """Return size and time of change of local files, so that an interrupted run never goes on with other data."""
+    found = {}
+    for text in filter(None, (reference.strip() for reference in references)):
+        for path in sorted(map(Path, glob.glob(str(Path(text).expanduser()), recursive=True))):
+            files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+            found.update({str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files})
+    return found
+
+
+def _collect(work: Path, output: Path) -> None:
+    """Copy what users want out of the tasks' folders; drop the transfer set, which is large and easily made again."""
+    report = _newest(work, "report*/html").parent
+    for source, target in (("html", "report.html"), ("markdown", "report.md"), ("results", "results.json")):
+        shutil.copyfile(report / source, output / target)
+    shutil.copytree(report / "figures", output / "figures")
+    for package in _all(work, "package-model*/output"):
+        target = "edge-model" if read_record(package)["stage"] == "quantize" else "model"
+        if not (output / target).exists():
+            shutil.copytree(package, output / target)
+    for transfer in _all(work, "teacher-outputs*/output"):
+        shutil.rmtree(transfer)
+
+
+def _newest(work: Path, pattern: str) -> Path:
+    found = _all(work, pattern)
+    if not found:
+        raise BonsaiError(f"the pipeline ended without {pattern} in {work}: this is a fault of ours, please report it")
+    return found[0]
+
+
+def _all(work: Path, pattern: str) -> list[Path]:
+    """Return what matches in the tasks' folders, the newest first: a task that was tried again has older ones."""
+    return sorted(work.glob(f"**/{pattern}"), key=lambda path: -path.stat().st_mtime_ns)
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

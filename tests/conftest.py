@@ -1,0 +1,35 @@
+"""What many tests start from, made once a run: data, a fine-tuned baseline and its outputs."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A folder with splits, a pretrained model, the baseline fine-tuned from it, and its transfer set."""
+    import tiny
+
+    from kfp_bonsai.fine_tune.train import fine_tune
+    from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
+
+    folder = tmp_path_factory.mktemp("made")
+    data = tiny.splits(folder / "data")
+    model = tiny.pretrained(folder / "pretrained")
+    tuned = fine_tune(
+        str(model), data["train"], data["validation"], folder / "baseline", epochs=6, learning_rate=3e-3, seed=1
+    )
+    outputs = teacher_outputs(folder / "baseline", data["train"], data["unlabelled"], folder / "transfer")
+    return SimpleNamespace(
+        folder=folder,
+        **data,
+        pretrained=model,
+        baseline=folder / "baseline",
+        transfer=folder / "transfer",
+        tuned=tuned,
+        outputs=outputs,
+    )

@@ -1,0 +1,76 @@
+"""Distillation: the student comes nearer to its teacher, whatever its width."""
+
+import numpy as np
+import pytest
+import torch
+
+from kfp_bonsai.distill.distill import distill, suggested_rate
+from kfp_bonsai.layer_remove.remove import layer_remove
+from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.shared import distillation, rows, training, transfer
+from kfp_bonsai.shared.checkpoint import load, read_record
+from kfp_bonsai.shared.errors import BonsaiError
+
+
+def outputs(folder, split):
+    model, tokenizer = load(folder)
+    return training.predict(model, rows.read_rows(split, tokenizer, 64), tokenizer.pad_token_id)
+
+
+@pytest.mark.parametrize("shape", ["layers", "free", "stock"])
+def test_a_student_comes_nearer_to_its_teacher(made, tmp_path, shape):
+    """Else distillation trains nothing, or another objective; stock students need their projection."""
+    layer_remove(made.baseline, made.validation, tmp_path / "short", keep="1")
+    start = tmp_path / "short"
+    if shape != "layers":
+        start = tmp_path / "pruned"
+        matrix_prune(tmp_path / "short", made.transfer, start, shape=shape, heads=2, ffn=32, steps=10)
+    result = distill(start, made.transfer, made.validation, tmp_path / "out", epochs=6, learning_rate=3e-3)
+    teacher = outputs(made.baseline, made.test)
+    before, after = (np.abs(outputs(folder, made.test) - teacher).mean() for folder in (start, tmp_path / "out"))
+    assert after < 0.7 * before
+    assert result["accuracy"] > 0.85
+    assert read_record(tmp_path / "out")["lineage"][-1]["stage"] == "distill"
+    assert not hasattr(load(tmp_path / "out")[0], distillation.PROJECTION)
+
+
+def test_the_loss_is_zero_for_the_teacher_itself(made):
+    """Else a perfect student would still be pulled away from its teacher."""
+    teacher, tokenizer = load(made.baseline)
+    data = transfer.open_set(made.transfer)
+    batch = transfer.collate([data[index] for index in range(40)], tokenizer.pad_token_id)
+    with torch.no_grad():
+        found = distillation.objective(2.0, 1.0, 0.0)(teacher, batch)
+    assert found < 1e-3  # hidden states are kept in float16, and made in bfloat16 where that is faster
+
+
+def test_the_hidden_states_line_up_with_their_tokens(made):
+    """Else a student learns another token's states: padding and sampling must not shift them."""
+    teacher, tokenizer = load(made.baseline)
+    data = transfer.open_set(made.transfer)
+    items = [data[index] for index in (0, 7, 30)]
+    batch = transfer.collate(items, tokenizer.pad_token_id)
+    for item in items:
+        inputs = {name: torch.tensor(item[name][None].astype(np.int64)) for name in item if name.endswith("_ids")}
+        with torch.no_grad():
+            alone = teacher(**inputs, output_hidden_states=True).hidden_states[-1][0]
+        np.testing.assert_allclose(item["teacher_hidden"], alone[item["positions"]].numpy(), atol=0.05)
+    assert len(batch["hidden_at"]) == sum(len(item["positions"]) for item in items)
+
+
+def test_smaller_students_get_higher_rates(made):
+    """Else tiny models learn at a rate made for large ones."""
+    record = read_record(made.baseline)
+    whole = record["flops"]
+    tenth = {**record, "flops": {name: value / 10 for name, value in whole.items()}}
+    third = {**record, "flops": {name: value / 3 for name, value in whole.items()}}
+    assert suggested_rate(tenth, record) == pytest.approx(6e-4)
+    assert suggested_rate(third, record) == pytest.approx(2e-4)
+
+
+def test_what_does_not_fit_is_refused(made, tmp_path):
+    """Else a wrong folder or number ends in a stack trace."""
+    with pytest.raises(BonsaiError, match="holds no teacher outputs"):
+        distill(made.baseline, made.baseline, made.validation, tmp_path / "out")
+    with pytest.raises(BonsaiError, match="must be above 0"):
+        distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=0)

@@ -1,0 +1,143 @@
+"""Fine-tuning: it learns, keeps its best epoch, resumes, and refuses what cannot work before it starts."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+
+from kfp_bonsai.fine_tune.train import fine_tune
+from kfp_bonsai.shared import training
+from kfp_bonsai.shared.checkpoint import load, read_record
+from kfp_bonsai.shared.errors import BonsaiError
+
+
+def tune(made, output, **options):
+    return fine_tune(str(made.pretrained), made.train, made.validation, output, **{"epochs": 1, **options})
+
+
+def test_the_baseline_learns_the_task(made):
+    """Else the Trainer trains something else than the labels: chance is 0.5."""
+    assert made.tuned["accuracy"] > 0.9
+
+
+def test_the_baseline_loads_with_its_labels_and_record(made):
+    """Else a server shows LABEL_0, and later stages know nothing of the task or the cost."""
+    model, _ = load(made.baseline)
+    record = read_record(made.baseline)
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    assert record["task"]["labels"] == ["bad", "good"]
+    assert record["lineage"][0]["joules"] > 0
+    assert record["validation"]["accuracy"] == made.tuned["accuracy"]
+    assert not list(made.folder.glob(".baseline*")), "checkpoints left behind"
+
+
+def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
+    """Else a killed pod loses its epochs."""
+    epochs = {"done": 0}
+    evaluate = training._Trainer.evaluate
+
+    def stop_after_first(self, *args, **options):
+        epochs["done"] += 1
+        if epochs["done"] == 2:
+            raise KeyboardInterrupt
+        return evaluate(self, *args, **options)
+
+    monkeypatch.setattr(training._Trainer, "evaluate", stop_after_first)
+    with pytest.raises(KeyboardInterrupt):
+        tune(made, tmp_path / "model", epochs=3)
+    assert not (tmp_path / "model").exists(), "a half-made model was left"
+    monkeypatch.setattr(training._Trainer, "evaluate", evaluate)
+    tune(made, tmp_path / "model", epochs=3)
+    assert "resuming" in capsys.readouterr().out
+    assert not list(tmp_path.glob(".model*"))
+
+
+def test_other_arguments_never_resume_from_each_other(made, tmp_path):
+    """Else two runs are mixed."""
+    from kfp_bonsai.fine_tune.train import _checkpoints
+
+    assert _checkpoints(tmp_path / "a", ["x", {"epochs": 1}]) != _checkpoints(tmp_path / "a", ["x", {"epochs": 2}])
+
+
+def test_a_lost_loss_is_an_error(made, tmp_path):
+    """Else an hour is spent on a model of NaNs."""
+    with pytest.raises(BonsaiError, match=r"(loss became|NaN or infinity)"):
+        tune(made, tmp_path / "model", learning_rate=1e20)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "mamba"}'), "'mamba' is not supported"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pickled weights"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"broken"), "cannot be loaded"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused(made, tmp_path, spoil, message):
+    """Else the user sees a stack trace of transformers, or unpickles a stranger's code."""
+    folder = tmp_path / "model"
+    shutil.copytree(made.pretrained, folder)
+    spoil(folder)
+    with pytest.raises(BonsaiError, match=message):
+        fine_tune(str(folder), made.train, made.validation, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_body_with_missing_weights_is_refused(made, tmp_path):
+    """Else a truncated checkpoint is filled up with random weights in silence."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(made.pretrained, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["bert.encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BonsaiError, match="lacks weights of the model's body"):
+        fine_tune(str(folder), made.train, made.validation, tmp_path / "out")
+
+
+def test_no_folder_and_bad_numbers_are_refused(made, tmp_path):
+    """Else a typing mistake costs a download or a run."""
+    with pytest.raises(BonsaiError, match="no model folder at ./nowhere"):
+        fine_tune("./nowhere", made.train, made.validation, tmp_path / "out")
+    with pytest.raises(BonsaiError, match="--epochs is 0"):
+        tune(made, tmp_path / "out", epochs=0)
+    with pytest.raises(BonsaiError, match="no data set at"):
+        fine_tune(str(made.pretrained), tmp_path / "none.parquet", made.validation, tmp_path / "out")
+
+
+def test_an_output_in_use_is_refused(made, tmp_path):
+    """Else a second run overwrites the first."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "something").write_text("kept")
+    with pytest.raises(BonsaiError, match="exists already"):
+        tune(made, tmp_path / "out")
+
+
+def test_a_regression_task_trains_one_output(made, tmp_path):
+    """Else regression is trained as classification."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from kfp_bonsai.shared.tasks import Task, schema
+
+    for name, rows in (("train", 320), ("validation", 64)):
+        found = tiny.texts(rows, 7)
+        task = Task("made", "regression", ("text",), (), "pearson", "made", name, rows, name)
+        table = pa.table({"text": [text for text, _ in found], "label": [label * 2.5 for _, label in found]})
+        pq.write_table(table.cast(schema(task)), tmp_path / f"{name}.parquet")
+    result = fine_tune(
+        str(made.pretrained),
+        tmp_path / "train.parquet",
+        tmp_path / "validation.parquet",
+        tmp_path / "out",
+        epochs=6,
+        learning_rate=3e-3,
+    )
+    assert result["pearson"] > 0.7
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["problem_type"] == "regression"

@@ -1,0 +1,97 @@
+"""Matrix pruning: the FLOPs asked for, in both shapes, and early refusals."""
+
+import hashlib
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kfp_bonsai.layer_remove.remove import layer_remove
+from kfp_bonsai.matrix_prune import budget
+from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.shared.checkpoint import load, read_record
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.flops import layer_flops
+from kfp_bonsai.shared.shapes import LayerShape, Shape
+
+
+@pytest.fixture(scope="module")
+def short(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("short") / "short"
+    layer_remove(made.baseline, made.validation, folder, keep="2")
+    return folder
+
+
+@pytest.mark.parametrize("shape", ["free", "stock"])
+def test_the_flops_asked_for_are_reached(made, short, tmp_path, shape):
+    """Else a level costs more than its name says, or the matrices only hold zeros."""
+    result = matrix_prune(short, made.transfer, tmp_path / "out", flops=0.4, shape=shape, steps=20)
+    assert 0.25 < result["flops_ratio"] <= 0.4
+    record = read_record(tmp_path / "out")
+    assert record["parameters"] < read_record(short)["parameters"]
+    model, _ = load(tmp_path / "out")
+    assert model.config.model_type == ("bonsai-bert" if shape == "free" else "bert")
+    assert all((parameter.abs().sum() > 0).item() for parameter in model.parameters())
+
+
+def test_stated_widths_are_given(made, short, tmp_path):
+    """Else --heads and --ffn are only hints."""
+    result = matrix_prune(short, made.transfer, tmp_path / "out", shape="stock", heads=2, ffn=32, steps=4)
+    assert (result["hidden"], result["heads"], result["ffn"]) == (16, "2,2", "32,32")
+
+
+def test_a_level_without_pruning_passes_through_unchanged(made, short, tmp_path):
+    """Else the paper's layer-only levels are changed by the stage that they skip."""
+    matrix_prune(short, made.transfer, tmp_path / "out", flops=1.0)
+    assert digest(tmp_path / "out" / "model.safetensors") == digest(short / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flops": 0.0}, "--flops is 0"),
+        ({"flops": 1.5}, "--flops is 1.5"),
+        ({"flops": 0.9}, "costs 0.6"),
+        ({"flops": 0.01}, "ask for"),
+        ({"shape": "fre"}, "did you mean 'free'"),
+        ({"heads": 9}, "at most 4 and 64"),
+        ({"steps": 0}, "--steps"),
+    ],
+)
+def test_what_cannot_be_reached_is_refused_early(made, short, tmp_path, options, message):
+    """Else the user waits for training before hearing that the target is impossible."""
+    with pytest.raises(BonsaiError, match=message):
+        matrix_prune(short, made.transfer, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_teacher_outputs_is_refused(made, short, tmp_path):
+    """Else a data split given by mistake ends in a KeyError."""
+    with pytest.raises(BonsaiError, match="bonsai"):
+        matrix_prune(short, made.train, tmp_path / "out")
+
+
+@settings(max_examples=50, deadline=None)
+@given(share=st.floats(0.05, 1.0), seed=st.integers(0, 99), length=st.floats(1, 200))
+def test_an_allotment_never_exceeds_its_budget_nor_leaves_room_for_a_head(share, seed, length):
+    """Else the free shape is larger than its budget, or wastes it."""
+    shape = Shape(96, 8, (LayerShape(12, 384), LayerShape(12, 384)))
+    torch.manual_seed(seed)
+    scores = {f"{kind}.{index}": torch.rand(size) for index in (0, 1) for kind, size in (("heads", 12), ("ffn", 384))}
+    least, whole = budget.least(shape, length), 2 * layer_flops(96, 8, 12, 384, length)
+    target = least + share * (whole - least)
+    kept = budget.allot(scores, shape, target, length)
+    heads, neurons = (sum(len(ids) for name, ids in kept.items() if name.startswith(kind)) for kind in ("heads", "ffn"))
+    one_head, one_neuron = budget.unit_costs(shape, length)
+    spent = heads * one_head + neurons * one_neuron
+    assert spent <= target * (1 + 1e-9)
+    assert heads == 24 or spent + one_head > target * (1 - 1e-9)
+    for name, ids in kept.items():
+        left = scores[name].clone()
+        left[ids] = -1
+        assert scores[name][ids].min() >= left.max(), "a unit worth less was kept before one worth more"
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()

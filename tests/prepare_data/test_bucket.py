@@ -1,0 +1,105 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kfp_bonsai.prepare_data.prepare import prepare_data
+from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared.errors import BonsaiError
+
+DENIED = b"may be listed, not read"
+
+
+class Storage(BaseHTTPRequestHandler):
+    """Enough of the Cloud Storage JSON API to list and to read objects: one bucket, named "bucket"."""
+
+    objects: dict[str, bytes]
+
+    def do_GET(self) -> None:
+        """Answer a list, an object's description, or a range of its content."""
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if not url.path.partition("/b/")[2].startswith("bucket/o"):
+            return self._answer(404, b'{"error": {"message": "no such bucket"}}')
+        key = unquote(url.path.partition("/o")[2].lstrip("/"))
+        if not key:
+            found = [name for name in self.objects if name.startswith(query.get("prefix", ""))]
+            return self._answer(200, json.dumps({"items": [self._about(name) for name in found]}).encode())
+        if query.get("alt") != "media":
+            return self._answer(200, json.dumps(self._about(key)).encode())
+        content = self.objects[key]
+        if content == DENIED:
+            return self._answer(403, b"")
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        if int(first) >= len(content):
+            return self._answer(416, b"")
+        part = content[int(first) : int(last) + 1 if last else None]
+        place = f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}"
+        return self._answer(206, part, {"Content-Range": place})
+
+    def _about(self, name: str) -> dict:
+        return {"name": name, "bucket": "bucket", "size": str(len(self.objects[name])), "generation": "1"}
+
+    def _answer(self, status: int, body: bytes, headers: dict | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        """Be quiet."""
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    table = pa.table({"text": [f"text {i}" for i in range(30_000)], "label": [i % 2 for i in range(30_000)]})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    lines = "text,label\n" + "".join(f"row {i},{i % 2}\n" for i in range(40))
+    objects = {"a/data.parquet": sink.getvalue().to_pybytes(), "b/train.csv": lines.encode(), "b/test.csv": b""}
+    objects["b/test.csv"] = lines.replace("row", "test").encode()
+    objects["d/denied.csv"] = DENIED
+    handler = type("Made", (Storage,), {"objects": objects})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+    yield objects
+    server.shutdown()
+    server.server_close()
+
+
+def prepare(data: str, folder, **options):
+    return prepare_data(data, *(folder / f"{name}.parquet" for name in ("train", "validation", "test", "u")), **options)
+
+
+def test_an_object_is_streamed(bucket, tmp_path):
+    """On a cluster the data are in buckets."""
+    outcome = prepare("gs://bucket/a/data.parquet", tmp_path)
+    assert (outcome["train_rows"], outcome["test_rows"]) == (21_600, 6_000)
+    assert tasks.read_task(tmp_path / "train.parquet").source == "gs://bucket/a/data.parquet"
+
+
+def test_a_folder_of_a_bucket_with_named_splits(bucket, tmp_path):
+    """A prefix must be read as a folder is."""
+    assert prepare("gs://bucket/b", tmp_path)["test_rows"] == 40
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ("gs://bucket/c/none.csv", "no such object"),
+        ("gs://bucket/d/denied.csv", "cannot be downloaded"),
+        ("gs://nobody/a.csv", "no bucket 'nobody'"),
+        ("gs://", "names no bucket"),
+    ],
+)
+def test_missing_objects_and_buckets(bucket, tmp_path, data, word):
+    """The message must say whether the bucket or the object is wrong."""
+    with pytest.raises(BonsaiError, match=word):
+        prepare(data, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,452 @@
+import csv
+import json
+import random
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kfp_bonsai.prepare_data.prepare import prepare_data
+from kfp_bonsai.prepare_data.survey import normalise
+from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared.errors import BonsaiError
+
+SPLITS = ("train", "validation", "test", "unlabelled")
+
+
+def prepare(data, folder: Path, **options):
+    paths = [Path(folder) / "out" / f"{name}.parquet" for name in SPLITS]
+    outcome = prepare_data(str(data), *paths, **options)
+    return outcome, {path.stem: tasks.read_columns(path) for path in paths}, {p.stem: tasks.read_task(p) for p in paths}
+
+
+def rows(count: int = 200, classes=("bad", "good"), seed: int = 0, start: int = 0):
+    random_ = random.Random(seed)
+    return [
+        {"text": f"row {start + i} of {random_.randint(0, 9)}", "label": classes[i % len(classes)]}
+        for i in range(count)
+    ]
+
+
+def write_csv(path: Path, rows_: list[dict], delimiter: str = ",") -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows_[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows_)
+    return path
+
+
+def write_json(path: Path, rows_: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows_), encoding="utf-8")
+    return path
+
+
+def write_parquet(path: Path, rows_: list[dict]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows_), path)
+    return path
+
+
+WRITERS = {".csv": write_csv, ".jsonl": write_json, ".parquet": write_parquet}
+
+
+def write(path: Path, rows_: list[dict]) -> Path:
+    return WRITERS[path.suffix](path, rows_)
+
+
+# What comes out
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["A b", "a  B", "c", "d e", "f", "g"]), st.integers(0, 30)), max_size=60),
+    st.integers(0, 5),
+)
+def test_splits_are_a_partition_without_leaks(extra, seed):
+    """A text in train and test would make every accuracy too good."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = [{"text": f"{text} {number}", "label": ("x", "y")[number % 2]} for text, number in extra]
+        data += [{"text": f"only {i}", "label": ("x", "y")[i % 2]} for i in range(20)]
+        outcome, found, _ = prepare(write_json(Path(folder) / "d.jsonl", data), Path(folder), seed=seed)
+    by_split = [{normalise(text) for text in found[name]["text"]} for name in SPLITS[:3]]
+    assert not by_split[0] & by_split[1] and not by_split[0] & by_split[2] and not by_split[1] & by_split[2]
+    assert set.union(*by_split) == {normalise(row["text"]) for row in data}
+    assert sum(len(found[name]["text"]) for name in SPLITS[:3]) == len(data) - outcome["dropped_duplicates"]
+    first = {}
+    for row in data:
+        first.setdefault(normalise(row["text"]), (row["text"], row["label"]))
+    for name in SPLITS[:3]:
+        for text, label in zip(found[name]["text"], found[name]["label"], strict=True):
+            assert first[normalise(text)] == (text, ("x", "y")[label])
+
+
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path):
+    """Splits that cannot be made again cannot be compared."""
+    data = write_csv(tmp_path / "d.csv", rows())
+    hashes = [{name: task.sha256 for name, task in prepare(data, tmp_path, seed=seed)[2].items()} for seed in (0, 0, 1)]
+    assert hashes[0] == hashes[1]
+    assert hashes[0]["test"] != hashes[2]["test"]
+
+
+def test_classes_keep_their_shares(tmp_path):
+    """A rare class that is missing in the test goes unmeasured."""
+    data = [{"text": f"t {i}", "label": "rare" if i % 20 == 0 else "common"} for i in range(1000)]
+    _, found, described = prepare(write_csv(tmp_path / "d.csv", data), tmp_path)
+    assert described["train"].labels == ("common", "rare")
+    assert [int(np.sum(found[name]["label"])) for name in SPLITS[:3]] == [36, 4, 10]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_format_gives_the_same_splits(tmp_path, suffix):
+    """A reader that loses quotes, line breaks or Unicode changes the data."""
+    data = [{"text": f'he said "{i}",\nand så\tvidere', "label": i % 3} for i in range(60)]
+    _, found, described = prepare(write(tmp_path / f"d{suffix}", data), tmp_path)
+    texts = {row["text"]: row["label"] for row in data}
+    for name in SPLITS[:3]:
+        for text, label in zip(found[name]["text"], found[name]["label"], strict=True):
+            assert texts[text] == label
+    assert described["test"].labels == ("0", "1", "2")
+    assert described["test"].sha256 == prepare(write(tmp_path / "d.csv", data), tmp_path)[2]["test"].sha256
+    assert pq.read_schema(tmp_path / "out" / "test.parquet").field("label").type == pa.int64()
+
+
+def test_what_a_split_says_of_itself_is_true(tmp_path):
+    """Later stages and the report trust the schema's metadata."""
+    outcome, found, described = prepare(write_csv(tmp_path / "d.csv", rows()), tmp_path, name="mine", metric="f1")
+    for name in SPLITS:
+        task = described[name]
+        assert (task.name, task.split, task.metric, task.rows) == ("mine", name, "f1", len(found[name]["text"]))
+        assert outcome[f"{name}_rows"] == task.rows
+    assert "label" not in found["unlabelled"]
+
+
+def test_rows_given_as_numbers_override_fractions(tmp_path):
+    """The default demo asks for exactly 2,000 test rows."""
+    outcome, _, _ = prepare(write_csv(tmp_path / "d.csv", rows()), tmp_path, test_rows=31, validation_rows=17)
+    assert (outcome["test_rows"], outcome["validation_rows"], outcome["train_rows"]) == (31, 17, 152)
+
+
+def test_max_rows_is_a_stratified_part_of_train(tmp_path):
+    """A part taken from the top of a sorted file would have one class."""
+    data = sorted(rows(), key=lambda row: row["label"])
+    _, found, _ = prepare(write_csv(tmp_path / "d.csv", data), tmp_path, max_rows=20)
+    assert sum(found["train"]["label"]) == 10 and len(found["train"]["label"]) == 20
+
+
+def test_pairs(tmp_path):
+    """Pairs that share one sentence are different rows; both sentences must arrive in their columns."""
+    data = [{"premise": "same", "hypothesis": f"h {i}", "label": i % 2} for i in range(50)]
+    _, found, described = prepare(write_json(tmp_path / "d.jsonl", data), tmp_path)
+    assert described["train"].columns == ("text_a", "text_b")
+    assert set(found["train"]["text_a"]) == {"same"} and len(set(found["train"]["text_b"])) == 36
+
+
+def test_regression(tmp_path):
+    """Float labels must stay numbers, and the test must cover their range."""
+    data = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "score": i / 7} for i in range(300)]
+    _, found, described = prepare(write_csv(tmp_path / "d.csv", data), tmp_path)
+    assert (described["train"].kind, described["train"].labels, described["train"].metric) == (
+        "regression",
+        (),
+        "pearson",
+    )
+    assert min(found["test"]["label"]) < 300 / 7 * 0.1 and max(found["test"]["label"]) > 300 / 7 * 0.9
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "names"),
+    [
+        ([0.0, 1.0], "classification", ("0", "1")),
+        (["10", "9"], "classification", ("9", "10")),
+        ([True, False], "classification", ("false", "true")),
+        (["yes", " no "], "classification", ("no", "yes")),
+        ([i / 2 for i in range(11)], "regression", ()),
+        (list(range(12)), "classification", tuple(map(str, range(12)))),
+    ],
+)
+def test_kind_and_class_names_are_told_from_the_labels(tmp_path, labels, kind, names):
+    """A wrong guess trains the wrong head."""
+    data = [{"text": f"t {i}", "label": labels[i % len(labels)]} for i in range(132)]
+    _, _, described = prepare(write_json(tmp_path / "d.jsonl", data), tmp_path)
+    assert (described["train"].kind, described["train"].labels) == (kind, names)
+
+
+def test_columns_named_by_flags(tmp_path):
+    """Data whose columns have other names must be usable without a copy."""
+    data = [{"a": f"x {i}", "b": f"y {i}", "c": i % 2} for i in range(40)]
+    source = write_csv(tmp_path / "d.csv", data)
+    _, _, described = prepare(source, tmp_path, text_column="a", text_pair_column="b", label_column="c")
+    assert described["train"].columns == ("text_a", "text_b")
+
+
+def test_given_test_rows_are_kept_and_leaks_leave_train(tmp_path):
+    """The test must stay comparable with published figures; train must not know it."""
+    train, test = rows(100), [{"text": "ROW 3 of  6 ", "label": "good"}, *rows(20, start=500)]
+    train[3]["text"] = "row 3 of 6"
+    outcome, found, described = prepare(
+        write_csv(tmp_path / "a.csv", train), tmp_path, test_data=str(write_json(tmp_path / "b.jsonl", test))
+    )
+    assert found["test"]["text"] == [row["text"] for row in test]
+    assert outcome["dropped_leaks"] == 1 and "row 3 of 6" not in found["train"]["text"] + found["validation"]["text"]
+    assert any("leak" in note for note in described["train"].notes)
+
+
+def test_conflicting_labels_are_reported(tmp_path):
+    """A reader of the report should know that the labels disagree."""
+    data = [*rows(40), {"text": rows(1)[0]["text"].upper(), "label": "good"}]
+    outcome, _, described = prepare(write_csv(tmp_path / "d.csv", data), tmp_path)
+    assert outcome["conflicting_labels"] == 1 and any("different labels" in n for n in described["train"].notes)
+
+
+def test_unlabelled_rows_are_new_and_told_once(tmp_path):
+    """The teacher's outputs on test texts would be a leak through distillation."""
+    labelled = rows(50)
+    more = [*({"text": row["text"].upper()} for row in labelled), {"text": "new"}, {"text": "NEW"}, {"text": "newer"}]
+    source, other = write_csv(tmp_path / "d.csv", labelled), write_json(tmp_path / "u.jsonl", more)
+    _, found, _ = prepare(source, tmp_path, unlabelled_data=f"{other}, {other}")
+    assert found["unlabelled"]["text"] == ["new", "newer"]
+
+
+def test_a_folder_with_named_splits_is_read_as_such(tmp_path):
+    """Test rows that are lumped into train would be trained on."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_csv(folder / "train-0.csv", rows(60))
+    write_csv(folder / "train-1.csv", rows(60, start=60))
+    write_csv(folder / "test.csv", rows(10, start=900))
+    write_csv(folder / "validation.csv", rows(8, start=950))
+    outcome, _, _ = prepare(folder, tmp_path)
+    assert [outcome[f"{name}_rows"] for name in SPLITS] == [120, 8, 10, 0]
+    assert prepare(str(folder / "train-*.csv"), tmp_path)[0]["test_rows"] == 24
+
+
+def test_a_data_set_of_the_hub_uses_its_own_splits(tmp_path):
+    """GLUE's test has no labels (-1): its validation split is the test, class names are the data set's own."""
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    features = Features({"sentence": Value("string"), "label": ClassLabel(names=["wrong", "right"])})
+
+    def made(start, labels):
+        texts = [f"s {start + i}" for i in range(len(labels))]
+        return Dataset.from_dict({"sentence": texts, "label": labels}, features=features)
+
+    DatasetDict(train=made(0, [0, 1] * 50), validation=made(200, [0, 1] * 5), test=made(300, [-1] * 10)).save_to_disk(
+        tmp_path / "glue"
+    )
+    outcome, found, described = prepare(tmp_path / "glue", tmp_path)
+    assert described["train"].labels == ("wrong", "right")
+    assert found["test"]["text"] == [f"s {200 + i}" for i in range(10)] and outcome["validation_rows"] == 10
+    assert any("used as test" in note for note in described["test"].notes)
+
+
+def test_many_rows_in_small_batches(tmp_path):
+    """Rows beyond the first batch must not shift against their labels."""
+    data = [{"text": f"t {i}", "label": f"c{i % 7}"} for i in range(20_001)]
+    _, found, described = prepare(write_parquet(tmp_path / "d.parquet", data), tmp_path)
+    for name in SPLITS[:3]:
+        for text, label in zip(found[name]["text"], found[name]["label"], strict=True):
+            assert described[name].labels[label] == f"c{int(text[2:]) % 7}"
+
+
+# Bad input
+
+
+def refused(data, folder: Path, *words: str, **options) -> str:
+    with pytest.raises(BonsaiError) as caught:
+        prepare(data, folder, **options)
+    message = str(caught.value)
+    for word in words:
+        assert word in message, message
+    left = [path for path in folder.rglob("*") if path.parent.name == "out" or ".parquet." in path.name]
+    assert not left, "a refused run left outputs"
+    return message
+
+
+def with_row(index: int, **changes) -> list[dict]:
+    data = rows(40)
+    data[index] = {**data[index], **changes}
+    return data
+
+
+def test_missing_file(tmp_path):
+    write_csv(tmp_path / "reviews.csv", rows(40))
+    refused(tmp_path / "review.csv", tmp_path, "review.csv", "did you mean 'reviews.csv'", "--data")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_empty_file(tmp_path, suffix):
+    (tmp_path / f"d{suffix}").touch()
+    refused(tmp_path / f"d{suffix}", tmp_path, f"d{suffix} is empty")
+
+
+def test_a_header_without_rows(tmp_path):
+    (tmp_path / "d.csv").write_text("text,label\n")
+    refused(tmp_path / "d.csv", tmp_path, "d.csv has no rows")
+    pq.write_table(
+        pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}), tmp_path / "d.parquet"
+    )
+    refused(tmp_path / "d.parquet", tmp_path, "d.parquet has no rows")
+
+
+def test_truncated_parquet(tmp_path):
+    whole = write_parquet(tmp_path / "d.parquet", rows(5000)).read_bytes()
+    (tmp_path / "d.parquet").write_bytes(whole[: len(whole) // 2])
+    refused(tmp_path / "d.parquet", tmp_path, "d.parquet is not a whole Parquet file")
+
+
+def test_parquet_damaged_inside(tmp_path):
+    whole = bytearray(write_parquet(tmp_path / "d.parquet", rows(5000)).read_bytes())
+    whole[100:2000] = b"\xff" * 1900
+    (tmp_path / "d.parquet").write_bytes(whole)
+    refused(tmp_path / "d.parquet", tmp_path, "d.parquet cannot be read to its end")
+
+
+def test_csv_that_calls_itself_parquet(tmp_path):
+    write_csv(tmp_path / "d.csv", rows()).rename(tmp_path / "d.parquet")
+    refused(tmp_path / "d.parquet", tmp_path, "not a whole Parquet file", ".csv")
+
+
+def test_malformed_csv(tmp_path):
+    path = write_csv(tmp_path / "d.csv", rows(40))
+    path.write_text(path.read_text() + "a,b,c\n")
+    refused(path, tmp_path, "d.csv is malformed", "42", "needs 2 values")
+
+
+def test_csv_that_is_not_utf8(tmp_path):
+    path = write_csv(tmp_path / "d.csv", rows(40))
+    path.write_bytes(path.read_bytes() + "café,good\n".encode("latin-1"))
+    refused(path, tmp_path, "d.csv is not UTF-8")
+
+
+def test_malformed_json_line(tmp_path):
+    path = write_json(tmp_path / "d.jsonl", rows(40))
+    path.write_text(path.read_text() + '{"text": "x",\n')
+    refused(path, tmp_path, "d.jsonl, line 41", "not valid JSON")
+
+
+def test_json_line_that_is_no_object_or_lacks_a_key(tmp_path):
+    path = write_json(tmp_path / "d.jsonl", rows(40))
+    path.write_text(path.read_text() + "[1]\n")
+    refused(path, tmp_path, "line 41")
+    path = write_json(tmp_path / "d.jsonl", [*rows(40), {"text": "no label"}])
+    refused(path, tmp_path, "line 41", "no 'label'")
+
+
+def test_missing_columns_with_near_names(tmp_path):
+    data = [{"txet": row["text"], "other": 1, "label": row["label"]} for row in rows(40)]
+    refused(write_csv(tmp_path / "d.csv", data), tmp_path, "no text column", "did you mean 'txet'", "--text-column")
+    data = [{"text": row["text"], "lable": row["label"]} for row in rows(40)]
+    refused(write_csv(tmp_path / "d.csv", data), tmp_path, "no label column", "did you mean 'lable'", "--label-column")
+    refused(tmp_path / "d.csv", tmp_path, "'lables'", "did you mean 'lable'", label_column="lables")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("column", ["text", "label"])
+@pytest.mark.parametrize("value", [None, "  "])
+def test_null_or_blank_texts_and_labels(tmp_path, suffix, column, value):
+    data = with_row(6, **{column: value})
+    path = write(tmp_path / f"d{suffix}", data)
+    refused(path, tmp_path, f"d{suffix}", f"column '{column}'", "row 7", "--drop-empty")
+    outcome, _, _ = prepare(path, tmp_path, drop_empty=True)
+    assert sum(outcome[f"{name}_rows"] for name in SPLITS) == 39
+
+
+def test_one_class_only(tmp_path):
+    data = write_csv(tmp_path / "d.csv", rows(40, classes=("good",)))
+    refused(data, tmp_path, "column 'label'", "every label is 'good'")
+
+
+def test_labels_of_the_test_that_train_does_not_have(tmp_path):
+    test = write_csv(tmp_path / "t.csv", [*rows(10, start=90), {"text": "z", "label": "goood"}])
+    refused(
+        write_csv(tmp_path / "d.csv", rows(40)),
+        tmp_path,
+        "t.csv, row 11",
+        "'goood'",
+        "did you mean 'good'",
+        test_data=str(test),
+    )
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_text_column_of_numbers(tmp_path, suffix):
+    data = [{"text": i * 1.5, "label": i % 2} for i in range(40)]
+    refused(write(tmp_path / f"d{suffix}", data), tmp_path, "column 'text'", "--text-column")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"test_fraction": 0.0}, "--test-fraction 0"),
+        ({"test_fraction": 1.0}, "--test-fraction 1"),
+        ({"validation_fraction": -0.1}, "--validation-fraction -0.1"),
+        ({"validation_fraction": float("nan")}, "--validation-fraction nan"),
+        ({"test_rows": -1}, "--test-rows -1"),
+        ({"test_rows": 200}, "--test-rows 200"),
+        ({"validation_rows": 1}, "--validation-rows 1"),
+        ({"max_rows": 1}, "--max-rows 1"),
+        ({"kind": "clasification"}, "did you mean 'classification'"),
+        ({"kind": "regression"}, "'bad' is no number"),
+        ({"metric": "acuracy"}, "did you mean 'accuracy'"),
+        ({"metric": "pearson"}, "--metric pearson is not for classification"),
+        ({"text_column": "txt"}, "did you mean 'text'"),
+        ({"text_pair_column": "text"}, "--text-column"),
+        ({"test_data": "nowhere.csv"}, "--test-data"),
+        ({"unlabelled_data": "embedded:movies"}, "did you mean 'movie-reviews'"),
+    ],
+)
+def test_flags_out_of_range(tmp_path, options, word):
+    refused(write_csv(tmp_path / "d.csv", rows(40)), tmp_path, word, **options)
+
+
+def test_too_few_rows_of_a_class(tmp_path):
+    data = [*rows(40), {"text": "z", "label": "lonely"}]
+    refused(write_csv(tmp_path / "d.csv", data), tmp_path, "too few rows", "'lonely' has 1")
+
+
+def test_files_of_a_folder_with_different_columns(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_csv(folder / "a.csv", rows(40))
+    write_csv(folder / "b.csv", [{"body": "x", "label": "good"}])
+    refused(folder, tmp_path, "b.csv has no column 'text'", "a.csv")
+
+
+def test_a_folder_without_data(tmp_path):
+    refused(tmp_path, tmp_path, "holds no data")
+    refused(tmp_path / "*.csv", tmp_path, "matches")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_labels_that_are_not_finite(tmp_path, suffix, value):
+    data = [{"text": f"t {i}", "label": value if i == 12 else i / 3} for i in range(60)]
+    refused(write(tmp_path / f"d{suffix}", data), tmp_path, "column 'label'", "row 13")
+
+
+def test_outputs_that_are_the_same_file_or_a_folder(tmp_path):
+    data = str(write_csv(tmp_path / "d.csv", rows(40)))
+    one = tmp_path / "x.parquet"
+    with pytest.raises(BonsaiError, match="four different files"):
+        prepare_data(data, one, one, tmp_path / "c", tmp_path / "d")
+    with pytest.raises(BonsaiError, match="is a folder"):
+        prepare_data(data, tmp_path, one, tmp_path / "c", tmp_path / "d")
+    assert not one.exists()
+
+
+def test_all_rows_of_train_are_test_rows(tmp_path):
+    data = str(write_csv(tmp_path / "d.csv", rows(40)))
+    refused(data, tmp_path, "all rows are in validation or test too", test_data=data)
+
+
+def test_earlier_outputs_stay_when_a_run_is_refused(tmp_path):
+    """Half of the old and half of the new splits would be mixed up."""
+    prepare(write_csv(tmp_path / "d.csv", rows(40)), tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(BonsaiError):
+        prepare(write_csv(tmp_path / "e.csv", rows(40, classes=("good",))), tmp_path)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}

@@ -1,0 +1,58 @@
+"""The transfer set: what it holds, its bound on disk, and its refusals."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfp_bonsai.shared import transfer
+from kfp_bonsai.shared.augment import augment
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
+
+
+def test_it_holds_training_rows_copies_and_unlabelled_text(made):
+    """Else students learn from less text than was paid for."""
+    data = transfer.open_set(made.transfer)
+    assert len(data) == made.outputs["rows"] == 320 + 320 + 64
+    assert int((data.labels != transfer.NO_LABEL).sum()) == 320
+
+
+def test_long_rows_keep_only_so_many_hidden_states(made, tmp_path):
+    """Else the disk that a transfer set takes has no bound."""
+    teacher_outputs(
+        made.baseline, made.train, made.unlabelled, tmp_path / "out", augmentations=0, unlabelled_rows=0, hidden_positions=4
+    )
+    data = transfer.open_set(tmp_path / "out")
+    assert len(data) == 320
+    assert data.hidden.shape == (320 * 4, 32)
+    assert all(data[index]["positions"][0] == 0 for index in range(5))
+
+
+@given(length=st.integers(1, 600), most=st.integers(1, 600))
+def test_kept_positions_are_different_and_within_the_row(length, most):
+    """Else a hidden state is matched twice, or read beyond its row."""
+    kept = transfer.positions(length, most)
+    assert len(kept) == min(length, most) == len(set(kept.tolist()))
+    assert kept[0] == 0 and kept.max() < length
+
+
+@given(st.lists(st.text(alphabet="ab c", min_size=1), min_size=1, max_size=5), st.integers(0, 50))
+def test_changed_copies_use_only_words_of_the_texts(texts, seed):
+    """Else augmentation invents words or loses rows."""
+    (changed,) = augment([texts], seed)
+    words = {word for text in texts for word in text.split()}
+    assert len(changed) == len(texts)
+    assert all(set(text.split()) <= words for text in changed)
+
+
+def test_a_damaged_set_is_refused(made, tmp_path):
+    """Else a copy that broke off trains students on other rows' states."""
+    import shutil
+
+    shutil.copytree(made.transfer, tmp_path / "set")
+    np.save(tmp_path / "set" / "hidden.npy", np.zeros((3, 32), np.float16))
+    with pytest.raises(BonsaiError, match="incomplete"):
+        transfer.open_set(tmp_path / "set")
+    with pytest.raises(BonsaiError, match="holds no teacher outputs"):
+        transfer.open_set(tmp_path)

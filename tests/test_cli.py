@@ -1,0 +1,112 @@
+"""The command line: derived from the stage functions, quick to start, clear when it refuses."""
+
+import inspect
+import os
+import subprocess
+import sys
+import time
+from importlib import import_module
+
+import pytest
+from typer.testing import CliRunner
+
+from kfp_bonsai import cli
+from kfp_bonsai.shared.errors import BonsaiError
+
+runner = CliRunner()
+
+
+def invoke(*arguments: str):
+    return runner.invoke(cli.app, list(arguments), env={"TERMINAL_WIDTH": "200", "COLUMNS": "200"})
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_has_every_option_with_its_explanation(command):
+    """An option that is missing, or that --help says nothing about."""
+    import docstring_parser
+
+    module, _, name = cli.COMMANDS[command].partition(":")
+    function = getattr(import_module(module), name)
+    explained = {each.arg_name: each.description for each in docstring_parser.parse(inspect.getdoc(function)).params}
+    shown = invoke(command, "--help")
+    assert shown.exit_code == 0, shown.output
+    for parameter in inspect.signature(function).parameters:
+        assert f"--{parameter.replace('_', '-')}" in shown.output
+        assert explained.get(parameter), f"{command}: Args does not explain {parameter}"
+    assert "Example:" in shown.output and f"bonsai {command}" in shown.output
+
+
+def test_help_lists_all_commands_with_one_line_each():
+    """A command nobody finds."""
+    lines = invoke("--help").output.splitlines()
+    for command in cli.COMMANDS:
+        assert any(line.strip().startswith(f"{command} ") and len(line.split()) > 3 for line in lines), command
+
+
+def test_help_imports_nothing_heavy():
+    """A --help that takes seconds, for it imports torch or KFP."""
+    code = "import sys\nfrom kfp_bonsai.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'transformers', 'kfp', 'sklearn', 'matplotlib', 'datasets'} & set(sys.modules)))"
+    began = time.perf_counter()
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert out.splitlines()[-1] == "[]"
+    assert time.perf_counter() - began < 10, "0.4 s on an idle machine"
+
+
+def test_bad_input_exits_with_2_and_no_traceback(tmp_path):
+    """A user's mistake that looks like ours."""
+    options = ["--model", str(tmp_path / "none"), "--results", "none.json", "--output", str(tmp_path / "out")]
+    ended = subprocess.run(
+        [sys.executable, "-c", "from kfp_bonsai.cli import main; main()", "package-model", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={key: value for key, value in os.environ.items() if key != "BONSAI_DEBUG"},
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ") and "none" in ended.stderr and "Traceback" not in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_debugging_shows_the_traceback(tmp_path, monkeypatch):
+    """A refusal whose place in the code cannot be found."""
+    monkeypatch.setenv("BONSAI_DEBUG", "1")
+    ended = invoke("package-model", "--model", str(tmp_path), "--results", "x", "--output", str(tmp_path / "out"))
+    assert isinstance(ended.exception, BonsaiError)
+
+
+def test_a_stage_stopped_by_the_user_exits_with_130(monkeypatch):
+    """A script that takes Ctrl-C for success."""
+    module = import_module("kfp_bonsai.package_model.package")
+
+    def stopped(model: str):
+        """Stop."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "package_model", stopped)
+    assert invoke("package-model", "--model", "x").exit_code == 130
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    """A bug that is reported like bad input."""
+    module = import_module("kfp_bonsai.package_model.package")
+
+    def broken(model: str):
+        """Break."""
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "package_model", broken)
+    assert isinstance(invoke("package-model", "--model", "x").exception, ZeroDivisionError)
+
+
+def test_unknown_commands_and_missing_options_exit_with_2():
+    """A typing error that is taken for a run."""
+    unknown = invoke("distil")
+    assert unknown.exit_code == 2 and "distill" in unknown.output
+    missing = invoke("distill")
+    assert missing.exit_code == 2 and "--model" in missing.output
+
+
+def test_version():
+    """A bug report without a version."""
+    assert invoke("--version").output.strip() == f"kfp-bonsai {cli.__version__}"

@@ -1,0 +1,129 @@
+"""The rules of the house, kept by reading the source."""
+
+import ast
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kfp_bonsai.cli import STAGES
+from kfp_bonsai.shared.families import FAMILIES
+
+COMPONENTS = Path(__file__).parents[1] / "components"
+FOLDERS = [name.replace("-", "_") for name in STAGES]
+SOURCES = [path for path in sorted(COMPONENTS.rglob("*.py")) if path.name != "component.py"]
+PLAIN = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+def names(path: Path) -> str:
+    return str(path.relative_to(COMPONENTS))
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{names(path)}: a relative import hides where it points"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def stage_function(stage: str):
+    module, _, name = STAGES[stage].partition(":")
+    return getattr(import_module(module), name)
+
+
+def test_every_folder_of_a_stage_is_a_command():
+    """A stage that the command line does not know."""
+    folders = {path.parent.name for path in COMPONENTS.glob("*/component.py")}
+    assert folders == set(FOLDERS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=names)
+def test_nothing_below_a_component_imports_kfp(path):
+    """A stage that cannot run where KFP is not installed."""
+    assert not [name for name in imported(path) if name.split(".")[0] in ("kfp", "kfp_kubernetes")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=names)
+def test_imports_point_one_way(path):
+    """A stage that imports another stage or a pipeline, or a shared module that imports a stage."""
+    own = path.relative_to(COMPONENTS).parts[0]
+    if own == "cli.py":
+        return
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] != "kfp_bonsai" or len(parts) == 1:
+            continue
+        assert parts[1] != "pipelines", f"{names(path)} imports {name}"
+        assert parts[1] not in FOLDERS or parts[1] == own, f"{names(path)} imports {name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_stage_names_a_family(folder):
+    """A stage that works for the models it knows by name only."""
+    families = {name.lower() for name in FAMILIES} | {name.lower().partition("-")[0] for name in FAMILIES}
+    for path in sorted((COMPONENTS / folder).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        for node in [each for each in ast.walk(tree) if isinstance(each, documented) and ast.get_docstring(each)]:
+            node.body[0] = ast.Pass()  # a docstring may cite a paper or show an example
+        words = set(re.findall(r"[a-z0-9]+", ast.unparse(tree).lower()))
+        assert not words & families, f"{folder}/{path.name} names {sorted(words & families)}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_stage_explains_itself(folder):
+    """A folder that cannot be read alone, or a metadata.yaml that says something else."""
+    assert (COMPONENTS / folder / "README.md").stat().st_size > 200
+    metadata = yaml.safe_load((COMPONENTS / folder / "metadata.yaml").read_text(encoding="utf-8"))
+    assert metadata["name"] == folder.replace("_", "-")
+    assert metadata["stability"] in ("alpha", "beta", "stable")
+    assert metadata["dependencies"]["kubeflow"][0] == {"name": "Pipelines", "version": ">=2.17"}
+    assert metadata["description"] and metadata["tags"] and metadata["lastVerified"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_component_has_the_options_of_its_stage(stage):
+    """An option that exists on the command line and not on a cluster, or with another default."""
+    folder = stage.replace("-", "_")
+    component = getattr(import_module(f"kfp_bonsai.{folder}.component"), folder).python_func
+    own = inspect.signature(component).parameters
+    wanted = inspect.signature(stage_function(stage)).parameters
+    extra = set(own) - set(wanted) - {"metrics"}
+    assert not extra, f"{folder}/component.py has {sorted(extra)}, which the stage has not"
+    for name, parameter in wanted.items():
+        assert name in own, f"{folder}/component.py lacks {name}"
+        if own[name].annotation not in PLAIN.values():
+            continue  # an artifact: where it lies is KFP's business
+        assert own[name].annotation is parameter.annotation, f"{folder}/component.py: type of {name}"
+        assert own[name].default == parameter.default, f"{folder}/component.py: default of {name}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_option_of_a_stage_is_of_a_plain_type(stage):
+    """A parameter that neither the command line nor KFP can be derived from."""
+    plain = {str, int, float, bool, Path, list[str], list[float], list[Path]}
+    for name, parameter in inspect.signature(stage_function(stage)).parameters.items():
+        assert parameter.annotation in plain, f"{stage}: {name}: {parameter.annotation}"
+        assert parameter.default is not None, f"{stage}: {name}: None is no default, use '', 0 or -1"
+
+
+def test_the_pipeline_has_the_defaults_of_its_stages():
+    """A pipeline that does something else than its stages do by themselves."""
+    from kfp_bonsai.pipelines.compress import compress_pipeline
+
+    inputs = compress_pipeline().pipeline_spec.root.input_definitions.parameters
+    sources = ("prepare-data", "fine-tune", "teacher-outputs", "evaluate-emissions", "select-model")
+    for stage in sources:
+        for name, parameter in inspect.signature(stage_function(stage)).parameters.items():
+            if name not in inputs or parameter.default is inspect.Parameter.empty or name == "batch_size":
+                continue
+            value = inputs[name].default_value
+            assert getattr(value, value.WhichOneof("kind")) == parameter.default, f"compress: {name} of {stage}"

@@ -24,7 +24,7 @@ def distill(
     from pathlib import Path
 
     from kfp_bonsai.distill.distill import distill as stage
-    from kfp_bonsai.shared.scalars import numbers, storable
+    from kfp_bonsai.shared.scalars import log_numbers, storable
 
     result = stage(
         Path(model.path),
@@ -40,5 +40,4 @@ def distill(
         seed=seed,
     )
     output.metadata.update(storable(result))
-    for key, value in numbers(result).items():
-        metrics.log_metric(key, value)
+    log_numbers(result, metrics)

@@ -28,7 +28,7 @@ def evaluate_emissions(
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
-    from kfp_bonsai.shared.scalars import numbers, storable
+    from kfp_bonsai.shared.scalars import log_numbers, storable
 
     result = stage(
         Path(baseline.path),
@@ -48,8 +48,7 @@ def evaluate_emissions(
         seed=seed,
     )
     output.metadata.update(storable(result))
-    for key, value in numbers(result).items():
-        metrics.log_metric(key, value)
+    log_numbers(result, metrics)
 
 
 @component(base_image=CPU, install_kfp_package=False)
@@ -76,7 +75,7 @@ def evaluate_emissions_edge(
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
-    from kfp_bonsai.shared.scalars import numbers, storable
+    from kfp_bonsai.shared.scalars import log_numbers, storable
 
     result = stage(
         Path(baseline.path),
@@ -96,5 +95,4 @@ def evaluate_emissions_edge(
         seed=seed,
     )
     output.metadata.update(storable(result))
-    for key, value in numbers(result).items():
-        metrics.log_metric(key, value)
+    log_numbers(result, metrics)

@@ -113,8 +113,6 @@ def evaluate_emissions(
                 scored.append(None)
                 continue
             batch_seconds = batch_seconds or seconds
-        # the first pass of the baseline paid for warming up, so its slowest batches must not decide
-        _, batch_seconds = protocol.run_all(subjects[0], rows.batches)
         batches = protocol.block_batches(rows.batches, batch_seconds, block_seconds)
         sources = energy.find_sources()
         idle = protocol.idle_watts(sources, IDLE_SECONDS)

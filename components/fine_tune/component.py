@@ -23,7 +23,7 @@ def fine_tune(
     from pathlib import Path
 
     from kfp_bonsai.fine_tune.train import fine_tune as stage
-    from kfp_bonsai.shared.scalars import numbers, storable
+    from kfp_bonsai.shared.scalars import log_numbers, storable
 
     result = stage(
         model,
@@ -38,5 +38,4 @@ def fine_tune(
         seed=seed,
     )
     output.metadata.update(storable(result))
-    for key, value in numbers(result).items():
-        metrics.log_metric(key, value)
+    log_numbers(result, metrics)

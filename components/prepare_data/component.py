@@ -34,7 +34,7 @@ def prepare_data(
     from pathlib import Path
 
     from kfp_bonsai.prepare_data.prepare import prepare_data as stage
-    from kfp_bonsai.shared.scalars import numbers, storable
+    from kfp_bonsai.shared.scalars import log_numbers, storable
 
     result = stage(
         data,
@@ -60,5 +60,4 @@ def prepare_data(
         seed=seed,
     )
     train.metadata.update(storable(result))
-    for key, value in numbers(result).items():
-        metrics.log_metric(key, value)
+    log_numbers(result, metrics)

@@ -1,7 +1,9 @@
 """What of a stage's result a metadata store can hold."""
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -17,3 +19,16 @@ def numbers(result: Mapping[str, Any]) -> dict[str, float]:
         for key, value in storable(result).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def log_numbers(result: Mapping[str, Any], metrics: Any) -> None:
+    """Show a result's numbers in a metrics artifact, and write them to its file.
+
+    A cache takes an artifact without a file for one that was lost, and runs the task again.
+    """
+    found = numbers(result)
+    for key, value in found.items():
+        metrics.log_metric(key, value)
+    path = Path(metrics.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tiny
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from kfp_bonsai.shared.errors import BonsaiError

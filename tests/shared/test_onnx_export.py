@@ -65,7 +65,7 @@ def test_the_graph_takes_any_batch_and_length_and_gives_logits(tmp_path):
         for one in (*graph.input, *graph.output)
     }
     assert sizes == {
-        **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), ["rows", "tokens"]),
+        **{key: ["rows", "tokens"] for key in ("input_ids", "attention_mask", "token_type_ids")},
         "logits": ["rows", 3],
     }
 
@@ -74,7 +74,7 @@ def test_a_file_that_differs_from_torch_is_refused(tmp_path):
     """Else a silent fault of the exporter would be quantized and served."""
     folder = saved(tmp_path / "model", "bert")
     onnx_export.export(folder, tmp_path / "model.onnx")
-    model, tokenizer = checkpoint.load(folder)
+    model, _tokenizer = checkpoint.load(folder)
     with torch.no_grad():
         model.classifier.bias += 0.01
     batch = {"input_ids": np.full((2, 9), 7), "attention_mask": np.ones((2, 9), int)}

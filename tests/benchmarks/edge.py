@@ -1,0 +1,189 @@
+"""Milliseconds of a batch on this CPU: our quantized folders beside torch and the CPU runtimes called directly.
+
+    python tests/benchmarks/edge.py MODEL... --calibration train.parquet [--test test.parquet] [--json edge.json]
+
+For each model folder (a checkpoint) and each rows x tokens: torch in float32 and bfloat16, onnxruntime on the
+fp32, dynamic int8 and QDQ (NNCF) files, OpenVINO on the QDQ file, and what `bonsai quantize` made, run by
+`load_predictor`. All of them take turns in one process; the table shows medians. `--clock cpu` counts the CPU
+seconds of one thread instead, which a busy machine hardly disturbs.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NNCF_CI", "1")  # no telemetry
+
+import numpy as np
+
+from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.shared import checkpoint, tasks
+from kfp_bonsai.shared.inference import encode, load_predictor
+from kfp_bonsai.shared.onnx_export import export, quiet
+
+SHAPES = ((1, 32), (1, 128), (32, 32), (32, 128))
+OURS, TORCH = "bonsai quantize", "torch fp32"
+GOALS = {OURS: 0.27}
+Run = Callable[[dict[str, np.ndarray]], np.ndarray]
+
+
+def runtimes(folder: Path, ours: Path, work: Path, calibration: Sequence[dict], threads: int) -> dict[str, Run]:
+    """Return what is compared, by name; the libraries are called as their own documentation does."""
+    import nncf
+    import onnx
+    import onnxruntime
+    import openvino
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    fp32, dynamic, qdq = (work / f"{name}.onnx" for name in ("fp32", "dynamic", "qdq"))
+    export(folder, fp32)
+    names = [one.name for one in onnx.load(fp32).graph.input]
+    data = [{name: batch[name] for name in names} for batch in calibration]
+    with quiet():
+        quantize_dynamic(fp32, dynamic, per_channel=True, weight_type=QuantType.QInt8)
+        transformer = nncf.ModelType.TRANSFORMER
+        quantized = nncf.quantize(onnx.load(fp32), nncf.Dataset(data), model_type=transformer, subset_size=len(data))
+        onnx.save(quantized, qdq)
+    torch.set_num_threads(threads)
+    model = checkpoint.load(folder)[0]
+
+    def torch_run(batch: dict[str, np.ndarray], dtype: Any = None) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            return model(**{name: torch.from_numpy(batch[name]) for name in names}).logits.float().numpy()
+
+    def ort(file: Path) -> Run:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(file, options)
+        return lambda batch: session.run(None, {name: batch[name] for name in names})[0]
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    compiled = openvino.compile_model(qdq, "CPU", settings)
+    return {
+        TORCH: torch_run,
+        "torch bf16": lambda batch: torch_run(batch, torch.bfloat16),
+        "onnxruntime fp32": ort(fp32),
+        "onnxruntime int8 dynamic": ort(dynamic),
+        "onnxruntime int8 QDQ": ort(qdq),
+        "openvino int8 QDQ": lambda batch: compiled({name: batch[name] for name in names})[0].copy(),
+        OURS: load_predictor(ours, threads=threads).predict,
+    }
+
+
+def timed(runs: dict[str, Run], clock: Callable[[], float], rounds: int, vocabulary: int) -> dict[str, dict]:
+    """Return median milliseconds, {name: {"1x32": 3.1, ...}}."""
+    random = np.random.default_rng(0)
+    found: dict[str, dict[str, float]] = {name: {} for name in runs}
+    for rows, length in SHAPES:
+        ids = random.integers(0, vocabulary, (rows, length))
+        batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        taken: dict[str, list[float]] = {name: [] for name in runs}
+        repeats = max(1, 512 // (rows * length))
+        for number in range(rounds + 2):
+            for name, run in runs.items():
+                run(batch)
+                started = clock()
+                for _ in range(repeats):
+                    run(batch)
+                if number > 1:  # two rounds warm up
+                    taken[name].append((clock() - started) / repeats * 1000)
+        for name, values in taken.items():
+            found[name][f"{rows}x{length}"] = float(np.median(values))
+    return found
+
+
+def accuracy(runs: dict[str, Run], folder: Path, test: Path) -> dict[str, float]:
+    """Return the share of test rows each gets right."""
+    task, columns = tasks.read_task(test), tasks.read_columns(test)
+    texts = list(zip(*(columns[name] for name in task.columns), strict=True))
+    order = sorted(range(len(texts)), key=lambda row: sum(map(len, texts[row])))
+    right = dict.fromkeys(runs, 0)
+    for at in range(0, len(order), 32):
+        rows = order[at : at + 32]
+        batch = encode(folder, *(list(side) for side in zip(*(texts[row] for row in rows), strict=True)))
+        labels = np.array([columns["label"][row] for row in rows])
+        for name, run in runs.items():
+            right[name] += int((run(batch).argmax(axis=1) == labels).sum())
+    return {name: count / len(texts) for name, count in right.items()}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return one model's table: milliseconds with their ratio to torch fp32, and accuracy where it was measured."""
+    columns = [f"{rows}x{length}" for rows, length in SHAPES]
+    lines = [f"\n{result['model']}: level {result['level']}, {result['parameters']:,} parameters"]
+    lines.append(f"{'rows x tokens':26}" + "".join(f"{column:>16}" for column in columns) + f"{'accuracy':>10}")
+    for name, times in result["milliseconds"].items():
+        cells = (f"{times[one]:8.1f} ({times[one] / result['milliseconds'][TORCH][one]:.2f})" for one in columns)
+        right = result["accuracy"].get(name)
+        lines.append(f"{name:26}" + "".join(f"{cell:>16}" for cell in cells) + (f"{right:10.4f}" if right else ""))
+    best = {one: min(times[one] for name, times in result["milliseconds"].items() if name != OURS) for one in columns}
+    ours = result["milliseconds"][OURS]
+    lines.append(f"ours / best of the others:  {', '.join(f'{one} {ours[one] / best[one]:.2f}' for one in columns)}")
+    worst = max(ours[one] / result["milliseconds"][TORCH][one] for one in columns)
+    lines.append(
+        f"ours / torch fp32, at worst: {worst:.3f} (goal {GOALS[OURS]}: {'met' if worst <= 0.27 else 'MISSED'})"
+    )
+    lines.append(f"ours: {result['quantize']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure the models given on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path, help="checkpoint folders")
+    parser.add_argument("--calibration", required=True, type=Path, help="Parquet training split")
+    parser.add_argument("--test", type=Path, help="Parquet test split, for accuracy")
+    parser.add_argument("--runtime", default="auto", help="what quantize is asked for")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: CPU time, with one thread")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    given = parser.parse_args()
+    clock, threads = (time.process_time, 1) if given.clock == "cpu" else (time.perf_counter, given.threads)
+    versions = checkpoint.versions()
+    machine = {"processor": processor(), "threads": threads, "clock": given.clock, "versions": versions}
+    results: dict[str, Any] = {"machine": machine, "models": []}
+    print(f"{machine['processor']}, {threads} thread(s), {given.clock} time; medians of {given.rounds} rounds")
+    texts = tasks.read_columns(given.calibration)
+    sides = [texts[name][:320] for name in tasks.read_task(given.calibration).columns]
+    for folder in given.models:
+        with tempfile.TemporaryDirectory() as scratch:
+            work = Path(scratch)
+            made = quantize(folder, given.calibration, work / "int8", runtime=given.runtime)
+            batches = [encode(folder, *(side[at : at + 8] for side in sides)) for at in range(0, len(sides[0]), 8)]
+            runs = runtimes(folder, work / "int8", work, batches, threads)
+            record = checkpoint.read_record(folder)
+            vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+            results["models"].append(
+                {
+                    "model": str(folder),
+                    "level": record["level"],
+                    "parameters": record["parameters"],
+                    "milliseconds": timed(runs, clock, given.rounds, vocabulary),
+                    "accuracy": accuracy(runs, folder, given.test) if given.test else {},
+                    "quantize": made,
+                }
+            )
+            print(table(results["models"][-1]), flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def processor() -> str:
+    """Return the processor's name and the instructions that matter here."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    values = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    found = {key.strip(): value.strip() for key, value in values.items()}
+    flags = set(found.get("flags", "").split()) & {"amx_int8", "amx_bf16", "avx512_vnni", "avx512_bf16", "avx_vnni"}
+    return f"{found.get('model name', platform.processor())} ({', '.join(sorted(flags)) or 'no VNNI'})"
+
+
+if __name__ == "__main__":
+    main()

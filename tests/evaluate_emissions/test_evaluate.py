@@ -1,0 +1,263 @@
+"""A measurement must find ratios that are known, keep what it has when a model fails, and refuse nonsense early."""
+
+import json
+import shutil
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kfp_bonsai.evaluate_emissions import protocol, results
+from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
+from kfp_bonsai.shared import energy, tasks
+from kfp_bonsai.shared.errors import BonsaiError
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "about", "people", "very", "long"]
+LABELS = ("no", "yes")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A data set, a random model of six layers, and one with two of its layers."""
+    root = tmp_path_factory.mktemp("made")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 96), ("empty", 0)):
+        texts = [" ".join(random.choice(WORDS[5:], random.integers(3, 24))) for _ in range(count)]
+        rows = {"text": texts, "label": [i % 2 for i in range(count)]}
+        task = tasks.Task("made", "classification", ("text",), LABELS, "accuracy", "made", split, count, "0")
+        pq.write_table(pa.table(rows, schema=tasks.schema(task)), root / f"{split}.parquet")
+    model(root / "baseline", 6)
+    model(root / "short", 2, parent=root / "baseline")
+    return root
+
+
+@pytest.fixture(scope="module")
+def measurement(made):
+    """One whole measurement, of a shorter model and of one that fails half-way."""
+    told = measure(made, ["short"], pairs=3, precision=0.0, country="FRA")
+    return json.loads((made / "out.json").read_text()), told
+
+
+def test_a_third_of_the_layers_costs_about_a_third(measurement):
+    """Layers are all that differs, so a ratio far from 1/3 is a wrong measurement."""
+    row = measurement[0]["models"][1]
+    assert 0.2 < row["relative_emission"] < 0.55
+    assert row["relative_emission_ci"][0] < row["relative_emission"] < row["relative_emission_ci"][1]
+    assert row["flops_ratio"] == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_the_file_holds_what_readers_take_from_it(measurement):
+    """select-model, report and package-model fail on a missing field."""
+    found, told = measurement
+    base, row = found["models"]
+    assert (base["level"], base["stage"], base["relative_emission"], base["relative_accuracy"]) == ("baseline",) * 2 + (
+        1,
+        1,
+    )
+    assert (row["level"], row["stage"], row["runtime"], row["error"]) == ("2/6 layers", "compressed", "torch", "")
+    assert len(row["pairs"]) == found["protocol"]["pairs"] == len(found["control"]["pairs"]) == 3
+    assert row["model"] == "tiny" and row["emission_label"] == found["energy"]["label"] == energy.ESTIMATED
+    assert row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
+    assert sum(map(sum, row["confusion"])) == found["rows"] == 96
+    assert 0 < row["latency_ms_p50"] <= row["latency_ms_p95"] <= row["latency_ms_p99"]
+    assert row["making"]["joules"] == 50 and row["payback_inferences"] > 0 and base["payback_inferences"] is None
+    assert row["grams_co2_per_1000"] == pytest.approx(
+        row["joules_per_1000"] / 3.6e6 * found["carbon"]["intensity_g_per_kwh"]
+    )
+    assert row["sci_per_1000"]["M"] == "excluded"
+    assert len(row["roc"]["fpr"]) <= 50 and 0 <= row["roc"]["auc"] <= 1
+    assert "3 pairs" in found["protocol"]["stopped_because"] and "codecarbon" in found["energy"]["source"]
+    assert told["2/6 layers: relative emission"] == row["relative_emission"]
+    assert all(isinstance(value, str | int | float | bool) for value in told.values())
+
+
+def test_numbers_are_finite(made, measurement):
+    """NaN and Infinity are not JSON, and browsers refuse the whole file."""
+    text = (made / "out.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+
+
+def test_a_candidate_that_fails_keeps_the_others(made, monkeypatch):
+    """Hours of the other models' measurement must not be lost to one crash."""
+    from kfp_bonsai.shared import inference
+
+    model(made / "broken", 1, parent=made / "baseline")
+    load, calls = inference.load_predictor, []
+
+    def failing(folder, device="cpu", **options):
+        predictor = load(folder, device, **options)
+
+        def run(batch):
+            calls.append(1)
+            if len(calls) > 8:
+                raise RuntimeError("out of memory")
+            return predictor.predict(batch)
+
+        return SimpleNamespace(runtime="torch", predict=run) if folder.name == "broken" else predictor
+
+    monkeypatch.setattr(inference, "load_predictor", failing)
+    told = measure(made, ["broken", "short"], pairs=2, precision=0.0)
+    found = json.loads((made / "out.json").read_text())
+    assert "out of memory" in found["models"][1]["error"] and found["models"][1]["relative_emission"] is None
+    assert found["models"][2]["relative_emission"] > 0 and "out of memory" in told["1/6 layers: error"]
+    assert any("given up" in sentence for sentence in found["flags"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pairs": 1}, "--pairs"),
+        ({"block_seconds": 0.5}, "--block-seconds"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"device": "gpu"}, "--device"),
+        ({"country": "Narnia"}, "--country"),
+        ({"test": "empty.parquet"}, "no rows"),
+        ({"test": "nowhere.parquet"}, "nowhere"),
+        ({"baseline": "nowhere"}, "nowhere"),
+        ({"candidates": ["nowhere"]}, "nowhere"),
+        ({"candidates": ["labels"]}, "labels"),
+        ({"candidates": ["words"]}, "tokenizer"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_runs(made, changes, said):
+    """A mistake must be told in seconds, not after the measurement, and leave no file."""
+    if not (made / "labels").exists():
+        model(made / "labels", 1, labels=("red", "green"))
+        model(made / "words", 1, words=[*WORDS, "extra"])
+    started = time.monotonic()
+    out = made / "refused.json"
+    with pytest.raises(BonsaiError, match=said):
+        measure(made, **{"candidates": ["short"], "output": out, **changes})
+    assert not out.exists() and time.monotonic() - started < 5
+
+
+def test_cuda_without_a_gpu_is_refused(made):
+    """Falling back to the CPU in silence would report a CPU's ratio as a GPU's."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(BonsaiError, match="no GPU"):
+        measure(made, ["short"], device="cuda")
+
+
+def test_every_model_is_at_every_place_of_a_round():
+    """A model that always ran last would always find a hotter machine."""
+    orders = [protocol.order(4, done) for done in range(8)]
+    assert all(sorted(one) == [0, 1, 2, 3] for one in orders)
+    assert all({one[place] for one in orders} == {0, 1, 2, 3} for place in range(4))
+
+
+@pytest.mark.parametrize(
+    ("precision", "budget", "said"), [(10.0, 0, "asked for"), (1e-9, 0, "2 times"), (1e-9, 2.5, "time budget")]
+)
+def test_rounds_stop_for_a_reason_that_is_told(precision, budget, said):
+    """A reader must know whether the interval is as narrow as it was asked to be."""
+    subjects = [protocol.Subject(str(i), lambda _: time.sleep(0.001) or sum(range(20_000))) for i in range(2)]
+    plan = protocol.Plan(3 if budget else 2, 0.1 if not budget else 0.3, precision, budget)
+    found = protocol.measure(subjects, [{"input_ids": np.ones((4, 4))}], plan, energy.find_sources())
+    assert said in found.stopped and found.done >= 2
+
+
+def test_a_baseline_that_fails_ends_the_measurement():
+    """Without a baseline there is nothing to be relative to."""
+    subject = protocol.Subject("b", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        protocol.measure([subject], [{"input_ids": np.ones((1, 1))}], protocol.Plan(2, 0.1, 0), energy.find_sources())
+
+
+def test_sleeping_is_no_energy_but_is_latency():
+    """A model that waits costs no more process energy; only its requests take longer."""
+
+    def work(_):
+        return sum(range(200_000))
+
+    def sleepy(batch):
+        time.sleep(0.004)
+        return work(batch)
+
+    subjects = [protocol.Subject("b", work), protocol.Subject("s", sleepy)]
+    batches = [{"input_ids": np.ones((4, 4))}]
+    found = protocol.measure(subjects, batches, protocol.Plan(4, 0.4, 0), energy.find_sources())
+    protocol.single_rows(subjects, batches)
+    pairs = protocol.pairs_of(subjects[1], subjects[0], found.again)
+    assert np.mean([theirs / ours for ours, theirs in pairs]) == pytest.approx(1, abs=0.25)
+    assert np.median(subjects[1].latency) > np.median(subjects[0].latency) + 0.003
+
+
+def test_blocks_take_batches_of_all_lengths():
+    """Only short rows in the blocks would flatter models that are weak on long ones."""
+    batches = [{"input_ids": np.ones((2, length))} for length in range(1, 101)]
+    chosen = protocol.block_batches(batches, [0.1] * 100, 2.0)
+    lengths = [batch["input_ids"].shape[1] for batch in chosen]
+    assert len(chosen) == 10 and np.mean(lengths) == pytest.approx(50, abs=3)
+
+
+def test_payback_is_the_making_over_the_saving_and_none_without_one():
+    """A model that saves nothing is never paid back, and must not be after -3 inferences."""
+    assert results.payback({"joules": 10.0}, 3.0) == 4
+    assert results.payback({"joules": 10.0}, -3.0) is None
+    shared = {"stage": "fine-tune", "sha256": "a", "seconds": 9, "joules": 900, "energy_label": "measured"}
+    stage = {"stage": "distill", "sha256": "b", "seconds": 2, "joules": 7, "energy_label": "estimated"}
+    assert results.making({"lineage": [shared, stage]}, {"lineage": [shared]}) == {
+        "seconds": 2,
+        "joules": 7,
+        "label": "estimated",
+    }
+
+
+def measure(made, candidates, baseline="baseline", test="test.parquet", output=None, **options):
+    return evaluate_emissions(
+        made / baseline,
+        [made / name for name in candidates],
+        made / "train.parquet",
+        made / test,
+        output or made / "out.json",
+        **{"block_seconds": 1.0, "device": "cpu", **options},
+    )
+
+
+def model(folder, layers, parent=None, labels=LABELS, words=None):
+    """Write a random BERT with a word-level tokenizer; with a parent, one with its first layers."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    from kfp_bonsai.shared import checkpoint
+
+    words = words or WORDS
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    inner = Tokenizer(models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position_embeddings=64,
+        num_labels=len(labels),
+    )
+    network = BertForSequenceClassification(config).eval()
+    task = tasks.Task("made", "classification", ("text",), tuple(labels), "accuracy", "made", "train", 60, "0")
+    above = checkpoint.read_record(parent) if parent else None
+    record = checkpoint.extend_record(
+        above,
+        stage="distill" if parent else "fine-tune",
+        arguments={"model": "/models/tiny"},
+        reading=energy.Reading(3, 50, 50, 0, 0, energy.ESTIMATED, "made"),
+        task=task.__dict__,
+        level=f"{layers}/6 layers" if parent else "baseline",
+        max_length=32,
+        validation={},
+    )
+    checkpoint.save(network, tokenizer, folder, record)

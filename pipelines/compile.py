@@ -1,5 +1,8 @@
 """`bonsai compile`: the compress pipeline as a file for a cluster."""
 
+import ast
+import pprint
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,4 +58,14 @@ def compile_pipeline(
     pipeline = compress_pipeline(cluster, parallel_levels)
     with new_file(output) as scratch:
         Compiler().compile(pipeline, str(scratch))
+        scratch.write_text(_same_each_time(scratch.read_text(encoding="utf-8")), encoding="utf-8")
     return {"pipeline": str(output), "tasks": len(pipeline.pipeline_spec.deployment_spec["executors"])}
+
+
+def _same_each_time(text: str) -> str:
+    """Sort the keys of the defaults in KFP's leading comment, whose order differs from process to process."""
+
+    def sort(found: re.Match) -> str:
+        return f"{found[1]}{pprint.pformat(ast.literal_eval(found[2]), width=100_000)}{found[3]}"
+
+    return re.sub(r"^(#.* \[Default: )(\[.*\]|\{.*\})(\].*)$", sort, text, flags=re.MULTILINE)

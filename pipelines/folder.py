@@ -3,7 +3,7 @@
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +48,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
             yield output / WORK
         except BaseException:
             if not any((output / WORK / "finished").glob("*.json")):  # nothing that a later run could use
-                _clear(output)
+                clear(output)
                 (output / LOCK).unlink()
                 if not any(output.iterdir()):
                     output.rmdir()
@@ -60,7 +60,7 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
     """Check that a run with these arguments may work here, and return when it began."""
     path = output / RECORD
     if overwrite or not path.is_file():
-        _clear(output)
+        clear(output)
         return _now()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -81,9 +81,9 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
     return started
 
 
-def _clear(output: Path) -> None:
-    """Remove all that a run makes, and nothing else."""
-    for name in (RECORD, LOG, WORK, *RESULTS):
+def clear(output: Path, names: Sequence[str] = (RECORD, LOG, WORK, *RESULTS)) -> None:
+    """Remove what a run makes, and nothing else."""
+    for name in names:
         path = output / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -8,13 +8,16 @@ import io
 import logging
 import os
 import re
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 from kfp import local
 
 from kfp_bonsai.shared.errors import BonsaiError
@@ -55,17 +58,40 @@ def run_locally(
         cache_root=str(work / "finished"),
     )
     root = logging.getLogger()
+    root.setLevel(logging.INFO)  # KFP tells at this level which tasks it does not run again
     with log.open("a", encoding="utf-8") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # KFP warns of settings that matter on a cluster only
         lines = Lines(file, headline)
         root.addFilter(lines.filter)
         try:
-            with redirect_stdout(lines):
+            with redirect_stdout(lines), _stoppable(lines):
                 pipeline(**arguments)
         except RuntimeError as error:
+            if lines.stopped:
+                raise KeyboardInterrupt from error
             raise lines.failure(log) from error
         finally:
             root.removeFilter(lines.filter)
+
+
+@contextmanager
+def _stoppable(lines: "Lines") -> Iterator[None]:
+    """Stop the task at work when this process is asked to stop; KFP alone would begin the next level."""
+
+    def stop(signum: int, frame: object) -> None:
+        lines.stopped = True
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 class Lines(io.TextIOBase):
@@ -78,6 +104,7 @@ class Lines(io.TextIOBase):
         self.started = time.monotonic()
         self.partial, self.task, self.user_error = "", "", ""
         self.held: list[str] = []
+        self.stopped = False
         self.in_json = False  # KFP prints what a task gets, as JSON
 
     def writable(self) -> bool:
@@ -86,6 +113,8 @@ class Lines(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Take text as KFP prints it."""
+        if self.file.closed:
+            return len(text)
         *whole, self.partial = (self.partial + text).split("\n")
         for line in whole:
             self._line(line.removeprefix("    "))
@@ -101,6 +130,8 @@ class Lines(io.TextIOBase):
             return True
         text = COLOUR.sub("", record.getMessage())
         self.file.write(f"{time.strftime('%H:%M:%S')} kfp: {text}\n")
+        if self.stopped:
+            raise RuntimeError("stopped by the user")
         if started := re.match(r"Executing task '(.+)'", text):
             self._begin(started[1], "")
         elif reused := re.match(r"Task (\S+) cache hit", text):

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.folder import LOG, run_folder
+from kfp_bonsai.pipelines.folder import LOG, RESULTS, clear, run_folder
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.shared.checkpoint import find_model, read_record
 from kfp_bonsai.shared.errors import BonsaiError
@@ -137,6 +137,8 @@ def run(
         pipeline = compress_pipeline(parallel_levels=1)
         run_locally(pipeline, {**arguments, "command": command}, work, Path(output) / LOG, Headlines(levels, edge))
         _collect(work, Path(output))
+    for transfer in _all(work, "teacher-outputs*/output"):  # large, and easily made again
+        shutil.rmtree(transfer)
     print()
     for line in result_table(json.loads((Path(output) / "results.json").read_text(encoding="utf-8"))):
         print(line)
@@ -167,7 +169,11 @@ def result_table(results: Mapping[str, Any]) -> list[str]:
     metric = results["task"].get("metric", "accuracy")
     header = ["level", "stage", metric, "relative", "emission", "FLOPs", "size", "p50", "device"]
     lines = [header]
+    before = ""
     for row in results["rows"]:
+        if before not in ("", row.get("measurement", "")):
+            lines.append([""] * len(header))
+        before = row.get("measurement", "")
         lines.append(
             [
                 row["level"],
@@ -257,8 +263,9 @@ def _fingerprint(*references: str) -> dict[str, Any]:
 
 
 def _collect(work: Path, output: Path) -> None:
-    """Copy what users want out of the tasks' folders; drop the transfer set, which is large and easily made again."""
+    """Copy what users want out of the tasks' folders."""
     report = _newest(work, "report*/html").parent
+    clear(output, RESULTS)
     for source, target in (("html", "report.html"), ("markdown", "report.md"), ("results", "results.json")):
         shutil.copyfile(report / source, output / target)
     shutil.copytree(report / "figures", output / "figures")
@@ -266,8 +273,6 @@ def _collect(work: Path, output: Path) -> None:
         target = "edge-model" if read_record(package)["stage"] == "quantize" else "model"
         if not (output / target).exists():
             shutil.copytree(package, output / target)
-    for transfer in _all(work, "teacher-outputs*/output"):
-        shutil.rmtree(transfer)
 
 
 def _newest(work: Path, pattern: str) -> Path:

@@ -20,6 +20,7 @@ BASELINE, AGAIN = 0, -1
 PASSES_A_BLOCK = 2  # passes over the batches that the baseline makes in a block, at the least
 MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, where no time budget is set
 FEWEST = 2
+FEWEST_BATCHES = 4  # so that short and long rows are both in every block
 SINGLE_ROWS, SINGLE_WARM_UP = 60, 5
 
 Batch = dict[str, np.ndarray]
@@ -210,7 +211,7 @@ def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block
         block_seconds: how long a block is to take.
     """
     share = block_seconds / PASSES_A_BLOCK / max(sum(seconds_each), 1e-9)
-    count = min(len(batches), max(1, int(share * len(batches))))
+    count = min(len(batches), max(FEWEST_BATCHES, int(share * len(batches))))
     return [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]
 
 

@@ -19,7 +19,7 @@ class Masks:
     """Masks on a model's heads and neurons, and on its hidden features if asked.
 
     Attributes:
-        heads: one mask a layer, shape (heads,).
+        heads: one mask a layer, over the features of all heads, shape (heads * head_dim,).
         ffn: one mask a layer, shape (neurons,).
         hidden: mask on the residual stream, shape (hidden,).
         scores: running mean of each unit's importance, by the mask's name ("heads.0", "ffn.0", "hidden").
@@ -27,17 +27,18 @@ class Masks:
 
     def __init__(self, model: Any, with_hidden: bool) -> None:
         shape, device = shape_of(model), model.device
-        self.heads = [torch.ones(one.heads, device=device, requires_grad=True) for one in shape.layers]
+        width = shape.head_dim
+        self.heads = [torch.ones(one.heads * width, device=device, requires_grad=True) for one in shape.layers]
         self.ffn = [torch.ones(one.ffn, device=device, requires_grad=True) for one in shape.layers]
         self.hidden = torch.ones(shape.hidden, device=device, requires_grad=True)
-        self.scores = {name: torch.zeros_like(mask) for name, mask in self.named().items()}
-        self._steps = 0
+        self._widths = {name: width if name.startswith("heads") else 1 for name in self.named()}
+        self.scores = {name: self._units(name, torch.zeros_like(mask)) for name, mask in self.named().items()}
         self._hooks = []
         for index, layer in enumerate(layers_of(model)):
             attention, network = module_reading(model, layer, "heads"), module_reading(model, layer, "ffn")
             self._hooks += [
-                attention.register_forward_pre_hook(_masking_input(self.heads[index], shape.head_dim)),
-                network.register_forward_pre_hook(_masking_input(self.ffn[index], 1)),
+                attention.register_forward_pre_hook(_masking_input(self.heads[index])),
+                network.register_forward_pre_hook(_masking_input(self.ffn[index])),
             ]
         if with_hidden:
             for norm in _norms(model):
@@ -51,18 +52,21 @@ class Masks:
 
     def observe(self) -> None:
         """Take the last backward pass's gradients into the running scores."""
-        self._steps += 1
         for name, mask in self.named().items():
             if mask.grad is not None:
-                self.scores[name].lerp_(mask.grad.abs(), 1 - DECAY)
+                self.scores[name].lerp_(self._units(name, mask.grad.abs()), 1 - DECAY)
                 mask.grad = None
 
     def set(self, name: str, kept: torch.Tensor) -> None:
         """Set one mask to 1 at the kept indices and 0 elsewhere."""
         with torch.no_grad():
-            mask = self.named()[name]
+            mask = self.named()[name].view(-1, self._widths[name])
             mask.zero_()
             mask[kept] = 1.0
+
+    def _units(self, name: str, features: torch.Tensor) -> torch.Tensor:
+        """Sum over the features of each unit, so that a head's worth compares with that of as many neurons."""
+        return features.view(-1, self._widths[name]).sum(1)
 
     def remove(self) -> None:
         """Take the masks off the model."""
@@ -78,10 +82,9 @@ def _norms(model: Any) -> list[torch.nn.Module]:
     return [module for module in found if module is not None]
 
 
-def _masking_input(mask: torch.Tensor, width: int) -> Any:
+def _masking_input(mask: torch.Tensor) -> Any:
     def hook(_module: torch.nn.Module, inputs: tuple) -> tuple:
-        spread = mask.repeat_interleave(width) if width > 1 else mask
-        return (inputs[0] * spread.to(inputs[0].dtype), *inputs[1:])
+        return (inputs[0] * mask.to(inputs[0].dtype), *inputs[1:])
 
     return hook
 

@@ -35,7 +35,7 @@ def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "
             return (by_name[wanted],)
     known_label = label or next((by_name[name] for name in LABELS if name in by_name), "")
     others = [name for name in names if name != known_label]
-    if known_label and len(others) == 1:
+    if len(others) == 1 and (known_label or len(names) == 1):
         return (others[0],)
     near = next((hint for wanted in ("text", *TEXTS) if (hint := nearest(wanted, list(names)))), "")
     raise BonsaiError(

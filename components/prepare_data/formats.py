@@ -12,6 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.tasks import METADATA_KEY, READ_BYTES
 
 BATCH_ROWS = 8192
 FORMATS = {
@@ -62,6 +63,13 @@ class DataFile:
         with self.open() as file:
             return _NAMES[FORMATS[self.suffix]](self.where, file)
 
+    def class_names(self, column: str) -> tuple[str, ...]:
+        """Return what a column's integers mean, where a Parquet file says so: our own splits and those of datasets."""
+        if FORMATS[self.suffix] != "parquet":
+            return ()
+        with self.open() as file:
+            return _parquet_class_names(_parquet_file(self.where, file).schema_arrow, column)
+
     def batches(self, columns: Iterable[str]) -> Iterator[Batch]:
         """Read some of the columns.
 
@@ -79,7 +87,8 @@ class DataFile:
 
 def _parquet_file(where: str, file: BinaryIO) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
+        # with pre_buffer, pyarrow keeps all that it has read until the end of the file
+        return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
     except pa.ArrowInvalid as error:
         raise BonsaiError(
             f"{where} is not a whole Parquet file ({_first_line(error)}): it was cut off or is of another format; "
@@ -90,6 +99,16 @@ def _parquet_file(where: str, file: BinaryIO) -> pq.ParquetFile:
 def _parquet_names(where: str, file: BinaryIO) -> list[str]:
     _not_empty(where, file)
     return list(_parquet_file(where, file).schema_arrow.names)
+
+
+def _parquet_class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
+    if not pa.types.is_integer(schema.field(column).type):
+        return ()
+    stored = schema.metadata or {}
+    if METADATA_KEY in stored and column == "label":
+        return tuple(json.loads(stored[METADATA_KEY]).get("labels", ()))
+    features = json.loads(stored.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return tuple(features.get(column, {}).get("names", ()))
 
 
 def _parquet_batches(where: str, file: BinaryIO, columns: list[str]) -> Iterator[dict[str, list]]:

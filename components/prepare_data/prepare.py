@@ -1,6 +1,7 @@
 """Read labelled texts from where they are, and write splits that fit together."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from kfp_bonsai.prepare_data import split
 from kfp_bonsai.prepare_data.columns import label_column as find_label
 from kfp_bonsai.prepare_data.columns import text_columns as find_texts
-from kfp_bonsai.prepare_data.read import Rows, Source, open_source
+from kfp_bonsai.prepare_data.read import FileRows, Rows, Source, open_source
 from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, survey
 from kfp_bonsai.prepare_data.write import Part, content_sha256, write_splits
 from kfp_bonsai.shared import metrics, tasks
@@ -88,14 +89,17 @@ def prepare_data(
             --test test.parquet --unlabelled unlabelled.parquet
     """
     paths = [Path(train), Path(validation), Path(test), Path(unlabelled)]
-    _check_flags(kind, metric, validation_fraction, test_fraction, validation_rows, test_rows, max_rows, paths)
+    _check_flags(kind, metric, validation_fraction, test_fraction, validation_rows, test_rows, max_rows, seed, paths)
     notes: list[str] = []
     source = open_source(data, "--data")
     given = _given(source, test_data, validation_data)
+    further = _unlabelled_rows(source, unlabelled_data)
+    _check_inputs([*(rows for rows, _ in given.values()), *further], paths)
     flags = (text_column, text_pair_column, label_column)
     surveys = {role: _survey(rows, origin, flags, drop_empty) for role, (rows, origin) in sorted(given.items())}
     _check_columns(surveys)
     _settle_unlabelled(given, surveys, notes)
+    hint = _hint(surveys[TRAIN], kind)
     kind = _kind(surveys[TRAIN], kind)
     _check_metric(metric, kind)
     metric = metric or ("accuracy" if kind == tasks.CLASSIFICATION else "pearson")
@@ -103,7 +107,7 @@ def prepare_data(
     columns = surveys[TRAIN].columns
     say(
         f"{STAGE}  {data}: text {' and '.join(columns)}, label {surveys[TRAIN].label}, {kind}"
-        + (f" into {len(labels)} classes ({_shown(labels)})" if labels else "")
+        + (f" into {len(labels)} classes ({_shown(labels)}){hint}" if labels else hint)
     )
     parts = [
         Part(role, given[role][0], surveys[role], _written_labels(surveys[role], labels, kind, role), np.full(0, -1))
@@ -113,7 +117,7 @@ def prepare_data(
         part.goes = np.where(part.survey.kept, part.role, -1).astype(np.int8)
         _note(notes, part.survey.empty, f"rows of {SPLITS[part.role]} without text or label left out")
         _note(notes, part.survey.unlabelled, f"rows of {SPLITS[part.role]} without a gold label left out")
-    extra = _unlabelled_parts(source, unlabelled_data, surveys[TRAIN], flags, drop_empty)
+    extra = _unlabelled_parts(further, surveys[TRAIN], label_column, drop_empty)
     dropped = _drop(parts, extra, kind, notes)
     _make_splits(
         parts[0],
@@ -171,6 +175,7 @@ def _check_flags(
     validation_rows: int,
     test_rows: int,
     max_rows: int,
+    seed: int,
     paths: Sequence[Path],
 ) -> None:
     kinds = ("auto", tasks.CLASSIFICATION, tasks.REGRESSION)
@@ -186,6 +191,8 @@ def _check_flags(
     ):
         if number < 0:
             raise BonsaiError(f"{flag} {number}: give a number of rows, or 0 for none")
+    if seed < 0:
+        raise BonsaiError(f"--seed {seed}: give 0 or more")
     if metric and metric not in metrics.METRICS:
         raise BonsaiError(
             f"--metric {metric}: give one of {', '.join(metrics.METRICS)}{nearest(metric, [*metrics.METRICS])}"
@@ -195,6 +202,18 @@ def _check_flags(
     for path, title in zip(paths, SPLITS, strict=True):
         if path.is_dir():
             raise BonsaiError(f"--{title} {path} is a folder: name a file, such as {path / title}.parquet")
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        if not parent.is_dir():
+            raise BonsaiError(f"--{title} {path}: {parent} is no folder: name a file in one")
+        if not os.access(parent, os.W_OK):
+            raise BonsaiError(f"--{title} {path}: {parent} cannot be written to: name another folder")
+
+
+def _check_inputs(rows: Iterable[Rows], paths: Sequence[Path]) -> None:
+    read = {Path(file.where).resolve() for each in rows if isinstance(each, FileRows) for file in each.files}
+    for path, title in zip(paths, SPLITS, strict=True):
+        if path.resolve() in read:
+            raise BonsaiError(f"--{title} {path} is read as input and would be replaced: name another output")
 
 
 def _check_metric(metric: str, kind: str) -> None:
@@ -248,6 +267,15 @@ def _settle_unlabelled(given: dict[int, tuple[Rows, str]], surveys: dict[int, Su
     if same_source and TEST not in given:
         notes.append("the data's validation split is used as test, and validation is drawn from train")
         surveys[TEST], given[TEST] = surveys.pop(VALIDATION), given.pop(VALIDATION)
+
+
+def _hint(found: Survey, kind: str) -> str:
+    """Return how to choose the other kind, where the labels leave it open."""
+    if kind != "auto" or len(found.classes) <= 2 or not np.isfinite(found.values[found.kept]).all():
+        return ""
+    if found.floats and len(found.classes) > DISTINCT:
+        return "; to take the numbers as classes: --kind classification"
+    return "; to predict them as numbers: --kind regression"
 
 
 def _kind(found: Survey, kind: str) -> str:
@@ -306,20 +334,22 @@ def _written_labels(found: Survey, labels: tuple[str, ...], kind: str, role: int
     return index[found.codes]
 
 
-def _unlabelled_parts(
-    source: Source, unlabelled_data: str, train: Survey, flags: tuple[str, str, str], drop_empty: bool
-) -> list[Part]:
+def _unlabelled_rows(source: Source, unlabelled_data: str) -> list[Rows]:
     found: list[Rows] = []
     for text in filter(None, (part.strip() for part in unlabelled_data.split(","))):
         other = open_source(text, "--unlabelled-data")
         found.append(other.splits.get("unlabelled") or other.splits["train"])
     if not found and "unlabelled" in source.splits:
         found.append(source.splits["unlabelled"])
+    return found
+
+
+def _unlabelled_parts(found: Sequence[Rows], train: Survey, label_column: str, drop_empty: bool) -> list[Part]:
     parts = []
     for rows in found:
         names = rows.names()
         same = all(column in names for column in train.columns)
-        columns = train.columns if same else find_texts(names, rows.where, "", "", flags[2])
+        columns = train.columns if same else find_texts(names, rows.where, "", "", label_column)
         if len(columns) != len(train.columns):
             raise BonsaiError(
                 f"{rows.where} has {'pairs' if len(columns) == 2 else 'single texts'} ({', '.join(columns)}), the "

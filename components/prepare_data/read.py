@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, FORMATS, Batch, DataFile
 from kfp_bonsai.shared.embedded import CITATION, embedded_dataset
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.tasks import READ_BYTES
 
 EMBEDDED, GCS = "embedded:", "gs://"
 SPLITS = {
@@ -63,8 +64,20 @@ class FileRows:
         return self.files[0].names()
 
     def class_names(self, column: str) -> tuple[str, ...]:
-        """Files do not say what integers mean."""
-        return ()
+        """Return what the integers of a label column mean, where Parquet files say so, else ().
+
+        Raises:
+            BonsaiError: the files say different things.
+        """
+        names = self.files[0].class_names(column)
+        for file in self.files[1:]:
+            if column in file.names() and file.class_names(column) != names:
+                raise BonsaiError(
+                    f"{file.where}, column '{column}': its integers mean other classes "
+                    f"({', '.join(file.class_names(column)) or 'unnamed'}) than those of {self.files[0].where} "
+                    f"({', '.join(names) or 'unnamed'}): give files of one data set"
+                )
+        return names
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """Go through some of the columns.
@@ -93,6 +106,11 @@ class BucketFile(DataFile):
         """Return the names of the columns."""
         with _download_errors(self.where):
             return super().names()
+
+    def class_names(self, column: str) -> tuple[str, ...]:
+        """Return what a column's integers mean, where the object says so."""
+        with _download_errors(self.where):
+            return super().class_names(column)
 
     def batches(self, columns: Iterable[str]) -> Iterator[Batch]:
         """Read some of the columns."""
@@ -168,7 +186,13 @@ def _is_data(name: str) -> bool:
 
 
 def _local_file(path: Path) -> DataFile:
-    return DataFile(str(path), path.suffix.lower(), lambda: path.open("rb"))
+    def opened() -> BinaryIO:
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise BonsaiError(f"{path} cannot be opened ({error.strerror}): check who may read it") from error
+
+    return DataFile(str(path), path.suffix.lower(), opened)
 
 
 def _from_files(text: str, files: list[DataFile]) -> Source:
@@ -261,7 +285,7 @@ def _download_errors(where: str) -> Iterator[None]:
 
 
 def _blob_opener(blob: Any) -> Any:
-    return lambda: blob.open("rb", chunk_size=8 << 20)
+    return lambda: blob.open("rb", chunk_size=READ_BYTES)
 
 
 def _saved_dataset(path: Path) -> Source:

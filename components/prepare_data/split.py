@@ -89,6 +89,11 @@ def check_sizes(sizes: Sequence[int], names: Sequence[str], made: Sequence[str])
     small = [(name, size) for name, size in zip(names, sizes, strict=True) if size < needed]
     if small:
         shown = ", ".join(f"'{name}' has {size}" for name, size in small[:5])
+        if not made:
+            raise BonsaiError(
+                f"no rows of a class are left to train on: {shown}: all of them are in the validation or test rows "
+                "too: add rows to train, or remove the class"
+            )
         raise BonsaiError(
             f"too few rows to make {' and '.join(made)} from train: each class needs {needed} different rows, {shown}"
             f"{' ...' if len(small) > 5 else ''}: add rows, remove the class, or give --{made[0]}-data "

@@ -28,7 +28,6 @@ class Survey:
         codes: index into `classes` for each row, -1 if none.
         values: the labels as numbers, NaN where they are none.
         classes: the labels' names in order of first sight, with the place of the first ("file, row 3").
-        fractional: a label has a fractional part.
         floats: the labels are stored as floating-point numbers.
         empty: how many rows without text were left out.
         unlabelled: how many rows without a gold label (-1 of a class label) were left out.
@@ -43,7 +42,6 @@ class Survey:
     codes: np.ndarray
     values: np.ndarray
     classes: dict[str, str] = field(default_factory=dict)
-    fractional: bool = False
     floats: bool = False
     empty: int = 0
     unlabelled: int = 0
@@ -108,7 +106,7 @@ class _Reader:
         self.numbers_only = dict.fromkeys(columns, True)
         self.blank = {column: _Problem() for column in columns}
         self.no_label, self.not_finite = _Problem(), _Problem()
-        self.fractional = self.floats = self.strings = False
+        self.floats = self.words = False
         self.gold_missing = self.dropped = 0
 
     def read(self, batch: dict[str, list], where: str, first: int) -> None:
@@ -161,6 +159,12 @@ class _Reader:
                     self.gold_missing += 1
                     usable[index] = False
                     continue
+                if not 0 <= raw < len(self.names):
+                    raise BonsaiError(
+                        f"{where}, column '{self.label}', row {first + index}: {raw} is none of the "
+                        f"{len(self.names)} classes ({', '.join(self.names[:SHOWN])}), which are counted from 0: "
+                        "correct it"
+                    )
                 raw = self.names[raw]
             name, value = self._label(raw, where, first + index)
             values[index] = value
@@ -183,20 +187,14 @@ class _Reader:
             return str(raw), float(raw)
         if isinstance(raw, float):
             self.floats = True
-            self.fractional |= not raw.is_integer() if np.isfinite(raw) else False
             return (str(int(raw)) if raw.is_integer() else repr(raw)) if np.isfinite(raw) else str(raw), raw
         if isinstance(raw, str):
             text = raw.strip()
-            if self.strings or not _is_number(text):
-                self.strings = True
+            if not _is_number(text):
+                self.words = True
                 return text, float("nan")
-            value = float(text)
-            if not np.isfinite(value):
-                return text, value
-            is_float = not text.lstrip("+-").isdecimal()
-            self.floats |= is_float
-            self.fractional |= not value.is_integer()
-            return (text if not is_float else str(int(value)) if value.is_integer() else repr(value)), value
+            self.floats |= not text.lstrip("+-").isdecimal()
+            return text, float(text)
         raise BonsaiError(
             f"{where}, column '{self.label}', row {row}: {str(raw)[:40]} ({type(raw).__name__}) is no label: give "
             "one class name or number a row"
@@ -228,6 +226,7 @@ class _Reader:
                 f"{self.no_label.places[0][0]}, column '{self.label}': no label in {self.no_label}: fill them in, "
                 "remove them, give them as --unlabelled-data, or leave them out with --drop-empty"
             )
+        classes, codes = self._classes(rows)
         kept = np.frombuffer(self.kept, bool).copy()
         empty = rows - int(kept.sum()) - self.gold_missing
         return Survey(
@@ -237,14 +236,32 @@ class _Reader:
             np.frombuffer(self.keys, np.uint64).reshape(-1, 2),
             np.frombuffer(self.digests, np.uint64).reshape(-1, 2),
             kept,
-            np.concatenate(self.codes) if self.codes else np.full(rows, -1, np.int32),
+            codes,
             np.concatenate(self.values) if self.values else np.full(rows, np.nan),
-            self.classes,
-            self.fractional,
+            classes,
             self.floats,
             max(empty, 0),
             self.gold_missing,
         )
+
+    def _classes(self, rows: int) -> tuple[dict[str, str], np.ndarray]:
+        """Return the classes and each row's: where all are numbers, 1 and 1.0 are the same one."""
+        codes = np.concatenate(self.codes) if self.codes else np.full(rows, -1, np.int32)
+        if self.words or len(self.classes) >= MOST_CLASSES:
+            return self.classes, codes
+        merged: dict[str, str] = {}
+        for name, place in self.classes.items():
+            merged.setdefault(_plain(name), place)
+        order = {name: index for index, name in enumerate(merged)}
+        return merged, np.array([order[_plain(name)] for name in self.classes] + [-1], np.int32)[codes]
+
+
+def _plain(name: str) -> str:
+    """Return how a number is written as a class: without a fraction of zero."""
+    if not _is_number(name) or name.lstrip("+-").isdecimal():
+        return name
+    value = float(name)
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def _is_number(text: str) -> bool:

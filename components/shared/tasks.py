@@ -17,6 +17,7 @@ from kfp_bonsai.shared.errors import BonsaiError
 
 METADATA_KEY = b"kfp_bonsai.task"
 CLASSIFICATION, REGRESSION = "classification", "regression"
+READ_BYTES = 8 << 20  # of a column at a time, as much as a bucket sends at once
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_task(path: Path) -> Task:
 
 def batches(path: Path, rows: int = 1024) -> Iterator[dict[str, list]]:
     """Stream a split as dictionaries of columns, at most `rows` rows at a time."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
         for batch in file.iter_batches(batch_size=rows):
             yield batch.to_pydict()
 

@@ -1,6 +1,8 @@
 import csv
 import json
 import random
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -252,6 +254,74 @@ def test_many_rows_in_small_batches(tmp_path):
             assert described[name].labels[label] == f"c{int(text[2:]) % 7}"
 
 
+def test_classes_of_words_and_numbers_do_not_depend_on_their_order(tmp_path):
+    """Classes named "1.0" and "good" are words: the first rows must not decide how the later ones are read."""
+    names = ["1.0", "2.0", "good"]
+    data = [{"text": f"t {i}", "label": names[i % 2] if i < 20 else names[i % 3]} for i in range(90)]
+    for order in (data, data[::-1]):
+        _, _, described = prepare(write_json(tmp_path / "d.jsonl", order), tmp_path)
+        assert described["train"].labels == ("1.0", "2.0", "good")
+
+
+def test_numbers_written_in_two_ways_are_one_class(tmp_path):
+    """A column of 1 and 1.0 has one class, not two."""
+    data = [{"text": f"t {i}", "label": ["1", "1.0", "0", "0.0"][i % 4]} for i in range(60)]
+    _, _, described = prepare(write_json(tmp_path / "d.jsonl", data), tmp_path)
+    assert described["train"].labels == ("0", "1")
+
+
+def test_class_names_of_parquet_files_are_kept(tmp_path):
+    """Without them, a data set that is prepared again or saved by datasets would have classes named 0 and 1."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    _, _, first = prepare(write_csv(tmp_path / "d.csv", rows()), tmp_path)
+    own = (tmp_path / "out" / "train.parquet").rename(tmp_path / "own.parquet")
+    _, _, again = prepare(own, tmp_path)
+    assert again["train"].labels == first["train"].labels == ("bad", "good")
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["wrong", "right"])})
+    columns = {"text": [f"t {i}" for i in range(40)], "label": [0, 1] * 20}
+    Dataset.from_dict(columns, features=features).to_parquet(str(tmp_path / "h.parquet"))
+    assert prepare(tmp_path / "h.parquet", tmp_path)[2]["train"].labels == ("wrong", "right")
+
+
+def test_a_guessed_kind_says_how_to_choose_the_other(tmp_path, capsys):
+    """Ratings from 1 to 5 may be meant either way: a reader of the log must learn of the flag."""
+    for labels, word in ((range(5), "--kind regression"), ([i / 2 for i in range(20)], "--kind classification")):
+        data = [{"text": f"t {i}", "label": labels[i % len(labels)]} for i in range(200)]
+        source = write_json(tmp_path / "d.jsonl", data)
+        prepare(source, tmp_path)
+        assert word in capsys.readouterr().out
+    prepare(source, tmp_path, kind="regression")
+    assert "--kind" not in capsys.readouterr().out
+
+
+def test_the_only_column_of_unlabelled_data_is_its_text(tmp_path):
+    """There is nothing to choose, and --text-column means the labelled rows."""
+    more = write_json(tmp_path / "u.jsonl", [{"body": f"new {i}"} for i in range(5)])
+    outcome, _, _ = prepare(write_csv(tmp_path / "d.csv", rows(50)), tmp_path, unlabelled_data=str(more))
+    assert outcome["unlabelled_rows"] == 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
+@pytest.mark.parametrize("group", [20_000, 400_000])
+def test_memory_does_not_grow_with_the_file(tmp_path, group):
+    """A file of 5 GB must not need 5 GB, be it one row group or many."""
+    path, noise = tmp_path / "d.parquet", random.Random(0)
+    texts = [noise.randbytes(300).hex() for _ in range(200_000)]
+    table = pa.concat_tables([pa.table({"text": texts, "label": [i % 2 for i in range(200_000)]})] * 2)
+    pq.write_table(table, path, row_group_size=group, compression="none", use_dictionary=False)
+    code = (
+        "import re, sys\nfrom kfp_bonsai.prepare_data.formats import DataFile\n"
+        "file = DataFile(sys.argv[1], '.parquet', lambda: open(sys.argv[1], 'rb'))\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10\n"
+        "next(file.batches(['label']))\nbefore = peak()\n"
+        "for batch in file.batches(['text', 'label']): pass\nprint(peak() - before)"
+    )
+    grown = int(subprocess.check_output([sys.executable, "-c", code, path], text=True))
+    size = path.stat().st_size >> 20
+    assert size > 220 and grown < 0.75 * size, f"{grown} MB more while reading {size} MB"
+
+
 # Bad input
 
 
@@ -389,6 +459,7 @@ def test_a_text_column_of_numbers(tmp_path, suffix):
         ({"test_rows": 200}, "--test-rows 200"),
         ({"validation_rows": 1}, "--validation-rows 1"),
         ({"max_rows": 1}, "--max-rows 1"),
+        ({"seed": -5}, "--seed -5"),
         ({"kind": "clasification"}, "did you mean 'classification'"),
         ({"kind": "regression"}, "'bad' is no number"),
         ({"metric": "acuracy"}, "did you mean 'accuracy'"),
@@ -450,3 +521,43 @@ def test_earlier_outputs_stay_when_a_run_is_refused(tmp_path):
     with pytest.raises(BonsaiError):
         prepare(write_csv(tmp_path / "e.csv", rows(40, classes=("good",))), tmp_path)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_outputs_over_their_own_input(tmp_path):
+    """The rows that a user owns would be replaced by a part of them."""
+    refused_here = tmp_path / "out"
+    refused_here.mkdir()
+    data = write_parquet(refused_here / "train.parquet", rows(40))
+    more = write_parquet(refused_here / "unlabelled.parquet", [{"text": "x"}])
+    before = data.read_bytes(), more.read_bytes()
+    with pytest.raises(BonsaiError, match=r"--train .*is read as input"):
+        prepare(data, tmp_path)
+    with pytest.raises(BonsaiError, match=r"--unlabelled .*is read as input"):
+        prepare(write_csv(tmp_path / "d.csv", rows(40)), tmp_path, unlabelled_data=str(more))
+    assert before == (data.read_bytes(), more.read_bytes())
+
+
+def test_an_output_below_a_file(tmp_path):
+    """Found at the end only, it would cost the whole preparation."""
+    data = write_csv(tmp_path / "d.csv", rows(40))
+    with pytest.raises(BonsaiError, match=r"--train .*d.csv is no folder"):
+        prepare_data(str(data), data / "a.parquet", *(tmp_path / name for name in "bcd"))
+
+
+def test_a_class_of_train_that_is_in_the_test_only(tmp_path):
+    """All its rows are leaks: the message must say so where all splits are given."""
+    train, test = [*rows(20), {"text": "z", "label": "lonely"}], [*rows(9, start=50), {"text": "Z", "label": "lonely"}]
+    files = [write_csv(tmp_path / f"{i}.csv", each) for i, each in enumerate((train, test, rows(9, start=90)))]
+    refused(files[0], tmp_path, "'lonely'", test_data=str(files[1]), validation_data=str(files[2]))
+
+
+def test_integers_without_a_class_name(tmp_path):
+    """A label of 7 in a data set of two classes is an error in the data."""
+    _, _, _ = prepare(write_csv(tmp_path / "d.csv", rows()), tmp_path)
+    table = pq.read_table(tmp_path / "out" / "test.parquet")
+    labels = pa.array([7, *table["label"].to_pylist()[1:]])
+    pq.write_table(table.set_column(1, table.schema.field("label"), labels), tmp_path / "x.parquet")
+    refused_in = tmp_path / "again"
+    refused_in.mkdir()
+    (tmp_path / "x.parquet").rename(refused_in / "x.parquet")
+    refused(refused_in / "x.parquet", refused_in, "row 1", "7", "bad, good")

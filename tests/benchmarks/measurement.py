@@ -1,0 +1,173 @@
+"""Known truth: measure models whose true energy ratio is known, many times, and count how often we are right.
+
+    python tests/benchmarks/measurement.py --repetitions 20 [--busy] [--json FILE]
+
+The truth of a cut of one and the same network is its share of the layers, plus what does not shrink: the embeddings
+and the classifier, which are timed by themselves. The same model twice must give 1, and added sleep must change
+nothing, as a process that waits uses no energy of its own.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as evaluate-emissions does
+
+import numpy as np
+
+from kfp_bonsai.evaluate_emissions import machine, protocol
+from kfp_bonsai.shared import energy, statistics
+
+LAYERS, ROWS, TOKENS = 6, 32, 32
+GOAL_ERROR, GOAL_WIDTH, GOAL_COVERAGE = 0.03, 0.03, 0.90
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=20, help="whole measurements (20)")
+    parser.add_argument("--pairs", type=int, default=10, help="rounds of each (10)")
+    parser.add_argument("--block-seconds", type=float, default=1.5, help="seconds a block (1.5)")
+    parser.add_argument("--precision", type=float, default=0.02, help="goal of the interval, as --precision (0.02)")
+    parser.add_argument("--busy", action="store_true", help="keep another core busy meanwhile")
+    parser.add_argument("--json", type=Path, help="file to write all estimates to")
+    args = parser.parse_args()
+    neighbour = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) if args.busy else None
+    if neighbour:
+        neighbour.start()
+    try:
+        found = run(args)
+    finally:
+        if neighbour:
+            neighbour.terminate()
+    print(table(found, args))
+    if args.json:
+        args.json.write_text(
+            json.dumps({"arguments": {**vars(args), "json": str(args.json)}, "models": found}, indent=1)
+        )
+
+
+def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return each model's truth and the intervals of all repetitions."""
+    models = networks()
+    batches = made_batches()
+    sources = energy.find_sources()
+    whole, nothing = (share_of(models[name], batches) for name in ("whole", "no layers"))
+    fixed = nothing / whole
+    truths = {
+        "the same model": 1.0,
+        "half of the layers": fixed + (1 - fixed) / 2,
+        "a third of the layers": fixed + (1 - fixed) / 3,
+        "the same model, sleeping": 1.0,
+    }
+    print(f"embeddings and classifier: {100 * fixed:.2f} % of the whole model's CPU time; source: {sources[0].name}")
+    found: dict[str, dict[str, Any]] = {name: {"truth": truth, "intervals": []} for name, truth in truths.items()}
+    plan = protocol.Plan(args.pairs, args.block_seconds, args.precision)
+    for repetition in range(args.repetitions):
+        started = time.monotonic()
+        subjects = [protocol.Subject("baseline", models["whole"])]
+        subjects += [protocol.Subject(name, models[name]) for name in truths]
+        rounds = protocol.measure(subjects, batches, plan, sources)
+        for subject in subjects[1:]:
+            ratio = statistics.ratio(protocol.pairs_of(subject, subjects[0], rounds.again))
+            found[subject.name]["intervals"].append([ratio.value, ratio.low, ratio.high])
+        print(
+            f"repetition {repetition + 1}/{args.repetitions}: {time.monotonic() - started:.0f} s, {rounds.done} pairs, "
+            f"neighbours {100 * rounds.neighbours:.0f} %",
+            flush=True,
+        )
+    return found
+
+
+def networks() -> dict[str, Any]:
+    """Return predict functions: a random six-layer model, its cuts (the same layers), and one that sleeps."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    torch.set_num_threads(machine.threads())
+    config = BertConfig(hidden_size=384, num_attention_heads=12, intermediate_size=1536, num_hidden_layers=LAYERS)
+
+    def cut(layers: int) -> Any:
+        network = BertForSequenceClassification(config).eval()
+        network.bert.encoder.layer = network.bert.encoder.layer[:layers]
+
+        def predict(batch: dict[str, np.ndarray]) -> np.ndarray:
+            with torch.inference_mode():
+                return network(**{name: torch.from_numpy(array) for name, array in batch.items()}).logits.numpy()
+
+        return predict
+
+    whole = cut(LAYERS)
+
+    def sleeping(batch: dict[str, np.ndarray]) -> np.ndarray:
+        time.sleep(0.02)
+        return whole(batch)
+
+    return {
+        "whole": whole,
+        "no layers": cut(0),
+        "the same model": cut(LAYERS),
+        "half of the layers": cut(LAYERS // 2),
+        "a third of the layers": cut(LAYERS // 3),
+        "the same model, sleeping": sleeping,
+    }
+
+
+def made_batches() -> list[dict[str, np.ndarray]]:
+    """Return batches of random tokens of three lengths."""
+    random = np.random.default_rng(0)
+    return [
+        {
+            "input_ids": random.integers(1000, 30_000, (ROWS, length)),
+            "attention_mask": np.ones((ROWS, length), np.int64),
+        }
+        for length in (TOKENS // 2, TOKENS, TOKENS * 2)
+    ]
+
+
+def share_of(predict: Any, batches: list[dict[str, np.ndarray]], passes: int = 7) -> float:
+    """Return the median CPU seconds of a pass over the batches."""
+    seconds = []
+    for _ in range(passes + 1):
+        started = time.process_time()
+        for batch in batches:
+            predict(batch)
+        seconds.append(time.process_time() - started)
+    return float(np.median(seconds[1:]))
+
+
+def table(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:
+    """Return the result: for each model the truth, the estimate, its error, its interval and its coverage."""
+    where = "a busy neighbour" if args.busy else "no neighbour of our own"
+    lines = [
+        f"\n{args.repetitions} repetitions of {args.pairs} pairs or more, blocks of {args.block_seconds} s, {where}, "
+        f"load {os.getloadavg()[0]:.1f}",
+        f"{'model':26} {'truth':>7} {'median':>7} {'error':>8} {'worst':>8} {'interval':>9} {'covers':>7}  goal",
+    ]
+    for name, one in found.items():
+        values = np.array(one["intervals"])
+        errors = values[:, 0] / one["truth"] - 1
+        width = float(np.median((values[:, 2] - values[:, 1]) / 2 / values[:, 0]))
+        covered = float(np.mean((values[:, 1] <= one["truth"]) & (one["truth"] <= values[:, 2])))
+        error = float(np.median(errors))
+        met = abs(error) <= GOAL_ERROR and width <= GOAL_WIDTH and covered >= GOAL_COVERAGE
+        lines.append(
+            f"{name:26} {one['truth']:7.3f} {np.median(values[:, 0]):7.3f} {100 * error:+7.1f}% "
+            f"{100 * np.abs(errors).max():7.1f}% {'±' + format(100 * width, '.1f'):>8}% {100 * covered:6.0f}%  "
+            f"{'met' if met else 'missed'}"
+        )
+    return "\n".join(lines)
+
+
+def _burn() -> None:
+    while True:
+        sum(range(100_000))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The pipeline compress: compiled for a cluster, and run whole by KFP's local runner."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from kfp_bonsai.pipelines.compile import compile_pipeline
+from kfp_bonsai.shared.errors import BonsaiError
+
+BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The pipeline as a cluster gets it."""
+    path = tmp_path_factory.mktemp("compiled") / "compress.yaml"
+    compile_pipeline(output=path, images="registry.example/team", accelerator="nvidia.com/gpu")
+    return path
+
+
+def executors(path: Path) -> dict:
+    """Return the containers by the name of their component."""
+    spec = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    return {
+        re.sub(r"^exec-|-\d+$", "", name): found["container"]
+        for name, found in spec["deploymentSpec"]["executors"].items()
+    }
+
+
+def tasks(dag: dict, components: dict) -> dict:
+    """Return all tasks, those in loops and conditions too, by their component's name."""
+    found = {}
+    for task in dag["tasks"].values():
+        component = components[task["componentRef"]["name"]]
+        if "dag" in component:
+            found |= tasks(component["dag"], components)
+        else:
+            found[re.sub(r"^comp-|-\d+$", "", task["componentRef"]["name"])] = task
+    return found
+
+
+def test_compiling_twice_gives_the_same_file(compiled, tmp_path):
+    """A pipeline whose version changes though nothing did."""
+    again = tmp_path / "again.yaml"
+    code = "import sys, pathlib; from kfp_bonsai.pipelines.compile import compile_pipeline as c;"
+    code += "c(output=pathlib.Path(sys.argv[1]), images='registry.example/team', accelerator='nvidia.com/gpu')"
+    subprocess.run([sys.executable, "-c", code, str(again)], check=True, timeout=120)
+    assert compiled.read_bytes() == again.read_bytes()
+
+
+def test_the_file_is_a_pipeline_of_kfp(compiled):
+    """A file that the cluster's API refuses."""
+    from google.protobuf.json_format import ParseDict
+    from kfp.components import load_component_from_file
+    from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+    spec = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    assert ParseDict(spec, PipelineSpec()).pipeline_info.name == "compress"
+    assert load_component_from_file(str(compiled)).component_spec.name == "compress"
+
+
+def test_training_asks_for_an_accelerator_and_the_rest_does_not(compiled):
+    """A training on a CPU node, or an accelerator that waits for a report."""
+    asking = {name for name, container in executors(compiled).items() if "accelerator" in container["resources"]}
+    assert asking == {
+        "fine-tune",
+        "teacher-outputs",
+        "layer-remove",
+        "matrix-prune",
+        "distill",
+        "evaluate-emissions",
+    }
+
+
+def test_images_come_from_where_the_cluster_pulls_them(compiled):
+    """An image name that only works on our machines."""
+    images = {name: container["image"] for name, container in executors(compiled).items()}
+    assert all(image.startswith("registry.example/team/") for image in images.values()), images
+    assert "/gpu:" in images["distill"] and "/cpu:" in images["evaluate-emissions-edge"]
+
+
+def test_measurements_are_never_replayed_and_failures_are_retried(compiled):
+    """A report with another day's emissions."""
+    spec = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    found = tasks(spec["root"]["dag"], spec["components"])
+    cached = {name for name, task in found.items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert set(found) - cached == {"evaluate-emissions", "evaluate-emissions-edge"}
+    assert all(task["retryPolicy"]["maxRetryCount"] for task in found.values())
+
+
+def test_a_file_that_is_no_yaml_is_refused(tmp_path):
+    """A traceback of KFP's compiler."""
+    with pytest.raises(BonsaiError, match=r"\.yaml"):
+        compile_pipeline(output=tmp_path / "compress.json")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A run on a random BERT and a CSV that was interrupted and went on: (folder, options, the second's output)."""
+    folder = tmp_path_factory.mktemp("small")
+    tiny.pretrained(folder / "model", layers=2)
+    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows((text, ("bad", "good")[label]) for text, label in tiny.texts(300, 1))
+    options = ["--model", str(folder / "model"), "--data", str(folder / "reviews.csv"), "--output", str(folder / "run")]
+    options += ["--level", "small:layers=1/2,flops=0.4,epochs=2", "--edge", "--epochs", "4", "--learning-rate", "0.003"]
+    options += ["--prune-steps", "10", "--pairs", "3", "--block-seconds", "1", "--precision", "0", "--country", "FRA"]
+    interrupted = subprocess.Popen([*BONSAI, "run", *options], stdout=subprocess.PIPE, text=True)
+    assert interrupted.stdout is not None
+    for line in interrupted.stdout:
+        if "layer-remove" in line:
+            interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait(60) == 130
+    assert json.loads((folder / "run" / "run.json").read_text())["state"] == "running"
+    return folder, options, bonsai_run(options)
+
+
+def bonsai_run(options: list[str]) -> subprocess.CompletedProcess:
+    """Run `bonsai run` as users do."""
+    environment = {key: value for key, value in os.environ.items() if key != "BONSAI_DEBUG"}
+    return subprocess.run([*BONSAI, "run", *options], capture_output=True, text=True, timeout=900, env=environment)
+
+
+def test_the_whole_pipeline_runs_here(small):
+    """A pipeline whose parts work and whose whole does not."""
+    folder, _, ended = small
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    run = folder / "run"
+    results = json.loads((run / "results.json").read_text())
+    assert [(row["level"], row["stage"]) for row in results["rows"]] == [
+        ("baseline", "baseline"),
+        ("small", "compressed"),
+        ("baseline", "baseline"),
+        ("small", "compressed"),
+        ("small", "quantized"),
+    ]
+    assert "<html" in (run / "report.html").read_text()[:200]
+    assert (run / "report.md").stat().st_size and list((run / "figures").glob("*.svg"))
+    assert json.loads((run / "run.json").read_text())["state"] == "finished"
+    assert (run / "edge-model" / "model.onnx").is_file()
+
+
+def test_the_model_handed_over_loads_whole(small):
+    """A packaged model with weights missing, or checksums of something else."""
+    from transformers import AutoModelForSequenceClassification
+
+    import kfp_bonsai  # noqa: F401  (registers free shapes)
+
+    package = small[0] / "run" / "model"
+    _, found = AutoModelForSequenceClassification.from_pretrained(package, output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]
+    for line in (package / "SHA256SUMS").read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_log_can_be_followed(small):
+    """Lines of KFP between those of the stages, a missing stage, or colours in a file."""
+    _, _, ended = small
+    for stage in ("prepare-data", "fine-tune", "distill · small", "evaluate-emissions-edge", "package-model"):
+        assert re.search(rf"^\[\d+/13\] {re.escape(stage)}  \[", ended.stdout, re.M), stage
+    assert "[13/13]" in ended.stdout and "[14/" not in ended.stdout
+    assert "KFP Executor" not in ended.stdout and "\x1b" not in ended.stdout and '"uri"' not in ended.stdout
+    assert ended.stdout.splitlines()[-1].endswith("report.html")
+
+
+def test_a_finished_run_is_not_touched(small):
+    """A second run that mixes its results with the first one's."""
+    folder, options, _ = small
+    before = (folder / "run" / "results.json").stat().st_mtime_ns
+    again = bonsai_run(options)
+    assert again.returncode == 2 and "--overwrite" in again.stderr and "Traceback" not in again.stderr
+    assert (folder / "run" / "results.json").stat().st_mtime_ns == before
+
+
+def test_an_interrupted_run_goes_on_where_it_was(small):
+    """An hour of training done again, because somebody pressed Ctrl-C."""
+    _, _, ended = small
+    done = re.findall(r"^\[\d+/13\] (\S+).*, finished already", ended.stdout, re.M)
+    assert sorted(done) == ["fine-tune", "prepare-data", "teacher-outputs"]
+
+
+def test_a_run_never_goes_on_with_other_arguments(small):
+    """Numbers of two different runs in one report."""
+    folder, options, _ = small
+    record = folder / "run" / "run.json"
+    whole = record.read_text()
+    record.write_text(whole.replace('"finished"', '"running"'))
+    other = bonsai_run([*options, "--seed", "1"])
+    record.write_text(whole)
+    assert other.returncode == 2 and "differs in --seed" in other.stderr
+
+
+def test_a_stages_refusal_is_one_line(small, tmp_path):
+    """A traceback of KFP for a column that is not there, or a folder left behind."""
+    _, options, _ = small
+    options = [*options, "--label-column", "stars"]
+    options[options.index("--output") + 1] = str(tmp_path / "run")
+    ended = bonsai_run(options)
+    assert ended.returncode == 2 and "Traceback" not in ended.stdout + ended.stderr
+    assert re.search(r"^error: prepare-data: .*stars", ended.stderr, re.M)
+    assert not (tmp_path / "run").exists()

@@ -30,7 +30,7 @@ demo: $(VENV)/.installed  ## Compress a model on movie reviews: runs/demo/report
 install: $(VENV)/.installed-dev  ## Install the package with all extras and the tools for development.
 
 test: $(VENV)/.installed-dev  ## Run the tests.
-	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## Check style and types.
 	$(VENV)/bin/ruff check .

@@ -82,8 +82,9 @@ def distill(
             "label_weight": label_weight,
             "seed": seed,
         }
+        taught = {**record, "lineage": [*record["lineage"], teacher["lineage"][-1]]}
         made = extend_record(
-            record, stage="distill", arguments=arguments, reading=meter.reading, validation={task.metric: score}
+            taught, stage="distill", arguments=arguments, reading=meter.reading, validation={task.metric: score}
         )
         save(student, tokenizer, folder, made)
     best = teacher["validation"].get(task.metric, 0)

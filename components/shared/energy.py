@@ -16,7 +16,9 @@ Each part has the best source that the machine offers:
   meter of work, it is told apart and is no part of `joules`.
 """
 
+import json
 import os
+import platform
 import sys
 import threading
 import time
@@ -28,7 +30,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from kfp_bonsai.shared.embedded import cache_folder
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import new_file
 
 MEASURED, ESTIMATED, PROXY = "measured", "estimated", "proxy"
 _STRENGTH = (PROXY, ESTIMATED, MEASURED)
@@ -361,8 +365,23 @@ def _children_seconds() -> float:
 
 
 @cache
-def watts_per_thread() -> tuple[float, str]:  # the formula of codecarbon.external.hardware.CPU in process mode
-    """Return the watts that codecarbon gives one busy hardware thread, and how it came to them."""
+def watts_per_thread() -> tuple[float, str]:
+    """Return the watts that codecarbon gives one busy hardware thread, and how it came to them.
+
+    The answer is kept beside the downloads, since asking takes over a second and each stage is a process.
+    """
+    machine = f"{_version('codecarbon')}, {_cpu_model()}, {os.cpu_count()} threads"
+    kept = cache_folder() / "watts_per_thread.json"
+    with suppress(OSError, ValueError, KeyError):
+        watts, how = json.loads(kept.read_text())[machine]
+        return float(watts), str(how)
+    found = _codecarbons_watts()
+    with suppress(OSError), new_file(kept) as file:
+        file.write_text(json.dumps({machine: found}))
+    return found
+
+
+def _codecarbons_watts() -> tuple[float, str]:  # the formula of codecarbon.external.hardware.CPU in process mode
     from codecarbon.core import cpu, util
     from codecarbon.core.hardware_cache import get_cached_tdp
 
@@ -376,6 +395,11 @@ def watts_per_thread() -> tuple[float, str]:  # the formula of codecarbon.extern
         )
     sockets = util.count_physical_cpus()
     return tdp.tdp * sockets / threads, f"{tdp.model}: TDP {tdp.tdp:g} W, {sockets} socket(s), {threads} threads"
+
+
+def _cpu_model() -> str:
+    names = [line.partition(":")[2].strip() for line in _text(Path("/proc/cpuinfo")).splitlines() if "model name" in line]
+    return names[0] if names else platform.processor()
 
 
 @cache

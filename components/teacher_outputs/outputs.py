@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import load, read_record, write_record
+from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 
@@ -61,8 +61,15 @@ def teacher_outputs(
             network, tokenizer = load(model)
             items = _items(train, unlabelled, tokenizer, record["max_length"], augmentations, unlabelled_rows, seed)
             tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)
-        making = {"seconds": meter.reading.seconds, "joules": meter.reading.joules, "label": meter.reading.label}
-        write_record(folder, {**record, "hidden_positions": hidden_positions, "transfer": making})
+        arguments = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
+        made = extend_record(
+            record,
+            stage="teacher-outputs",
+            arguments=arguments,
+            reading=meter.reading,
+            hidden_positions=hidden_positions,
+        )
+        write_record(folder, made)
         size = sum(path.stat().st_size for path in folder.iterdir())
     return {
         "rows": len(items),

@@ -168,7 +168,7 @@ def test_the_model_handed_over_loads_whole(small):
 def test_the_log_can_be_followed(small):
     """Lines of KFP between those of the stages, a missing stage, or colours in a file."""
     _, _, ended = small
-    for stage in ("prepare-data", "fine-tune", "distill · small", "evaluate-emissions-edge", "package-model"):
+    for stage in ("layer-remove · small", "distill · small", "evaluate-emissions-edge", "report", "package-model"):
         assert re.search(rf"^\[\d+/13\] {re.escape(stage)}  \[", ended.stdout, re.M), stage
     assert "[13/13]" in ended.stdout and "[14/" not in ended.stdout
     assert "KFP Executor" not in ended.stdout and "\x1b" not in ended.stdout and '"uri"' not in ended.stdout

@@ -8,7 +8,7 @@ from typing import Any
 
 from kfp_bonsai.evaluate_emissions import inputs, machine
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.files import check_writable, new_file
 from kfp_bonsai.shared.progress import say
 
 STAGE = "evaluate-emissions"
@@ -68,6 +68,7 @@ def evaluate_emissions(
     """  # noqa: E501
     waiting = machine.wait_without_spinning()
     folders = [Path(baseline), *map(Path, candidates)]
+    check_writable(Path(output))
     inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget)
 
     from kfp_bonsai.shared import carbon
@@ -84,6 +85,7 @@ def evaluate_emissions(
     from kfp_bonsai.shared.checkpoint import versions
     from kfp_bonsai.shared.floor import METHODS, floor
 
+    bag_of_words = floor(Path(train), Path(test))
     with machine.alone():
         threads = machine.threads()
         found = machine.environment(threads) | {"load_start": machine.load()}
@@ -91,10 +93,9 @@ def evaluate_emissions(
         rows = inputs.read_test_rows(
             folders[0], task, Path(test), max_length, batch_size, max_rows, protocol.SINGLE_ROWS, seed
         )
-        predictors = [inference.load_predictor(folder, device, threads=threads) for folder in folders]
         subjects = [
-            protocol.Subject(str(folder), predictor.predict)
-            for folder, predictor in zip(folders, predictors, strict=True)
+            protocol.Subject(str(folder), _loaded(folder, device, threads, needed=folder is folders[0]))
+            for folder in folders
         ]
         say(f"{STAGE}  {len(rows.labels)} rows, {len(folders)} models, {threads} threads on {device}")
         scored: list[results.Scored | None] = []
@@ -138,10 +139,8 @@ def evaluate_emissions(
         seed=seed,
     )
     models = [
-        results.model_row(common, subject, record, folder, predictor.runtime, answers)
-        for subject, record, folder, predictor, answers in zip(
-            subjects, records, folders, predictors, scored, strict=True
-        )
+        results.model_row(common, subject, record, folder, inference.runtime_of(folder), answers)
+        for subject, record, folder, answers in zip(subjects, records, folders, scored, strict=True)
     ]
     control = results.control_row(subjects[0], rounds)
     measurement = {
@@ -154,7 +153,7 @@ def evaluate_emissions(
         "seed": seed,
         "versions": versions(),
         "environment": found | {"neighbours": rounds.neighbours},
-        "floor": {"accuracy": floor(Path(train), Path(test)), "method": METHODS[task.kind]},
+        "floor": {"accuracy": bag_of_words, "method": METHODS[task.kind]},
         "protocol": {
             "pairs": rounds.done,
             "block_seconds": block_seconds,
@@ -185,6 +184,23 @@ def evaluate_emissions(
     with new_file(Path(output)) as path:
         path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")
     return _told(measurement)
+
+
+def _loaded(folder: Path, device: str, threads: int, needed: bool) -> Any:
+    """Return what runs a batch on a model; for a candidate that does not load, what raises the reason."""
+    from kfp_bonsai.shared import inference
+
+    try:
+        return inference.load_predictor(folder, device, threads=threads).predict
+    except Exception as error:
+        if needed:
+            raise
+        reason = error
+
+        def refuse(_batch: Any) -> Any:
+            raise reason
+
+        return refuse
 
 
 class _Check:

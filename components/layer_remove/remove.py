@@ -7,7 +7,7 @@ from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_folder
 
-SCHEMES = ("importance", "even", "bottom", "top")
+SCHEMES = ("bottom-last", "bottom", "even", "importance", "top")
 SCORED_ROWS = 256
 
 
@@ -17,7 +17,7 @@ def layer_remove(
     output: Path,
     *,
     keep: str = "1/3",
-    scheme: str = "importance",
+    scheme: str = "bottom-last",
     level: str = "",
     seed: int = 0,
 ) -> dict:
@@ -28,8 +28,9 @@ def layer_remove(
         data: A split whose text the layers are scored on.
         output: Folder to write the shorter model to.
         keep: What stays: a fraction ("1/3", "0.5"), a count ("4"), or the layers' indices ("0,2,5").
-        scheme: How layers are chosen where `keep` does not name them: importance (the ones that change their
-            input most: block influence, arXiv 2403.03853, section 2), even, bottom or top.
+        scheme: How layers are chosen where `keep` does not name them: bottom-last (the lowest ones, and the last,
+            which the classifier reads; kept most on the demo task), bottom, even, top, or importance (the ones that
+            change their input most: block influence, arXiv 2403.03853, section 2).
         level: Name of the compression level, shown in the report.
         seed: Seed of the choice of rows to score on.
 
@@ -103,6 +104,8 @@ def _chosen(network: Any, tokenizer: Any, data: Path, record: dict, count: int, 
     total = len(record["shape"]["layers"])
     if count == total:
         return list(range(total))
+    if scheme == "bottom-last":
+        return [*range(count - 1), total - 1]
     if scheme == "bottom":
         return list(range(count))
     if scheme == "top":

@@ -145,7 +145,7 @@ class _Pruning:
             self.uniform = budget.uniform(self.shape, self.after, self.length, stock=True)
         if self.after > self.before:
             raise BonsaiError(
-                f"--flops {flops}: the model costs {now.at(self.length) / whole:.3f} of the baseline already: ask for less"
+                f"--flops {flops}: the model costs {now.at(self.length) / whole:.3f} of the baseline: ask for less"
             )
         if self.after < budget.least(self.shape, self.length) and self.uniform is None:
             share = (budget.least(self.shape, self.length) + rest) * self.length / whole

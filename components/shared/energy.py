@@ -398,7 +398,9 @@ def _codecarbons_watts() -> tuple[float, str]:  # the formula of codecarbon.exte
 
 
 def _cpu_model() -> str:
-    names = [line.partition(":")[2].strip() for line in _text(Path("/proc/cpuinfo")).splitlines() if "model name" in line]
+    names = [
+        line.partition(":")[2].strip() for line in _text(Path("/proc/cpuinfo")).splitlines() if "model name" in line
+    ]
     return names[0] if names else platform.processor()
 
 

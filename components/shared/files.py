@@ -40,6 +40,21 @@ def new_file(target: Path) -> Iterator[Path]:
         os.replace(scratch, target)
 
 
+def check_writable(target: Path) -> None:
+    """Check, before long work, that `target` can be written when the work is done.
+
+    Raises:
+        BonsaiError: its folder takes no file.
+    """
+    folder = Path(target).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BonsaiError(f"{target} cannot be written ({error.strerror}): name another output") from error
+
+
 @contextmanager
 def _scratch(target: Path, directory: bool) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -64,8 +64,8 @@ def stock_class(model_class: type) -> type:
 
 def free_config(config: Any, layers: Sequence[Any]) -> PreTrainedConfig:
     """Return a configuration of the family's free type with these layers' widths."""
-    values = _values(config)
-    return free_config_class(config.model_type)(**values, layer_shapes=[[one.heads, one.ffn] for one in layers])
+    values = {**_values(config), "layer_shapes": [[one.heads, one.ffn] for one in layers]}
+    return free_config_class(config.model_type)(**values)
 
 
 def stock_config(config: Any) -> PreTrainedConfig:

@@ -100,7 +100,7 @@ def keep_layers(model: Any, indices: Iterable[int]) -> None:
     for number, layer in enumerate(kept):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = number
+                setattr(module, "layer_idx", number)  # noqa: B010  (modules type their attributes as tensors)
     setattr(model.config, family_of(model.config).config["layers"], len(kept))
     if getattr(model.config, "layer_shapes", None):
         model.config.layer_shapes = [[one.heads, one.ffn] for one in shape_of(model).layers]
@@ -185,9 +185,9 @@ def _cut_module(module: nn.Module, axis: int, kept: torch.Tensor) -> None:
         module.embedding_dim = len(kept)
         return
     stored = 1 - axis if isinstance(module, Conv1D) else axis
-    module.weight = _selected(module.weight, stored, kept)  # type: ignore[arg-type]
+    module.weight = _selected(module.weight, stored, kept)
     if axis == 0 and getattr(module, "bias", None) is not None:
-        module.bias = _selected(module.bias, 0, kept)  # type: ignore[arg-type]
+        module.bias = _selected(module.bias, 0, kept)
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.LayerNorm):
@@ -196,6 +196,6 @@ def _cut_module(module: nn.Module, axis: int, kept: torch.Tensor) -> None:
         module.nx, module.nf = module.weight.shape
 
 
-def _selected(parameter: nn.Parameter, axis: int, kept: torch.Tensor) -> nn.Parameter:
+def _selected(parameter: Any, axis: int, kept: torch.Tensor) -> nn.Parameter:
     chosen = parameter.detach().index_select(axis, kept.to(parameter.device)).clone()
     return nn.Parameter(chosen, requires_grad=parameter.requires_grad)

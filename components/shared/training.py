@@ -152,12 +152,12 @@ class _Trainer(Trainer):
 
     objective: Objective | None = None
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         if self.objective is None or return_outputs:
-            return super().compute_loss(model, inputs, return_outputs=return_outputs, **options)
-        loss = self.objective(model, inputs)
-        scale = options.get("num_items_in_batch") is not None and self.args.gradient_accumulation_steps > 1
-        return loss / self.args.gradient_accumulation_steps if scale else loss
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return self.objective(model, inputs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = train_dataset if train_dataset is not None else self.train_dataset

@@ -103,7 +103,7 @@ def test_a_body_with_missing_weights_is_refused(made, tmp_path):
 
 def test_no_folder_and_bad_numbers_are_refused(made, tmp_path):
     """Else a typing mistake costs a download or a run."""
-    with pytest.raises(BonsaiError, match="no model folder at ./nowhere"):
+    with pytest.raises(BonsaiError, match=r"no model folder at \./nowhere"):
         fine_tune("./nowhere", made.train, made.validation, tmp_path / "out")
     with pytest.raises(BonsaiError, match="--epochs is 0"):
         tune(made, tmp_path / "out", epochs=0)

@@ -20,9 +20,8 @@ def test_it_holds_training_rows_copies_and_unlabelled_text(made):
 
 def test_long_rows_keep_only_so_many_hidden_states(made, tmp_path):
     """Else the disk that a transfer set takes has no bound."""
-    teacher_outputs(
-        made.baseline, made.train, made.unlabelled, tmp_path / "out", augmentations=0, unlabelled_rows=0, hidden_positions=4
-    )
+    bounded = {"augmentations": 0, "unlabelled_rows": 0, "hidden_positions": 4}
+    teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **bounded)
     data = transfer.open_set(tmp_path / "out")
     assert len(data) == 320
     assert data.hidden.shape == (320 * 4, 32)

@@ -1,0 +1,61 @@
+"""Levels as users write them."""
+
+import pytest
+
+from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.shared.errors import BonsaiError
+
+
+def test_without_levels_there_are_the_three_of_the_white_paper():
+    """A default run that does not show what the paper shows."""
+    levels = parse_levels((), epochs=4)
+    assert [(level["label"], level["layers"], level["flops"]) for level in levels] == [
+        ("2/3 layers", "2/3", 1.0),
+        ("1/3 layers", "1/3", 1.0),
+        ("1/3 layers + matrix pruning", "1/3", 0.1),
+    ]
+    assert {level["epochs"] for level in levels} == {4}
+
+
+def test_a_level_says_all_that_can_be_said():
+    """A setting that is read and forgotten."""
+    (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6"], total_layers=6)
+    assert level == {"label": "small", "layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0}
+
+
+def test_a_level_without_a_label_is_called_by_its_settings():
+    """A report with an empty name."""
+    assert parse_levels(["layers=1/2"])[0]["label"] == "layers=1/2"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a:layers=7", "6 layers"),
+        ("a:layers=3/2", "at most 1"),
+        ("a:layers=0,9", "from 0 to 5"),
+        ("a:flops=0", "above 0"),
+        ("a:flops=1.5", "at most 1"),
+        ("a:flops=lots", "not a number"),
+        ("a:flop=0.1", "did you mean 'flops'"),
+        ("a:shape=round", "free or stock"),
+        ("a:epochs=0", "above 0"),
+        ("a:epochs=nan", "above 0"),
+        ("a:flops=0.1,flops=0.2", "twice"),
+        ("a:", "cannot be read"),
+        ("", "cannot be read"),
+        ("baseline:layers=1/2", "taken"),
+        ("it's:layers=1/2", "quotes"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(text, said):
+    """An hour of training before a typing error shows."""
+    with pytest.raises(BonsaiError, match=r"^--level") as refused:
+        parse_levels([text], total_layers=6)
+    assert said in str(refused.value)
+
+
+def test_two_levels_of_one_name_are_refused():
+    """A table in which nobody knows which row is which."""
+    with pytest.raises(BonsaiError, match="label of its own"):
+        parse_levels(["a:layers=1/2", "a:layers=1/3"])

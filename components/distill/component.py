@@ -16,8 +16,8 @@ def distill(
     learning_rate: float = 0,
     batch_size: int = 32,
     temperature: float = 2,
-    hidden_weight: float = 1,
-    label_weight: float = 0,
+    hidden_weight: float = 3,
+    label_weight: float = 0.3,
     seed: int = 0,
 ):
     """Train a compressed model on its teacher's logits and hidden states."""

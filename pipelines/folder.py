@@ -1,11 +1,13 @@
 """A run's folder: one run, never a mix of two."""
 
 import fcntl
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,13 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         except OSError as error:
             raise BonsaiError(f"another run is at work in {output}: wait for it, or name another --output") from error
         started = _check(output, arguments, overwrite)
-        record = {"format": 1, "version": __version__, "arguments": dict(arguments), "started": started}
+        record = {
+            "format": 1,
+            "version": __version__,
+            "code": _code(),
+            "arguments": dict(arguments),
+            "started": started,
+        }
         _write(output, {**record, "state": RUNNING})
         try:
             yield output / WORK
@@ -70,10 +78,13 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
     if state == FINISHED:
         raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
     different = sorted(key for key in {*known, *arguments} if known.get(key) != json.loads(_json(arguments)).get(key))
-    if found.get("version") != __version__:
-        different.append(f"version of kfp-bonsai ({found.get('version')}, now {__version__})")
+    if found.get("code") != _code():
+        different.append(f"the code of kfp-bonsai (version {found.get('version')}, now {__version__})")
     if different:
-        flags = ", ".join("--" + key.replace("_", "-") if key in arguments else key for key in different)
+        named = {"levels": "--level", "files": "the files that it reads"}
+        flags = ", ".join(
+            named.get(key, "--" + key.replace("_", "-") if key in arguments else key) for key in different
+        )
         raise BonsaiError(
             f"{output} holds an interrupted run that differs in {flags}: run with its arguments to go on with it, "
             "add --overwrite to start over, or name another --output"
@@ -98,6 +109,16 @@ def _write(output: Path, record: Mapping[str, Any]) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+def _code() -> str:
+    """Return a hash of this package's source: results of other code are another run's."""
+    digest = hashlib.sha256()
+    for name in ("kfp_bonsai", "kfp_bonsai.pipelines"):
+        for folder in import_module(name).__path__:
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _now() -> str:

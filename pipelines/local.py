@@ -104,7 +104,7 @@ class Lines(io.TextIOBase):
         self.started = time.monotonic()
         self.partial, self.task, self.user_error = "", "", ""
         self.held: list[str] = []
-        self.stopped = False
+        self.stopped = self.failed = False
         self.in_json = False  # KFP prints what a task gets, as JSON
 
     def writable(self) -> bool:
@@ -132,7 +132,11 @@ class Lines(io.TextIOBase):
         self.file.write(f"{time.strftime('%H:%M:%S')} kfp: {text}\n")
         if self.stopped:
             raise RuntimeError("stopped by the user")
-        if started := re.match(r"Executing task '(.+)'", text):
+        if "finished with status FAILURE" in text:
+            self.failed = True
+        elif self.failed and text.startswith("Executing task"):
+            raise RuntimeError("a task failed")  # KFP alone would train the other levels first
+        elif started := re.match(r"Executing task '(.+)'", text):
             self._begin(started[1], "")
         elif reused := re.match(r"Task (\S+) cache hit", text):
             self._begin(reused[1], ", finished already")

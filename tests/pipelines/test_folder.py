@@ -1,0 +1,81 @@
+"""A run's folder holds one run."""
+
+import json
+
+import pytest
+
+from kfp_bonsai.pipelines.folder import run_folder
+from kfp_bonsai.shared.errors import BonsaiError
+
+ARGUMENTS = {"model": "m", "epochs": 3.0, "levels": [{"label": "small"}]}
+
+
+def interrupted(output, arguments=ARGUMENTS):
+    """Leave a run behind that finished one task."""
+    with pytest.raises(KeyboardInterrupt), run_folder(output, arguments, overwrite=False) as work:
+        (work / "finished").mkdir(parents=True, exist_ok=True)
+        (work / "finished" / "task.json").write_text("{}")
+        raise KeyboardInterrupt
+
+
+def test_the_same_run_goes_on(tmp_path):
+    """Work that is lost, though nothing changed."""
+    interrupted(tmp_path / "run")
+    with run_folder(tmp_path / "run", ARGUMENTS, overwrite=False) as work:
+        assert (work / "finished" / "task.json").is_file()
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["state"] == "finished" and record["arguments"] == ARGUMENTS
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"epochs": 4.0}, "--epochs"), ({"levels": []}, "--level"), ({"seed": 1}, "--seed"), ({"files": {}}, "the files")],
+)
+def test_other_arguments_are_refused_by_name(tmp_path, changed, said):
+    """A report that mixes two runs."""
+    interrupted(tmp_path / "run")
+    refused = pytest.raises(BonsaiError, match=f"{said}.*--overwrite")
+    with refused, run_folder(tmp_path / "run", ARGUMENTS | changed, overwrite=False):
+        pass
+
+
+def test_other_code_is_refused(tmp_path):
+    """A report that mixes two versions."""
+    interrupted(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "other"}))
+    with pytest.raises(BonsaiError, match="code"), run_folder(tmp_path / "run", ARGUMENTS, overwrite=False):
+        pass
+
+
+def test_overwrite_starts_over_and_touches_nothing_else(tmp_path):
+    """Results of an earlier run beside new ones, or a user's own file that is gone."""
+    interrupted(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    (tmp_path / "run" / "report.html").write_text("old")
+    with run_folder(tmp_path / "run", ARGUMENTS | {"epochs": 4.0}, overwrite=True) as work:
+        assert not work.exists() and not (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_other_files_is_never_used(tmp_path):
+    """--overwrite on the wrong folder."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(BonsaiError, match="other files"), run_folder(tmp_path, ARGUMENTS, overwrite=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    """Two runs that write into each other's files."""
+    with run_folder(tmp_path / "run", ARGUMENTS, overwrite=False):
+        second = run_folder(tmp_path / "run", ARGUMENTS, overwrite=True)
+        with pytest.raises(BonsaiError, match="another run is at work"), second:
+            pass
+
+
+def test_a_run_that_got_nowhere_leaves_nothing(tmp_path):
+    """A folder that refuses the corrected command."""
+    with pytest.raises(BonsaiError), run_folder(tmp_path / "run", ARGUMENTS, overwrite=False):
+        raise BonsaiError("a column is missing")
+    assert not (tmp_path / "run").exists()

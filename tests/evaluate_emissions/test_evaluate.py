@@ -183,7 +183,7 @@ def test_sleeping_is_no_energy_but_is_latency():
     subjects = [protocol.Subject("b", work), protocol.Subject("s", sleepy)]
     batches = [{"input_ids": np.ones((4, 4))}]
     found = protocol.measure(subjects, batches, protocol.Plan(4, 0.4, 0), energy.find_sources())
-    protocol.single_rows(subjects, batches)
+    protocol.single_rows(subjects, batches * 9)
     pairs = protocol.pairs_of(subjects[1], subjects[0], found.again)
     assert np.mean([theirs / ours for ours, theirs in pairs]) == pytest.approx(1, abs=0.25)
     assert np.median(subjects[1].latency) > np.median(subjects[0].latency) + 0.003

@@ -14,7 +14,7 @@ def distill(
     metrics: Output[Metrics],
     epochs: float = 3,
     learning_rate: float = 0,
-    batch_size: int = 32,
+    batch_size: int = 0,
     temperature: float = 2,
     hidden_weight: float = 3,
     label_weight: float = 0.3,

@@ -17,7 +17,7 @@ def distill(
     *,
     epochs: float = 3,
     learning_rate: float = 0,
-    batch_size: int = 32,
+    batch_size: int = 0,
     temperature: float = 2,
     hidden_weight: float = 3,
     label_weight: float = 0.3,
@@ -32,7 +32,7 @@ def distill(
         output: Folder to write the trained model to.
         epochs: Passes over the transfer set.
         learning_rate: AdamW's highest rate; 0 chooses it by the model's FLOPs (2e-4 at 1/3, 6e-4 at 1/10).
-        batch_size: Rows a step.
+        batch_size: Rows a step; 0 chooses 64 for models below a fifth of the baseline's FLOPs, else 32.
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
         label_weight: Weight of the loss on the true labels.
@@ -60,10 +60,11 @@ def distill(
         with energy.track() as meter:
             student, tokenizer = load(model)
             rate = learning_rate or suggested_rate(record, teacher)
+            rows_a_step = batch_size or suggested_batch(record, teacher)
             distillation.distill_into(
                 student,
                 transfer.open_set(teacher_outputs),
-                training.Recipe("distill", epochs, rate, batch_size, seed=seed),
+                training.Recipe("distill", epochs, rate, rows_a_step, seed=seed),
                 Path(scratch),
                 tokenizer.pad_token_id,
                 temperature=temperature,
@@ -76,7 +77,7 @@ def distill(
         arguments = {
             "epochs": epochs,
             "learning_rate": rate,
-            "batch_size": batch_size,
+            "batch_size": rows_a_step,
             "temperature": temperature,
             "hidden_weight": hidden_weight,
             "label_weight": label_weight,
@@ -104,6 +105,13 @@ def suggested_rate(record: dict, teacher: dict) -> float:
     return float(2e-4 * math.exp(math.log(3.0) * (math.log(1 / 3 / share) / math.log(10 / 3))))
 
 
+def suggested_batch(record: dict, teacher: dict) -> int:
+    """Return the rows a step for a student of this size: small ones lose nothing by 64, and take a quarter less time."""
+    from kfp_bonsai.shared.flops import ratio
+
+    return 64 if ratio(record, teacher, record["max_length"]) < 0.2 else 32
+
+
 def _check(
     record: dict,
     teacher: dict,
@@ -117,5 +125,5 @@ def _check(
         raise BonsaiError(f"{teacher_outputs} holds no teacher outputs: make them with `bonsai teacher-outputs`")
     if record["task"]["labels"] != teacher["task"]["labels"]:
         raise BonsaiError(f"{model} and {teacher_outputs} have different labels: both must come from one baseline")
-    if epochs <= 0 or learning_rate < 0 or temperature <= 0:
-        raise BonsaiError("--epochs and --temperature must be above 0, and --learning-rate not below 0")
+    if epochs <= 0 or learning_rate < 0 or temperature <= 0 or batch_size < 0:
+        raise BonsaiError("--epochs and --temperature must be above 0, --learning-rate and --batch-size not below 0")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kfp_bonsai.distill.distill import distill, suggested_rate
+from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_rate
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared import distillation, rows, training, transfer
@@ -66,6 +66,7 @@ def test_smaller_students_get_higher_rates(made):
     third = {**record, "flops": {name: value / 3 for name, value in whole.items()}}
     assert suggested_rate(tenth, record) == pytest.approx(6e-4)
     assert suggested_rate(third, record) == pytest.approx(2e-4)
+    assert (suggested_batch(tenth, record), suggested_batch(third, record)) == (64, 32)
 
 
 def test_what_does_not_fit_is_refused(made, tmp_path):

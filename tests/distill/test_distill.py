@@ -20,12 +20,13 @@ def outputs(folder, split):
 @pytest.mark.parametrize("shape", ["layers", "free", "stock"])
 def test_a_student_comes_nearer_to_its_teacher(made, tmp_path, shape):
     """Else distillation trains nothing, or another objective; stock students need their projection."""
-    layer_remove(made.baseline, made.validation, tmp_path / "short", keep="1")
+    layer_remove(made.baseline, made.validation, tmp_path / "short", keep="1", scheme="bottom")
     start = tmp_path / "short"
     if shape != "layers":
         start = tmp_path / "pruned"
         matrix_prune(tmp_path / "short", made.transfer, start, shape=shape, heads=2, ffn=32, steps=10)
-    result = distill(start, made.transfer, made.validation, tmp_path / "out", epochs=6, learning_rate=3e-3)
+    recipe = {"epochs": 10, "learning_rate": 3e-3, "batch_size": 32, "label_weight": 0}
+    result = distill(start, made.transfer, made.validation, tmp_path / "out", **recipe)
     teacher = outputs(made.baseline, made.test)
     before, after = (np.abs(outputs(folder, made.test) - teacher).mean() for folder in (start, tmp_path / "out"))
     assert after < 0.7 * before

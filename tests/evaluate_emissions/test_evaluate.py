@@ -177,7 +177,7 @@ def test_sleeping_is_no_energy_but_is_latency():
         return sum(range(200_000))
 
     def sleepy(batch):
-        time.sleep(0.004)
+        time.sleep(0.03)
         return work(batch)
 
     subjects = [protocol.Subject("b", work), protocol.Subject("s", sleepy)]
@@ -186,7 +186,7 @@ def test_sleeping_is_no_energy_but_is_latency():
     protocol.single_rows(subjects, batches * 9)
     pairs = protocol.pairs_of(subjects[1], subjects[0], found.again)
     assert np.mean([theirs / ours for ours, theirs in pairs]) == pytest.approx(1, abs=0.25)
-    assert np.median(subjects[1].latency) > np.median(subjects[0].latency) + 0.003
+    assert np.min(subjects[1].latency) > np.min(subjects[0].latency) + 0.02
 
 
 def test_blocks_take_batches_of_all_lengths():

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import load, read_record, save
+from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 
@@ -54,7 +54,6 @@ def distill(
     import tempfile
 
     from kfp_bonsai.shared import distillation, energy, metrics, rows, training, transfer
-    from kfp_bonsai.shared.checkpoint import extend_record
 
     with new_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         with energy.track() as meter:

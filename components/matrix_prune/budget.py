@@ -58,14 +58,13 @@ def least(shape: Shape, length: float) -> float:
     return len(shape.layers) * (head_cost + STEP * neuron_cost)
 
 
-def uniform(shape: Shape, budget: float, length: float, stock: bool) -> Shape:
-    """Return the uniform shape within a budget whose neurons are nearest to twice the attention's width.
+def uniform(shape: Shape, budget: float, length: float) -> Shape:
+    """Return the stock shape within a budget whose neurons are nearest to twice the attention's width.
 
     Args:
         shape: the model's widths now.
         budget: FLOPs a token that the layers may cost together.
         length: tokens in a sequence.
-        stock: the hidden width shrinks with the heads (else it stays).
 
     Raises:
         BonsaiError: even the smallest shape costs more; the message names its share.
@@ -73,7 +72,7 @@ def uniform(shape: Shape, budget: float, length: float, stock: bool) -> Shape:
     now = shape.layers[0]
     found: list[tuple[float, Shape]] = []
     for heads in range(1, now.heads + 1):
-        hidden = heads * shape.head_dim if stock else shape.hidden
+        hidden = heads * shape.head_dim
         for ffn in range(STEP, now.ffn + 1, STEP):
             cost = len(shape.layers) * layer_flops(hidden, shape.head_dim, heads, ffn, length)
             if cost <= budget:

@@ -71,7 +71,7 @@ def matrix_prune(
         with energy.track() as meter:
             network, tokenizer = load(model)
             data = transfer.open_set(teacher_outputs)
-            pruning = _Pruning(network, record, teacher, data, flops, shape, heads, ffn, steps)
+            pruning = _Pruning(network, record, teacher, data, flops, shape, heads, ffn)
             distillation.distill_into(
                 network,
                 data,
@@ -115,13 +115,12 @@ class _Pruning:
         shape: str,
         heads: int,
         ffn: int,
-        steps: int,
     ) -> None:
         from kfp_bonsai.matrix_prune import budget, masks
         from kfp_bonsai.shared.flops import Flops, layer_flops
         from kfp_bonsai.shared.shapes import LayerShape, Shape, shape_of
 
-        self.network, self.steps = network, steps
+        self.network = network
         self.shape = shape_of(network)
         self.length = sum(data.lengths) / len(data)
         now, whole = Flops.from_record(record), Flops.from_record(teacher).at(self.length)
@@ -142,7 +141,7 @@ class _Pruning:
                 hidden, self.shape.head_dim, one.heads, one.ffn, self.length
             )
         elif shape == "stock":
-            self.uniform = budget.uniform(self.shape, self.after, self.length, stock=True)
+            self.uniform = budget.uniform(self.shape, self.after, self.length)
         if self.after > self.before:
             raise BonsaiError(
                 f"--flops {flops}: the model costs {now.at(self.length) / whole:.3f} of the baseline: ask for less"

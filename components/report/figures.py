@@ -8,6 +8,7 @@ import io
 import itertools
 import re
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,33 @@ COLOURS = {
     "floor": "#7a5a00",
     "target": "#d9efe2",
     "paper": "#fefefe",
+    "run3": "#2b5fa8",
+    "run4": "#8a2f7c",
+    "run5": "#a3153f",
+    "run6": "#00707c",
 }
+COMMON: dict[str, Any] = {"marker": "o", "markersize": 8.5, "color": COLOURS["ink"], "linestyle": "none"}
+LEGEND_WIDTH = 52  # letters of a run's name
 MARKS = {"measured": "measured", "estimated": "estimated", "proxy": "proxy (FLOPs)"}
 
 
 @dataclass(frozen=True)
 class Series:
-    """The models measured together on one device: baseline first."""
+    """The models measured together on one device, or those of one run among several: baseline first.
+
+    Attributes:
+        name: for the legend.
+        colour: one of COLOURS.
+        rows: the models.
+        control_ci: the control's interval, drawn at the baseline.
+        marker: a run's own; "" tells stages apart instead.
+    """
 
     name: str
     colour: str
     rows: list[dict[str, Any]]
     control_ci: list[float] | None
+    marker: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,10 +73,19 @@ class Guides:
     metric: str
 
 
-def accuracy_figure(series: list[Series], guides: Guides, narrow: bool = False) -> Figure:
-    """Draw relative accuracy against relative emission, as in the paper's Figures 4 to 6."""
-    entries = _legend_entries(series)
-    columns = 2 if narrow else 4
+def accuracy_figure(
+    series: list[Series], guides: Guides, narrow: bool = False, short: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw relative accuracy against relative emission, as in the paper's Figures 4 to 6.
+
+    Args:
+        series: one line each.
+        guides: what the points are held against.
+        narrow: whether it is for a phone.
+        short: shorter labels of levels, for figures of many points.
+    """
+    entries = _legend_entries(series, narrow, short or {})
+    columns = (2 if narrow else 4) if not series[0].marker else (1 if narrow else 2)
     below = 56 + 18 * -(-len(entries) // columns)
     width, height = (360, below + 340) if narrow else (760, below + 384)
     with _style():
@@ -73,7 +98,7 @@ def accuracy_figure(series: list[Series], guides: Guides, narrow: bool = False) 
         obstacles = [box for each in series for box in _series(axes, each)]
         obstacles += [_extent(figure, text) for text in axes.texts]
         obstacles += _target(figure, axes, guides, obstacles)
-        _labels(figure, axes, series, obstacles, narrow)
+        _labels(figure, axes, series, obstacles, narrow, short or {})
         legend = figure.legend(
             handles=entries,
             loc="upper left",
@@ -281,13 +306,13 @@ def _series(axes: Axes, series: Series) -> list[Box]:
     """Draw one device's levels; return what labels must not cover."""
     colour = COLOURS[series.colour]
     boxes: list[Box] = []
-    line = [_point(row) for row in series.rows]
+    line = [_point(row) for row in series.rows if row["measurement"] == series.rows[0]["measurement"]]
     axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.4, alpha=0.55, zorder=2)
     pixels = [tuple(axes.transData.transform(point)) for point in line]
     for start, end in itertools.pairwise(pixels):
         boxes += along(start, end)
     front = [_point(row) for row in pareto(series.rows)]
-    if len(front) > 1 and series.colour == "main":
+    if len(front) > 1 and series.colour == "main" and not series.marker:
         xs, ys = zip(*front, strict=True)
         axes.step(xs, ys, where="post", color=colour, linewidth=1, dashes=(1.5, 2), zorder=1.9)
     for row in series.rows:
@@ -311,17 +336,18 @@ def _series(axes: Axes, series: Series) -> list[Box]:
                 markeredgewidth=1.4,
                 zorder=3,
             )
-        axes.plot([x], [y], zorder=4, **_mark(row, colour))
+        common = series.marker and row["stage"] == "baseline"
+        axes.plot([x], [y], zorder=4, **COMMON if common else _mark(row, colour, series.marker))
         boxes.append(around(*axes.transData.transform((x, y)), 11 if row["chosen"] else 6))
     return boxes
 
 
-def _mark(row: dict[str, Any], colour: str) -> dict[str, Any]:
+def _mark(row: dict[str, Any], colour: str, own: str = "") -> dict[str, Any]:
     """Return a point's marker: a diamond if quantized; filled if measured, hollow if estimated, a cross if proxy."""
     if row["emission_label"] == "proxy":
         return {"marker": "X", "markersize": 8, "color": colour, "linestyle": "none"}
     return {
-        "marker": "D" if row["stage"] == "quantized" else "o",
+        "marker": own or ("D" if row["stage"] == "quantized" else "o"),
         "markersize": 7.5 if row["stage"] == "quantized" else 8.5,
         "markerfacecolor": colour if row["emission_label"] == "measured" else COLOURS["paper"],
         "markeredgecolor": colour,
@@ -336,20 +362,24 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['level']} (int8)" if row["stage"] == "quantized" else row["level"]
 
 
-def _labels(figure: Figure, axes: Axes, series: list[Series], obstacles: list[Box], narrow: bool) -> None:
-    """Name the points where that covers nothing; a level that both devices show is named once."""
+def _labels(
+    figure: Figure, axes: Axes, series: list[Series], obstacles: list[Box], narrow: bool, short: Mapping[str, str]
+) -> None:
+    """Name the points where that covers nothing; a level that both devices show is named once, in runs in each."""
     frame = axes.get_window_extent()
     inside = Box(frame.x0 + 3, frame.y0 + 3, frame.x1 + 8, frame.y1 + 4)
     named: dict[str, tuple[dict[str, Any], Any]] = {}
     for each in series:
         for row in sorted(each.rows, key=lambda row: not row["chosen"]):
             name = _name(row)
-            if name not in named:
+            key = f"{name} of {each.name}" if each.marker and row["stage"] != "baseline" else name
+            if key not in named:
                 weight = "bold" if row["chosen"] else "normal"
-                wrapped = "\n".join(textwrap.wrap(name, 15 if narrow else 24))
-                named[name] = (
+                colour = COLOURS["ink" if each.marker and row["stage"] == "baseline" else each.colour]
+                wrapped = "\n".join(textwrap.wrap(short.get(name, name), 15 if narrow else 24))
+                named[key] = (
                     row,
-                    axes.text(0, 0, wrapped, color=COLOURS[each.colour], weight=weight, linespacing=1.15, va="bottom"),
+                    axes.text(0, 0, wrapped, color=colour, weight=weight, linespacing=1.15, va="bottom"),
                 )
     pixels = [tuple(axes.transData.transform(_point(row))) for row, _ in named.values()]
     boxes = [_extent(figure, text) for _, text in named.values()]
@@ -370,28 +400,43 @@ def _extent(figure: Figure, text: Any) -> Box:
     return Box(box.x0, box.y0, box.x1, box.y1)
 
 
-def _legend_entries(series: list[Series]) -> list[Any]:
+def _legend_entries(series: list[Series], narrow: bool, short: Mapping[str, str]) -> list[Any]:
     """Explain only the marks that are there."""
     rows = [row for each in series for row in each.rows]
     ink = COLOURS["ink"]
     entries: list[Any] = []
-    if len(series) > 1:
+    runs = bool(series[0].marker)
+    for each in series if runs else ():
+        label = next(row["emission_label"] for row in each.rows)
+        mark = _mark({"emission_label": label, "stage": "compressed"}, COLOURS[each.colour], each.marker)
+        name = textwrap.shorten(each.name, LEGEND_WIDTH, placeholder=" …")
+        entries.append(
+            Line2D([], [], linewidth=1.4, label=name, **mark | {"linestyle": "-", "color": COLOURS[each.colour]})
+        )
+    if len(series) > 1 and not runs:
         entries += [Line2D([], [], color=COLOURS[each.colour], linewidth=1.8, label=each.name) for each in series]
     for label, text in MARKS.items():
         if any(row["emission_label"] == label for row in rows):
             mark = _mark({"emission_label": label, "stage": "compressed"}, ink)
             entries.append(Line2D([], [], label=f"emission {text}", **mark))
-    if any(row["stage"] == "quantized" for row in rows):
+    if any(row["stage"] == "quantized" for row in rows) and not runs:
         label = next(row["emission_label"] for row in rows if row["stage"] == "quantized")
         entries.append(Line2D([], [], label="int8", **_mark({"emission_label": label, "stage": "quantized"}, ink)))
     if any(row["chosen"] for row in rows):
         ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.4}
         entries.append(Line2D([], [], color=ink, linestyle="none", label="chosen", **ring))
-    entries.append(Line2D([], [], color=ink, linewidth=1, dashes=(1.5, 2), label="Pareto front"))
+    if not runs:
+        entries.append(Line2D([], [], color=ink, linewidth=1, dashes=(1.5, 2), label="Pareto front"))
     if any(row["relative_emission_ci"] or row["relative_accuracy_ci"] for row in rows):
         entries.append(
             Line2D([], [], color=ink, linewidth=1.3, marker="+", markersize=10, linestyle="none", label="95 % interval")
         )
+    entries += [Line2D([], [], linestyle="none", label=f"{own}: {name}") for name, own in short.items()]
+    if runs and not narrow:  # the legend is filled column by column: runs in the first, what marks mean in the second
+        blank = Line2D([], [], linestyle="none", label=" ")
+        missing = len(entries) - 2 * len(series)
+        entries[len(series) : len(series)] = [blank] * missing
+        entries += [blank] * -missing
     return entries
 
 

@@ -13,8 +13,8 @@ from kfp_bonsai.report.words import GLOSSARY, Check, metric_value, name_of
 MOST_CONFUSION = 8
 
 
-def render(page: dict[str, Any]) -> str:
-    """Fill the template."""
+def render(page: dict[str, Any], template: str = "page.html") -> str:
+    """Fill a template."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -22,7 +22,7 @@ def render(page: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("page.html").render(page | {"glossary": GLOSSARY, "number": numbers})
+    return environment.get_template(template).render(page | {"glossary": GLOSSARY, "number": numbers})
 
 
 def key_figures(final: dict[str, Any] | None, baseline: dict[str, Any], metric: str) -> list[dict[str, str]]:
@@ -69,9 +69,12 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "flops": numbers.percent(row["flops_ratio"]),
             "parameters": numbers.count(row["parameters"]).replace("million", "M").replace("billion", "G"),
             "size": numbers.size(row["size_bytes"]),
+            "memory": numbers.size(row["peak_memory_bytes"]),
             "p50": numbers.significant(row["latency_ms_p50"]),
             "p95": numbers.significant(row["latency_ms_p95"]),
+            "p99": numbers.significant(row["latency_ms_p99"]),
             "throughput": numbers.significant(row["throughput_rows_per_s"]),
+            "batch": f"batch {row['best_batch_size']}" if row["best_batch_size"] else "",
             "payback": numbers.about(row["payback_inferences"]),
         }
         for row in rows

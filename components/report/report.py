@@ -7,9 +7,12 @@ from typing import Any
 
 from kfp_bonsai.report import rows as tables
 from kfp_bonsai.report import words
+from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file, new_folder
 from kfp_bonsai.shared.progress import say
+
+MEASURE = "bonsai evaluate-emissions"
 
 
 def report(
@@ -50,9 +53,9 @@ def report(
         bonsai report --measurement gpu.json --selection selection.json --html report.html
         --markdown report.md --results results.json --figures figures --edge-measurement cpu.json
     """
-    main = tables.read_document(Path(measurement), "evaluate-emissions", "models")
-    chosen = tables.read_document(Path(selection), "select-model", "chosen")
-    edge = tables.read_document(Path(edge_measurement), "evaluate-emissions", "models") if edge_measurement else None
+    main = read_document(measurement, MEASURE, "models")
+    chosen = read_document(selection, "bonsai select-model", "target")
+    edge = read_document(Path(edge_measurement), MEASURE, "models") if edge_measurement else None
     for path, each in ((measurement, main), (edge_measurement, edge)):
         if each is not None and not any(model.get("stage") == "baseline" for model in each["models"]):
             raise BonsaiError(f"{path} has no baseline, so nothing can be relative to it: measure it with the others")
@@ -146,7 +149,7 @@ def _content(
             "title": title,
             "verdict": verdict,
             "tags": _tags(final, own, met, believable, words.target_words(target, metric)),
-            "beside": _beside(final, parts, selection, metric),
+            "beside": [*_beside(final, parts, selection, metric), *words.yearly(final, own)],
             "key_figures": page.key_figures(final, baseline, metric),
             "checks": checks,
             "metric": metric,
@@ -204,6 +207,7 @@ def _document(
         "control_covers_one": bool(believable),
         "energy": main.get("energy"),
         "carbon": main.get("carbon"),
+        "traffic_per_day": main.get("traffic_per_day"),
         "rows": rows,
     }
 

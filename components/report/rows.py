@@ -1,11 +1,8 @@
 """From measurements to rows: one flat dictionary a model, the same in every output."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
-
-from kfp_bonsai.shared.errors import BonsaiError
 
 # The columns of rows.csv and rows.parquet, in the order of results.json (README.md explains each).
 COLUMNS: dict[str, type] = {
@@ -21,6 +18,7 @@ COLUMNS: dict[str, type] = {
     "accuracy_ci": list,
     "relative_accuracy": float,
     "relative_accuracy_ci": list,
+    "mcnemar_p": float,
     "relative_emission": float,
     "relative_emission_ci": list,
     "emission_label": str,
@@ -30,34 +28,22 @@ COLUMNS: dict[str, type] = {
     "flops_ratio": float,
     "parameters": int,
     "size_bytes": int,
+    "peak_memory_bytes": int,
     "latency_ms_p50": float,
     "latency_ms_p95": float,
+    "latency_ms_p99": float,
+    "best_batch_size": int,
     "throughput_rows_per_s": float,
     "making_seconds": float,
     "making_joules": float,
     "making_label": str,
     "payback_inferences": int,
+    "saved_kwh_per_year": float,
+    "saved_kwh_per_year_ci": list,
+    "saved_kg_co2_per_year": float,
     "sha256": str,
     "error": str,
 }
-
-
-def read_document(path: Path, made_by: str, key: str) -> dict[str, Any]:
-    """Read a JSON document of another stage and check that it is what it should be.
-
-    Raises:
-        BonsaiError: it is missing, is not JSON, or lacks what such a document has.
-    """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=lambda _: None)  # NaN: not known
-        document[key]
-    except FileNotFoundError as error:
-        raise BonsaiError(f"no file at {path}: make it with `bonsai {made_by}`") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BonsaiError(f"{path} was not written by `bonsai {made_by}`, or is not whole: give that file") from error
-    if document.get("format") != 1:
-        raise BonsaiError(f"{path} has format {document.get('format')}, this version reads 1: run `bonsai {made_by}`")
-    return document
 
 
 def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
@@ -129,34 +115,36 @@ def write_tables(rows: list[dict[str, Any]], folder: Path) -> None:
     import pyarrow.parquet as pq
 
     kinds = {str: pa.string(), bool: pa.bool_(), float: pa.float64(), int: pa.int64()}
-    flat = [_flat(row) for row in rows]
-    fields = [pa.field(name, kinds[kind]) for name, kind in _flat_columns().items()]
+    lines = [flat(row) for row in rows]
+    fields = [pa.field(name, kinds[kind]) for name, kind in flat_columns().items()]
     table = pa.Table.from_pylist(
-        [{name: _cast(row[name], kind) for name, kind in _flat_columns().items()} for row in flat],
+        [{name: _cast(row[name], kind) for name, kind in flat_columns().items()} for row in lines],
         schema=pa.schema(fields),
     )
     pq.write_table(table, folder / "rows.parquet")
     with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(_flat_columns()), lineterminator="\n")
+        writer = csv.DictWriter(file, list(flat_columns()), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(flat)
+        writer.writerows(lines)
 
 
-def _flat_columns() -> dict[str, type]:
-    flat: dict[str, type] = {}
+def flat_columns() -> dict[str, type]:
+    """Return the columns of tables, an interval as two."""
+    columns: dict[str, type] = {}
     for name, kind in COLUMNS.items():
-        flat |= {f"{name}_low": float, f"{name}_high": float} if kind is list else {name: kind}
-    return flat
+        columns |= {f"{name}_low": float, f"{name}_high": float} if kind is list else {name: kind}
+    return columns
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row for a table, its intervals as two values."""
+    values: dict[str, Any] = {}
     for name, kind in COLUMNS.items():
         if kind is list:
-            flat[f"{name}_low"], flat[f"{name}_high"] = row[name] or (None, None)
+            values[f"{name}_low"], values[f"{name}_high"] = row[name] or (None, None)
         else:
-            flat[name] = row[name]
-    return flat
+            values[name] = row[name]
+    return values
 
 
 def _cast(value: Any, kind: type) -> Any:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from kfp_bonsai.report.numbers import SPACE, about, percent, percent_interval, plain_interval, significant
+from kfp_bonsai.report.numbers import SPACE, about, percent, percent_interval, plain_interval, significant, unit
+from kfp_bonsai.report.numbers import grams as mass
 
 METRICS = {
     "accuracy": "accuracy",
@@ -14,6 +15,7 @@ METRICS = {
 }
 # Emission and FLOPs that differ by more than this factor are pointed out.
 DISAGREEMENT = 1.5
+SURE = 0.05  # a p-value below it is more than chance
 
 GLOSSARY = {
     "measured": "read from an energy counter (NVML on a GPU, RAPL on a CPU).",
@@ -82,6 +84,19 @@ def verdict(final: dict[str, Any] | None, met: bool, target: dict[str, Any], met
     return f"No model meets the target ({target_words(target, metric)}): the nearest, {name_of(final)}, keeps {text}."
 
 
+def yearly(final: dict[str, Any] | None, measurement: dict[str, Any]) -> list[str]:
+    """Say what the model saves in a year, where the traffic was stated and something is saved."""
+    traffic = measurement.get("traffic_per_day")
+    if final is None or not traffic or not (final["saved_kwh_per_year"] or 0) > 0:
+        return []
+    factor, name = (1, "kWh") if final["saved_kwh_per_year"] >= 1 else (1000, "Wh")
+    ends = [significant(factor * end) for end in final["saved_kwh_per_year_ci"] or []]
+    interval = f" ({ends[0]}{SPACE}to{SPACE}{ends[1]})" if len(set(ends)) > 1 else ""
+    grams = f", or {mass(1000 * final['saved_kg_co2_per_year'])} of CO₂," if final["saved_kg_co2_per_year"] else ""
+    saved = unit(factor * final["saved_kwh_per_year"], name)
+    return [f"At {traffic:,} inferences a day it saves {saved}{interval}{grams} a year."]
+
+
 def checks(
     final: dict[str, Any] | None,
     measurements: list[tuple[str, dict[str, Any]]],
@@ -100,6 +115,10 @@ def checks(
             *_flops(final),
         ]
     found.append(_label(final, measurement))
+    found += [
+        Check(None, f"Advice, {one['level']}", f"{one['verdict']} by earlier measurements: {one['why']}.")
+        for one in measurement.get("advice") or []
+    ]
     for where, each in measurements:
         prefix = f"{where}: " if len(measurements) > 1 else ""
         found += [Check(None, "Note", prefix + _sentence(str(flag))) for flag in each.get("flags") or []]
@@ -137,22 +156,29 @@ def _accuracy(final: dict[str, Any], target: dict[str, Any], metric: str) -> lis
     title = metric[:1].upper() + metric[1:]
     if not ends:
         return [Check(False, title, f"The relative {metric} has no interval, so chance cannot be told from loss.")]
+    good = True
     if not least:
-        return [Check(True, title, f"The relative {metric} lies between {percent_interval(ends)} (95 % interval).")]
-    if final["relative_accuracy"] < least:
-        return [Check(False, title, f"The target of {_asked(least)} is missed ({percent_interval(ends)}).")]
-    if ends[0] >= least:
-        return [
-            Check(True, title, f"The whole interval ({percent_interval(ends)}) keeps the target of {_asked(least)}.")
-        ]
-    return [
-        Check(
-            False,
-            title,
+        text = f"The relative {metric} lies between {percent_interval(ends)} (95 % interval)."
+    elif final["relative_accuracy"] < least:
+        good, text = False, f"The target of {_asked(least)} is missed ({percent_interval(ends)})."
+    elif ends[0] >= least:
+        text = f"The whole interval ({percent_interval(ends)}) keeps the target of {_asked(least)}."
+    else:
+        good = False
+        text = (
             f"The interval ({percent_interval(ends)}) reaches below the target of {_asked(least)}: with other rows "
-            "it might be missed. More test rows would tell.",
+            "it might be missed. More test rows would tell."
         )
-    ]
+    return [Check(good, title, text + _paired(final["mcnemar_p"]))]
+
+
+def _paired(chance: float | None) -> str:
+    """Say what McNemar's test on the same rows gives."""
+    if chance is None:
+        return ""
+    shown = "p < 0.001" if chance < 0.001 else f"p = {significant(chance, 2)}"
+    what = "errs more or less often than" if chance < SURE else "may err as often as"
+    return f" By McNemar's test on the same rows ({shown}) it {what} the baseline."
 
 
 def _floor(final: dict[str, Any], measurement: dict[str, Any], metric: str) -> list[Check]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kfp_bonsai.shared.statistics import mcnemar
+
 LEVELS = {
     # level: (chance to agree with a true label, true emission ratio, parameters, bytes, ms, J and s of making)
     "baseline": (0.853, 1.0, 22_713_986, 90_889_000, 6.12, 0, 0),
@@ -50,6 +52,15 @@ def interval(values: np.ndarray) -> list[float]:
     return [float(end) for end in np.percentile(values, [2.5, 97.5])]
 
 
+def yearly(joules: float, ends: list[float], ratio: float, traffic: int, carbon: bool) -> dict[str, Any]:
+    year = traffic * 365 * joules / 3.6e6
+    return {
+        "saved_kwh_per_year": year * (1 - ratio) if traffic else None,
+        "saved_kwh_per_year_ci": [year * (1 - end) for end in ends[::-1]] if traffic else None,
+        "saved_kg_co2_per_year": year * (1 - ratio) * 0.463 if traffic and carbon else None,
+    }
+
+
 def made_measurement(
     levels: tuple[str, ...] = tuple(LEVELS)[1:],
     quantized: str = "",
@@ -62,6 +73,7 @@ def made_measurement(
     noise: float = 0.02,
     control: float = 1.0,
     seed: int = 0,
+    traffic: int = 0,
 ) -> dict[str, Any]:
     """Simulate what evaluate-emissions writes: the baseline, some levels, and maybe one of them as int8."""
     random = np.random.default_rng(seed)
@@ -118,6 +130,7 @@ def made_measurement(
                 "accuracy_ci": interval(right[picks].mean(axis=1)),
                 "relative_accuracy": accuracy / float(base_right.mean()),
                 "relative_accuracy_ci": interval(right[picks].mean(axis=1) / base_right[picks].mean(axis=1)),
+                "mcnemar_p": mcnemar(base_right, right) if labels and stage != "baseline" else None,
                 "relative_emission": emission,
                 "relative_emission_ci": emission_ci,
                 "emission_label": label,
@@ -127,8 +140,11 @@ def made_measurement(
                 "flops_ratio": flops / 6.1e8,
                 "parameters": parameters,
                 "size_bytes": size,
+                "peak_memory_bytes": size + (160_000_000 if stage == "quantized" else 540_000_000),
                 "latency_ms_p50": ms,
                 "latency_ms_p95": ms * 1.31,
+                "latency_ms_p99": ms * 1.52,
+                "best_batch_size": 8 if stage == "quantized" else 32,
                 "throughput_rows_per_s": 1000 / ms * 3.1,
                 "confusion": confusion,
                 "making": None
@@ -136,6 +152,7 @@ def made_measurement(
                 else {"seconds": seconds + (14 if stage == "quantized" else 0), "joules": made, "label": label},
                 "payback_inferences": None if stage == "baseline" else round(made / (joules * 1.075 * (1 - emission))),
                 "pairs": [] if stage == "baseline" else measured,
+                **yearly(joules * 1.075, emission_ci, emission, 0 if stage == "baseline" else traffic, carbon),
                 "lineage": lineage(level, making_joules, seconds, stage == "quantized"),
                 "error": "",
             }
@@ -188,6 +205,7 @@ def made_measurement(
             "detail": "TDP × CPU time of this process; RAM by a constant",
         },
         "carbon": {"intensity_g_per_kwh": 463.0, "country": "JPN", "year": 2024, "source": "Ember"} if carbon else None,
+        "traffic_per_day": traffic or None,
         "control": {
             "ratio": control_ratio,
             "ci": control_ci,

@@ -21,7 +21,14 @@ PROMISED = {  # issue 2: stable, for programs
 }
 MAY_BE_MISSING = (
     *("accuracy_ci", "relative_accuracy_ci", "relative_emission_ci", "payback_inferences", "confusion", "making"),
-    *("joules_per_1000", "latency_ms_p95", "flops_ratio"),
+    *(
+        "joules_per_1000",
+        "peak_memory_bytes",
+        "best_batch_size",
+        "throughput_rows_per_s",
+        "latency_ms_p95",
+        "flops_ratio",
+    ),
 )
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -58,9 +65,9 @@ class Checker(HTMLParser):
         self.open.pop()
 
 
-def checked(made: Made) -> Checker:
+def checked(made: Made, name: str = "report.html") -> Checker:
     page = Checker()
-    page.feed(made.text("report.html"))
+    page.feed(made.text(name))
     assert not page.open
     return page
 
@@ -202,6 +209,57 @@ def test_a_failed_int8_model_falls_back_to_the_selected_one(tmp_path: Path):
     assert made.returned["stage"] == "compressed"
     assert "could not be measured: unknown operator" in made.text("report.html")
     checked(made)
+
+
+def test_the_paired_test_is_in_the_sentence_on_accuracy(tmp_path: Path):
+    """Two intervals that overlap say nothing of two models on the same rows; the test is measured, and was not told."""
+    for chance, said in ((0.0002, "(p < 0.001) it errs more or less often than"), (0.31, "(p = 0.31) it may err as")):
+        measurement = made_measurement()
+        for model in measurement["models"][1:]:
+            model["mcnemar_p"] = chance
+        made = make(tmp_path / str(chance), measurement, made_selection(measurement))
+        assert f"McNemar's test on the same rows {said}" in made.text("report.md").replace("\\", "")
+    page = made.text("report.html")
+    assert "McNemar" in page and json.loads(made.text("results.json"))["rows"][-1]["mcnemar_p"] == 0.31
+
+
+def test_the_slowest_requests_are_in_the_table(full: Made):
+    """A p99 beyond what a service may take is hidden behind a good median."""
+    row = json.loads(full.text("results.json"))["rows"][1]
+    shown = [f"{row[f'latency_ms_p{at}']:.2f}" for at in (50, 95, 99)]
+    assert " / ".join(shown) in full.text("report.md")
+    assert f"<td>{shown[0]}<small>{shown[1]} · {shown[2]}</small></td>" in full.text("report.html")
+
+
+def test_the_memory_that_a_service_needs_is_in_the_table(full: Made):
+    """Bytes on disk say little of the memory to ask a cluster for: libraries and activations come on top."""
+    row = json.loads(full.text("results.json"))["rows"][0]
+    assert row["peak_memory_bytes"] == 630_889_000
+    assert "| 631\u00a0MB |" in full.text("report.md") and "<small>631\u00a0MB</small>" in full.text("report.html")
+
+
+def test_throughput_names_its_batch(full: Made):
+    """Rows a second at batch 32 and at batch 1 are two figures: without the batch nobody can check either."""
+    assert "<small>batch 32</small>" in full.text("report.html") and "(batch 8) |" in full.text("report.md")
+
+
+def test_the_yearly_saving_is_said_where_the_traffic_is_known(tmp_path: Path):
+    """A ratio says nothing to those who pay the bill; a saving nobody stated a traffic for would be made up."""
+    for traffic in (250_000_000, 0):
+        measurement = made_measurement(traffic=traffic)
+        made = make(tmp_path / str(traffic), measurement, made_selection(measurement))
+        row = next(row for row in json.loads(made.text("results.json"))["rows"] if row["chosen"])
+        page = made.text("report.html").replace("\u00a0", " ")
+        assert ("a day it saves" in page) == bool(traffic) == (row["saved_kwh_per_year"] is not None)
+        if traffic:
+            low, high = row["saved_kwh_per_year_ci"]
+            assert low < row["saved_kwh_per_year"] < high
+            words = f"inferences a day it saves {row['saved_kwh_per_year']:.0f} kWh ({low:.0f} to {high:.0f})"
+            assert f"At 250,000,000 {words}, or {row['saved_kg_co2_per_year']:.0f} kg of CO₂, a year." in page
+            assert json.loads(made.text("results.json"))["traffic_per_day"] == traffic
+    measurement = made_measurement(traffic=1000, carbon=False)
+    page = make(tmp_path / "few", measurement, made_selection(measurement)).text("report.html")
+    assert re.search(r"At 1,000 inferences a day it saves 2.\d\d\sWh \(2.\d\d\sto\s2.\d\d\) a year", page)
 
 
 def test_below_the_floor_is_said(tmp_path: Path):

@@ -21,7 +21,9 @@ def evaluate_emissions(
     time_budget: float = 0,
     country: str = "",
     intensity: float = 0,
+    traffic: int = 0,
     max_rows: int = 0,
+    wait: bool = True,
     seed: int = 0,
 ):
     """Measure accuracy, and emission relative to the baseline, of all models on one machine."""
@@ -44,7 +46,9 @@ def evaluate_emissions(
         time_budget=time_budget,
         country=country,
         intensity=intensity,
+        traffic=traffic,
         max_rows=max_rows,
+        wait=wait,
         seed=seed,
     )
     output.metadata.update(storable(result))
@@ -68,7 +72,9 @@ def evaluate_emissions_edge(
     time_budget: float = 0,
     country: str = "",
     intensity: float = 0,
+    traffic: int = 0,
     max_rows: int = 0,
+    wait: bool = True,
     seed: int = 0,
 ):
     """Measure baseline, chosen and quantized model on an edge CPU."""
@@ -91,7 +97,9 @@ def evaluate_emissions_edge(
         time_budget=time_budget,
         country=country,
         intensity=intensity,
+        traffic=traffic,
         max_rows=max_rows,
+        wait=wait,
         seed=seed,
     )
     output.metadata.update(storable(result))

@@ -2,12 +2,16 @@
 
 import json
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.evaluate_emissions import inputs, machine
+from kfp_bonsai.shared.advice import advice
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.families import family_name
 from kfp_bonsai.shared.files import check_writable, new_file
 from kfp_bonsai.shared.progress import say
 
@@ -30,7 +34,9 @@ def evaluate_emissions(
     time_budget: float = 0,
     country: str = "",
     intensity: float = 0,
+    traffic: int = 0,
     max_rows: int = 0,
+    wait: bool = True,
     seed: int = 0,
 ) -> dict:
     """Measure how much less energy candidates use per inference than their baseline, and what accuracy they keep.
@@ -51,16 +57,19 @@ def evaluate_emissions(
         block_seconds: Seconds that each model runs in a round, at the least (5 on a GPU).
         precision: Stop once every ratio's 95 % interval is within plus or minus this fraction; 0 for `pairs` rounds.
         time_budget: Seconds for all rounds; 0 for twice `pairs` at the most.
-        country: ISO 3166 code of three letters, for grams of CO2.
+        country: ISO 3166 code of three letters or English name of a country, for grams of CO2.
         intensity: Grams of CO2 per kWh, if you know them better than the country's table.
+        traffic: Inferences a day, for what is saved in a year; 0 for not stated.
         max_rows: Test rows to draw at most; 0 for all.
+        wait: Wait while another measurement runs on this machine; --no-wait refuses instead.
         seed: Seed of the draw and of the bootstraps.
 
     Returns:
         For each model, relative accuracy and relative emission under its level's name; the control and the rounds.
 
     Raises:
-        BonsaiError: models or splits that do not belong together, an unknown device or country, or too short blocks.
+        BonsaiError: models or splits that do not belong together, an unknown device or country, or too short blocks;
+            without --wait, another measurement that runs.
 
     Example:
         bonsai evaluate-emissions --baseline baseline --candidates small --train data/train.parquet --test data/test.parquet --output measurement.json
@@ -69,7 +78,9 @@ def evaluate_emissions(
     waiting = machine.wait_without_spinning()
     folders = [Path(baseline), *map(Path, candidates)]
     check_writable(Path(output))
-    inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget)
+    inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic)
+    if max_rows < 0:
+        raise BonsaiError(f"--max-rows {max_rows}: give a number of rows, or 0 for all")
 
     from kfp_bonsai.shared import carbon
 
@@ -85,18 +96,23 @@ def evaluate_emissions(
     from kfp_bonsai.shared.checkpoint import versions
     from kfp_bonsai.shared.floor import METHODS, floor
 
-    bag_of_words = floor(Path(train), Path(test))
-    with machine.alone():
+    with machine.alone(wait):
+        bag_of_words = floor(Path(train), Path(test))
         threads = machine.threads()
         found = machine.environment(threads) | {"load_start": machine.load()}
         max_length = int(records[0].get("max_length") or 128)
         rows = inputs.read_test_rows(
-            folders[0], task, Path(test), max_length, batch_size, max_rows, protocol.SINGLE_ROWS, seed
+            folders[0],
+            task,
+            Path(test),
+            max_length,
+            batch_size,
+            max_rows,
+            protocol.SINGLE_ROWS,
+            protocol.BATCH_SIZES,
+            seed,
         )
-        subjects = [
-            protocol.Subject(str(folder), _loaded(folder, device, threads, needed=folder is folders[0]))
-            for folder in folders
-        ]
+        subjects, peaks = _subjects(folders, device, threads, max(rows.batches, key=lambda one: one["input_ids"].size))
         say(f"{STAGE}  {len(rows.labels)} rows, {len(folders)} models, {threads} threads on {device}")
         scored: list[results.Scored | None] = []
         batch_seconds: list[float] = []
@@ -105,7 +121,9 @@ def evaluate_emissions(
                 logits, seconds = protocol.run_all(subject, rows.batches)
                 if logits.shape != (len(rows.labels), task.num_labels):
                     raise BonsaiError(f"{subject.name} gives outputs of shape {logits.shape}, not one a label and row")
-                metrics.score(task.metric, logits, rows.labels)
+                score = metrics.score(task.metric, logits, rows.labels)
+                if index == protocol.BASELINE:
+                    statistics.check_baseline(score)
                 scored.append(results.Scored(logits, metrics.predictions(task.metric, logits)))
             except Exception as error:
                 if index == protocol.BASELINE:
@@ -122,6 +140,7 @@ def evaluate_emissions(
             check = stack.enter_context(_Check(sources))
             rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
         protocol.single_rows(subjects, rows.singles)
+        protocol.best_batches(subjects, rows.sizes)
         found["load_end"] = machine.load()
 
     assert scored[0] is not None
@@ -136,11 +155,12 @@ def evaluate_emissions(
         rounds=rounds,
         idle_watts=idle,
         intensity=grams,
+        traffic=traffic,
         seed=seed,
     )
     models = [
-        results.model_row(common, subject, record, folder, inference.runtime_of(folder), answers)
-        for subject, record, folder, answers in zip(subjects, records, folders, scored, strict=True)
+        results.model_row(common, subject, record, folder, inference.runtime_of(folder), answers, peak)
+        for subject, record, folder, answers, peak in zip(subjects, records, folders, scored, peaks, strict=True)
     ]
     control = results.control_row(subjects[0], rounds)
     measurement = {
@@ -160,6 +180,7 @@ def evaluate_emissions(
             "batch_size": batch_size,
             "max_length": max_length,
             "mean_length": rows.mean_length,
+            "single_rows": len(rows.singles),
             "rows_a_pass": sum(len(batch["input_ids"]) for batch in batches),
             "threads": threads,
             "idle_threads": waiting,
@@ -177,13 +198,29 @@ def evaluate_emissions(
             "idle_watts": idle,
         },
         "carbon": grams.as_dict() if grams else None,
+        "traffic_per_day": traffic or None,
         "control": control,
         "flags": results.flags(models, control, common),
+        "advice": [asdict(one) for one in advice(family_name(records[0]["model_type"]), records[0]["task"]["rows"])],
         "models": models,
     }
     with new_file(Path(output)) as path:
         path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")
     return _told(measurement)
+
+
+def _subjects(folders: list[Path], device: str, threads: int, batch: Any) -> tuple[list[Any], list[Any]]:
+    """Load all models, and find the peak memory of each: before the others are loaded, or beside them on a GPU."""
+    from kfp_bonsai.evaluate_emissions import memory, protocol
+
+    def load(folder: Path) -> protocol.Subject:
+        return protocol.Subject(str(folder), _loaded(folder, device, threads, needed=folder is folders[0]))
+
+    if device == "cpu":
+        peaks = memory.peaks(folders, batch, threads)
+        return [load(folder) for folder in folders], peaks
+    both = [memory.cuda_peak(partial(load, folder), batch) for folder in folders]
+    return [subject for subject, _ in both], [peak for _, peak in both]
 
 
 def _loaded(folder: Path, device: str, threads: int, needed: bool) -> Any:

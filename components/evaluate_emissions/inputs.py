@@ -12,6 +12,7 @@ import numpy as np
 
 from kfp_bonsai.shared import inference, tasks
 from kfp_bonsai.shared.checkpoint import read_record
+from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -27,17 +28,21 @@ class MeasuredRows:
     Attributes:
         batches: padded to the longest row of each.
         singles: the same rows' shortest to longest, a few, one at a time.
+        sizes: a batch of each size asked for, of the rows around the middle length; the smallest first.
         labels: the right answers in the batches' order.
         mean_length: tokens a row, padding included: what the models compute.
     """
 
     batches: list[Batch]
     singles: list[Batch]
+    sizes: list[Batch]
     labels: np.ndarray
     mean_length: float
 
 
-def check_numbers(pairs: int, block_seconds: float, batch_size: int, precision: float, time_budget: float) -> None:
+def check_numbers(
+    pairs: int, block_seconds: float, batch_size: int, precision: float, time_budget: float, traffic: int
+) -> None:
     """Check the protocol's numbers.
 
     Raises:
@@ -49,7 +54,7 @@ def check_numbers(pairs: int, block_seconds: float, batch_size: int, precision: 
         raise BonsaiError(f"--block-seconds {block_seconds:g}: shorter blocks than 1 s are noise; 2 are usual")
     if batch_size < 1:
         raise BonsaiError(f"--batch-size {batch_size}: give 1 or more")
-    for name, value in (("--precision", precision), ("--time-budget", time_budget)):
+    for name, value in (("--precision", precision), ("--time-budget", time_budget), ("--traffic", traffic)):
         if not value >= 0:
             raise BonsaiError(f"{name} {value}: give a number of 0 or more")
 
@@ -127,13 +132,21 @@ def tokenizer_hash(folder: Path) -> str:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise BonsaiError(f"{file} is missing: save the model with a fast tokenizer (AutoTokenizer, save_pretrained)")
-    parts = json.loads(file.read_text(encoding="utf-8"))
+    parts = read_document(file, "save_pretrained")
     decide = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
     return hashlib.sha256(json.dumps([parts.get(name) for name in decide], sort_keys=True).encode()).hexdigest()
 
 
 def read_test_rows(
-    folder: Path, task: tasks.Task, test: Path, max_length: int, batch_size: int, max_rows: int, singles: int, seed: int
+    folder: Path,
+    task: tasks.Task,
+    test: Path,
+    max_length: int,
+    batch_size: int,
+    max_rows: int,
+    singles: int,
+    sizes: Sequence[int],
+    seed: int,
 ) -> MeasuredRows:
     """Encode the test rows with a model's tokenizer.
 
@@ -145,6 +158,7 @@ def read_test_rows(
         batch_size: rows a batch.
         max_rows: rows to draw at random if there are more; 0 for all.
         singles: rows to give one at a time as well.
+        sizes: further batch sizes to give a batch of; those above the rows are left out.
         seed: seed of the draw.
     """
     columns = tasks.read_columns(test)
@@ -167,8 +181,11 @@ def read_test_rows(
     by_length = np.argsort(lengths, kind="stable").tolist()
     batches = [encode(by_length[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
     picked = np.linspace(0, len(chosen) - 1, min(singles, len(chosen))).round().astype(int)
+    middles = [(len(chosen) - size) // 2 for size in sizes]
+    sized = [encode(by_length[at : at + size]) for at, size in zip(middles, sizes, strict=True) if at >= 0]
     tokens = sum(batch["input_ids"].size for batch in batches)
-    return MeasuredRows(batches, [encode([by_length[one]]) for one in picked], labels[by_length], tokens / len(chosen))
+    single = [encode([by_length[one]]) for one in picked]
+    return MeasuredRows(batches, single, sized, labels[by_length], tokens / len(chosen))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.progress import say
+
+LOCK = "kfp-bonsai-measurement.lock"
 
 
 def threads() -> int:
@@ -71,18 +74,31 @@ def load() -> float:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other measurement runs on this machine: two at once would disturb each other."""
-    path = Path(tempfile.gettempdir()) / "kfp-bonsai-measurement.lock"
+def alone(wait: bool = True) -> Iterator[None]:
+    """Keep other measurements off this machine, as two at once would disturb each other.
+
+    Args:
+        wait: whether to wait for one that runs already, or to refuse.
+
+    Raises:
+        BonsaiError: another measurement runs, and nobody wants to wait.
+    """
+    path = Path(tempfile.gettempdir()) / LOCK
     try:
-        file = path.open("a")
-    except OSError:  # another user's lock: nothing to wait on
+        file = path.open() if path.exists() else path.open("a")  # another user's file can be locked, not written
+    except OSError:  # a lock that cannot be opened is nothing to wait on
         yield
         return
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if not wait:
+                raise BonsaiError(
+                    f"another measurement runs on this machine ({path} is locked), and the two would disturb each "
+                    "other: start again when it has ended, or wait for it (--wait)"
+                ) from error
             say("evaluate-emissions  waiting: another measurement runs on this machine")
             fcntl.flock(file, fcntl.LOCK_EX)
+            say("evaluate-emissions  going on: the other measurement has ended")
         yield

@@ -21,7 +21,8 @@ PASSES_A_BLOCK = 2  # passes over the batches that the baseline makes in a block
 MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, where no time budget is set
 FEWEST = 2
 FEWEST_BATCHES = 4  # so that short and long rows are both in every block
-SINGLE_ROWS, SINGLE_WARM_UP = 60, 5
+SINGLE_ROWS = 60
+BATCH_SIZES, SIZE_SECONDS = (1, 8, 32, 64, 128), 0.3  # that throughput is tried at, and for how long each
 
 Batch = dict[str, np.ndarray]
 
@@ -39,6 +40,8 @@ class Subject:
         seconds: wall seconds a row in each round.
         cpu_seconds: CPU seconds a row in each round.
         latency: seconds of each single-row request.
+        best_batch: rows of the batch at which it is fastest, 0 if that is not known.
+        rows_per_second: how fast it is at that.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Subject:
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     latency: list[float] = field(default_factory=list)
+    best_batch: int = 0
+    rows_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -218,12 +223,15 @@ def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block
 def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
     """Time single-row requests, one model after the other for each row; `latency` is the requests' seconds.
 
+    All rows run once before, untimed: a runtime prepares itself for each length that it has not met, and a server has
+    met them all after its first minutes.
+
     Args:
         subjects: all models; those with an error are left out.
         rows: batches of one row.
     """
     alive = [subject for subject in subjects if not subject.error]
-    for number, row in enumerate([*[rows[0]] * SINGLE_WARM_UP, *rows]):
+    for number, row in enumerate([*rows, *rows]):
         for index in order(len(alive), number):
             subject = alive[index]
             if subject.error:
@@ -236,8 +244,43 @@ def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
                     raise
                 subject.error = _in_words(error)
                 continue
-            if number >= SINGLE_WARM_UP:
+            if number >= len(rows):
                 subject.latency.append(time.perf_counter() - started)
+
+
+def best_batches(subjects: Sequence[Subject], batches: Sequence[Batch], seconds: float = SIZE_SECONDS) -> None:
+    """Find the batch at which each model is fastest; `best_batch` and `rows_per_second` say it.
+
+    A size is left out where one run of it would take too long to repeat, or fails for lack of memory.
+
+    Args:
+        subjects: all models; those with an error are left out.
+        batches: one of each size, the smallest first, all of rows of about the same length.
+        seconds: how long each model runs at each size, at the least; its fastest run counts.
+    """
+    for subject in subjects:
+        each_row = 0.0
+        for batch in batches:
+            rows = len(batch["input_ids"])
+            if subject.error or rows * each_row > 2 * seconds:
+                break
+            try:
+                fastest = _fastest(subject, batch, seconds)
+            except Exception:
+                break
+            each_row = fastest / rows
+            if 1 / each_row > subject.rows_per_second:
+                subject.best_batch, subject.rows_per_second = rows, 1 / each_row
+
+
+def _fastest(subject: Subject, batch: Batch, seconds: float) -> float:
+    """Return the seconds of a batch's fastest run, after one that is not counted."""
+    subject.predict(batch)
+    started, fastest = time.perf_counter(), float("inf")
+    while (began := time.perf_counter()) - started < seconds:
+        subject.predict(batch)
+        fastest = min(fastest, time.perf_counter() - began)
+    return fastest
 
 
 def idle_watts(sources: Sequence[energy.Source], seconds: float) -> float:

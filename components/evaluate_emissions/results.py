@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kfp_bonsai.evaluate_emissions.memory import Peak
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, drift, pairs_of
 from kfp_bonsai.shared import carbon, energy, metrics, statistics, tasks
 from kfp_bonsai.shared.checkpoint import size_bytes
@@ -17,6 +18,7 @@ FLOPS_MARGIN = 0.5
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15
 ROC_POINTS = 50
+DAYS_A_YEAR = 365
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Common:
         rounds: the rounds, with the control.
         idle_watts: what the sources read while nothing runs.
         intensity: grams of CO2 a kWh, or nothing.
+        traffic: inferences a day, 0 for not stated.
         seed: seed of the bootstraps.
     """
 
@@ -60,11 +63,18 @@ class Common:
     rounds: Rounds
     idle_watts: float
     intensity: carbon.Intensity | None
+    traffic: int
     seed: int
 
 
 def model_row(
-    common: Common, subject: Subject, record: dict[str, Any], folder: Path, runtime: str, scored: Scored | None
+    common: Common,
+    subject: Subject,
+    record: dict[str, Any],
+    folder: Path,
+    runtime: str,
+    scored: Scored | None,
+    peak: Peak,
 ) -> dict[str, Any]:
     """Return one model's row; only what it is, and the error, if it was given up."""
     flops = Flops.from_record(record).at(common.mean_length)
@@ -82,6 +92,8 @@ def model_row(
         "flops_ratio": flops / below if below else None,
         "parameters": record["parameters"],
         "size_bytes": size_bytes(folder),
+        "peak_memory_bytes": peak.bytes,
+        "peak_memory_problem": peak.problem,
         "making": None if is_baseline else making(record, common.baseline_record),
         "lineage": record["lineage"],
         "error": subject.error,
@@ -115,10 +127,14 @@ _ENERGY = (
     "latency_ms_p50",
     "latency_ms_p95",
     "latency_ms_p99",
+    "best_batch_size",
     "throughput_rows_per_s",
     "payback_inferences",
     "payback_inferences_ci",
     "saved_kwh_per_million",
+    "saved_kwh_per_year",
+    "saved_kwh_per_year_ci",
+    "saved_kg_co2_per_year",
     "pairs",
 )
 
@@ -159,6 +175,7 @@ def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str,
     p50, p95, p99 = (float(1000 * value) for value in np.percentile(subject.latency, [50, 95, 99]))
     kwh = 1000 * joules / energy.JOULES_PER_KWH
     grams = common.intensity.grams(1000 * joules) if common.intensity else None
+    a_year = None if is_baseline or not common.traffic else DAYS_A_YEAR * common.traffic
     return {
         "relative_emission": ratio.value,
         "relative_emission_ci": [ratio.low, ratio.high],
@@ -177,13 +194,18 @@ def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str,
         "latency_ms_p50": p50,
         "latency_ms_p95": p95,
         "latency_ms_p99": p99,
-        "throughput_rows_per_s": 1 / float(np.median(subject.seconds)),
+        "best_batch_size": subject.best_batch or None,
+        "throughput_rows_per_s": subject.rows_per_second or None,
         "payback_inferences": payback(made, saved),
         "payback_inferences_ci": [
             payback(made, base * (1 - ratio.low)),
             payback(made, base * (1 - ratio.high)),
         ],
         "saved_kwh_per_million": saved * 1e6 / energy.JOULES_PER_KWH,
+        "saved_kwh_per_year": a_year and saved * a_year / energy.JOULES_PER_KWH,
+        "saved_kwh_per_year_ci": a_year
+        and [base * (1 - end) * a_year / energy.JOULES_PER_KWH for end in (ratio.high, ratio.low)],
+        "saved_kg_co2_per_year": common.intensity.grams(saved * a_year) / 1000 if common.intensity and a_year else None,
         "pairs": [] if is_baseline else pairs,
     }
 
@@ -261,12 +283,17 @@ def flags(models: Sequence[dict[str, Any]], control: dict[str, Any], common: Com
     for row in models[1:]:
         if row["error"]:
             found.append(f"{row['level']} was given up: {row['error']}.")
-        elif row["stage"] != "quantized" and abs(row["relative_emission"] / row["flops_ratio"] - 1) > FLOPS_MARGIN:
+        elif row["stage"] != "quantized" and _disagree(row["relative_emission"], row["flops_ratio"]):
             found.append(
                 f"{row['level']}: it computes {100 * row['flops_ratio']:.1f} % of the baseline's FLOPs but uses "
                 f"{100 * row['relative_emission']:.1f} % of its energy. Small layers keep the processor less busy, and "
                 "what every inference needs beside them (embeddings, norms, calls) does not shrink."
             )
+    found += [
+        f"The peak memory of {row['level']} is not known: {row['peak_memory_problem']}."
+        for row in models
+        if row["peak_memory_problem"]
+    ]
     if common.rounds.neighbours > BUSY_NEIGHBOURS:
         found.append(
             f"Others used {100 * common.rounds.neighbours:.0f} % of the machine's CPU time during the blocks; ratios "
@@ -279,3 +306,8 @@ def flags(models: Sequence[dict[str, Any]], control: dict[str, Any], common: Com
             "(thermal throttling, or neighbours that came or went); ratios are measured in pairs and hold."
         )
     return found
+
+
+def _disagree(emission: float, flops: float | None) -> bool:
+    """Tell whether emission and FLOPs, both relative, are further apart than chance explains."""
+    return flops is not None and flops > 0 and abs(emission / flops - 1) > FLOPS_MARGIN

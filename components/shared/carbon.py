@@ -1,12 +1,28 @@
 """From joules to grams of CO2: the carbon intensity of electricity, with its source and year."""
 
+import difflib
 import json
 from dataclasses import asdict, dataclass
 from importlib import metadata, resources
 from typing import Any
 
 from kfp_bonsai.shared.energy import JOULES_PER_KWH
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.progress import say
+
+MOST_HINTS = 3
+ALIKE = 0.8  # Germny and Germany are 0.92 alike, World and Poland 0.55
+OTHER_NAMES = {
+    "czech republic": "CZE",
+    "great britain": "GBR",
+    "holland": "NLD",
+    "ivory coast": "CIV",
+    "korea": "KOR",
+    "türkiye": "TUR",
+    "uae": "ARE",
+    "uk": "GBR",
+    "united states of america": "USA",
+}
 
 
 @dataclass(frozen=True)
@@ -40,19 +56,15 @@ def intensity_of(country: str = "", intensity: float = 0) -> Intensity | None:
     """Return the intensity asked for, or nothing if none was.
 
     Args:
-        country: ISO 3166 code of three letters, such as "FRA".
+        country: ISO 3166 code of three letters, such as "FRA", or the country's English name, which is said with its
+            code.
         intensity: grams per kWh, from a contract or a grid's operator; it goes before the country's.
 
     Raises:
         BonsaiError: the country is not in codecarbon's table, or the intensity is below zero or above 2,000.
     """
-    code = country.strip().upper()
-    mix = _mix() if code else {}
-    if code and code not in mix:
-        raise BonsaiError(
-            f"--country '{country}' is not in codecarbon's table: give an ISO 3166 code of three letters such as "
-            f"FRA, or --intensity in g/kWh{_near(country, mix)}"
-        )
+    mix = _mix() if country.strip() else {}
+    code = _code(country, mix) if mix else ""
     name = mix[code]["country_name"] if code else ""
     if intensity:
         if not 0 < intensity <= 2000:
@@ -72,13 +84,36 @@ def _mix() -> dict[str, Any]:
     return {code: entry for code, entry in table.items() if entry.get("carbon_intensity")}
 
 
-def _near(country: str, mix: dict[str, Any]) -> str:
-    """Return a hint: the code of the country of this name or one alike, or the code that begins like it."""
-    wanted = country.strip().lower()
-    names = {entry["country_name"].lower(): code for code, entry in mix.items()}
-    if len(wanted) > 3:
-        alike = nearest(wanted, [*names])
-        found = next((name for name in names if f"'{name}'" in alike), "")
+def _code(country: str, mix: dict[str, Any]) -> str:
+    """Return a country's code, given that or its English name.
+
+    Raises:
+        BonsaiError: it is not in the table.
+    """
+    wanted = country.strip()
+    if wanted.upper() in mix:
+        return wanted.upper()
+    name = wanted.lower().removeprefix("the ")
+    names = {entry["country_name"].lower(): code for code, entry in mix.items()} | OTHER_NAMES
+    if name not in names:
+        raise BonsaiError(
+            f"--country '{country}' is not in codecarbon's table: give an ISO 3166 code of three letters such as "
+            f"FRA, or --intensity in g/kWh{_hint(name, names, mix)}"
+        )
+    say(f"--country '{country}' is {names[name]} ({mix[names[name]]['country_name']})")
+    return names[name]
+
+
+def _hint(wanted: str, names: dict[str, str], mix: dict[str, Any]) -> str:
+    """Return "; did you mean ...?" for a few names or codes that are really near, or ""."""
+    if len(wanted) == 2:
+        near = [code for code in mix if code.lower().startswith(wanted)]
+    elif len(wanted) == 3:
+        near = [code for name, code in names.items() if name.startswith(wanted)]
+        near = near or [code for code in mix if code.lower() == wanted[0] + wanted[2] + wanted[1]]
     else:
-        found = next((name for name, code in names.items() if code.lower().startswith(wanted[:2])), "")
-    return f"; did you mean '{names[found]}' ({mix[names[found]]['country_name']})?" if found else ""
+        near = [names[name] for name in difflib.get_close_matches(wanted, names, MOST_HINTS, ALIKE)]
+    near = list(dict.fromkeys(near))
+    if not 0 < len(near) <= MOST_HINTS:
+        return ""
+    return "; did you mean " + " or ".join(f"'{code}' ({mix[code]['country_name']})" for code in near) + "?"

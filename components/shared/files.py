@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all: write beside the target, then rename."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kfp_bonsai.shared.errors import BonsaiError
+
+# What libraries say that do not raise an OSError with its number: safetensors, shutil.copytree, torch.save.
+FULL_DISK = ("No space left on device", "os error 28", "unexpected pos", "failed writing file")
 
 
 @contextmanager
@@ -55,17 +59,28 @@ def check_writable(target: Path) -> None:
         raise BonsaiError(f"{target} cannot be written ({error.strerror}): name another output") from error
 
 
+def is_full_disk(error: BaseException | None) -> bool:
+    """Say whether an error, or what it was raised from, means that the disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return True
+        if any(text in str(error) for text in FULL_DISK):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 @contextmanager
 def _scratch(target: Path, directory: bool) -> Iterator[Path]:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(target)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     scratch = holder / target.name
-    if directory:
-        scratch.mkdir()
     try:
+        if directory:
+            scratch.mkdir()
         yield scratch
-    except OSError as error:
-        if error.errno == 28:  # ENOSPC
+    except Exception as error:
+        if is_full_disk(error) and not str(error).startswith("no space left on the disk"):
             raise BonsaiError(f"no space left on the disk while writing {target}: free some and run again") from error
         raise
     finally:

@@ -7,7 +7,6 @@ named in `bonsai.json`, numpy and tokenizers are enough.
     logits = predictor.predict(encode(folder, ["a fine film", "a dull one"]))
 """
 
-import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -120,32 +119,35 @@ def encode(
     tokenizer = _tokenizer(file, file.stat().st_mtime_ns, max_length or _max_length(folder))
     rows = tokenizer.encode_batch_fast(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
     columns = dict(zip(INPUTS, ("ids", "attention_mask", "type_ids"), strict=True))
-    width = max((len(row.ids) for row in rows), default=0)
-    return {
-        name: np.array([getattr(row, field) for row in rows], dtype=np.int64).reshape(len(rows), width)
+    width = max((max(1, len(row.ids)) for row in rows), default=0)
+    found = {
+        name: np.array([getattr(row, field) or [0] * width for row in rows], dtype=np.int64).reshape(len(rows), width)
         for name, field in columns.items()
     }
+    empty = ~found["attention_mask"].any(axis=1)  # a text of no tokens is one padding token, as in training
+    found["attention_mask"][empty, :1] = 1
+    found["input_ids"][empty] = tokenizer.padding["pad_id"]
+    return found
 
 
 def _torch(folder: Path, device: str, threads: int) -> Predictor:
     import torch
 
     from kfp_bonsai.shared import checkpoint
+    from kfp_bonsai.shared.families import inputs_of
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")
     if threads and device == "cpu":
         torch.set_num_threads(threads)
     model = checkpoint.load(folder)[0].to(device).eval()
-    taken = inspect.signature(model.forward).parameters
-    inputs = tuple(name for name in INPUTS if name in taken)
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
             return model(**tensors).logits.float().cpu().numpy()
 
-    return Predictor(TORCH, inputs, run)
+    return Predictor(TORCH, inputs_of(model.config), run)
 
 
 def _openvino(file: Path, threads: int, hint: str) -> Predictor:

@@ -103,11 +103,7 @@ def relative_score(
         BonsaiError: the baseline's score is not above zero.
     """
     whole = score(baseline, right)
-    if whole <= 0:
-        raise BonsaiError(
-            f"the baseline's score is {whole:.3g}, so nothing can be relative to it: fine-tune it longer, or check "
-            "that the test split's labels are those it was trained on"
-        )
+    check_baseline(whole)
     values = []
     for rows in _resamples(len(right), seed):
         below = score(baseline[rows], right[rows])
@@ -115,6 +111,19 @@ def relative_score(
             values.append(score(candidate[rows], right[rows]) / below)
     low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(score(candidate, right) / whole), float(low), float(high))
+
+
+def check_baseline(score: float) -> None:
+    """Check that scores can be relative to the baseline's.
+
+    Raises:
+        BonsaiError: the baseline's score is not above zero.
+    """
+    if not score > 0:
+        raise BonsaiError(
+            f"the baseline's score is {score:.3g}, so nothing can be relative to it: fine-tune it longer, or check "
+            "that the test split's labels are those it was trained on"
+        )
 
 
 def mcnemar(baseline_right: np.ndarray, candidate_right: np.ndarray) -> float:

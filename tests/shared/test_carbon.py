@@ -19,12 +19,37 @@ def test_a_kilowatt_hour_is_the_intensity_in_grams():
 
 
 @pytest.mark.parametrize(
-    ("country", "hint"), [("France", "'FRA'"), ("Germny", "'DEU'"), ("us", "'USA'"), ("XQZ", "XQZ")]
+    ("country", "hint"),
+    [
+        ("Frnace", r"'FRA' \(France\)\?"),
+        ("Germny", "'DEU'"),
+        ("us", "'USA'"),
+        ("ger", "'DEU'"),
+        ("DUE", "'DEU'"),
+        ("ch", "'CHE' .* or 'CHL' .* or 'CHN'"),
+    ],
 )
 def test_a_country_that_does_not_exist_is_an_error_with_a_near_name(country, hint):
     """Codecarbon itself turns a bogus country into the world's average without a word."""
     with pytest.raises(BonsaiError, match=hint):
         intensity_of(country)
+
+
+@pytest.mark.parametrize("country", ["WORLD", "Narnia", "XQZ", "EUR", "Europe", "x", "MAL"])
+def test_what_is_near_no_country_gets_no_hint(country):
+    """WORLD was said to mean Poland: whoever believes it, reports Poland's grams."""
+    with pytest.raises(BonsaiError, match=f"'{country}' is not in") as raised:
+        intensity_of(country)
+    assert "did you mean" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("France", "FRA"), ("united states", "USA"), ("The Netherlands", "NLD"), ("UK", "GBR")]
+)
+def test_a_countrys_english_name_is_taken_and_its_code_said(name, code, capsys):
+    """Nobody knows all codes by heart; but what was understood must be seen."""
+    assert intensity_of(name) == intensity_of(code)
+    assert f"'{name}' is {code}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("intensity", [-1, 5000])

@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all."""
 
 import errno
+import shutil
 
 import pytest
 
@@ -23,6 +24,35 @@ def test_a_full_disk_is_told_as_one(make, tmp_path):
     with pytest.raises(BonsaiError, match="no space left on the disk"), make(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        shutil.Error([("from", "to", "[Errno 28] No space left on device: 'from' -> 'to'")]),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 63424 vs 63316"),
+    ],
+    ids=["copytree", "safetensors", "torch.save"],
+)
+def test_a_full_disk_is_told_as_one_whatever_a_library_makes_of_it(error, tmp_path):
+    """Else only what raises OSError itself is explained; weights and copies of folders end in a traceback."""
+    with pytest.raises(BonsaiError, match="no space left on the disk"), new_folder(tmp_path / "out"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_one_below_another_reason(tmp_path):
+    """Else a model that does not fit on the disk is said not to export to ONNX."""
+    with pytest.raises(BonsaiError, match="no space left on the disk"), new_folder(tmp_path / "out"):
+        raise BonsaiError("does not export") from OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_output_in_a_folder_that_is_a_file_is_an_error_in_words(tmp_path):
+    """Else `--output notes.txt/model` ends in a traceback."""
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(BonsaiError, match="cannot be written"), new_folder(tmp_path / "file" / "out"):
+        pass
 
 
 def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):

@@ -76,6 +76,8 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         time_budget: float = 0.0,
         country: str = "",
         intensity: float = 0.0,
+        traffic: int = 0,
+        wait: bool = True,
         license: str = "",
         command: str = "",
         seed: int = 0,
@@ -159,6 +161,8 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             time_budget=time_budget,
             country=country,
             intensity=intensity,
+            traffic=traffic,
+            wait=wait,
             seed=seed,
         ).set_display_name("Evaluate emissions")
         place(measured, cluster, heavy=True, measured=True)
@@ -189,6 +193,8 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 time_budget=time_budget,
                 country=country,
                 intensity=intensity,
+                traffic=traffic,
+                wait=wait,
                 seed=seed,
             ).set_display_name("Evaluate emissions on the edge CPU")
             place(measured_edge, cluster, measured=True)

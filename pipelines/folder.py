@@ -13,7 +13,7 @@ from typing import Any
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.files import check_writable, is_full_disk, new_file
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
 RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model")
@@ -37,7 +37,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         raise BonsaiError(f"--output {output} is a file: name a folder")
     if output.is_dir() and any(output.iterdir()) and not any((output / name).exists() for name in (RECORD, LOCK)):
         raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
-    output.mkdir(parents=True, exist_ok=True)
+    check_writable(output / RECORD)
     with (output / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,12 +54,16 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         _write(output, {**record, "state": RUNNING})
         try:
             yield output / WORK
-        except BaseException:
+        except BaseException as error:
             if not any((output / WORK / "finished").glob("*.json")):  # nothing that a later run could use
                 clear(output)
                 (output / LOCK).unlink()
                 if not any(output.iterdir()):
                     output.rmdir()
+            if is_full_disk(error):
+                raise BonsaiError(
+                    f"no space left on the disk while working in {output}: free some and start again in the same way"
+                ) from error
             raise
         _write(output, {**record, "state": FINISHED, "finished": _now()})
 

@@ -1,6 +1,7 @@
 """Compression levels: what users write, and what the pipeline is given."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfp_bonsai.layer_remove.remove import layers_asked
@@ -10,6 +11,7 @@ DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epo
 SHAPES = ("free", "stock")
 SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6' (all settings may be left out)"
 ANY_LAYERS = 1_000_000
+FEWEST_NEURONS = 32  # a layer, as matrix-prune leaves them
 
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
 
@@ -37,6 +39,73 @@ def parse_levels(texts: Sequence[str], epochs: float = 3.0, total_layers: int = 
     return levels
 
 
+def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int = 512) -> None:
+    """Refuse shares of the FLOPs that matrix-prune would refuse after the training before it.
+
+    The bounds hold for texts of any length, so that a share near them may still be refused there.
+
+    Args:
+        levels: what parse_levels gives.
+        config: the model's configuration.
+        longest: tokens that a text has at the most.
+
+    Raises:
+        BonsaiError: a level's FLOPs are below what its layers cost at the least, or above what they cost whole.
+    """
+    if all(level["flops"] == 1 for level in levels):
+        return
+
+    import torch
+
+    from kfp_bonsai.shared import flops, shapes
+    from kfp_bonsai.shared.free_models import task_class
+
+    with torch.device("meta"):
+        model = task_class(config)(config)
+    shape, whole = shapes.shape_of(model), flops.count(model)
+    costs = {False: flops.units(model), True: flops.units(model, shape.head_dim if shape.tied else 0)}
+    for level in levels:
+        kept = []
+        for number, total in enumerate(shape.stacks):
+            asked = layers_asked(level["layers"], total)
+            kept += [sum(shape.stacks[:number])] * (asked if isinstance(asked, int) else len(asked))
+        bounds = []
+        for length in (1, longest):  # what costs too much at both costs too much between
+            full = sum(_full(shape, costs[False], index).at(length) for index in kept)
+            rest = whole.at(length) - sum(
+                _full(shape, costs[False], index).at(length) for index in range(len(shape.layers))
+            )
+            narrow = level["shape"] == "stock"
+            least = sum(_least(costs[narrow][index]).at(length) for index in kept)
+            bounds.append((least / whole.at(length), (full + rest) / whole.at(length)))
+        least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
+        if level["flops"] < least:
+            raise BonsaiError(
+                f"--level '{level['label']}': flops={level['flops']:g} is less than one head and {FEWEST_NEURONS} "
+                f"neurons in each of its {len(kept)} layers cost, about {least:.2g} of the model: ask for more, or "
+                "keep fewer layers"
+            )
+        if most < level["flops"] < 1:
+            raise BonsaiError(
+                f"--level '{level['label']}': flops={level['flops']:g} is more than its {len(kept)} of "
+                f"{len(shape.layers)} layers cost as they are, about {most:.2g} of the model: ask for less, or leave "
+                "flops out"
+            )
+
+
+def _full(shape: Any, costs: Sequence[Mapping[str, Any]], index: int) -> Any:
+    """Return the FLOPs of one whole layer."""
+    counts = shape.units(shape.layers[index])
+    first, *others = [cost * counts[unit] for unit, cost in costs[index].items()]
+    return sum(others, first)
+
+
+def _least(costs: Mapping[str, Any]) -> Any:
+    """Return the FLOPs of the smallest layer that matrix-prune makes."""
+    first, *others = [cost * (FEWEST_NEURONS if unit == "ffn" else 1) for unit, cost in costs.items()]
+    return sum(others, first)
+
+
 def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
     label, colon, settings = text.partition(":")
     if not colon:
@@ -49,8 +118,8 @@ def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
             raise BonsaiError(f"--level '{text}': {key}={level[key]} is not a number") from error
     if not 0 < level["flops"] <= 1:
         raise BonsaiError(f"--level '{text}': flops={level['flops']:g} must be above 0 and at most 1")
-    if not level["epochs"] > 0:
-        raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must be above 0")
+    if not 0 < level["epochs"] < math.inf:
+        raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must be a number above 0")
     if level["shape"] not in SHAPES:
         raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
     try:

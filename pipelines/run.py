@@ -2,6 +2,8 @@
 
 import glob
 import json
+import math
+import os
 import re
 import shutil
 import sys
@@ -10,10 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.fine_tune.train import SCRATCH
 from kfp_bonsai.pipelines.folder import LOG, RESULTS, clear, run_folder
-from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.pipelines.levels import check_flops, parse_levels
 from kfp_bonsai.shared.checkpoint import find_model, read_record
+from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.families import family_of, positions_of
+
+FEWEST_TOKENS, LONGEST = 3, 512  # of a text; the fewest are a word between the tokens for beginning and end
 
 
 def run(
@@ -53,6 +60,8 @@ def run(
     time_budget: float = 0,
     country: str = "",
     intensity: float = 0,
+    traffic: int = 0,
+    wait: bool = True,
     license: str = "",
     seed: int = 0,
     overwrite: bool = False,
@@ -103,8 +112,11 @@ def run(
         precision: Stop measuring once every emission ratio's 95 % interval is within plus or minus this fraction; 0
             for `pairs` rounds.
         time_budget: Seconds for all rounds; 0 for twice `pairs` at the most.
-        country: Three-letter code of the country whose electricity is assumed, such as USA or DEU, for grams of CO2.
+        country: Code of three letters or English name of the country whose electricity is assumed, such as DEU, for
+            grams of CO2.
         intensity: Grams of CO2 per kWh instead of a country's.
+        traffic: Inferences a day, for what is saved in a year; 0 for not stated.
+        wait: Before measuring, wait while another measurement runs on this machine; --no-wait ends the run instead.
         license: License of the model for its card, such as apache-2.0.
         seed: Seed of everything that is drawn.
         overwrite: Start over, whatever is in the output folder of an earlier run.
@@ -123,7 +135,16 @@ def run(
     arguments = {key: value for key, value in locals().items() if key not in ("output", "level", "overwrite")}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    levels = parse_levels(level, distill_epochs, _layers(model))
+    config = _config(model)
+    fewest_layers = min(getattr(config, stack.count) for stack in family_of(config).stacks)
+    levels = parse_levels(level, distill_epochs, fewest_layers)
+    positions = positions_of(config)
+    if max_length > positions:
+        raise BonsaiError(
+            f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
+            "training text"
+        )
+    check_flops(levels, config, min(max_length or LONGEST, positions))
     _check(arguments)
     del arguments["distill_epochs"]
     arguments["levels"] = levels
@@ -135,7 +156,11 @@ def run(
 
         command = " ".join(["bonsai", *map(_quoted, sys.argv[1:])]) if sys.argv[1:2] == ["run"] else ""
         pipeline = compress_pipeline(parallel_levels=1)
-        run_locally(pipeline, {**arguments, "command": command}, work, Path(output) / LOG, Headlines(levels, edge))
+        os.environ[SCRATCH] = str((work / "checkpoints").resolve())
+        try:
+            run_locally(pipeline, {**arguments, "command": command}, work, Path(output) / LOG, Headlines(levels, edge))
+        finally:
+            del os.environ[SCRATCH]
         _collect(work, Path(output))
     for transfer in _all(work, "teacher-outputs*/output"):  # large, and easily made again
         shutil.rmtree(transfer)
@@ -199,19 +224,28 @@ def _interval(pair: Sequence[float] | None) -> str:
     return f" ({pair[0]:.1%} to {pair[1]:.1%})" if pair else ""
 
 
-def _layers(model: str) -> int:
-    """Find the model, and return how many layers it has.
+def _config(model: str) -> Any:
+    """Find the model, and return its configuration.
 
     Raises:
-        BonsaiError: there is no such model, or its type is unknown.
+        BonsaiError: there is no such model, its type is unknown, or surgery on it would not be exact.
     """
-    from kfp_bonsai.shared.families import FAMILIES, family_name
+    from kfp_bonsai.shared.families import check_settings, family_name
 
     found = Path(find_model(model))
-    config = found / "config.json" if found.is_dir() else _hub_file(model, "config.json")
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    family = FAMILIES[family_name(settings.get("model_type", ""))]
-    return int(settings.get(family.config["layers"], 0))
+    file = found / "config.json" if found.is_dir() else _hub_file(model, "config.json")
+    family_name(read_document(file, "save_pretrained").get("model_type", ""))
+
+    from transformers import AutoConfig
+
+    import kfp_bonsai  # noqa: F401  (registers free shapes)
+
+    try:
+        config = AutoConfig.from_pretrained(file.parent)
+    except Exception as error:  # a library's check of a setting, whatever it raises
+        raise BonsaiError(f"{file} cannot be used ({' '.join(str(error).split())}): save the model again") from error
+    check_settings(config)
+    return config
 
 
 def _hub_file(model: str, file: str) -> Path:
@@ -240,7 +274,11 @@ def _check(arguments: Mapping[str, Any]) -> None:
             open_source(arguments[flag], "--" + flag.replace("_", "-"))
     for text in filter(None, arguments["unlabelled_data"].split(",")):
         open_source(text.strip(), "--unlabelled-data")
-    check_numbers(*(arguments[flag] for flag in ("pairs", "block_seconds", "batch_size", "precision", "time_budget")))
+    for flag, value in arguments.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BonsaiError(f"--{flag.replace('_', '-')} is {value}: give a number")
+    numbers = ("pairs", "block_seconds", "batch_size", "precision", "time_budget", "traffic")
+    check_numbers(*(arguments[flag] for flag in numbers))
     for flag in ("epochs", "learning_rate", "batch_size", "prune_steps"):
         if not arguments[flag] > 0:
             raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a number above 0")
@@ -250,6 +288,10 @@ def _check(arguments: Mapping[str, Any]) -> None:
     for flag in ("max_length", "augmentations", "test_rows", "validation_rows", "max_rows"):
         if arguments[flag] < 0:
             raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give 0 or more")
+    if 0 < arguments["max_length"] < FEWEST_TOKENS:
+        raise BonsaiError(f"--max-length is {arguments['max_length']}: give 0, or room for a text, such as 64")
+    if arguments["unlabelled_rows"] < -1:
+        raise BonsaiError(f"--unlabelled-rows is {arguments['unlabelled_rows']}: give a number of rows, or -1 for all")
 
 
 def _fingerprint(*references: str) -> dict[str, Any]:

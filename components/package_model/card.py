@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from kfp_bonsai.shared.families import FAMILIES, family_name
+
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20
 METRIC_NAMES = {"f1": "F1", "matthews_correlation": "Matthews correlation", "accuracy": "accuracy"}
@@ -13,6 +15,14 @@ model = AutoModelForSequenceClassification.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
 batch = tokenizer({texts}, padding=True, truncation=True, max_length={length}, return_tensors="pt")
 print(model(**batch).logits)
+"""
+WRITES = """\
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+model = AutoModelForSeq2SeqLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+batch = tokenizer({texts}, padding=True, truncation=True, max_length={length}, return_tensors="pt")
+print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
 """
 RUN = {
     "openvino": """\
@@ -176,7 +186,9 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
         text = f"With `pip install {row['runtime']} tokenizers numpy`; neither torch nor transformers is needed:"
         return f"{text}\n\n```python\n{code.format(folder='.', length=length, padding=padding, texts=texts)}```"
     texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
-    code = STOCK.format(folder=".", length=length, texts=texts)
+    model_type = record.get("model_type")
+    writes = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
+    code = (WRITES if writes else STOCK).format(folder=".", length=length, texts=texts)
     if (record.get("shape") or {}).get("kind") == "free":
         code = "import kfp_bonsai  # registers shapes with a width of its own for each layer\n" + code
     return f"```python\n{code}```"

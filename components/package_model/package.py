@@ -1,12 +1,12 @@
 """Make the folder that is passed on: the chosen model, its card, the numbers, and checksums."""
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.checkpoint import read_record
+from kfp_bonsai.shared.checkpoint import RECORD, read_record, weights_sha256
+from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 from kfp_bonsai.shared.progress import say
@@ -36,8 +36,9 @@ def package_model(
     from kfp_bonsai.package_model.card import model_card
 
     record = {**read_record(Path(model)), "pad_token_id": _pad_token_id(Path(model))}
-    document = _read(Path(results))
+    document = read_document(results, "bonsai report", "rows", "task")
     row = _row(document, record, Path(model), Path(results))
+    _check_weights(Path(model), record)
     name = name or _default_name(document, row)
     card = model_card(name, license, record, document, row)
     with new_folder(Path(output)) as folder:
@@ -62,15 +63,14 @@ def write_checksums(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        document["rows"], document["task"]
-    except FileNotFoundError as error:
-        raise BonsaiError(f"no results at {path}: make them with `bonsai report`") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BonsaiError(f"{path} is not a results.json of `bonsai report`: give that file") from error
-    return document
+def _check_weights(model: Path, record: dict[str, Any]) -> None:
+    """Refuse weights that are not those that were measured, such as a copy that broke off."""
+    found = weights_sha256(model)
+    if found != record["sha256"]:
+        raise BonsaiError(
+            f"the weights in {model} are not those that its {RECORD} tells of (sha256 {found[:12]}, not "
+            f"{record['sha256'][:12]}): copy the folder again, or make the model again"
+        )
 
 
 def _row(document: dict[str, Any], record: dict[str, Any], model: Path, results: Path) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _row(document: dict[str, Any], record: dict[str, Any], model: Path, results:
 
 def _pad_token_id(model: Path) -> int:
     config = model / "config.json"
-    return (json.loads(config.read_text(encoding="utf-8")).get("pad_token_id") or 0) if config.is_file() else 0
+    return (read_document(config, "save_pretrained").get("pad_token_id") or 0) if config.is_file() else 0
 
 
 def _default_name(document: dict[str, Any], row: dict[str, Any]) -> str:

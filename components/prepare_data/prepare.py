@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kfp_bonsai.prepare_data import split
+from kfp_bonsai.prepare_data.columns import LABELS
 from kfp_bonsai.prepare_data.columns import label_column as find_label
 from kfp_bonsai.prepare_data.columns import text_columns as find_texts
 from kfp_bonsai.prepare_data.read import FileRows, Rows, Source, open_source
@@ -19,6 +20,11 @@ from kfp_bonsai.shared.progress import say
 STAGE = "prepare-data"
 TRAIN, VALIDATION, TEST, UNLABELLED = range(4)
 SPLITS = ("train", "validation", "test", "unlabelled")
+WITHOUT_LABELS = {
+    role: f"without labels, accuracy cannot be measured; leave this file out ({title} rows are then drawn from train), "
+    "and give it as --unlabelled-data if it may be learnt from"
+    for role, title in ((VALIDATION, "validation"), (TEST, "test"))
+}
 DISTINCT = 10  # more distinct float labels than this are a regression
 
 
@@ -96,9 +102,11 @@ def prepare_data(
     further = _unlabelled_rows(source, unlabelled_data)
     _check_inputs([*(rows for rows, _ in given.values()), *further], paths)
     flags = (text_column, text_pair_column, label_column)
-    surveys = {role: _survey(rows, origin, flags, drop_empty) for role, (rows, origin) in sorted(given.items())}
+    _check_labelled(given, label_column)
+    surveys = {role: _survey(rows, flags, drop_empty) for role, (rows, _) in sorted(given.items())}
     _check_columns(surveys)
-    _settle_unlabelled(given, surveys, notes)
+    flagged = {role for role, text in ((TEST, test_data), (VALIDATION, validation_data)) if text}
+    _settle_unlabelled(given, surveys, flagged, notes)
     hint = _hint(surveys[TRAIN], kind)
     kind = _kind(surveys[TRAIN], kind)
     _check_metric(metric, kind)
@@ -236,7 +244,25 @@ def _given(source: Source, test_data: str, validation_data: str) -> dict[int, tu
     return given
 
 
-def _survey(rows: Rows, origin: str, flags: tuple[str, str, str], drop_empty: bool) -> Survey:
+def _check_labelled(given: dict[int, tuple[Rows, str]], label_column: str) -> None:
+    """Refuse a validation or test split without labels, such as those of competitions, as what it is."""
+    train = given[TRAIN][0]
+    for role in sorted(given.keys() - {TRAIN}):
+        rows, wanted, names = (
+            given[role][0],
+            find_label(train.names(), train.where, label_column),
+            given[role][0].names(),
+        )
+        if wanted in names or (not label_column and any(name.strip().lower() in LABELS for name in names)):
+            continue
+        near = nearest(wanted, [name for name in names if name not in train.names()])
+        raise BonsaiError(
+            f"{rows.where} has no label column '{wanted}', unlike train (columns: {', '.join(names)}){near}: "
+            f"{'rename it, if these are the labels; ' if near else ''}{WITHOUT_LABELS[role]}"
+        )
+
+
+def _survey(rows: Rows, flags: tuple[str, str, str], drop_empty: bool) -> Survey:
     names = rows.names()
     columns = find_texts(names, rows.where, *flags)
     return survey(rows, columns, find_label(names, rows.where, flags[2]), drop_empty=drop_empty)
@@ -252,7 +278,9 @@ def _check_columns(surveys: dict[int, Survey]) -> None:
             )
 
 
-def _settle_unlabelled(given: dict[int, tuple[Rows, str]], surveys: dict[int, Survey], notes: list[str]) -> None:
+def _settle_unlabelled(
+    given: dict[int, tuple[Rows, str]], surveys: dict[int, Survey], flagged: set[int], notes: list[str]
+) -> None:
     """Where the test has no labels (as GLUE's) or there is none, the validation split of the data becomes the test."""
     if not surveys[TRAIN].kept.any():
         raise BonsaiError(
@@ -261,6 +289,9 @@ def _settle_unlabelled(given: dict[int, tuple[Rows, str]], surveys: dict[int, Su
         )
     for role in (VALIDATION, TEST):
         if role in surveys and not surveys[role].kept.any():
+            if role in flagged:
+                found = surveys[role]
+                raise BonsaiError(f"{found.where}, column '{found.label}' has no label at all: {WITHOUT_LABELS[role]}")
             notes.append(f"the {SPLITS[role]} split has no labels and is not used")
             del surveys[role], given[role]
     same_source = VALIDATION in given and given[VALIDATION][1] == given[TRAIN][1]

@@ -97,5 +97,5 @@ def check_sizes(sizes: Sequence[int], names: Sequence[str], made: Sequence[str])
         raise BonsaiError(
             f"too few rows to make {' and '.join(made)} from train: each class needs {needed} different rows, {shown}"
             f"{' ...' if len(small) > 5 else ''}: add rows, remove the class, or give --{made[0]}-data "
-            "(if the label is a number to predict: --kind regression)"
+            "(if these are no classes: --label-column; if they are numbers to predict: --kind regression)"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.checkpoint import read_record
+from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file, new_folder
 from kfp_bonsai.shared.progress import say
@@ -55,7 +56,8 @@ def select_model(
     by_default = not min_accuracy and not max_emission
     target = Target(DEFAULT_MIN_ACCURACY if by_default else min_accuracy, max_emission)
 
-    measured = _match([Path(folder) for folder in candidates], _read(Path(measurement)), Path(measurement))
+    models = read_document(measurement, "bonsai evaluate-emissions", "models")["models"]
+    measured = _match([Path(folder) for folder in candidates], models, Path(measurement))
     ranked = sorted((entry for entry in measured if not entry["why_not"]), key=target.rank)
     if not ranked:
         reasons = "; ".join(f"{entry['level']}: {entry['why_not']}" for entry in measured)
@@ -122,17 +124,6 @@ def _check_fraction(flag: str, value: float) -> None:
     if math.isnan(value) or value < 0 or value > 1:
         hint = f": write {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
         raise BonsaiError(f"{flag} {value:g} is not a fraction of the baseline's in (0, 1]{hint}")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Return the measured models of a measurement, the baseline first."""
-    try:
-        models = json.loads(path.read_text(encoding="utf-8"))["models"]
-    except FileNotFoundError as error:
-        raise BonsaiError(f"no measurement at {path}: make it with `bonsai evaluate-emissions`") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BonsaiError(f"{path} is not a measurement of `bonsai evaluate-emissions`: give that file") from error
-    return models
 
 
 def _match(folders: list[Path], models: list[dict[str, Any]], measurement: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.shared.checkpoint import weights_sha256
 from kfp_bonsai.shared.errors import BonsaiError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
@@ -38,14 +39,17 @@ def make_results(folder: Path, quantized: str = "", carbon: bool = True, **optio
 
 
 def write_record(folder: Path, results: Path, **changes: Any) -> None:
+    """Write the model's record, and the weights' true hash into record and results."""
     chosen = json.loads(results.read_text())["chosen"]
+    digest = weights_sha256(folder)
+    results.write_text(results.read_text().replace(chosen["sha256"], digest))
     record = {
         "format": 1,
         "stage": "quantize" if chosen["stage"] == "quantized" else "distill",
         "level": LEVEL,
         "shape": {"kind": "stock", "hidden": 8, "layers": [{"heads": 2, "ffn": 16}] * 2},
         "max_length": 16,
-        "sha256": chosen["sha256"],
+        "sha256": digest,
         "lineage": lineage(LEVEL, 3420.0, 84.0, chosen["stage"] == "quantized"),
         "versions": {"kfp_bonsai": "0.1.0"},
         "seed": 0,
@@ -159,6 +163,7 @@ def test_no_intensity_no_grams(stock: tuple[Path, Path], tmp_path: Path):
     folder, _ = stock
     (tmp_path / "second").mkdir()
     results = make_results(tmp_path / "second", carbon=False)
+    write_record(folder, results)
     package_model(folder, results, tmp_path / "package")
     assert "co2_eq_emissions" not in (tmp_path / "package/README.md").read_text()
 
@@ -166,9 +171,9 @@ def test_no_intensity_no_grams(stock: tuple[Path, Path], tmp_path: Path):
 def test_bad_input(stock: tuple[Path, Path], tmp_path: Path):
     """Another model's numbers would be printed on this one, or half a package be left behind."""
     folder, results = stock
-    with pytest.raises(BonsaiError, match="no results at"):
+    with pytest.raises(BonsaiError, match=r"no file at .*none\.json: make it with `bonsai report`"):
         package_model(folder, tmp_path / "none.json", tmp_path / "package")
-    with pytest.raises(BonsaiError, match=r"is not a results\.json"):
+    with pytest.raises(BonsaiError, match=r"config\.json was not written by `bonsai report`"):
         package_model(folder, folder / "config.json", tmp_path / "package")
     write_record(folder, results, sha256="f" * 64)
     with pytest.raises(BonsaiError, match=r"no measurement of .* ffffffffffff"):
@@ -177,3 +182,21 @@ def test_bad_input(stock: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(BonsaiError, match=r"bonsai\.json"):
         package_model(folder, results, tmp_path / "package")
     assert not (tmp_path / "package").exists()
+
+
+def test_weights_that_broke_off(stock: tuple[Path, Path], tmp_path: Path):
+    """A model that does not load would be passed on with checksums that say it is whole."""
+    folder, results = stock
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BonsaiError, match=r"model are not those that its bonsai\.json tells of"):
+        package_model(folder, results, tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_configuration_that_is_no_json(stock: tuple[Path, Path], tmp_path: Path):
+    """A traceback of the JSON decoder, which names no file."""
+    folder, results = stock
+    (folder / "config.json").write_text('{"pad_token_id": ')
+    with pytest.raises(BonsaiError, match=r"config\.json is not JSON, or is cut off"):
+        package_model(folder, results, tmp_path / "package")

@@ -1,5 +1,6 @@
 """A run's folder holds one run."""
 
+import errno
 import json
 
 import pytest
@@ -79,3 +80,20 @@ def test_a_run_that_got_nowhere_leaves_nothing(tmp_path):
     with pytest.raises(BonsaiError), run_folder(tmp_path / "run", ARGUMENTS, overwrite=False):
         raise BonsaiError("a column is missing")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_told_as_one_and_the_work_is_kept(tmp_path):
+    """A traceback of the log file, or hours of finished tasks that are lost."""
+    interrupted(tmp_path / "run")
+    run = run_folder(tmp_path / "run", ARGUMENTS, overwrite=False)
+    with pytest.raises(BonsaiError, match=r"no space left on the disk.*start again"), run:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "run" / "work" / "finished" / "task.json").is_file()
+
+
+def test_an_output_below_a_file_is_an_error_in_words(tmp_path):
+    """A traceback of NotADirectoryError."""
+    (tmp_path / "file").write_text("mine")
+    refused = pytest.raises(BonsaiError, match="cannot be written")
+    with refused, run_folder(tmp_path / "file" / "run", ARGUMENTS, overwrite=False):
+        pass

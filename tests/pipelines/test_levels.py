@@ -1,8 +1,9 @@
 """Levels as users write them."""
 
 import pytest
+from transformers import BertConfig, T5Config
 
-from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.pipelines.levels import FEWEST_NEURONS, check_flops, parse_levels
 from kfp_bonsai.shared.errors import BonsaiError
 
 
@@ -41,6 +42,7 @@ def test_a_level_without_a_label_is_called_by_its_settings():
         ("a:shape=round", "free or stock"),
         ("a:epochs=0", "above 0"),
         ("a:epochs=nan", "above 0"),
+        ("a:epochs=inf", "above 0"),
         ("a:flops=0.1,flops=0.2", "twice"),
         ("a:", "cannot be read"),
         ("", "cannot be read"),
@@ -59,3 +61,42 @@ def test_two_levels_of_one_name_are_refused():
     """A table in which nobody knows which row is which."""
     with pytest.raises(BonsaiError, match="label of its own"):
         parse_levels(["a:layers=1/2", "a:layers=1/3"])
+
+
+BASE = BertConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a:flops=0.01", "flops=0.01 is less than one head and 32 neurons in each of its 12 layers"),
+        ("a:layers=0,11,flops=0.5", "flops=0.5 is more than its 2 of 12 layers cost"),
+        ("a:layers=1/3,flops=0.4", "flops=0.4 is more than its 4 of 12 layers cost"),
+        ("a:shape=stock,flops=0.0001", "is less than one head"),
+    ],
+)
+def test_flops_out_of_reach_are_refused_at_the_start(text, said):
+    """A refusal by matrix-prune, hours of training later."""
+    with pytest.raises(BonsaiError, match=said):
+        check_flops(parse_levels([text]), BASE)
+
+
+@pytest.mark.parametrize("text", ["", "a:layers=1/3,flops=0.1", "a:flops=0.05", "a:layers=1/3,flops=0.3,shape=stock"])
+def test_flops_within_reach_are_not_refused(text):
+    """A bound that forbids what works."""
+    check_flops(parse_levels([text] if text else []), BASE)
+
+
+def test_the_bounds_are_of_both_stacks():
+    """A bound for T5 that takes its encoder for the whole model."""
+    config = T5Config(num_layers=6, num_decoder_layers=3)
+    check_flops(parse_levels(["a:layers=1/3,flops=0.1", "b:layers=1/3,flops=0.1,shape=stock"]), config)
+    with pytest.raises(BonsaiError, match="more than its 3 of 9 layers"):
+        check_flops(parse_levels(["a:layers=1/3,flops=0.6"]), config)
+
+
+def test_the_bound_is_that_of_the_stage():
+    """A level that is refused at the start though the stage could make it, or the other way round."""
+    from kfp_bonsai.matrix_prune.budget import STEP
+
+    assert FEWEST_NEURONS == STEP

@@ -442,6 +442,23 @@ def test_labels_of_the_test_that_train_does_not_have(tmp_path):
     )
 
 
+@pytest.mark.parametrize("flag", ["test_data", "validation_data"])
+@pytest.mark.parametrize("label", [{}, {"label": ""}], ids=["no column", "no label in it"])
+def test_a_test_file_of_a_competition_without_labels(tmp_path, flag, label):
+    """Else the advice is --label-column, which cannot help, or the file is left out though it was asked for."""
+    test = write_csv(tmp_path / "k.csv", [{"text": row["text"], **label} for row in rows(20, start=90)])
+    data = write_csv(tmp_path / "d.csv", rows(40))
+    message = refused(data, tmp_path, "k.csv", "accuracy cannot be measured", "--unlabelled-data", **{flag: str(test)})
+    assert "--label-column" not in message
+
+
+def test_a_test_file_whose_label_column_is_misspelt(tmp_path):
+    """Else a test split that has labels is said to have none."""
+    test = write_csv(tmp_path / "t.csv", [{"text": row["text"], "lable": row["label"]} for row in rows(20, start=90)])
+    data = write_csv(tmp_path / "d.csv", rows(40))
+    refused(data, tmp_path, "t.csv", "did you mean 'lable'", "rename it", test_data=str(test))
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_text_column_of_numbers(tmp_path, suffix):
     data = [{"text": i * 1.5, "label": i % 2} for i in range(40)]
@@ -477,6 +494,12 @@ def test_flags_out_of_range(tmp_path, options, word):
 def test_too_few_rows_of_a_class(tmp_path):
     data = [*rows(40), {"text": "z", "label": "lonely"}]
     refused(write_csv(tmp_path / "d.csv", data), tmp_path, "too few rows", "'lonely' has 1")
+
+
+def test_labels_that_are_as_many_as_rows(tmp_path):
+    """Else someone whose label column holds names or keys is told to add rows."""
+    data = [{"text": f"row {index}", "label": f"key {index}"} for index in range(5000)]
+    refused(write_csv(tmp_path / "d.csv", data), tmp_path, "too few rows", "if these are no classes: --label-column")
 
 
 def test_files_of_a_folder_with_different_columns(tmp_path):

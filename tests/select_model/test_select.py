@@ -145,14 +145,14 @@ def test_a_folder_that_was_not_measured(run, tmp_path: Path):
     """Another model's figures would be put on this one."""
     stranger = tmp_path / "stranger"
     stranger.mkdir()
-    write(stranger / "bonsai.json", {"sha256": "f" * 64, "level": "x"})
+    write(stranger / "bonsai.json", {"sha256": "f" * 64, "level": "x", "lineage": []})
     measurement = write(tmp_path / "n.json", made_measurement(rows=50))
     with pytest.raises(BonsaiError, match=r"stranger \(weights ffffffffffff\) is not in .*n.json"):
         select_model(measurement, [stranger], tmp_path / "o", tmp_path / "t.json")
-    with pytest.raises(BonsaiError, match="no measurement at"):
+    with pytest.raises(BonsaiError, match=r"no file at .*none\.json: make it with `bonsai evaluate-emissions`"):
         select_model(tmp_path / "none.json", [stranger], tmp_path / "o", tmp_path / "t.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(BonsaiError, match="is not a measurement"):
+    with pytest.raises(BonsaiError, match=r"broken\.json is not JSON, or is cut off"):
         select_model(tmp_path / "broken.json", [stranger], tmp_path / "o", tmp_path / "t.json")
     with pytest.raises(BonsaiError, match="no model is given"):
         select_model(measurement, [], tmp_path / "o", tmp_path / "t.json")

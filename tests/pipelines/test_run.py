@@ -1,0 +1,55 @@
+"""What `bonsai run` refuses before it begins."""
+
+import csv
+import json
+
+import pytest
+import tiny
+
+from kfp_bonsai.pipelines.run import run
+from kfp_bonsai.shared.errors import BonsaiError
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A random BERT of 3 layers and 64 positions, and a CSV."""
+    folder = tmp_path_factory.mktemp("inputs")
+    tiny.pretrained(folder / "model")
+    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows(tiny.texts(100, 1))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epochs": float("inf")}, "--epochs is inf"),
+        ({"learning_rate": float("inf")}, "--learning-rate is inf"),
+        ({"time_budget": float("inf")}, "--time-budget is inf"),
+        ({"max_length": 65}, "has 64 positions"),
+        ({"max_length": 2}, "--max-length is 2"),
+        ({"unlabelled_rows": -2}, "--unlabelled-rows is -2"),
+        ({"level": ["x:layers=1/3,flops=0.9"]}, "flops=0.9 is more than its 1 of 3 layers"),
+        ({"level": ["x:layers=1/3,flops=0.1"]}, "flops=0.1 is less than one head and 32 neurons"),
+        ({"level": ["x:layers=4"]}, "the model has 3 layers"),
+    ],
+)
+def test_what_a_late_stage_would_refuse(inputs, tmp_path, options, said):
+    """Hours of training, and then the refusal."""
+    options = {"level": ["x:layers=2/3"]} | options
+    with pytest.raises(BonsaiError, match=said):
+        run(str(inputs / "model"), str(inputs / "reviews.csv"), tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_without_its_numbers(inputs, tmp_path):
+    """A traceback that names neither the file nor the number."""
+    import shutil
+
+    shutil.copytree(inputs / "model", tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({"model_type": "bert", "num_hidden_layers": "three"}))
+    with pytest.raises(BonsaiError, match=r"config\.json cannot be used .*num_hidden_layers"):
+        run(str(tmp_path / "model"), str(inputs / "reviews.csv"), tmp_path / "run")

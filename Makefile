@@ -27,8 +27,8 @@ demo: $(VENV)/.installed  ## Compress a model on movie reviews: runs/demo/report
 	$(VENV)/bin/bonsai run --model embedded:minilm --data embedded:movie-reviews --test-rows 2000 \
 		--validation-rows 500 --unlabelled-data embedded:amazon-reviews,embedded:tweets,embedded:news \
 		--unlabelled-rows 2500 --epochs 2 --freeze-embeddings --prune-steps 150 \
-		--level "2/3 layers:layers=2/3,epochs=0.3" --level "1/3 layers:layers=1/3,epochs=1.1" \
-		--level "1/3 layers + matrix pruning:layers=1/3,flops=0.115,epochs=2.3" \
+		--level "2/3 layers:layers=2/3,epochs=0.15" --level "1/3 layers:layers=1/3,epochs=1.3" \
+		--level "1/3 layers + matrix pruning:layers=1/3,flops=0.115,epochs=1.6" \
 		--min-accuracy 0.95 --country USA --block-seconds 1 --time-budget 60 --edge --overwrite --output $(DEMO)
 
 install: $(VENV)/.installed-dev  ## Install the package with all extras and the tools for development.

@@ -38,7 +38,9 @@ STAGES = {
     "report": "kfp_bonsai.report.report:report",
     "package-model": "kfp_bonsai.package_model.package:package_model",
 }
-COMMANDS = PIPELINES | STAGES
+OTHERS = {"advise": "kfp_bonsai.advise:advise", "compare": "kfp_bonsai.report.compare:compare"}
+COMMANDS = PIPELINES | OTHERS | STAGES
+MOST_SEEDS = 2**32  # what numpy takes
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ class LazyGroup(TyperGroup):
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """List the commands with the first line of their docstrings."""
-        for title, commands in (("Pipelines", PIPELINES), ("Stages", STAGES)):
+        for title, commands in (("Pipelines", PIPELINES), ("Before and after", OTHERS), ("Stages", STAGES)):
             with formatter.section(title):
                 width = max(map(len, COMMANDS))
                 formatter.write_dl([(name.ljust(width), _summary(where)) for name, where in commands.items()])
@@ -121,6 +123,8 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
     @functools.wraps(function)
     def call(**arguments: Any) -> None:
         try:
+            if not 0 <= arguments.get("seed", 0) < MOST_SEEDS:
+                raise BonsaiError(f"--seed {arguments['seed']}: give a number from 0 to {MOST_SEEDS - 1}")
             result = function(**arguments)
         except BonsaiError as error:
             if os.environ.get("BONSAI_DEBUG"):

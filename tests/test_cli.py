@@ -107,6 +107,14 @@ def test_unknown_commands_and_missing_options_exit_with_2():
     assert missing.exit_code == 2 and "--model" in missing.output
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_numpy_does_not_take_is_refused(seed):
+    """A traceback of numpy's, after the models are loaded."""
+    inputs = ("--model", "m", "--train", "t", "--validation", "v", "--output", "o")
+    found = invoke("fine-tune", *inputs, "--seed", seed)
+    assert found.exit_code == 2 and f"--seed {seed}: give a number from 0" in found.output
+
+
 def test_version():
     """A bug report without a version."""
     assert invoke("--version").output.strip() == f"kfp-bonsai {cli.__version__}"

@@ -1,4 +1,4 @@
-"""A small world to test in: a task that can be learnt, and a random BERT with a tokenizer for its words."""
+"""A small world to test in: a task that can be learnt, and a random model with a tokenizer for its words."""
 
 import random
 from pathlib import Path
@@ -6,8 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
+from kfp_bonsai.shared.families import FAMILIES
 from kfp_bonsai.shared.tasks import Task, schema
 
 GOOD, BAD = ["good", "great", "fine", "lovely"], ["bad", "poor", "awful", "dull"]
@@ -46,11 +53,23 @@ def splits(folder: Path) -> dict[str, Path]:
     return {name: split(folder, name, rows, seed) for seed, (name, rows) in enumerate(sizes.items())}
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer for the made texts, with BERT's special tokens."""
+def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
+    """A word-level tokenizer for the made texts, with a family's special tokens (some have none to pad with)."""
     words = SPECIAL + PLAIN + GOOD + BAD
     made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    if family in ("gpt2", "llama", "mistral", "qwen2", "qwen3"):
+        return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", eos_token="[SEP]")
+    if family == "t5":
+        made.post_processor = processors.TemplateProcessing(
+            single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", 3)]
+        )
+        return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", eos_token="[SEP]", pad_token="[PAD]")
+    if family == "opt":
+        made.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A", pair="[CLS] $A [CLS] $B", special_tokens=[("[CLS]", 2)]
+        )
+        return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", bos_token="[CLS]", pad_token="[PAD]")
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -58,17 +77,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, mask_token="[MASK]", **names)
 
 
-def pretrained(folder: Path, layers: int = 3) -> Path:
-    """Save a random BERT with its tokenizer, as a hub would serve it; return the folder."""
+def pretrained(folder: Path, layers: int = 3, family: str = "bert") -> Path:
+    """Save a random model of a family with its tokenizer, as a hub would serve it; return the folder."""
     set_seed(0)
-    config = BertConfig(
-        vocab_size=len(SPECIAL + PLAIN + GOOD + BAD),
-        hidden_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    names = FAMILIES[family].config
+    widths = {"hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 8, "ffn": 64, "embedding": 32}
+    values = {names[key]: value for key, value in widths.items() if key in names}
+    values |= {stack.count: layers for stack in FAMILIES[family].stacks}
+    special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    size = len(SPECIAL + PLAIN + GOOD + BAD)
+    config = CONFIG_MAPPING[family](vocab_size=size, max_position_embeddings=64, **special, **values)
+    config.decoder_start_token_id = 0
+    head = AutoModelForSeq2SeqLM if FAMILIES[family].answers_in_text else AutoModelForSequenceClassification
+    head.from_config(config).save_pretrained(folder)
+    tokenizer(family).save_pretrained(folder)
     return folder

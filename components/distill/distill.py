@@ -50,6 +50,8 @@ def distill(
     record, teacher = read_record(model), read_record(teacher_outputs)
     _check(record, teacher, model, teacher_outputs, epochs, learning_rate, batch_size, temperature)
     task = tasks.read_task(validation)
+    if task.split == "unlabelled" or list(task.labels) != record["task"]["labels"]:
+        raise BonsaiError(f"{validation} has not the labels of {model}: give the validation split of its data set")
 
     import tempfile
 
@@ -125,5 +127,6 @@ def _check(
         raise BonsaiError(f"{teacher_outputs} holds no teacher outputs: make them with `bonsai teacher-outputs`")
     if record["task"]["labels"] != teacher["task"]["labels"]:
         raise BonsaiError(f"{model} and {teacher_outputs} have different labels: both must come from one baseline")
-    if epochs <= 0 or learning_rate < 0 or temperature <= 0 or batch_size < 0:
+    positive, others = (epochs, temperature), (learning_rate, batch_size)
+    if not all(0 < one < math.inf for one in positive) or not all(0 <= one < math.inf for one in others):
         raise BonsaiError("--epochs and --temperature must be above 0, --learning-rate and --batch-size not below 0")

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,9 @@ from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, save
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
+
+SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
+FEWEST_TOKENS = 3  # a word between the tokens for beginning and end
 
 
 def fine_tune(
@@ -64,30 +69,43 @@ def fine_tune(
     }
     scratch = _checkpoints(output, [task.sha256, arguments])
 
-    from transformers import AutoTokenizer, set_seed
+    from transformers import set_seed
 
     from kfp_bonsai.shared import energy, metrics, rows, training
+    from kfp_bonsai.shared.advice import lines
+    from kfp_bonsai.shared.families import family_name, positions_of
+    from kfp_bonsai.shared.progress import say
 
     with new_folder(output) as folder:
         with energy.track() as meter:
             set_seed(seed)
-            network = _pretrained(source, task)
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            positions = getattr(network.config, "max_position_embeddings", rows.LONGEST)
+            network, tokenizer = _pretrained(source, task)
+            say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
+            for line in lines(family_name(network.config.model_type), task.rows):
+                say(f"fine-tune    {line}")
+            positions = positions_of(network.config)
+            if max_length and not FEWEST_TOKENS <= max_length <= positions:
+                raise BonsaiError(
+                    f"--max-length {max_length}: give {FEWEST_TOKENS} to {positions}, which {model} takes, or 0"
+                )
             cut_at = max_length or rows.longest(train, tokenizer, positions)
             train_rows = rows.read_rows(train, tokenizer, cut_at)
             validation_rows = rows.read_rows(validation, tokenizer, cut_at)
             for parameter in network.get_input_embeddings().parameters():
                 parameter.requires_grad = not freeze_embeddings
-            training.train(
-                network,
-                train_rows,
-                training.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
-                scratch,
-                validation=validation_rows,
-                metric=task.metric,
-                pad_id=tokenizer.pad_token_id,
-            )
+            try:
+                training.train(
+                    network,
+                    train_rows,
+                    training.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
+                    scratch,
+                    validation=validation_rows,
+                    metric=task.metric,
+                    pad_id=tokenizer.pad_token_id,
+                )
+            except BonsaiError:  # what is lost is not worth resuming
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise
             logits = training.predict(network, validation_rows, tokenizer.pad_token_id)
             score = metrics.score(task.metric, logits, validation_rows.labels)
         record = extend_record(
@@ -122,31 +140,46 @@ def _check(
 ) -> None:
     if task.rows == 0:
         raise BonsaiError(f"{train} has no rows: prepare the data set again")
+    for path, one in ((train, task), (validation, other)):
+        if one.split == "unlabelled":
+            raise BonsaiError(f"{path} has no labels: give the train and validation splits of prepare-data")
     if (task.columns, task.labels, task.kind) != (other.columns, other.labels, other.kind):
         raise BonsaiError(f"{train} and {validation} are not of one data set: give two splits of one prepare-data run")
     for name, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise BonsaiError(f"{name} is {value}: give a number above zero")
 
 
 def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
-    """Load a pretrained body with a new classifier for the task; only the head may be missing."""
+    """Load a pretrained body with a new head for the task, and its tokenizer; only the head may be missing."""
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoTokenizer
 
     import kfp_bonsai  # noqa: F401  (registers free shapes)
-    from kfp_bonsai.shared.families import family_of
+    from kfp_bonsai.shared import answers, free_models, tokens
+    from kfp_bonsai.shared.families import check_settings, family_of
 
     labels = dict(enumerate(task.labels)) or {0: "value"}
     try:
         config = AutoConfig.from_pretrained(source)
         family = family_of(config)
+        check_settings(config)
         if Path(source).is_dir():
             check_folder(Path(source))
-        config.num_labels = task.num_labels
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokens.settle(tokenizer, config, pairs=len(task.columns) == 2)
+        if family.answers_in_text:
+            if task.kind == tasks.REGRESSION:
+                raise BonsaiError(
+                    f"{source} answers in text ({config.model_type}), which cannot be a number here: "
+                    "use a model with a classifier head for regression"
+                )
+            config.label_tokens = answers.label_tokens(tokenizer, task.labels)
+        else:
+            config.num_labels, config.use_cache = task.num_labels, False
+            config.problem_type = "regression" if task.kind == tasks.REGRESSION else "single_label_classification"
         config.id2label, config.label2id = labels, {name: index for index, name in labels.items()}
-        config.problem_type = "regression" if task.kind == tasks.REGRESSION else "single_label_classification"
-        network, found = AutoModelForSequenceClassification.from_pretrained(
+        network, found = free_models.task_class(config).from_pretrained(
             source,
             config=config,
             output_loading_info=True,
@@ -154,17 +187,22 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
             ignore_mismatched_sizes=True,
             dtype="float32",
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BonsaiError(f"the model {source} cannot be loaded: {error}") from error
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise BonsaiError(
+            f"the model {source} cannot be loaded ({error}): give a whole folder written by save_pretrained"
+        ) from error
     heads = tuple(path + "." for path in family.head)
-    wrong = [str(key) for key in (*found["missing_keys"], *found["mismatched_keys"])]
-    wrong = [key for key in wrong if not key.lstrip("('").startswith(heads)]
+    keys = (*found["missing_keys"], *(key for key, *_sizes in found["mismatched_keys"]))
+    wrong = [key for key in keys if not key.startswith(heads)]
     if wrong:
         raise BonsaiError(f"{source} lacks weights of the model's body, such as {sorted(wrong)[0]}: give a whole model")
-    return network
+    tokens.make_room(tokenizer, network)
+    if family.answers_in_text:
+        network.generation_config.max_new_tokens = max(map(len, config.label_tokens))
+    return network, tokenizer
 
 
 def _checkpoints(output: Path, identity: list) -> Path:
     """Return the folder for the checkpoints of exactly this run, so that two runs never mix."""
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-    return Path(output).parent / f".{Path(output).name}.{digest}.checkpoints"
+    return Path(os.environ.get(SCRATCH) or Path(output).parent) / f".{Path(output).name}.{digest}.checkpoints"

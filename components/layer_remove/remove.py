@@ -1,8 +1,10 @@
 """Drop whole transformer layers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_folder
@@ -27,7 +29,8 @@ def layer_remove(
         model: The fine-tuned model.
         data: A split whose text the layers are scored on.
         output: Folder to write the shorter model to.
-        keep: What stays: a fraction ("1/3", "0.5"), a count ("4"), or the layers' indices ("0,2,5").
+        keep: What stays: a fraction ("1/3", "0.5"), a count ("4"), or the layers' indices ("0,2,5"); of the encoder
+            and of the decoder where a model has both.
         scheme: How layers are chosen where `keep` does not name them: bottom-last (the lowest ones, and the last,
             which the classifier reads; kept most on the demo task), bottom, even, top, or importance (the ones that
             change their input most: block influence, arXiv 2403.03853, section 2).
@@ -44,31 +47,43 @@ def layer_remove(
         bonsai layer-remove --model baseline --data data/validation.parquet --keep 1/3 --output short
     """
     record = read_record(model)
-    total = len(record["shape"]["layers"])
-    kept = layers_asked(keep, total)
+    tasks.read_task(data)
+    stacks = record["shape"]["stacks"]
+    asked = [layers_asked(keep, total) for total in stacks]
     if scheme not in SCHEMES:
         raise BonsaiError(f"--scheme '{scheme}' is unknown (known: {', '.join(SCHEMES)}){nearest(scheme, [*SCHEMES])}")
 
-    from kfp_bonsai.shared import energy, shapes
+    from kfp_bonsai.shared import energy, shapes, surgery
 
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
-            if isinstance(kept, int):
-                kept = _chosen(network, tokenizer, data, record, kept, scheme, seed)
-            shapes.keep_layers(network, kept)
-            shorter = shapes.rebuild(network)
-        names = ",".join(map(str, kept))
+            influence = []
+            if scheme == "importance" and any(isinstance(one, int) for one in asked):
+                influence = block_influence(network, tokenizer, data, record["max_length"], seed)
+            kept = []
+            for number, (one, (stack, layers)) in enumerate(zip(asked, shapes.stacks_of(network), strict=True)):
+                if isinstance(one, int):
+                    one = _chosen(scheme, one, len(layers), influence[sum(stacks[:number]) :][: len(layers)])
+                    one = [0, *one[1:]] if stack.first_stays else one
+                kept.append(one)
+            shorter = surgery.keep_layers(network, kept)
+        names = "; ".join(",".join(map(str, one)) for one in kept)
         made = extend_record(
             record,
             stage="layer-remove",
             arguments={"keep": keep, "scheme": scheme, "layers": names},
             reading=meter.reading,
-            level=level or f"{len(kept)}/{total} layers",
+            level=level or f"{sum(map(len, kept))}/{sum(stacks)} layers",
             validation={},
         )
         save(shorter, tokenizer, folder, made)
-    return {"layers": names, "layers_before": total, "seconds": meter.reading.seconds, "joules": meter.reading.joules}
+    return {
+        "layers": names,
+        "layers_before": sum(stacks),
+        "seconds": meter.reading.seconds,
+        "joules": meter.reading.joules,
+    }
 
 
 def layers_asked(keep: str, total: int) -> int | list[int]:
@@ -100,8 +115,7 @@ def layers_asked(keep: str, total: int) -> int | list[int]:
     return int(number)
 
 
-def _chosen(network: Any, tokenizer: Any, data: Path, record: dict, count: int, scheme: str, seed: int) -> list[int]:
-    total = len(record["shape"]["layers"])
+def _chosen(scheme: str, count: int, total: int, influence: Sequence[float]) -> list[int]:
     if count == total:
         return list(range(total))
     if scheme == "bottom-last":
@@ -112,12 +126,14 @@ def _chosen(network: Any, tokenizer: Any, data: Path, record: dict, count: int, 
         return list(range(total - count, total))
     if scheme == "even":
         return sorted({round(index * (total - 1) / max(1, count - 1)) for index in range(count)})
-    influence = block_influence(network, tokenizer, data, record["max_length"], seed)
     return sorted(sorted(range(total), key=lambda index: -influence[index])[:count])
 
 
 def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, seed: int) -> list[float]:
-    """Return how much each layer changes its input: 1 - cos(input, output), the mean over tokens."""
+    """Return how much each layer changes its input: 1 - cos(input, output), the mean over tokens.
+
+    An encoder's layers come before its decoder's, whose tokens are those of the answer.
+    """
     import random
 
     import torch
@@ -126,17 +142,26 @@ def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, s
 
     split = rows.read_rows(data, tokenizer, max_length)
     chosen = random.Random(seed).sample(range(len(split)), min(SCORED_ROWS, len(split)))
-    layers = shapes.layers_of(network)
-    changes = torch.zeros(len(layers))
-    tokens = 0
+    layers = [layer for _, layer in shapes.layers_of(network)]
+    changes, tokens = torch.zeros(len(layers)), torch.zeros(len(layers))
+    real = torch.ones(0, 0, dtype=torch.bool)
+
+    def observe(index: int, before: torch.Tensor, output: Any) -> None:
+        after = output[0] if isinstance(output, tuple) else output
+        counted = real if before.shape[:2] == real.shape else torch.ones(before.shape[:2], dtype=torch.bool)
+        changes[index] += (1 - torch.cosine_similarity(before[counted], after[counted], dim=-1)).sum()
+        tokens[index] += counted.sum()
+
+    hooks = [
+        layer.register_forward_hook(lambda _, inputs, output, index=index: observe(index, inputs[0], output))
+        for index, layer in enumerate(layers)
+    ]
     with torch.inference_mode():
         for start in range(0, len(chosen), 32):
             batch = rows.pad([split[index] for index in chosen[start : start + 32]], tokenizer.pad_token_id)
             batch.pop("labels", None)
-            states = network(**batch, output_hidden_states=True).hidden_states
             real = batch["attention_mask"].bool()
-            tokens += int(real.sum())
-            for index in range(len(layers)):
-                before, after = states[index][real], states[index + 1][real]
-                changes[index] += (1 - torch.cosine_similarity(before, after, dim=-1)).sum()
+            network(**batch)
+    for hook in hooks:
+        hook.remove()
     return (changes / tokens).tolist()

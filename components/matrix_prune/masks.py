@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kfp_bonsai.shared.families import family_of
-from kfp_bonsai.shared.shapes import layers_of, module_at, module_reading, shape_of
+from kfp_bonsai.shared.shapes import layers_of, module_at, reader, shape_of, unit_width
 
 DECAY = 0.95
 
@@ -19,40 +19,36 @@ class Masks:
     """Masks on a model's heads and neurons, and on its hidden features if asked.
 
     Attributes:
-        heads: one mask a layer, over the features of all heads, shape (heads * head_dim,).
-        ffn: one mask a layer, shape (neurons,).
-        hidden: mask on the residual stream, shape (hidden,).
-        scores: running mean of each unit's importance, by the mask's name ("heads.0", "ffn.0", "hidden").
+        named: the masks, over the features of a layer's units (heads.0: shape (heads * head_dim,); ffn.0:
+            (neurons,)), or over the residual stream (hidden: (hidden,)).
+        scores: running mean of each unit's importance, by the mask's name; heads count by the key-value head that
+            they share.
     """
 
     def __init__(self, model: Any, with_hidden: bool) -> None:
         shape, device = shape_of(model), model.device
-        width = shape.head_dim
-        self.heads = [torch.ones(one.heads * width, device=device, requires_grad=True) for one in shape.layers]
-        self.ffn = [torch.ones(one.ffn, device=device, requires_grad=True) for one in shape.layers]
-        self.hidden = torch.ones(shape.hidden, device=device, requires_grad=True)
-        self._widths = {name: width if name.startswith("heads") else 1 for name in self.named()}
-        self.scores = {name: self._units(name, torch.zeros_like(mask)) for name, mask in self.named().items()}
+        self.named: dict[str, torch.Tensor] = {}
+        self._widths: dict[str, int] = {}
         self._hooks = []
-        for index, layer in enumerate(layers_of(model)):
-            attention, network = module_reading(model, layer, "heads"), module_reading(model, layer, "ffn")
-            self._hooks += [
-                attention.register_forward_pre_hook(_masking_input(self.heads[index])),
-                network.register_forward_pre_hook(_masking_input(self.ffn[index])),
-            ]
+        for index, ((stack, layer), now) in enumerate(zip(layers_of(model), shape.layers, strict=True)):
+            for unit, count in shape.units(now).items():
+                module = reader(stack, layer, unit)
+                if module is None:
+                    continue
+                name, width = f"{unit}.{index}", unit_width(unit, shape)[unit]
+                self._widths[name] = width
+                self.named[name] = torch.ones(count * width, device=device, requires_grad=True)
+                self._hooks.append(module.register_forward_pre_hook(_masking_input(self.named[name])))
         if with_hidden:
+            self._widths["hidden"] = 1
+            self.named["hidden"] = torch.ones(shape.hidden, device=device, requires_grad=True)
             for norm in _norms(model):
-                self._hooks.append(norm.register_forward_hook(_masking_output(self.hidden)))
-
-    def named(self) -> dict[str, torch.Tensor]:
-        """Return every mask by name."""
-        named = {f"heads.{index}": mask for index, mask in enumerate(self.heads)}
-        named |= {f"ffn.{index}": mask for index, mask in enumerate(self.ffn)}
-        return {**named, "hidden": self.hidden}
+                self._hooks.append(norm.register_forward_hook(_masking_output(self.named["hidden"])))
+        self.scores = {name: self._units(name, torch.zeros_like(mask)) for name, mask in self.named.items()}
 
     def observe(self) -> None:
         """Take the last backward pass's gradients into the running scores."""
-        for name, mask in self.named().items():
+        for name, mask in self.named.items():
             if mask.grad is not None:
                 self.scores[name].lerp_(self._units(name, mask.grad.abs()), 1 - DECAY)
                 mask.grad = None
@@ -60,7 +56,7 @@ class Masks:
     def set(self, name: str, kept: torch.Tensor) -> None:
         """Set one mask to 1 at the kept indices and 0 elsewhere."""
         with torch.no_grad():
-            mask = self.named()[name].view(-1, self._widths[name])
+            mask = self.named[name].view(-1, self._widths[name])
             mask.zero_()
             mask[kept] = 1.0
 
@@ -76,9 +72,9 @@ class Masks:
 
 def _norms(model: Any) -> list[torch.nn.Module]:
     family = family_of(model.config)
-    found = [module_at(model, path) for path, axes in family.embeddings.items() if axes == ("hidden",)]
-    for layer in layers_of(model):
-        found += [module_at(layer, path) for path, axes in family.layer.items() if axes == ("hidden",)]
+    found = [module_at(model, path) for path, axes in family.tokens.items() if axes == ("hidden",)]
+    for stack, layer in layers_of(model):
+        found += [module_at(layer, path) for path, axes in stack.layer.items() if axes == ("hidden",)]
     return [module for module in found if module is not None]
 
 

@@ -60,12 +60,14 @@ def matrix_prune(
     """
     record, teacher = read_record(model), read_record(teacher_outputs)
     _check(record, flops, shape, heads, ffn, steps)
+    if not 0 < learning_rate < float("inf") or batch_size < 1:
+        raise BonsaiError("--learning-rate must be above 0, and --batch-size 1 or more")
     if flops == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
     import tempfile
 
-    from kfp_bonsai.shared import distillation, energy, shapes, training, transfer
+    from kfp_bonsai.shared import distillation, energy, training, transfer
 
     with new_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         with energy.track() as meter:
@@ -83,7 +85,7 @@ def matrix_prune(
                 label_weight=0,
                 callbacks=[pruning.callback()],
             )
-            smaller = shapes.rebuild(pruning.cut())
+            smaller = pruning.cut()
         arguments = {
             "flops": flops,
             "shape": shape,
@@ -117,43 +119,60 @@ class _Pruning:
         ffn: int,
     ) -> None:
         from kfp_bonsai.matrix_prune import budget, masks
-        from kfp_bonsai.shared.flops import Flops, layer_flops
-        from kfp_bonsai.shared.shapes import LayerShape, Shape, shape_of
+        from kfp_bonsai.shared.flops import Flops
+        from kfp_bonsai.shared.shapes import Shape, shape_of, stacks_of
 
         self.network = network
         self.shape = shape_of(network)
         self.length = sum(data.lengths) / len(data)
-        now, whole = Flops.from_record(record), Flops.from_record(teacher).at(self.length)
-        rest = now.per_sequence / self.length
-        self.before = (now.at(self.length) - now.per_sequence) / self.length
-        self.after = flops * whole / self.length - rest
+        self.same_heads = shape == "stock" and any(stack.shared_bias for stack, _ in stacks_of(network))
+        now, whole = Flops.from_record(record).at(self.length), Flops.from_record(teacher).at(self.length)
+        self.costs = self._costs()
+        self.before = self._spent(self.shape, self.costs)
+        rest = now - self.before
+        self.after = flops * whole - rest
         self.uniform: Shape | None = None
         if heads or ffn:
-            first = self.shape.layers[0]
-            one = LayerShape(heads or first.heads, ffn or first.ffn)
-            if one.heads > first.heads or one.ffn > first.ffn:
-                raise BonsaiError(
-                    f"--heads and --ffn must be at most {first.heads} and {first.ffn}, what the model has"
-                )
-            hidden = one.heads * self.shape.head_dim if shape == "stock" else self.shape.hidden
-            self.uniform = Shape(hidden, self.shape.head_dim, (one,) * len(self.shape.layers))
-            self.after = len(self.shape.layers) * layer_flops(
-                hidden, self.shape.head_dim, one.heads, one.ffn, self.length
-            )
+            self.uniform = self._stated(heads, ffn, shape)
         elif shape == "stock":
-            self.uniform = budget.uniform(self.shape, self.after, self.length)
-        if self.after > self.before:
-            raise BonsaiError(
-                f"--flops {flops}: the model costs {now.at(self.length) / whole:.3f} of the baseline: ask for less"
+            self.uniform = budget.uniform(
+                self.shape, self._costs, lambda hidden: flops * whole - rest * hidden / self.shape.hidden
             )
-        if self.after < budget.least(self.shape, self.length) and self.uniform is None:
-            share = (budget.least(self.shape, self.length) + rest) * self.length / whole
+        if self.uniform is not None:
+            self.after = self._spent(self.uniform, self._costs(self.uniform.hidden))
+        if self.after > self.before:
+            raise BonsaiError(f"--flops {flops}: the model costs {now / whole:.3f} of the baseline: ask for less")
+        if self.after < budget.least(self.costs) and self.uniform is None:
+            share = (budget.least(self.costs) + rest) / whole
             raise BonsaiError(
                 f"--flops {flops}: one head and 32 neurons a layer cost {share:.3f} of the baseline: ask for that"
             )
         self.masks = masks.Masks(
             network, with_hidden=self.uniform is not None and self.uniform.hidden < self.shape.hidden
         )
+
+    def _costs(self, hidden: int = 0) -> dict[str, float]:
+        """Return the FLOPs a sequence of one unit, by mask name."""
+        from kfp_bonsai.shared.flops import units
+
+        found = enumerate(units(self.network, hidden))
+        return {f"{unit}.{index}": cost.at(self.length) for index, layer in found for unit, cost in layer.items()}
+
+    def _spent(self, shape: Any, costs: dict[str, float]) -> float:
+        counts = [shape.units(layer) for layer in shape.layers]
+        return sum(cost * counts[int(name.partition(".")[2])][name.partition(".")[0]] for name, cost in costs.items())
+
+    def _stated(self, heads: int, ffn: int, shape: str) -> Any:
+        from kfp_bonsai.matrix_prune.budget import alike
+
+        now = self.shape.layers[0]
+        heads, ffn, group = heads or now.heads, ffn or now.ffn, self.shape.group
+        if heads > now.heads or ffn > now.ffn:
+            raise BonsaiError(f"--heads and --ffn must be at most {now.heads} and {now.ffn}, what the model has")
+        if heads % group:
+            raise BonsaiError(f"--heads {heads}: {group} heads share one key-value head, so give a multiple of {group}")
+        narrow = shape == "stock" and self.shape.tied
+        return alike(self.shape, heads, ffn, heads * self.shape.head_dim if narrow else self.shape.hidden)
 
     def keep(self, progress: float) -> dict[str, Any]:
         """Return what stays when `progress` (0 to 1) of the schedule has passed."""
@@ -162,14 +181,28 @@ class _Pruning:
         open_share = (1 - progress) ** 3
         if self.uniform is None:
             target = self.after + (self.before - self.after) * open_share
-            return allot(self.masks.scores, self.shape, target, self.length)
+            return allot(self.masks.scores, self.costs, target)
         kept = {}
-        for name, scores in self.masks.scores.items():
+        for name, scores in self._scores().items():
             kind, _, index = name.partition(".")
-            goal = self.uniform.hidden if kind == "hidden" else getattr(self.uniform.layers[int(index)], kind)
+            layers = self.uniform.layers
+            goal = self.uniform.hidden if kind == "hidden" else self.uniform.units(layers[int(index)])[kind]
             count = round(goal + (len(scores) - goal) * open_share)
             kept[name] = scores.topk(count).indices.sort().values
         return kept
+
+    def _scores(self) -> dict[str, Any]:
+        """Return the scores; where the layers of a stock model share one bias table, the sum over them for heads."""
+        scores = dict(self.masks.scores)
+        if not self.same_heads:
+            return scores
+        start = 0
+        for count in self.shape.stacks:
+            names = [f"heads.{index}" for index in range(start, start + count)]
+            together = sum(scores[name] for name in names)
+            scores |= dict.fromkeys(names, together)
+            start += count
+        return scores
 
     def callback(self) -> Any:
         """Return the Trainer's callback that scores at every step and closes masks every few."""
@@ -190,16 +223,16 @@ class _Pruning:
         return Callback()
 
     def cut(self) -> Any:
-        """Cut what is masked out of the matrices; return the network."""
-        from kfp_bonsai.shared import shapes
+        """Return the network with what is masked cut out of its matrices."""
+        from kfp_bonsai.shared import surgery
 
         kept = self.keep(1.0)
         self.masks.remove()
-        for index, layer in enumerate(shapes.layers_of(self.network)):
-            shapes.cut_layer(self.network, layer, shapes.Kept(kept[f"heads.{index}"], kept[f"ffn.{index}"]))
-        if "hidden" in kept and len(kept["hidden"]) < self.shape.hidden:
-            shapes.cut_hidden(self.network, kept["hidden"])
-        return self.network
+        hidden = kept.pop("hidden", None)
+        layers: list[dict[str, Any]] = [{} for _ in self.shape.layers]
+        for name, units in kept.items():
+            layers[int(name.partition(".")[2])][name.partition(".")[0]] = units
+        return surgery.cut(self.network, layers, hidden)
 
 
 def _check(record: dict, flops: float, shape: str, heads: int, ffn: int, steps: int) -> None:

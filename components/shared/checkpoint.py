@@ -13,12 +13,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.families import family_name
+from kfp_bonsai.shared.families import family_name, inputs_of, is_free
 from kfp_bonsai.shared.tasks import Task
 
 RECORD = "bonsai.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 EMBEDDED = "embedded:"
 
 
@@ -44,40 +46,66 @@ def find_model(reference: str) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder holds a model we can compress, without loading it.
+    """Check that a folder holds a whole model we can compress, with its tokenizer, without loading it.
 
     Raises:
-        BonsaiError: config.json is missing or broken, the model type is unknown, or the weights are pickled.
+        BonsaiError: config.json or the tokenizer is missing or broken, the model type is unknown, or the weights are
+            pickled or cut off.
     """
     config = folder / "config.json"
     if not config.is_file():
         raise BonsaiError(f"{folder} has no config.json: give a folder written by save_pretrained")
-    try:
-        model_type = json.loads(config.read_text()).get("model_type", "")
-    except ValueError as error:
-        raise BonsaiError(f"{config} is not JSON ({error}): save the model again") from error
-    family_name(model_type)
-    if any((folder / name).is_file() for name in WEIGHTS):
-        return
-    pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
-    if pickled:
+    family_name(read_document(config, "save_pretrained").get("model_type", ""))
+    _check_weights(folder)
+    if not any(any(folder.glob(name)) for name in VOCABULARIES):
         raise BonsaiError(
-            f"{pickled[0]} holds pickled weights, which can run code when loaded: convert them once, where you trust "
-            f"them, with AutoModel.from_pretrained('{folder}').save_pretrained('NEW_FOLDER') and give NEW_FOLDER"
+            f"{folder} has no tokenizer: save the model's there, with AutoTokenizer.from_pretrained('NAME')"
+            f".save_pretrained('{folder}')"
         )
-    raise BonsaiError(f"{folder} has no model.safetensors: give a folder written by save_pretrained")
+    if (folder / "tokenizer.json").is_file():
+        read_document(folder / "tokenizer.json", "save_pretrained", "model")
+
+
+def _check_weights(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
+        if pickled:
+            raise BonsaiError(
+                f"{pickled[0]} holds pickled weights, which can run code when loaded: convert them once, where you "
+                f"trust them, with AutoModel.from_pretrained('{folder}').save_pretrained('NEW_FOLDER') and give "
+                "NEW_FOLDER"
+            )
+        raise BonsaiError(f"{folder} has no model.safetensors: give a folder written by save_pretrained")
+    index = folder / "model.safetensors.index.json"
+    shards = (
+        set(read_document(index, "save_pretrained", "weight_map")["weight_map"].values()) if index.is_file() else ()
+    )
+    missing = sorted(name for name in shards if not (folder / name).is_file())
+    if missing:
+        raise BonsaiError(f"{folder / missing[0]} is missing, one of the model's weight files: copy the folder again")
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = file.read(8)
+            size = int.from_bytes(header, "little")
+            try:
+                tensors = json.loads(file.read(size)) if 0 < size < path.stat().st_size else {}
+                last = max(one["data_offsets"][1] for name, one in tensors.items() if name != "__metadata__")
+            except (ValueError, KeyError, TypeError):
+                last = -1
+        if len(header) + size + last != path.stat().st_size:
+            raise BonsaiError(f"{path} is cut off or no safetensors file: copy it again")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Read a model folder's record.
 
     Raises:
-        BonsaiError: the folder was not written by a stage.
+        BonsaiError: the folder was not written by a stage, or its record is damaged.
     """
     path = Path(folder) / RECORD
     if not path.is_file():
         raise BonsaiError(f"{folder} has no {RECORD}: give a model folder written by a bonsai stage such as fine-tune")
-    return json.loads(path.read_text())
+    return read_document(path, "a bonsai stage such as fine-tune", "lineage")
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -91,15 +119,16 @@ def load(folder: Path) -> tuple[Any, Any]:
     Raises:
         BonsaiError: the folder is no stage's, or a weight is missing, unexpected or of another size.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     import kfp_bonsai  # noqa: F401  (registers free shapes)
+    from kfp_bonsai.shared.free_models import task_class
 
     folder = Path(folder)
     check_folder(folder)
     read_record(folder)
     try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model, found = task_class(AutoConfig.from_pretrained(folder)).from_pretrained(
             folder, output_loading_info=True, use_safetensors=True, dtype="float32"
         )
     except Exception as error:
@@ -107,7 +136,9 @@ def load(folder: Path) -> tuple[Any, Any]:
     wrong = sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]) + sorted(found["mismatched_keys"])
     if wrong:
         raise BonsaiError(f"{folder} is damaged: weights missing or not expected: {', '.join(map(str, wrong[:5]))}")
-    return model.eval(), AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.model_input_names = list(inputs_of(model.config))
+    return model.eval(), tokenizer
 
 
 def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) -> None:
@@ -123,12 +154,15 @@ def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) ->
     measured = {
         "sha256": digest,
         "lineage": lineage,
+        "model_type": model.config.model_type,
+        "pad_token_id": tokenizer.pad_token_id,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "flops": flops.count(model).as_dict(),
         "shape": {
-            "kind": shapes.FREE if shapes.is_free(model.config) else shapes.STOCK,
+            "kind": shapes.FREE if is_free(model.config) else shapes.STOCK,
             "hidden": shape.hidden,
             "head_dim": shape.head_dim,
+            "stacks": list(shape.stacks),
             "layers": [asdict(one) for one in shape.layers],
         },
     }

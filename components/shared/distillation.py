@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from kfp_bonsai.shared import training, transfer
+from kfp_bonsai.shared.families import family_of
 
 PROJECTION = "distillation_projection"
 
@@ -31,22 +32,31 @@ def objective(
 
     def loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         inputs = {name: value for name, value in batch.items() if name.endswith("_ids") or name == "attention_mask"}
+        plain = getattr(model, "module", model)
         found = model(**inputs, output_hidden_states=True)
         logits = found.logits.float()
         total = _output_loss(logits, batch["teacher_logits"], temperature)
         if hidden_weight:
             student = found.hidden_states[-1].flatten(0, 1)[batch["hidden_at"]]
-            projection = getattr(getattr(model, "module", model), PROJECTION, None)
+            projection = getattr(plain, PROJECTION, None)
             if projection is not None:
                 student = projection(student)
             teacher = batch["teacher_hidden"].float()
             error = functional.mse_loss(student.float(), teacher)
             total = total + hidden_weight * error / (teacher - teacher.mean(0)).square().mean()
         if label_weight:
-            total = total + label_weight * _label_loss(logits, batch["labels"])
+            total = total + label_weight * _label_loss(logits, batch["labels"], plain.config)
         return total
 
     return loss
+
+
+def states_width(model: Any) -> int:
+    """Return the width of a model's last hidden states, which some models project to another than their layers'."""
+    token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    with torch.no_grad():
+        found = model(input_ids=token, attention_mask=torch.ones_like(token), output_hidden_states=True)
+    return int(found.hidden_states[-1].shape[-1])
 
 
 def distill_into(
@@ -65,9 +75,9 @@ def distill_into(
     for module in student.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    width = data.hidden.shape[1]
-    if hidden_weight and student.config.hidden_size != width:
-        setattr(student, PROJECTION, nn.Linear(student.config.hidden_size, width))
+    width, own = data.hidden.shape[1], states_width(student)
+    if hidden_weight and own != width:
+        setattr(student, PROJECTION, nn.Linear(own, width))
     training.train(
         student,
         data,
@@ -90,10 +100,13 @@ def _output_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float
     return functional.kl_div(student_log, teacher_log, log_target=True, reduction="batchmean") * temperature**2
 
 
-def _label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _label_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -> torch.Tensor:
+    """Return the mean loss of the rows that have a label, 0 if none has; nothing here waits for a GPU."""
     known = labels != transfer.NO_LABEL
-    if not known.any():
-        return logits.sum() * 0.0
     if logits.shape[1] == 1:
-        return functional.mse_loss(logits[known, 0], labels[known].float())
-    return functional.cross_entropy(logits[known], labels[known].long())
+        total = ((logits[:, 0] - labels.float()) * known).square().sum()
+    elif family_of(config).answers_in_text:  # its scores are log-probabilities among all texts, and shall stay so
+        total = functional.nll_loss(logits, labels.long(), ignore_index=transfer.NO_LABEL, reduction="sum")
+    else:
+        total = functional.cross_entropy(logits, labels.long(), ignore_index=transfer.NO_LABEL, reduction="sum")
+    return total / known.sum().clamp(min=1)

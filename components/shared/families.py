@@ -4,22 +4,50 @@ A family is data. It names the axes of its weight matrices, and everything else 
 heads, cutting matrices) is done once, for all of them, from those names. An axis is one of
 
 * ``hidden``: the residual stream, the same index set throughout the model;
-* ``heads``: the attention heads of one layer, ``head_dim`` rows each;
+* ``memory``: the same features where a decoder reads them from its encoder;
+* ``heads``: the query heads of one layer, ``head_dim`` rows each; ``kv_heads``: its key-value heads;
+* ``each_head``: one entry a head;
+* ``cross_heads``, ``each_cross_head``: those of the attention that reads the encoder;
 * ``ffn``: the neurons of one layer's feed-forward network;
 * ``embedding``: the width of the embeddings where it may differ from ``hidden``;
 * ``None``: never cut (vocabulary, positions, labels).
 
-For a matrix the order is (output, input), however the module stores it. A new family is one entry in
-``FAMILIES``; see CONTRIBUTING.md.
+For a matrix the order is (output, input), however the module stores it; a tuple of names stands for blocks that lie
+one after the other in one matrix, such as a fused query, key and value. A new family is one entry in ``FAMILIES``;
+see CONTRIBUTING.md.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
-Axes = Mapping[str, tuple[str | None, ...]]
+Axis = str | None | tuple[str, ...]
+Axes = Mapping[str, tuple[Axis, ...]]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers that run one after the other, all made alike.
+
+    Attributes:
+        layers: path of the list of layers, from the model with its head.
+        count: the configuration's name for how many there are.
+        layer: modules of one layer and their axes; a module that a model or a layer lacks is passed over.
+        sizes: attributes of a layer's modules that repeat the width of an axis, and the axis.
+        answers: the layers compute the tokens of the answer instead of those of the text.
+        shared_bias: a module that the first layer has for all of them, so that they need the same heads.
+        first_stays: the first layer is made unlike the others and cannot be removed.
+    """
+
+    layers: str
+    count: str
+    layer: Axes
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    answers: bool = False
+    shared_bias: str = ""
+    first_stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,19 +55,32 @@ class Family:
     """One family of language models.
 
     Attributes:
-        layers: path of the list of transformer layers, from the model with its head.
-        layer: modules of one layer and their axes.
-        embeddings: modules outside the layers that work on every token, and their axes.
-        head: modules that work once a sequence (pooler, classifier), and their axes.
-        config: the configuration's names for the number of layers, heads, neurons, and the widths.
+        stacks: its layers: one stack, or an encoder's and a decoder's.
+        tokens: modules outside the layers that work on every token, and their axes.
+        head: modules that give the answer (pooler, classifier), once a sequence, or once a token of an answer in text.
+        config: the configuration's names for the widths: heads, ffn, hidden; where there are such, kv_heads, head_dim
+            (else hidden / heads) and embedding.
+        per_layer: names of lists in the configuration that have an entry a layer.
+        head_on_tokens: the head works on every token, and the last one's result counts.
+        answers_in_text: classifies by writing the label's text (sequence to sequence).
+        token_types: takes token_type_ids.
+        positions_after_pad: positions count from the padding token's number on, so that those before are lost.
+        fixed: settings of the configuration that surgery rests on; models that have them otherwise are refused.
     """
 
-    layers: str
-    layer: Axes
-    embeddings: Axes
+    stacks: tuple[Stack, ...]
+    tokens: Axes
     head: Axes
     config: Mapping[str, str]
+    per_layer: tuple[str, ...] = ()
+    head_on_tokens: bool = False
+    answers_in_text: bool = False
+    token_types: bool = False
+    positions_after_pad: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
+
+_QKV = ("heads", "heads", "heads")
 
 _BERT_LAYER: Axes = {
     "attention.self.query": ("heads", "hidden"),
@@ -52,12 +93,7 @@ _BERT_LAYER: Axes = {
     "output.LayerNorm": ("hidden",),
 }
 
-_BERT_CONFIG = {
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "ffn": "intermediate_size",
-    "hidden": "hidden_size",
-}
+_BERT_CONFIG = {"heads": "num_attention_heads", "ffn": "intermediate_size", "hidden": "hidden_size"}
 
 
 def _bert_embeddings(base: str, width: str) -> Axes:
@@ -69,56 +105,239 @@ def _bert_embeddings(base: str, width: str) -> Axes:
     }
 
 
+def _bert_stack(base: str) -> tuple[Stack]:
+    return (Stack(f"{base}.encoder.layer", "num_hidden_layers", _BERT_LAYER),)
+
+
 _DENSE_HEAD: Axes = {"classifier.dense": ("hidden", "hidden"), "classifier.out_proj": (None, "hidden")}
+
+_TOKEN_HEAD: Axes = {"score": (None, "hidden"), "lm_head": (None, "hidden")}
+
+_T5_SELF: Axes = {
+    "layer.0.layer_norm": ("hidden",),
+    "layer.0.SelfAttention.q": ("heads", "hidden"),
+    "layer.0.SelfAttention.k": ("heads", "hidden"),
+    "layer.0.SelfAttention.v": ("heads", "hidden"),
+    "layer.0.SelfAttention.o": ("hidden", "heads"),
+    "layer.0.SelfAttention.relative_attention_bias": (None, "each_head"),
+}
+
+_T5_CROSS: Axes = {
+    "layer.1.layer_norm": ("hidden",),
+    "layer.1.EncDecAttention.q": ("cross_heads", "hidden"),
+    "layer.1.EncDecAttention.k": ("cross_heads", "memory"),
+    "layer.1.EncDecAttention.v": ("cross_heads", "memory"),
+    "layer.1.EncDecAttention.o": ("hidden", "cross_heads"),
+}
+
+_T5_SIZES = {"layer.0.SelfAttention.n_heads": "each_head", "layer.0.SelfAttention.inner_dim": "heads"}
+_T5_CROSS_SIZES = {
+    "layer.1.EncDecAttention.n_heads": "each_cross_head",
+    "layer.1.EncDecAttention.inner_dim": "cross_heads",
+}
+
+
+def _t5_network(number: int) -> Axes:
+    """Return the feed-forward part, plain (wi) or gated (wi_0, wi_1)."""
+    part = f"layer.{number}"
+    return {
+        f"{part}.layer_norm": ("hidden",),
+        f"{part}.DenseReluDense.wi": ("ffn", "hidden"),
+        f"{part}.DenseReluDense.wi_0": ("ffn", "hidden"),
+        f"{part}.DenseReluDense.wi_1": ("ffn", "hidden"),
+        f"{part}.DenseReluDense.wo": ("hidden", "ffn"),
+    }
+
+
+_T5_BIAS = "layer.0.SelfAttention.relative_attention_bias"
+
+
+def _llama() -> Family:
+    """Return the layout that Llama has, and Qwen and Mistral took over."""
+    layer: Axes = {
+        "input_layernorm": ("hidden",),
+        "self_attn.q_proj": ("heads", "hidden"),
+        "self_attn.k_proj": ("kv_heads", "hidden"),
+        "self_attn.v_proj": ("kv_heads", "hidden"),
+        "self_attn.o_proj": ("hidden", "heads"),
+        "post_attention_layernorm": ("hidden",),
+        "mlp.gate_proj": ("ffn", "hidden"),
+        "mlp.up_proj": ("ffn", "hidden"),
+        "mlp.down_proj": ("hidden", "ffn"),
+    }
+    return Family(
+        stacks=(Stack("model.layers", "num_hidden_layers", layer),),
+        tokens={"model.embed_tokens": (None, "hidden"), "model.norm": ("hidden",)},
+        head=_TOKEN_HEAD,
+        head_on_tokens=True,
+        config={**_BERT_CONFIG, "kv_heads": "num_key_value_heads", "head_dim": "head_dim"},
+        per_layer=("layer_types",),
+    )
+
 
 FAMILIES: dict[str, Family] = {
     "bert": Family(
-        layers="bert.encoder.layer",
-        layer=_BERT_LAYER,
-        embeddings=_bert_embeddings("bert", "hidden"),
+        stacks=_bert_stack("bert"),
+        tokens=_bert_embeddings("bert", "hidden"),
         head={"bert.pooler.dense": ("hidden", "hidden"), "classifier": (None, "hidden")},
         config=_BERT_CONFIG,
+        token_types=True,
     ),
     "roberta": Family(
-        layers="roberta.encoder.layer",
-        layer=_BERT_LAYER,
-        embeddings=_bert_embeddings("roberta", "hidden"),
+        stacks=_bert_stack("roberta"),
+        tokens=_bert_embeddings("roberta", "hidden"),
         head=_DENSE_HEAD,
         config=_BERT_CONFIG,
+        positions_after_pad=True,
     ),
     "electra": Family(
-        layers="electra.encoder.layer",
-        layer=_BERT_LAYER,
-        embeddings={
-            **_bert_embeddings("electra", "embedding"),
-            "electra.embeddings_project": ("hidden", "embedding"),
-        },
+        stacks=_bert_stack("electra"),
+        tokens={**_bert_embeddings("electra", "embedding"), "electra.embeddings_project": ("hidden", "embedding")},
         head=_DENSE_HEAD,
         config={**_BERT_CONFIG, "embedding": "embedding_size"},
+        token_types=True,
     ),
     "distilbert": Family(
-        layers="distilbert.transformer.layer",
-        layer={
-            "attention.q_lin": ("heads", "hidden"),
-            "attention.k_lin": ("heads", "hidden"),
-            "attention.v_lin": ("heads", "hidden"),
-            "attention.out_lin": ("hidden", "heads"),
-            "sa_layer_norm": ("hidden",),
-            "ffn.lin1": ("ffn", "hidden"),
-            "ffn.lin2": ("hidden", "ffn"),
-            "output_layer_norm": ("hidden",),
-        },
-        embeddings={
+        stacks=(
+            Stack(
+                "distilbert.transformer.layer",
+                "n_layers",
+                {
+                    "attention.q_lin": ("heads", "hidden"),
+                    "attention.k_lin": ("heads", "hidden"),
+                    "attention.v_lin": ("heads", "hidden"),
+                    "attention.out_lin": ("hidden", "heads"),
+                    "sa_layer_norm": ("hidden",),
+                    "ffn.lin1": ("ffn", "hidden"),
+                    "ffn.lin2": ("hidden", "ffn"),
+                    "output_layer_norm": ("hidden",),
+                },
+            ),
+        ),
+        tokens={
             "distilbert.embeddings.word_embeddings": (None, "hidden"),
             "distilbert.embeddings.position_embeddings": (None, "hidden"),
             "distilbert.embeddings.LayerNorm": ("hidden",),
         },
         head={"pre_classifier": ("hidden", "hidden"), "classifier": (None, "hidden")},
-        config={"layers": "n_layers", "heads": "n_heads", "ffn": "hidden_dim", "hidden": "dim"},
+        config={"heads": "n_heads", "ffn": "hidden_dim", "hidden": "dim"},
     ),
+    "modernbert": Family(
+        stacks=(
+            Stack(
+                "model.layers",
+                "num_hidden_layers",
+                {
+                    "attn_norm": ("hidden",),
+                    "attn.Wqkv": (_QKV, "hidden"),
+                    "attn.Wo": ("hidden", "heads"),
+                    "mlp_norm": ("hidden",),
+                    "mlp.Wi": (("ffn", "ffn"), "hidden"),
+                    "mlp.Wo": ("hidden", "ffn"),
+                },
+                first_stays=True,  # it has no norm before its attention
+            ),
+        ),
+        tokens={
+            "model.embeddings.tok_embeddings": (None, "hidden"),
+            "model.embeddings.norm": ("hidden",),
+            "model.final_norm": ("hidden",),
+        },
+        head={"head.dense": ("hidden", "hidden"), "head.norm": ("hidden",), "classifier": (None, "hidden")},
+        config=_BERT_CONFIG,
+        per_layer=("layer_types",),
+    ),
+    "gpt2": Family(
+        stacks=(
+            Stack(
+                "transformer.h",
+                "n_layer",
+                {
+                    "ln_1": ("hidden",),
+                    "attn.c_attn": (_QKV, "hidden"),
+                    "attn.c_proj": ("hidden", "heads"),
+                    "ln_2": ("hidden",),
+                    "mlp.c_fc": ("ffn", "hidden"),
+                    "mlp.c_proj": ("hidden", "ffn"),
+                },
+                sizes={"attn.split_size": "heads", "attn.num_heads": "each_head"},
+            ),
+        ),
+        tokens={
+            "transformer.wte": (None, "hidden"),
+            "transformer.wpe": (None, "hidden"),
+            "transformer.ln_f": ("hidden",),
+        },
+        head=_TOKEN_HEAD,
+        head_on_tokens=True,
+        config={"heads": "n_head", "ffn": "n_inner", "hidden": "n_embd"},
+        fixed={"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+    ),
+    "opt": Family(
+        stacks=(
+            Stack(
+                "model.decoder.layers",
+                "num_hidden_layers",
+                {
+                    "self_attn_layer_norm": ("hidden",),
+                    "self_attn.q_proj": ("heads", "hidden"),
+                    "self_attn.k_proj": ("heads", "hidden"),
+                    "self_attn.v_proj": ("heads", "hidden"),
+                    "self_attn.out_proj": ("hidden", "heads"),
+                    "final_layer_norm": ("hidden",),
+                    "fc1": ("ffn", "hidden"),
+                    "fc2": ("hidden", "ffn"),
+                },
+                sizes={"self_attn.num_heads": "each_head"},
+            ),
+        ),
+        tokens={
+            "model.decoder.embed_tokens": (None, "embedding"),
+            "model.decoder.embed_positions": (None, "hidden"),
+            "model.decoder.project_in": ("hidden", "embedding"),
+            "model.decoder.final_layer_norm": ("hidden",),
+            "model.decoder.project_out": ("embedding", "hidden"),
+        },
+        head={"score": (None, "embedding"), "lm_head": (None, "embedding")},
+        head_on_tokens=True,
+        config={
+            "heads": "num_attention_heads",
+            "ffn": "ffn_dim",
+            "hidden": "hidden_size",
+            "embedding": "word_embed_proj_dim",
+        },
+    ),
+    "t5": Family(
+        stacks=(
+            Stack("encoder.block", "num_layers", {**_T5_SELF, **_t5_network(1)}, sizes=_T5_SIZES, shared_bias=_T5_BIAS),
+            Stack(
+                "decoder.block",
+                "num_decoder_layers",
+                {**_T5_SELF, **_T5_CROSS, **_t5_network(2)},
+                sizes={**_T5_SIZES, **_T5_CROSS_SIZES},
+                answers=True,
+                shared_bias=_T5_BIAS,
+            ),
+        ),
+        tokens={
+            "shared": (None, "hidden"),
+            "encoder.embed_tokens": (None, "hidden"),
+            "encoder.final_layer_norm": ("hidden",),
+            "decoder.embed_tokens": (None, "hidden"),
+            "decoder.final_layer_norm": ("hidden",),
+        },
+        head={"lm_head": (None, "hidden")},
+        config={"heads": "num_heads", "ffn": "d_ff", "hidden": "d_model", "head_dim": "d_kv"},
+        answers_in_text=True,
+    ),
+    "llama": _llama(),
+    "mistral": _llama(),
+    "qwen2": _llama(),
+    "qwen3": _llama(),
 }
 
 FREE_PREFIX = "bonsai-"
+UNLIMITED = 1 << 20
 
 
 def family_name(model_type: str) -> str:
@@ -141,7 +360,46 @@ def family_of(config: Any) -> Family:
     return FAMILIES[family_name(config.model_type)]
 
 
+def check_settings(config: Any) -> None:
+    """Check that a configuration has no setting with which surgery would not be exact.
+
+    Raises:
+        BonsaiError: it has one; the message names it.
+    """
+    for name, value in family_of(config).fixed.items():
+        if getattr(config, name, value) != value:
+            raise BonsaiError(
+                f"config.json sets {name} to {getattr(config, name)}, with which layers and heads cannot be removed "
+                f"exactly: only models with {name} = {value} are supported"
+            )
+
+
+def is_free(config: Any) -> bool:
+    """Say whether a configuration is of a free shape."""
+    return config.model_type.startswith(FREE_PREFIX)
+
+
+def inputs_of(config: Any) -> tuple[str, ...]:
+    """Return the names of the arrays that a model takes."""
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if family_of(config).token_types else ()))
+
+
+def positions_of(config: Any) -> int:
+    """Return how many tokens of a text a model takes at the most; a very large number where there is no limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    lost = (config.pad_token_id or 0) + 1 if family_of(config).positions_after_pad else 0
+    return positions - lost if positions else UNLIMITED
+
+
 def head_dim(config: Any) -> int:
     """Return the width of one attention head, which compression never changes."""
     names = family_of(config).config
-    return getattr(config, names["hidden"]) // getattr(config, names["heads"])
+    stated = getattr(config, names["head_dim"], None) if "head_dim" in names else None
+    return stated or getattr(config, names["hidden"]) // getattr(config, names["heads"])
+
+
+def heads_per_group(config: Any) -> int:
+    """Return how many query heads share one key-value head (1 unless attention is grouped)."""
+    names = family_of(config).config
+    groups = getattr(config, names["kv_heads"], None) if "kv_heads" in names else None
+    return getattr(config, names["heads"]) // groups if groups else 1

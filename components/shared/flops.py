@@ -3,10 +3,10 @@
 The definition, used on every side of every ratio: two FLOPs a multiply-add of every matrix product, that is
 all linear layers plus the two products of attention (query x key, weights x value). Embedding look-ups,
 norms, softmax and activations are left out. Every layer computes every token, also the last layer's tokens
-that a classifier never reads.
+that a classifier never reads. A model that answers in text computes the tokens of the answer too.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from kfp_bonsai.shared.errors import BonsaiError
@@ -16,13 +16,19 @@ from kfp_bonsai.shared.errors import BonsaiError
 class Flops:
     """FLOPs of one sequence of L tokens: per_sequence + per_token * L + per_pair * L * L."""
 
-    per_sequence: float
-    per_token: float
-    per_pair: float
+    per_sequence: float = 0.0
+    per_token: float = 0.0
+    per_pair: float = 0.0
 
     def at(self, length: float) -> float:
         """Return the FLOPs of one inference over a sequence of `length` tokens."""
         return self.per_sequence + self.per_token * length + self.per_pair * length * length
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, factor: float) -> "Flops":
+        return Flops(*(one * factor for one in astuple(self)))
 
     def as_dict(self) -> dict[str, float]:
         """Return the three coefficients, as a model's record keeps them."""
@@ -34,38 +40,57 @@ class Flops:
         return Flops(**record["flops"])
 
 
-def layer_flops(hidden: int, head_dim: int, heads: int, ffn: int, length: float, matrices: int = 2) -> float:
-    """Return the FLOPs a token of one layer with these widths, at sequences of `length` tokens.
-
-    Args:
-        hidden: width of the residual stream.
-        head_dim: width of a head.
-        heads: number of heads.
-        ffn: number of feed-forward neurons.
-        length: tokens in the sequence, for the products of attention.
-        matrices: matrices of the feed-forward network (2, or 3 where it is gated).
-    """
-    return 2.0 * (4 * hidden * heads * head_dim + matrices * hidden * ffn + 2 * heads * head_dim * length)
-
-
 def count(model: Any) -> Flops:
     """Count the FLOPs of a model of a known family from its weights."""
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
     from kfp_bonsai.shared.families import family_of
-    from kfp_bonsai.shared.shapes import layers_of, module_at, shape_of
+    from kfp_bonsai.shared.shapes import matrices, shape_of
 
-    def products(root: nn.Module, paths: Any) -> float:
-        modules = [module_at(root, path) for path in paths]
-        return sum(2.0 * one.weight.numel() for one in modules if isinstance(one, nn.Linear | Conv1D))  # type: ignore[union-attr,operator]
+    def products(paths: Any) -> float:
+        return sum(2.0 * module.weight.numel() for module in matrices(model, paths))
 
     family, shape = family_of(model.config), shape_of(model)
-    return Flops(
-        per_sequence=products(model, family.head),
-        per_token=products(model, family.embeddings) + sum(products(layer, family.layer) for layer in layers_of(model)),
-        per_pair=sum(4.0 * one.heads * shape.head_dim for one in shape.layers),
-    )
+    rows, tokens = _answers(model.config)
+    head = Flops(per_sequence=rows * tokens if family.answers_in_text else 1)
+    if family.head_on_tokens:
+        head = Flops(per_token=1)
+    total = head * products(family.head) + Flops(per_token=products(family.tokens))
+    for layer, costs in zip(shape.layers, units(model), strict=True):
+        for unit, cost in costs.items():
+            total += cost * shape.units(layer)[unit]
+    return total
+
+
+def units(model: Any, hidden: int = 0) -> list[dict[str, Flops]]:
+    """Return what one unit of each kind (group of heads, neuron) costs in each layer.
+
+    Args:
+        model: a model of a known family.
+        hidden: the width of the residual stream to reckon with; 0 for the model's.
+    """
+    from kfp_bonsai.shared.shapes import layers_of, matrices, shape_of, unit_width
+
+    shape = shape_of(model)
+    width = hidden or shape.hidden
+    rows, tokens = _answers(model.config)
+    found = []
+    for stack, layer in layers_of(model):
+        own = Flops(per_sequence=rows * tokens) if stack.answers else Flops(per_token=1.0)
+        pairs = Flops(per_sequence=rows * tokens * tokens) if stack.answers else Flops(per_pair=1.0)
+        attention = {"heads": pairs, "cross_heads": Flops(per_token=rows * tokens)}
+        costs: dict[str, Flops] = {}
+        for path, axes in stack.layer.items():
+            if not list(matrices(layer, [path])):
+                continue
+            read = Flops(per_token=rows) if axes[1] == "memory" else own
+            for axis in axes:
+                for unit, entries in unit_width(axis, shape).items():
+                    costs[unit] = costs.get(unit, Flops()) + read * (2.0 * entries * width)
+        for unit, products in attention.items():
+            if unit in costs:
+                group = shape.group if unit == "heads" else 1
+                costs[unit] += products * (4.0 * group * shape.head_dim)
+        found.append(costs)
+    return found
 
 
 def ratio(record: dict, baseline: dict, length: float) -> float:
@@ -74,3 +99,11 @@ def ratio(record: dict, baseline: dict, length: float) -> float:
     if below <= 0:
         raise BonsaiError("the baseline's record counts no FLOPs: fine-tune it again with this version")
     return Flops.from_record(record).at(length) / below
+
+
+def _answers(config: Any) -> tuple[int, int]:
+    """Return how many rows of how many tokens a model that answers in text computes for one answer."""
+    from kfp_bonsai.shared.answers import decoder_inputs
+
+    inputs = decoder_inputs(getattr(config, "label_tokens", None) or [[0]])
+    return len(inputs), max(map(len, inputs))

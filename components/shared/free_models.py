@@ -10,21 +10,32 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from torch import nn
 
-from kfp_bonsai.shared.families import FAMILIES, FREE_PREFIX
+from kfp_bonsai.shared.answers import answering
+from kfp_bonsai.shared.families import FAMILIES, FREE_PREFIX, Stack, family_name, family_of, is_free
+
+AUTO_CLASSES = ("AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+
+
+def stock_config_class(family: str) -> Any:
+    """Return the configuration class of a family."""
+    from transformers import CONFIG_MAPPING  # here, because importing it registers the free types
+
+    return CONFIG_MAPPING[family]
 
 
 @cache
-def free_config_class(family: str) -> type[PreTrainedConfig]:
+def free_config_class(family: str) -> Any:
     """Return the configuration class of a family's free shapes; `layer_shapes` lists [heads, ffn] a layer."""
-    stock = CONFIG_MAPPING[family]
+    stock = stock_config_class(family)
     return type(
         f"Bonsai{stock.__name__}",
         (stock,),
         {
             "__module__": __name__,
-            "__doc__": f"{stock.__name__} with `layer_shapes`: [heads, neurons] of each layer.",
+            "__doc__": f"{stock.__name__} with `layer_shapes`: [heads, neurons] of each layer, and with an encoder "
+            "to read also the heads that read it; an encoder's layers before its decoder's.",
             "__annotations__": {"layer_shapes": list | None},
             "model_type": FREE_PREFIX + family,
             "layer_shapes": None,
@@ -35,13 +46,17 @@ def free_config_class(family: str) -> type[PreTrainedConfig]:
 @cache
 def free_class(stock: type) -> type:
     """Return the free-shaped subclass of a stock model class (or the class itself if it is one)."""
-    from kfp_bonsai.shared.shapes import LayerShape, resize
-
     if getattr(stock, "stock_class", None):
         return stock
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        from kfp_bonsai.shared.shapes import LayerShape, stacks_of
+        from kfp_bonsai.shared.surgery import resize
+
         stock.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
+        for stack, layers in stacks_of(self):
+            if stack.shared_bias:
+                _part_biases(stack, layers)
         resize(self, [LayerShape(*widths) for widths in config.layer_shapes])
 
     return type(
@@ -57,20 +72,35 @@ def free_class(stock: type) -> type:
     )
 
 
-def stock_class(model_class: type) -> type:
-    """Return the stock class behind a model class."""
-    return getattr(model_class, "stock_class", model_class)
+def variant(model_class: Any, free: bool) -> Any:
+    """Return the free or the stock class beside a model class; one that answers in text stays one."""
+    plain = getattr(model_class, "plain_class", model_class)
+    stock = getattr(plain, "stock_class", plain)
+    found = free_class(stock) if free else stock
+    return found if plain is model_class else answering(found)
 
 
-def free_config(config: Any, layers: Sequence[Any]) -> PreTrainedConfig:
+def task_class(config: Any) -> Any:
+    """Return the class of the models that the stages train: a classifier, or one that answers in text."""
+    from transformers.models.auto import modeling_auto as auto
+
+    family = family_of(config)
+    heads = auto.AutoModelForSeq2SeqLM if family.answers_in_text else auto.AutoModelForSequenceClassification
+    stock = heads._model_mapping[stock_config_class(family_name(config.model_type))]
+    found = free_class(stock) if is_free(config) else stock
+    return answering(found) if family.answers_in_text else found
+
+
+def free_config(config: Any, layers: Sequence[Any]) -> Any:
     """Return a configuration of the family's free type with these layers' widths."""
-    values = {**_values(config), "layer_shapes": [[one.heads, one.ffn] for one in layers]}
+    shapes = [[one.heads, one.ffn, *([one.cross_heads] if one.cross_heads else [])] for one in layers]
+    values = {**_values(config), "layer_shapes": shapes}
     return free_config_class(config.model_type)(**values)
 
 
-def stock_config(config: Any) -> PreTrainedConfig:
+def stock_config(config: Any) -> Any:
     """Return a copy of a configuration as its family's stock type."""
-    return CONFIG_MAPPING[config.model_type.removeprefix(FREE_PREFIX)](**_values(config))
+    return stock_config_class(family_name(config.model_type))(**_values(config))
 
 
 def _values(config: Any) -> dict[str, Any]:
@@ -82,13 +112,16 @@ def _values(config: Any) -> dict[str, Any]:
 
 def register() -> None:
     """Make transformers' Auto classes know the free types, without importing any model yet."""
+    from transformers import AutoConfig
     from transformers.models.auto import modeling_auto as auto
 
     for family in FAMILIES:
         config_class = free_config_class(family)
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-        for auto_class in (auto.AutoModel, auto.AutoModelForSequenceClassification):
-            auto_class.register(config_class, _loader(auto_class, family), exist_ok=True)
+        for name in AUTO_CLASSES:
+            auto_class = getattr(auto, name)
+            if family in auto_class._model_mapping._model_mapping:
+                auto_class.register(config_class, _loader(auto_class, family), exist_ok=True)
 
 
 def _loader(auto_class: Any, family: str) -> type:
@@ -98,7 +131,7 @@ def _loader(auto_class: Any, family: str) -> type:
     """
 
     def wanted() -> Any:
-        return free_class(auto_class._model_mapping[CONFIG_MAPPING[family]])
+        return free_class(auto_class._model_mapping[stock_config_class(family)])
 
     return type(
         f"Bonsai{auto_class.__name__}",
@@ -109,3 +142,25 @@ def _loader(auto_class: Any, family: str) -> type:
             "_from_config": staticmethod(lambda config, **options: wanted()._from_config(config, **options)),
         },
     )
+
+
+def _part_biases(stack: Stack, layers: nn.ModuleList) -> None:
+    """Give every layer a bias table of its own, so that layers can have different heads.
+
+    Stock layers take over the first one's bias, an argument of their attention; without it, each computes its own.
+    """
+    attention, _, table = stack.shared_bias.rpartition(".")
+    shared = layers[0].get_submodule(stack.shared_bias)
+    assert isinstance(shared, nn.Embedding)
+    for layer in layers:
+        own = layer.get_submodule(attention)
+        if not hasattr(own, table):
+            setattr(own, table, nn.Embedding(*shared.weight.shape))
+            own.has_relative_attention_bias = True  # type: ignore[assignment]
+        for path, axes in stack.layer.items():
+            if len(axes) == 2 and axes[-1] in ("heads", "cross_heads") and axes[0] == "hidden":
+                layer.get_submodule(path.rpartition(".")[0]).register_forward_pre_hook(_without_bias, with_kwargs=True)
+
+
+def _without_bias(_module: nn.Module, arguments: tuple, options: dict) -> tuple[tuple, dict]:
+    return arguments, {**options, "position_bias": None}

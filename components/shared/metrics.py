@@ -25,7 +25,10 @@ def score(metric: str, logits: Any, labels: Any) -> float:
     """
     logits = np.asarray(logits, dtype=np.float64)
     if not np.isfinite(logits).all():
-        raise BonsaiError("the model's outputs hold NaN or infinity: its weights are broken, so make the model again")
+        raise BonsaiError(
+            "the model's outputs hold NaN or infinity, so its weights are broken: make the model again, with a lower "
+            "--learning-rate"
+        )
     classes = max(2, logits.shape[1]) if logits.ndim > 1 else 2
     return score_predictions(metric, predictions(metric, logits), labels, classes=classes)
 

@@ -4,7 +4,6 @@ The model is traced with eager attention: its plain MatMul-Softmax-MatMul is wha
 Widths are taken as they are, layer by layer, so free shapes export like any other.
 """
 
-import inspect
 import io
 import logging
 import warnings
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.inference import INPUTS, ONNXRUNTIME, encode, onnx_predictor
+from kfp_bonsai.shared.families import inputs_of
+from kfp_bonsai.shared.inference import ONNXRUNTIME, encode, onnx_predictor
 
 OPSET = 17
 TOLERANCE = 1e-3
@@ -42,8 +42,7 @@ def export(folder: Path, file: Path) -> float:
 
     model, tokenizer = checkpoint.load(folder)
     model.set_attn_implementation("eager")
-    taken = inspect.signature(model.forward).parameters
-    names = [name for name in INPUTS if name in taken]
+    names = list(inputs_of(model.config))
     batches = [encode(folder, *_words(tokenizer, *probe, seed)) for seed, probe in enumerate(PROBES)]
     inputs = tuple(torch.from_numpy(batches[2][name]) for name in names)
     axes = {name: {0: "rows", 1: "tokens"} for name in names} | {"logits": {0: "rows"}}

@@ -56,6 +56,7 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     for batch in tasks.batches(path):
         for name, rows in tokenize(tokenizer, [batch[column] for column in task.columns], max_length).items():
             inputs.setdefault(name, []).extend(rows)
+        _check_tokens(path, tokenizer, inputs["input_ids"])
         labels.extend(batch.get("label", []))
     if not inputs:
         raise BonsaiError(f"{path} has no rows: prepare the data set again")
@@ -63,10 +64,21 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     return Rows(inputs, np.asarray(labels, kind) if labels else None)
 
 
+def _check_tokens(path: Path, tokenizer: Any, rows: list[np.ndarray]) -> None:
+    nothing = [tokenizer.pad_token_id], [tokenizer.unk_token_id]
+    silent = sum(row.tolist() in nothing for row in rows)
+    if silent > len(rows) / 2:
+        raise BonsaiError(
+            f"the tokenizer knows nothing of {silent:,} of {len(rows):,} texts in {path}: does it belong to the model, "
+            "and to the language?"
+        )
+
+
 def tokenize(tokenizer: Any, columns: Sequence[list[str]], max_length: int) -> dict[str, list[np.ndarray]]:
     """Tokenize texts (one column) or pairs (two): an int32 array a row for each model input but the mask."""
     encoded = tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
-    return {name: [np.asarray(row, np.int32) for row in rows] for name, rows in encoded.items()}
+    empty = {"input_ids": [tokenizer.pad_token_id]}  # a text of no tokens, where nothing marks beginning or end
+    return {name: [np.asarray(row or empty.get(name, [0]), np.int32) for row in rows] for name, rows in encoded.items()}
 
 
 def longest(path: Path, tokenizer: Any, positions: int) -> int:

@@ -1,11 +1,13 @@
 """Training for every stage that trains: transformers' Trainer with our objective, batches and progress."""
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -117,11 +119,14 @@ def train(
         train_dataset=train_rows,
         eval_dataset=validation,
         data_collator=collate or (lambda items: rows.pad(items, pad_id)),
-        compute_metrics=lambda found: {metric: metrics.score(metric, found.predictions, found.label_ids)},
+        compute_metrics=lambda found: {metric: _score(metric, found, recipe)},
         callbacks=[_Progress(recipe, metric), *callbacks],
     )
     trainer.objective = objective
     trainer.remove_callback(_default_printer())
+    for broken_off in Path(scratch).glob("checkpoint-*"):
+        if not (broken_off / "trainer_state.json").is_file():  # what is written last
+            shutil.rmtree(broken_off)
     resume = keep_best and any(Path(scratch).glob("checkpoint-*"))
     if resume:
         say(f"{recipe.stage}  resuming from the last checkpoint in {scratch}")
@@ -129,10 +134,18 @@ def train(
     model.eval()
 
 
+def _score(metric: str, found: Any, recipe: Recipe) -> float:
+    if not np.isfinite(found.predictions).all():
+        raise BonsaiError(_lost(recipe, "model gives no numbers any more"))
+    return metrics.score(metric, found.predictions, found.label_ids)
+
+
+def _lost(recipe: Recipe, what: str) -> str:
+    return f"{recipe.stage}: the {what}: use a lower --learning-rate than {recipe.learning_rate:g}"
+
+
 def predict(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 64) -> Any:
     """Return the model's logits for all rows, as float32 of shape (rows, labels), batched by length."""
-    import numpy as np
-
     order = np.argsort(data.lengths, kind="stable")
     device = next(model.parameters()).device
     logits = np.zeros((len(data), model.config.num_labels), np.float32)
@@ -184,10 +197,7 @@ class _Progress(TrainerCallback):
         if loss is None or self.ticker is None:
             return
         if not math.isfinite(float(loss)):
-            raise BonsaiError(
-                f"{self.recipe.stage}: the loss became {loss} at step {state.global_step}: "
-                f"use a lower --learning-rate than {self.recipe.learning_rate:g}"
-            )
+            raise BonsaiError(_lost(self.recipe, f"loss became {loss} at step {state.global_step}"))
         self.ticker.step(state.global_step, loss=float(loss), epoch=state.epoch)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:

@@ -5,6 +5,7 @@ A folder holds `rows.parquet` (tokens, the teacher's logits, the label where the
 teacher's record. Long rows keep the hidden states of `hidden_positions` evenly spaced tokens, the first included.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +35,9 @@ class Writer:
 
     def __init__(self, folder: Path, width: int, tokens: int) -> None:
         self.hidden = np.lib.format.open_memmap(folder / HIDDEN, "w+", np.float16, (tokens, width))
+        if hasattr(os, "posix_fallocate"):  # else a full disk ends the process without a word (SIGBUS)
+            with (folder / HIDDEN).open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, (folder / HIDDEN).stat().st_size)
         self.path, self.filled = folder / ROWS, 0
         self.parquet: pq.ParquetWriter | None = None
 

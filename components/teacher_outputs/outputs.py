@@ -49,10 +49,18 @@ def teacher_outputs(
     """  # noqa: E501
     record = read_record(model)
     task = tasks.read_task(train)
+    if task.split == "unlabelled":
+        raise BonsaiError(f"{train} has no labels: give the training split as --train")
     if tasks.read_task(unlabelled).columns != task.columns:
         raise BonsaiError(f"{unlabelled} has other text columns than {train}: prepare them in one run")
-    if augmentations < 0 or hidden_positions < 1:
-        raise BonsaiError("--augmentations must not be below 0, and --hidden-positions not below 1")
+    for flag, value, least in (
+        ("--augmentations", augmentations, 0),
+        ("--unlabelled-rows", unlabelled_rows, -1),
+        ("--hidden-positions", hidden_positions, 1),
+        ("--batch-size", batch_size, 1),
+    ):
+        if value < least:
+            raise BonsaiError(f"{flag} is {value}: give {least} or more")
 
     from kfp_bonsai.shared import energy
 
@@ -93,6 +101,8 @@ def _items(
     items = [known[index] for index in range(len(known))]
     columns = tasks.read_columns(train)
     texts = [augment([columns[name] for name in task.columns], seed + 1 + copy) for copy in range(augmentations)]
+    if task.split == "unlabelled":
+        raise BonsaiError(f"{train} has no labels: give the training split as --train")
     if tasks.read_task(unlabelled).rows and unlabelled_rows:
         more = tasks.read_columns(unlabelled)
         order = list(range(len(more[task.columns[0]])))
@@ -111,13 +121,14 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
     import torch
 
     from kfp_bonsai.shared import rows, transfer
+    from kfp_bonsai.shared.distillation import states_width
     from kfp_bonsai.shared.progress import Ticker
     from kfp_bonsai.shared.training import bf16_is_faster, device
 
     network.to(device())
     lengths = np.array([len(item["input_ids"]) for item in items])
     order = np.argsort(lengths, kind="stable")
-    writer = transfer.Writer(folder, network.config.hidden_size, int(np.minimum(lengths, most).sum()))
+    writer = transfer.Writer(folder, states_width(network), int(np.minimum(lengths, most).sum()))
     ticker = Ticker("teacher-outputs", len(items))
     with torch.inference_mode(), torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
         for start in range(0, len(order), batch_size):

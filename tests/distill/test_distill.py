@@ -76,3 +76,7 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
         distill(made.baseline, made.baseline, made.validation, tmp_path / "out")
     with pytest.raises(BonsaiError, match="must be above 0"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=0)
+    with pytest.raises(BonsaiError, match="must be above 0"):
+        distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=float("nan"))
+    with pytest.raises(BonsaiError, match="has not the labels"):
+        distill(made.baseline, made.transfer, made.unlabelled, tmp_path / "out")

@@ -1,6 +1,7 @@
 """Fine-tuning: it learns, keeps its best epoch, resumes, and refuses what cannot work before it starts."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -60,11 +61,57 @@ def test_other_arguments_never_resume_from_each_other(made, tmp_path):
     assert _checkpoints(tmp_path / "a", ["x", {"epochs": 1}]) != _checkpoints(tmp_path / "a", ["x", {"epochs": 2}])
 
 
+def test_a_pipelines_second_attempt_resumes_though_its_output_is_elsewhere(made, tmp_path, monkeypatch, capsys):
+    """Else `bonsai run`, whose tasks get a new folder at each start, trains an interrupted baseline all over again."""
+    from kfp_bonsai.fine_tune.train import SCRATCH
+
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "predict", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune(made, tmp_path / "first" / "model", epochs=2)
+    (kept,) = (tmp_path / "scratch").iterdir()
+    (kept / "checkpoint-999").mkdir()  # broken off while it was written
+    tune(made, tmp_path / "second" / "model", epochs=2)
+    assert "resuming" in capsys.readouterr().out
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_a_lost_loss_is_an_error(made, tmp_path):
     """Else an hour is spent on a model of NaNs."""
     with pytest.raises(BonsaiError, match=r"(loss became|NaN or infinity)"):
         tune(made, tmp_path / "model", learning_rate=1e20)
-    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.iterdir()), "checkpoints of a lost model were left"
+
+
+@pytest.mark.parametrize("length", [-5, 2, 65])
+def test_a_length_that_the_model_cannot_take_is_refused(made, tmp_path, length):
+    """Else an index error in the embeddings, or texts cut to nothing."""
+    with pytest.raises(BonsaiError, match=f"--max-length {length}: give 3 to 64"):
+        tune(made, tmp_path / "model", max_length=length)
+
+
+@pytest.mark.parametrize(("family", "positions"), [("roberta", 63), ("bert", 64)])
+def test_texts_longer_than_the_positions_are_cut(made, tmp_path, family, positions):
+    """Else RoBERTa, which loses the positions up to its padding token's number, fails on long texts."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    long = pq.read_table(made.train)
+    texts = pa.array([" ".join([text] * 20) for text in long["text"].to_pylist()])
+    pq.write_table(long.set_column(0, long.schema.field("text"), texts), tmp_path / "long.parquet")
+    model = tiny.pretrained(tmp_path / "pretrained", family=family)
+    fine_tune(str(model), tmp_path / "long.parquet", made.validation, tmp_path / "model", epochs=0.05)
+    assert read_record(tmp_path / "model")["max_length"] == positions
+
+
+def test_splits_without_labels_are_refused(made, tmp_path):
+    """Else a KeyError after the model was loaded."""
+    with pytest.raises(BonsaiError, match="has no labels"):
+        fine_tune(str(made.pretrained), made.train, made.unlabelled, tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +122,18 @@ def test_a_lost_loss_is_an_error(made, tmp_path):
         (lambda folder: (folder / "config.json").write_text('{"model_type": "mamba"}'), "'mamba' is not supported"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
         (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pickled weights"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"broken"), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "was not written by `save_pretrained`"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"broken"), "is cut off"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is cut off"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 9000), "is cut off"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").write_text('{"a'), "is not JSON, or is cut off"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"a": "b.safetensors"}}'
+            ),
+            "b.safetensors is missing",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(made, tmp_path, spoil, message):

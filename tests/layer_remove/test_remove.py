@@ -31,8 +31,8 @@ def test_the_chosen_layers_are_the_models_own(made, tmp_path, scheme):
     whole, short = load(made.baseline)[0], load(tmp_path / "out")[0]
     kept = [int(index) for index in result["layers"].split(",")]
     assert len(kept) == 2 == len(layers_of(short))
-    for index, layer in zip(kept, layers_of(short), strict=True):
-        for mine, theirs in zip(layer.parameters(), layers_of(whole)[index].parameters(), strict=True):
+    for index, (_, layer) in zip(kept, layers_of(short), strict=True):
+        for mine, theirs in zip(layer.parameters(), layers_of(whole)[index][1].parameters(), strict=True):
             assert mine.equal(theirs)
     record = read_record(tmp_path / "out")
     assert record["level"] == "two"
@@ -44,3 +44,49 @@ def test_an_unknown_scheme_is_refused(made, tmp_path):
     """Else a typing mistake falls back to some default."""
     with pytest.raises(BonsaiError, match="did you mean 'importance'"):
         layer_remove(made.baseline, made.validation, tmp_path / "out", scheme="importence")
+
+
+@pytest.mark.parametrize("keep", ["1", "2/3"])
+def test_a_family_keeps_the_layer_it_needs(made, tmp_path, keep):
+    """Else ModernBERT, whose first layer has no norm of its own, cannot be cut to one layer by default."""
+    import tiny
+
+    from kfp_bonsai.fine_tune.train import fine_tune
+
+    model = tiny.pretrained(tmp_path / "pretrained", family="modernbert")
+    fine_tune(str(model), made.train, made.validation, tmp_path / "base", epochs=0.1)
+    for scheme in SCHEMES:
+        found = layer_remove(tmp_path / "base", made.validation, tmp_path / scheme, keep=keep, scheme=scheme)
+        assert found["layers"].startswith("0")
+    with pytest.raises(BonsaiError, match="layer 0"):
+        layer_remove(tmp_path / "base", made.validation, tmp_path / "out", keep="1,2")
+
+
+def test_both_stacks_of_an_encoder_decoder_are_cut(made, tmp_path):
+    """Else a third of T5's layers leaves its decoder whole, or importance takes one stack's layers for the other's."""
+    import tiny
+
+    from kfp_bonsai.fine_tune.train import fine_tune
+
+    model = tiny.pretrained(tmp_path / "pretrained", family="t5")
+    fine_tune(str(model), made.train, made.validation, tmp_path / "base", epochs=0.1)
+    assert layer_remove(tmp_path / "base", made.validation, tmp_path / "a", keep="2/3")["layers"] == "0,2; 0,2"
+    found = layer_remove(tmp_path / "base", made.validation, tmp_path / "b", keep="2", scheme="importance")
+    assert [len(part.split(",")) for part in found["layers"].split("; ")] == [2, 2]
+
+
+def test_data_that_is_not_there_is_refused_whatever_the_scheme(made, tmp_path):
+    """Else a wrong path shows only with the one scheme that reads it."""
+    with pytest.raises(BonsaiError, match="nowhere"):
+        layer_remove(made.baseline, tmp_path / "nowhere.parquet", tmp_path / "out", keep="1")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_damaged_record_is_refused_by_name(made, tmp_path, text):
+    """Else every stage after a full disk ends in a traceback."""
+    import shutil
+
+    shutil.copytree(made.baseline, tmp_path / "base")
+    (tmp_path / "base" / "bonsai.json").write_text(text)
+    with pytest.raises(BonsaiError, match=r"bonsai\.json"):
+        layer_remove(tmp_path / "base", made.validation, tmp_path / "out", keep="1")

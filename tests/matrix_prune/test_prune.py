@@ -12,8 +12,6 @@ from kfp_bonsai.matrix_prune import budget
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.flops import layer_flops
-from kfp_bonsai.shared.shapes import LayerShape, Shape
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +55,8 @@ def test_a_level_without_pruning_passes_through_unchanged(made, short, tmp_path)
         ({"shape": "fre"}, "did you mean 'free'"),
         ({"heads": 9}, "at most 4 and 64"),
         ({"steps": 0}, "--steps"),
+        ({"learning_rate": -1}, "--learning-rate"),
+        ({"batch_size": 0}, "--batch-size"),
     ],
 )
 def test_what_cannot_be_reached_is_refused_early(made, short, tmp_path, options, message):
@@ -76,17 +76,16 @@ def test_no_teacher_outputs_is_refused(made, short, tmp_path):
 @given(share=st.floats(0.05, 1.0), seed=st.integers(0, 99), length=st.floats(1, 200))
 def test_an_allotment_never_exceeds_its_budget_nor_leaves_room_for_a_head(share, seed, length):
     """Else the free shape is larger than its budget, or wastes it."""
-    shape = Shape(96, 8, (LayerShape(12, 384), LayerShape(12, 384)))
     torch.manual_seed(seed)
     scores = {f"{kind}.{index}": torch.rand(size) for index in (0, 1) for kind, size in (("heads", 12), ("ffn", 384))}
-    least, whole = budget.least(shape, length), 2 * layer_flops(96, 8, 12, 384, length)
-    target = least + share * (whole - least)
-    kept = budget.allot(scores, shape, target, length)
-    heads, neurons = (sum(len(ids) for name, ids in kept.items() if name.startswith(kind)) for kind in ("heads", "ffn"))
-    one_head, one_neuron = budget.unit_costs(shape, length)
-    spent = heads * one_head + neurons * one_neuron
+    costs = {name: 2.0 * (4 * 96 * 8 + 2 * 8 * length) if name.startswith("heads") else 2.0 * 2 * 96 for name in scores}
+    whole = sum(costs[name] * len(values) for name, values in scores.items())
+    target = budget.least(costs) + share * (whole - budget.least(costs))
+    kept = budget.allot(scores, costs, target)
+    heads = sum(len(ids) for name, ids in kept.items() if name.startswith("heads"))
+    spent = sum(costs[name] * len(ids) for name, ids in kept.items())
     assert spent <= target * (1 + 1e-9)
-    assert heads == 24 or spent + one_head > target * (1 - 1e-9)
+    assert heads == 24 or spent + costs["heads.0"] > target * (1 - 1e-9)
     for name, ids in kept.items():
         left = scores[name].clone()
         left[ids] = -1

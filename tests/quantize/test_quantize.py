@@ -215,7 +215,7 @@ BAD = {
     "columns": (pairs_split, r"columns text_a, text_b, but the model was trained on text"),
     "test split": (lambda made, folder: {"calibration": made.test}, r"is the test split, which must stay unseen"),
     "no model": (lambda made, folder: {"model": folder / "nothing"}, r"no model folder at .*nothing"),
-    "no tokenizer": (no_tokenizer, r"has no tokenizer.json"),
+    "no tokenizer": (no_tokenizer, r"has no tokenizer: save"),
     "no split": (lambda made, folder: {"calibration": folder / "none.parquet"}, r"no data set at .*none.parquet"),
 }
 

@@ -1,5 +1,8 @@
 """The transfer set: what it holds, its bound on disk, and its refusals."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,3 +58,37 @@ def test_a_damaged_set_is_refused(made, tmp_path):
         transfer.open_set(tmp_path / "set")
     with pytest.raises(BonsaiError, match="holds no teacher outputs"):
         transfer.open_set(tmp_path)
+
+
+def test_a_full_disk_is_told_as_one(made, tmp_path, monkeypatch):
+    """Else the process ends by SIGBUS, without a word, when the memory map meets the end of the disk."""
+
+    def full(file, offset, length):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(BonsaiError, match="no space left on the disk"):
+        teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"unlabelled_rows": -2}, "--unlabelled-rows is -2"),
+        ({"augmentations": -1}, "--augmentations is -1"),
+        ({"hidden_positions": 0}, "--hidden-positions is 0"),
+        ({"train": "unlabelled"}, "has no labels"),
+    ],
+)
+def test_bad_input_is_refused(made, tmp_path, changes, said):
+    """Else a traceback of range(), or students that never see a label."""
+    if "train" in changes:
+        changes = {"train": made.unlabelled}
+    with pytest.raises(BonsaiError, match=said):
+        teacher_outputs(
+            **{"model": made.baseline, "train": made.train, "unlabelled": made.unlabelled} | changes,
+            output=tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()

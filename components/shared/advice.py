@@ -1,0 +1,101 @@
+"""Which compression levels are sensible for a family and a number of rows, from what was measured.
+
+The white paper advises from its Table 1; this does from our own runs, which are listed here with how to repeat them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEVELS = ("2/3 layers", "1/3 layers", "1/3 layers + matrix pruning")
+KEEPS, COSTS = 0.98, 0.95  # relative accuracies above which a level is sensible, or has its price
+FAR = 2.0  # rows that differ by more than this factor are another situation
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measured level.
+
+    Attributes:
+        family: the model's family.
+        start: what was fine-tuned or trained.
+        rows: labelled training rows.
+        level: one of LEVELS.
+        flops_ratio: FLOPs relative to the baseline's.
+        relative_accuracy: accuracy relative to the baseline's.
+        source: what to run to see it again.
+    """
+
+    family: str
+    start: str
+    rows: int
+    level: str
+    flops_ratio: float
+    relative_accuracy: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to expect of a level, and why."""
+
+    level: str
+    verdict: str
+    why: str
+
+
+def _measured(family: str, start: str, rows: int, source: str, *figures: tuple[float, float]) -> list[Evidence]:
+    """Return the three levels of one run: (FLOPs, relative accuracy) of each."""
+    return [Evidence(family, start, rows, level, *pair, source) for level, pair in zip(LEVELS, figures, strict=True)]
+
+
+SCRATCH, FAMILIES_RUN = "from scratch (a weak baseline)", "tests/benchmarks/families.py"
+
+# Test rows: 2,000 movie reviews each, so that one figure is good to about +-0.8 %.
+EVIDENCE: tuple[Evidence, ...] = (
+    *_measured("bert", "pretrained MiniLM", 8066, "make demo", (0.667, 1.004), (0.334, 0.966), (0.115, 0.981)),
+    *_measured("bert", SCRATCH, 8066, FAMILIES_RUN, (0.667, 0.999), (0.334, 0.997), (0.099, 1.013)),
+    *_measured("gpt2", SCRATCH, 8066, FAMILIES_RUN, (0.667, 1.003), (0.333, 0.999), (0.099, 1.007)),
+    *_measured("opt", SCRATCH, 8066, FAMILIES_RUN, (0.667, 1.006), (0.333, 1.003), (0.099, 1.001)),
+    *_measured("t5", SCRATCH, 8066, FAMILIES_RUN, (0.684, 0.990), (0.368, 0.997), (0.093, 0.989)),
+)
+
+
+def advice(family: str, rows: int, evidence: Sequence[Evidence] = EVIDENCE) -> list[Advice]:
+    """Return what to expect of each level for a family and a number of labelled rows.
+
+    Of the family's own evidence and that of pretrained models, each at the nearest number of rows, the worse decides:
+    a model that was trained from scratch has less to lose.
+    """
+    return [_of_level(level, family, rows, evidence) for level in LEVELS]
+
+
+def lines(family: str, rows: int) -> list[str]:
+    """Return the advice as lines for a log."""
+    return [f"{one.level:{max(map(len, LEVELS))}}  {one.verdict:11}  {one.why}" for one in advice(family, rows)]
+
+
+def _of_level(level: str, family: str, rows: int, evidence: Sequence[Evidence]) -> Advice:
+    there = [one for one in evidence if one.level == level]
+    own = [one for one in there if one.family == family]
+    pretrained = [one for one in there if one.start != SCRATCH]
+    known = [_nearest(found, rows) for found in (own, pretrained) if found]
+    worst = min(known, key=lambda one: one.relative_accuracy)
+    kept = worst.relative_accuracy
+    verdict = "sensible" if kept >= KEEPS else "at a price" if kept >= COSTS else "not advised"
+    why = "; ".join(dict.fromkeys(map(_said, known)))
+    if not own:
+        why += f"; {family} itself was not measured"
+    if rows * FAR < worst.rows:
+        why += f"; with only {rows:,} rows expect less"
+    return Advice(level, verdict, why)
+
+
+def _nearest(evidence: Sequence[Evidence], rows: int) -> Evidence:
+    """Return the evidence with the nearest number of rows, the worst of several."""
+    return min(evidence, key=lambda one: (abs(math.log(one.rows / max(rows, 1))), one.relative_accuracy))
+
+
+def _said(one: Evidence) -> str:
+    kept = f"{one.relative_accuracy:.1%} kept at {one.flops_ratio:.1%} FLOPs"
+    return f"{kept} by {one.family}, {one.start}, {one.rows:,} rows [{one.source}]"

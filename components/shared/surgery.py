@@ -1,0 +1,259 @@
+"""Remove layers, heads, neurons and features of a model, exactly.
+
+Surgery never changes the model it is given: it returns a new one, made from a configuration that states its widths,
+with all weights loaded strictly, as `from_pretrained` will load it.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.families import Axis, family_of, is_free
+from kfp_bonsai.shared.free_models import free_config, stock_config, variant
+from kfp_bonsai.shared.shapes import FREE, LayerShape, Shape, layers_of, module_at, shape_of, stacks_of, unit_width
+
+Kept = Mapping[str, torch.Tensor]
+"""Which units of one layer stay, by kind ("heads", "cross_heads", "ffn"): sorted indices into what it has now."""
+
+
+def keep_layers(model: Any, indices: Sequence[Sequence[int]]) -> Any:
+    """Return the model with only these layers of each stack, in their order.
+
+    Raises:
+        BonsaiError: there are no such layers, or the family needs one that is not among them.
+    """
+    for (stack, layers), kept in zip(stacks_of(model), indices, strict=True):
+        _check_indices(f"the layers of {stack.layers}", torch.tensor(list(kept)), len(layers))
+    config, names, weights = copy.deepcopy(model.config), _names(model), dict(model.state_dict())
+    flat: list[int] = []
+    before = 0
+    for (stack, layers), kept in zip(stacks_of(model), indices, strict=True):
+        if stack.first_stays and kept[0] != 0:
+            raise BonsaiError(
+                f"layer 0 of a {model.config.model_type} model is made unlike the others and cannot go: "
+                f"keep it, as in 0,{','.join(map(str, kept[1:] or kept))}"
+            )
+        start = names[layers]
+        old = {name: weights.pop(name) for name in list(weights) if name.startswith(start + ".")}
+        for new, index in enumerate(kept):
+            one = f"{start}.{index}."
+            named = {name.removeprefix(one): value for name, value in old.items() if name.startswith(one)}
+            weights |= {f"{start}.{new}.{name}": value for name, value in named.items()}
+        if stack.shared_bias:
+            weights.setdefault(f"{start}.0.{stack.shared_bias}.weight", old[f"{start}.0.{stack.shared_bias}.weight"])
+        setattr(config, stack.count, len(kept))
+        flat += [before + index for index in kept]
+        before += len(layers)
+    for name in (*family_of(config).per_layer, "layer_shapes"):
+        if getattr(config, name, None):
+            setattr(config, name, [getattr(config, name)[index] for index in flat])
+    return _loaded(model, type(model), config, weights)
+
+
+def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None) -> Any:
+    """Return the model without what is not kept: rows and columns of the matrices really go.
+
+    What comes back is what `from_pretrained` will give: its class and configuration fit the shape. Stock shapes
+    become the stock class, others the family's free class.
+
+    Args:
+        model: a model of a known family.
+        kept: for every layer, the units of each kind that stay; a kind that is left out stays whole.
+        hidden: sorted features of the residual stream that stay; None for all.
+
+    Raises:
+        BonsaiError: a shape that no model can have: nothing left, or what is not there; the message says what can be.
+    """
+    _check_kept(shape_of(model), kept, hidden)
+    family, shape, names = family_of(model.config), shape_of(model), _names(model)
+    after = _shape_after(shape, kept, hidden)
+    free = after.kind == FREE or _biases_part(model, kept)
+    weights = dict(model.state_dict())
+    everywhere = {} if hidden is None else {"hidden": hidden, "memory": hidden}
+    if hidden is not None and _embeddings_follow(model.config):
+        everywhere["embedding"] = hidden
+    stays = iter(zip(shape.layers, kept, strict=True))
+    for stack, layers in stacks_of(model):
+        for layer in layers:
+            now, units = next(stays)
+            for path, axes in stack.layer.items():
+                shared = layers[0] if free and path == stack.shared_bias else layer
+                module = module_at(layer, path) or module_at(shared, path)
+                if module is not None:
+                    narrow = _narrowed(module, axes, {**everywhere, **units}, shape, now)
+                    weights |= {f"{names[layer]}.{path}.{name}": value for name, value in narrow.items()}
+    for path, axes in {**family.tokens, **family.head}.items():
+        module = module_at(model, path)
+        if module is not None:
+            narrow = _narrowed(module, axes, everywhere, shape)
+            weights |= {f"{names[module]}.{name}": value for name, value in narrow.items()}
+    return _loaded(model, variant(type(model), free), _config_for(model.config, after, free), weights)
+
+
+def resize(model: Any, layers: Iterable[LayerShape]) -> None:
+    """Make every layer as narrow as stated, in place, keeping the first units (for a model that has no weights yet).
+
+    Raises:
+        BonsaiError: a layer shall have what it cannot have.
+    """
+    whole, layers = shape_of(model), list(layers)
+    if len(layers) != len(whole.layers):
+        raise BonsaiError(f"layer_shapes has {len(layers)} entries, and the model {len(whole.layers)} layers")
+    for number, (now, after) in enumerate(zip(whole.layers, layers, strict=True)):
+        for unit, most in whole.units(now).items():
+            asked = {"heads": after.heads, "cross_heads": after.cross_heads, "ffn": after.ffn}[unit]
+            each = whole.group if unit == "heads" else 1
+            if asked % each or not min(1, most) <= asked // each <= most:
+                raise BonsaiError(
+                    f"layer_shapes: layer {number} has {asked} {unit}; it can have {each} to {most * each}"
+                    + (f", in steps of {each}" if each > 1 else "")
+                )
+    for (stack, layer), now, after in zip(layers_of(model), whole.layers, layers, strict=True):
+        units = {unit: torch.arange(count) for unit, count in whole.units(after).items()}
+        for path, axes in stack.layer.items():
+            module = module_at(layer, path)
+            if module is not None:
+                for name, value in _narrowed(module, axes, units, whole, now).items():
+                    setattr(module, name, nn.Parameter(value))
+                _restate(module)
+        for path, axis in stack.sizes.items():
+            owner = module_at(layer, path.rpartition(".")[0])
+            counts = whole.units(after)
+            if owner is not None:
+                entries = sum(counts[unit] * each for unit, each in unit_width(axis, whole).items())
+                setattr(owner, path.rpartition(".")[2], entries)
+
+
+def _names(model: nn.Module) -> dict[nn.Module, str]:
+    return {module: name for name, module in model.named_modules()}
+
+
+def _check_kept(shape: Shape, kept: Sequence[Kept], hidden: torch.Tensor | None) -> None:
+    if len(kept) != len(shape.layers):
+        raise BonsaiError(f"{len(kept)} layers are described, and the model has {len(shape.layers)}")
+    for number, (layer, units) in enumerate(zip(shape.layers, kept, strict=True)):
+        there = {unit: count for unit, count in shape.units(layer).items() if count}
+        for unit, ids in units.items():
+            if unit not in there:
+                raise BonsaiError(f"layer {number} has no '{unit}': it has {', '.join(there)}")
+            what = f"{unit} (groups of {shape.group})" if unit == "heads" and shape.group > 1 else unit
+            _check_indices(f"the {what} of layer {number}", ids, there[unit])
+    if hidden is not None:
+        _check_indices("the hidden features", hidden, shape.hidden)
+        after = _shape_after(shape, kept, hidden)
+        if after.kind == FREE:
+            raise BonsaiError(
+                f"a hidden width of {after.hidden} needs the same heads and neurons in every layer, and heads x "
+                f"{shape.head_dim} = {after.hidden}: no other narrower shape can be loaded"
+            )
+
+
+def _check_indices(what: str, ids: torch.Tensor, count: int) -> None:
+    found = ids.tolist()
+    if not found or found != sorted(set(found)) or found[0] < 0 or found[-1] >= count:
+        raise BonsaiError(f"{what}: give rising numbers from 0 to {count - 1}, one at the least (given: {found[:8]})")
+
+
+def _shape_after(shape: Shape, kept: Sequence[Kept], hidden: torch.Tensor | None) -> Shape:
+    def left(layer: LayerShape, units: Kept) -> LayerShape:
+        count = {**shape.units(layer), **{unit: len(ids) for unit, ids in units.items()}}
+        return LayerShape(count["heads"] * shape.group, count["ffn"], count["cross_heads"])
+
+    layers = tuple(left(layer, units) for layer, units in zip(shape.layers, kept, strict=True))
+    return replace(shape, layers=layers, hidden=shape.hidden if hidden is None else len(hidden))
+
+
+def _biases_part(model: Any, kept: Sequence[Kept]) -> bool:
+    """Say whether layers that share one bias table keep different heads, and so need tables of their own."""
+    number = 0
+    for stack, layers in stacks_of(model):
+        heads = {
+            tuple(one["heads"].tolist()) if "heads" in one else None for one in kept[number : number + len(layers)]
+        }
+        number += len(layers)
+        if stack.shared_bias and (is_free(model.config) or len(heads) > 1):
+            return True
+    return False
+
+
+def _embeddings_follow(config: Any) -> bool:
+    """Say whether the embeddings are as wide as the residual stream, and so are cut with it."""
+    names = family_of(config).config
+    return "embedding" in names and getattr(config, names["embedding"]) == getattr(config, names["hidden"])
+
+
+def _config_for(config: Any, shape: Shape, free: bool) -> Any:
+    """Return the configuration of a model of this shape."""
+    names, made = family_of(config).config, stock_config(config)
+    if "head_dim" in names:
+        setattr(made, names["head_dim"], shape.head_dim)
+    if free:
+        return free_config(made, shape.layers)
+    if _embeddings_follow(config):
+        setattr(made, names["embedding"], shape.hidden)
+    setattr(made, names["hidden"], shape.hidden)
+    setattr(made, names["heads"], shape.layers[0].heads)
+    setattr(made, names["ffn"], shape.layers[0].ffn)
+    if "kv_heads" in names:
+        setattr(made, names["kv_heads"], shape.layers[0].heads // shape.group)
+    return made
+
+
+def _loaded(model: Any, model_class: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> Any:
+    built = model_class(config)
+    built.to(dtype=model.dtype, device=model.device).load_state_dict(weights, strict=True)
+    if hasattr(model, "generation_config"):
+        built.generation_config = copy.deepcopy(model.generation_config)
+    return built.train(model.training)
+
+
+def _narrowed(
+    module: nn.Module, axes: tuple[Axis, ...], kept: Kept, shape: Shape, layer: LayerShape | None = None
+) -> dict[str, torch.Tensor]:
+    """Return a module's parameters with only what is kept of each axis."""
+    counts = shape.units(layer) if layer else {}
+    found = {}
+    for name, parameter in module.named_parameters(recurse=False):
+        value = parameter.detach()
+        for number, axis in enumerate(axes[: value.dim()]):
+            chosen = _entries(axis, kept, shape, counts)
+            if chosen is not None:
+                stored = 1 - number if isinstance(module, Conv1D) and value.dim() == 2 else number
+                value = value.index_select(stored, chosen.to(value.device))
+        found[name] = value.clone()
+    return found
+
+
+def _entries(axis: Axis, kept: Kept, shape: Shape, counts: Mapping[str, int]) -> torch.Tensor | None:
+    """Return which entries of an axis stay; None for all."""
+    if isinstance(axis, tuple):
+        found, start = [], 0
+        for block in axis:
+            chosen = _entries(block, kept, shape, counts)
+            if chosen is None:
+                return None
+            found.append(start + chosen)
+            start += sum(counts[unit] * each for unit, each in unit_width(block, shape).items())
+        return torch.cat(found)
+    for unit, each in unit_width(axis, shape).items():
+        if unit in kept:
+            chosen = kept[unit]
+            return (chosen[:, None] * each + torch.arange(each, device=chosen.device)).reshape(-1)
+        return None
+    return kept.get(axis) if axis else None
+
+
+def _restate(module: nn.Module) -> None:
+    """Make a module's attributes say what its weights are."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, Conv1D):
+        module.nx, module.nf = module.weight.shape

@@ -1,0 +1,50 @@
+"""A small random model of every family, some with the odd settings that real checkpoints have."""
+
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING
+
+from kfp_bonsai.shared.families import FAMILIES
+from kfp_bonsai.shared.free_models import task_class
+
+ODD: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert with 3 heads": ("bert", {"num_attention_heads": 3}),
+    "gpt2 with n_inner": ("gpt2", {"n_inner": 52}),
+    "gpt2 of the default width": ("gpt2", {"n_inner": None}),
+    "projected opt": ("opt", {"word_embed_proj_dim": 32, "do_layer_norm_before": False}),
+    "gated t5": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 2}),
+    "t5 with wide heads": ("t5", {"d_kv": 20}),
+    "llama with wide heads": ("llama", {"head_dim": 20}),
+}
+NAMES = [*FAMILIES, *ODD]
+
+# What this family has but does not use.
+IDLE = {"llama with wide heads": ()}
+
+
+def made(name: str, head: Any = None) -> Any:
+    """A random float64 model with every weight away from its initial value, so that no bias or norm hides a mistake.
+
+    Args:
+        name: one of NAMES.
+        head: an Auto class for another head than the task's.
+    """
+    family, odd = ODD.get(name, (name, {}))
+    names = FAMILIES[family].config
+    widths = {"heads": 4, "kv_heads": 2, "head_dim": 12, "hidden": 48, "ffn": 64, "embedding": 48}
+    if family == "electra":
+        widths["embedding"] = 32
+    values = {names[key]: value for key, value in widths.items() if key in names}
+    values |= {stack.count: 3 for stack in FAMILIES[family].stacks}
+    torch.manual_seed(0)
+    special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "cls_token_id": 3, "sep_token_id": 4}
+    config = CONFIG_MAPPING[family](vocab_size=90, max_position_embeddings=40, **special, **{**values, **odd})
+    if FAMILIES[family].answers_in_text:
+        config.decoder_start_token_id, config.label_tokens = 0, [[7], [8, 9]]
+    model = head.from_config(config) if head else task_class(config)(config)
+    model = model.double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model

@@ -1,9 +1,7 @@
 """`bonsai advise`: which levels are sensible, before anything is trained."""
 
-import json
-from pathlib import Path
-
 from kfp_bonsai.shared.advice import advice
+from kfp_bonsai.shared.checkpoint import read_config
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import FAMILIES, family_name
 
@@ -12,7 +10,7 @@ def advise(model: str, *, rows: int) -> dict[str, str]:
     """Say which compression levels are sensible for a model and a number of rows, and on what evidence.
 
     Args:
-        model: Model folder, embedded:minilm, or a family's name such as gpt2.
+        model: Model folder, hub name, embedded:minilm, or a family's name such as gpt2.
         rows: Labelled rows to train on.
 
     Returns:
@@ -32,9 +30,7 @@ def advise(model: str, *, rows: int) -> dict[str, str]:
 
 
 def _family_at(model: str) -> str:
-    from kfp_bonsai.shared.checkpoint import find_model
-
-    config = Path(find_model(model)) / "config.json"
-    if not config.is_file():
-        raise BonsaiError(f"--model {model}: no such folder; give one, or a family ({', '.join(FAMILIES)})")
-    return family_name(json.loads(config.read_text(encoding="utf-8")).get("model_type", ""))
+    try:
+        return family_name(read_config(model).model_type)
+    except BonsaiError as error:
+        raise BonsaiError(f"{error}; or give a family ({', '.join(FAMILIES)})") from error

@@ -77,6 +77,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         country: str = "",
         intensity: float = 0.0,
         traffic: int = 0,
+        embodied: float = 0.0,
         wait: bool = True,
         license: str = "",
         command: str = "",
@@ -162,6 +163,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             country=country,
             intensity=intensity,
             traffic=traffic,
+            embodied=embodied,
             wait=wait,
             seed=seed,
         ).set_display_name("Evaluate emissions")
@@ -194,6 +196,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 country=country,
                 intensity=intensity,
                 traffic=traffic,
+                embodied=embodied,
                 wait=wait,
                 seed=seed,
             ).set_display_name("Evaluate emissions on the edge CPU")

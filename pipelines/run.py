@@ -15,8 +15,7 @@ from typing import Any
 from kfp_bonsai.fine_tune.train import SCRATCH
 from kfp_bonsai.pipelines.folder import LOG, RESULTS, clear, run_folder
 from kfp_bonsai.pipelines.levels import check_flops, parse_levels
-from kfp_bonsai.shared.checkpoint import find_model, read_record
-from kfp_bonsai.shared.documents import read_document
+from kfp_bonsai.shared.checkpoint import read_config, read_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_of, positions_of
 
@@ -61,6 +60,7 @@ def run(
     country: str = "",
     intensity: float = 0,
     traffic: int = 0,
+    embodied: float = 0,
     wait: bool = True,
     license: str = "",
     seed: int = 0,
@@ -116,6 +116,7 @@ def run(
             grams of CO2.
         intensity: Grams of CO2 per kWh instead of a country's.
         traffic: Inferences a day, for what is saved in a year; 0 for not stated.
+        embodied: Grams of CO2 that an hour's use of the hardware stands for by its making; 0 leaves it out.
         wait: Before measuring, wait while another measurement runs on this machine; --no-wait ends the run instead.
         license: License of the model for its card, such as apache-2.0.
         seed: Seed of everything that is drawn.
@@ -135,7 +136,7 @@ def run(
     arguments = {key: value for key, value in locals().items() if key not in ("output", "level", "overwrite")}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    config = _config(model)
+    config = read_config(model)
     fewest_layers = min(getattr(config, stack.count) for stack in family_of(config).stacks)
     levels = parse_levels(level, distill_epochs, fewest_layers)
     positions = positions_of(config)
@@ -224,43 +225,6 @@ def _interval(pair: Sequence[float] | None) -> str:
     return f" ({pair[0]:.1%} to {pair[1]:.1%})" if pair else ""
 
 
-def _config(model: str) -> Any:
-    """Find the model, and return its configuration.
-
-    Raises:
-        BonsaiError: there is no such model, its type is unknown, or surgery on it would not be exact.
-    """
-    from kfp_bonsai.shared.families import check_settings, family_name
-
-    found = Path(find_model(model))
-    file = found / "config.json" if found.is_dir() else _hub_file(model, "config.json")
-    family_name(read_document(file, "save_pretrained").get("model_type", ""))
-
-    from transformers import AutoConfig
-
-    import kfp_bonsai  # noqa: F401  (registers free shapes)
-
-    try:
-        config = AutoConfig.from_pretrained(file.parent)
-    except Exception as error:  # a library's check of a setting, whatever it raises
-        raise BonsaiError(f"{file} cannot be used ({' '.join(str(error).split())}): save the model again") from error
-    check_settings(config)
-    return config
-
-
-def _hub_file(model: str, file: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(hf_hub_download(model, file))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise BonsaiError(
-            f"--model {model}: there is no such folder, and no such model could be loaded from the hub "
-            f"({type(error).__name__}): correct --model"
-        ) from error
-
-
 def _check(arguments: Mapping[str, Any]) -> None:
     """Refuse what a late stage would refuse, before an early one has worked for nothing."""
     from kfp_bonsai.evaluate_emissions.inputs import check_numbers
@@ -277,7 +241,7 @@ def _check(arguments: Mapping[str, Any]) -> None:
     for flag, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise BonsaiError(f"--{flag.replace('_', '-')} is {value}: give a number")
-    numbers = ("pairs", "block_seconds", "batch_size", "precision", "time_budget", "traffic")
+    numbers = ("pairs", "block_seconds", "batch_size", "precision", "time_budget", "traffic", "embodied")
     check_numbers(*(arguments[flag] for flag in numbers))
     for flag in ("epochs", "learning_rate", "batch_size", "prune_steps"):
         if not arguments[flag] > 0:

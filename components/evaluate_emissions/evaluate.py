@@ -35,6 +35,7 @@ def evaluate_emissions(
     country: str = "",
     intensity: float = 0,
     traffic: int = 0,
+    embodied: float = 0,
     max_rows: int = 0,
     wait: bool = True,
     seed: int = 0,
@@ -60,6 +61,8 @@ def evaluate_emissions(
         country: ISO 3166 code of three letters or English name of a country, for grams of CO2.
         intensity: Grams of CO2 per kWh, if you know them better than the country's table.
         traffic: Inferences a day, for what is saved in a year; 0 for not stated.
+        embodied: Grams of CO2 that an hour's use of the hardware stands for by its making (SCI's M: what it embodies /
+            its hours of life); 0 leaves it out.
         max_rows: Test rows to draw at most; 0 for all.
         wait: Wait while another measurement runs on this machine; --no-wait refuses instead.
         seed: Seed of the draw and of the bootstraps.
@@ -78,7 +81,7 @@ def evaluate_emissions(
     waiting = machine.wait_without_spinning()
     folders = [Path(baseline), *map(Path, candidates)]
     check_writable(Path(output))
-    inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic)
+    inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic, embodied)
     if max_rows < 0:
         raise BonsaiError(f"--max-rows {max_rows}: give a number of rows, or 0 for all")
 
@@ -135,7 +138,8 @@ def evaluate_emissions(
         batches = protocol.block_batches(rows.batches, batch_seconds, block_seconds)
         sources = energy.find_sources()
         idle = protocol.idle_watts(sources, IDLE_SECONDS)
-        plan = protocol.Plan(pairs, block_seconds, precision, time_budget)
+        slices = 1 if device == "cuda" else protocol.SLICES  # NVML's counter needs windows of seconds
+        plan = protocol.Plan(pairs, block_seconds, precision, time_budget, slices)
         with ExitStack() as stack:
             check = stack.enter_context(_Check(sources))
             rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
@@ -156,6 +160,7 @@ def evaluate_emissions(
         idle_watts=idle,
         intensity=grams,
         traffic=traffic,
+        embodied=embodied,
         seed=seed,
     )
     models = [
@@ -177,6 +182,7 @@ def evaluate_emissions(
         "protocol": {
             "pairs": rounds.done,
             "block_seconds": block_seconds,
+            "slices_a_block": slices,
             "batch_size": batch_size,
             "max_length": max_length,
             "mean_length": rows.mean_length,
@@ -186,7 +192,7 @@ def evaluate_emissions(
             "idle_threads": waiting,
             "bootstrap": statistics.RESAMPLES,
             "precision": precision,
-            "order": "rotated by one model each round, backwards every other round",
+            "order": "all models a slice each, in an order that rotates and turns round from slice to slice",
             "interval": "95 %, Student's t on the pairs' log ratios",
             "seconds": rounds.seconds,
             "stopped_because": rounds.stopped,
@@ -199,6 +205,7 @@ def evaluate_emissions(
         },
         "carbon": grams.as_dict() if grams else None,
         "traffic_per_day": traffic or None,
+        "embodied_g_per_hour": embodied or None,
         "control": control,
         "flags": results.flags(models, control, common),
         "advice": [asdict(one) for one in advice(family_name(records[0]["model_type"]), records[0]["task"]["rows"])],

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,13 @@ class MeasuredRows:
 
 
 def check_numbers(
-    pairs: int, block_seconds: float, batch_size: int, precision: float, time_budget: float, traffic: int
+    pairs: int,
+    block_seconds: float,
+    batch_size: int,
+    precision: float,
+    time_budget: float,
+    traffic: int,
+    embodied: float,
 ) -> None:
     """Check the protocol's numbers.
 
@@ -54,9 +61,10 @@ def check_numbers(
         raise BonsaiError(f"--block-seconds {block_seconds:g}: shorter blocks than 1 s are noise; 2 are usual")
     if batch_size < 1:
         raise BonsaiError(f"--batch-size {batch_size}: give 1 or more")
-    for name, value in (("--precision", precision), ("--time-budget", time_budget), ("--traffic", traffic)):
-        if not value >= 0:
-            raise BonsaiError(f"{name} {value}: give a number of 0 or more")
+    at_least_zero = {"precision": precision, "time-budget": time_budget, "traffic": traffic, "embodied": embodied}
+    for name, value in at_least_zero.items():
+        if not 0 <= value < math.inf:
+            raise BonsaiError(f"--{name} {value}: give a number of 0 or more")
 
 
 def check_device(device: str, folders: Sequence[Path]) -> str:

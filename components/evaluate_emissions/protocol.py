@@ -1,8 +1,8 @@
 """The measurement itself: interleaved rounds of blocks, so that whatever the machine does hits all models alike.
 
-Each round runs the baseline, the baseline once more (the A/A control) and every candidate on the same batches, in
-an order that rotates and turns round from one round to the next. A round gives one pair a candidate:
-(the baseline's joules a row, the candidate's).
+Each round runs the baseline, the baseline once more (the A/A control) and every candidate on the same batches. A
+block is cut into slices, and all models run a slice before any runs the next, in an order that rotates and turns
+round from slice to slice. A round gives one pair a candidate: (the baseline's joules a row, the candidate's).
 """
 
 import time
@@ -17,7 +17,9 @@ import psutil
 from kfp_bonsai.shared import energy, statistics
 
 BASELINE, AGAIN = 0, -1
+SLICES = 4  # of a block; where neighbours on the host came and went within seconds, the pairs strayed a third less
 PASSES_A_BLOCK = 2  # passes over the batches that the baseline makes in a block, at the least
+WARM_ROWS = 4  # that a model runs before each slice, uncounted
 MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, where no time budget is set
 FEWEST = 2
 FEWEST_BATCHES = 4  # so that short and long rows are both in every block
@@ -66,12 +68,14 @@ class Plan:
         precision: stop once every ratio's interval is no wider than plus or minus this fraction; 0 for no more
             rounds than `pairs`.
         time_budget: seconds for all rounds, 0 for twice `pairs` at the most.
+        slices: into how many a block is cut; 1 for counters that need long windows.
     """
 
     pairs: int
     block_seconds: float
     precision: float
     time_budget: float = 0.0
+    slices: int = SLICES
 
 
 @dataclass
@@ -118,24 +122,32 @@ def measure(
     again = Subject(subjects[BASELINE].name, subjects[BASELINE].predict)
     found = Rounds(again)
     everybody = [subjects[BASELINE], again, *subjects[1:]]
+    parts = [list(part) for part in (batches[at :: plan.slices] for at in range(plan.slices)) if part]
+    rows = [sum(len(batch["input_ids"]) for batch in part) for part in parts]
     started, busy, own, passed = time.monotonic(), 0.0, 0.0, 0.0
     while not found.stopped:
-        for index in order(len(everybody), found.done):
-            subject = everybody[index]
-            if subject.error:
-                continue
-            others, ours, wall = _machine_busy(), time.process_time(), time.perf_counter()
-            try:
-                reading = _block(subject, batches, plan.block_seconds, sources)
-            except Exception as error:
-                if index < 2:
-                    raise
-                subject.error = _in_words(error)
-                continue
-            busy, own = busy + _machine_busy() - others, own + time.process_time() - ours
-            passed += time.perf_counter() - wall
-            found.labels.add(reading.label)
-            found.sources.add(reading.source)
+        costs = np.zeros((len(everybody), len(parts), len(_COSTS)))
+        for at, part in enumerate(parts):
+            for index in order(len(everybody), found.done * len(parts) + at):
+                subject = everybody[index]
+                if subject.error:
+                    continue
+                others, ours, wall = _machine_busy(), time.process_time(), time.perf_counter()
+                try:
+                    reading, costs[index, at] = _slice(subject, part, plan.block_seconds / len(parts), sources)
+                except Exception as error:
+                    if index < 2:
+                        raise
+                    subject.error = _in_words(error)
+                    continue
+                busy, own = busy + _machine_busy() - others, own + time.process_time() - ours
+                passed += time.perf_counter() - wall
+                found.labels.add(reading.label)
+                found.sources.add(reading.source)
+        for subject, each in zip(everybody, costs, strict=True):
+            if not subject.error:
+                for name, value in zip(_COSTS, np.average(each, axis=0, weights=rows), strict=True):
+                    getattr(subject, name).append(float(value))
         found.done += 1
         found.seconds = time.monotonic() - started
         widest = widest_interval(subjects, again)
@@ -183,11 +195,14 @@ def _stop(found: Rounds, plan: Plan, widest: float) -> str:
     return ""
 
 
-def _block(
+_COSTS = ("joules", "ram_joules", "seconds", "cpu_seconds")  # of a Subject
+
+
+def _slice(
     subject: Subject, batches: Sequence[Batch], seconds: float, sources: Sequence[energy.Source]
-) -> energy.Reading:
-    """Run whole passes over the batches until the time has passed, after one batch that is not counted."""
-    subject.predict(batches[0])
+) -> tuple[energy.Reading, list[float]]:
+    """Run whole passes over the batches until the time has passed; return the costs of a row, in _COSTS' order."""
+    subject.predict({name: array[:WARM_ROWS] for name, array in batches[0].items()})
     rows, passes = sum(len(batch["input_ids"]) for batch in batches), 0
     started, used = time.perf_counter(), time.process_time()
     with energy.track(sources) as meter:
@@ -196,12 +211,9 @@ def _block(
                 subject.predict(batch)
             passes += 1
     used = time.process_time() - used
-    reading, total = meter.reading, rows * passes
-    subject.joules.append(reading.joules / total)
-    subject.ram_joules.append(reading.ram_joules / total)
-    subject.seconds.append(reading.seconds / total)
-    subject.cpu_seconds.append(used / total)
-    return reading
+    reading = meter.reading
+    costs = (reading.joules, reading.ram_joules, reading.seconds, used)
+    return reading, [cost / (rows * passes) for cost in costs]
 
 
 def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block_seconds: float) -> list[Batch]:
@@ -216,7 +228,7 @@ def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block
         block_seconds: how long a block is to take.
     """
     share = block_seconds / PASSES_A_BLOCK / max(sum(seconds_each), 1e-9)
-    count = min(len(batches), max(FEWEST_BATCHES, int(share * len(batches))))
+    count = min(len(batches), max(FEWEST_BATCHES, int(share * len(batches)) // SLICES * SLICES))
     return [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]
 
 

@@ -18,7 +18,7 @@ FLOPS_MARGIN = 0.5
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15
 ROC_POINTS = 50
-DAYS_A_YEAR = 365
+DAYS_A_YEAR, SECONDS_AN_HOUR = 365, 3600
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Common:
         idle_watts: what the sources read while nothing runs.
         intensity: grams of CO2 a kWh, or nothing.
         traffic: inferences a day, 0 for not stated.
+        embodied: grams of CO2 for an hour's use of the hardware, by its making; 0 for not stated.
         seed: seed of the bootstraps.
     """
 
@@ -64,6 +65,7 @@ class Common:
     idle_watts: float
     intensity: carbon.Intensity | None
     traffic: int
+    embodied: float
     seed: int
 
 
@@ -175,6 +177,7 @@ def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str,
     p50, p95, p99 = (float(1000 * value) for value in np.percentile(subject.latency, [50, 95, 99]))
     kwh = 1000 * joules / energy.JOULES_PER_KWH
     grams = common.intensity.grams(1000 * joules) if common.intensity else None
+    making_g = common.embodied * 1000 * float(np.mean(subject.seconds)) / SECONDS_AN_HOUR
     a_year = None if is_baseline or not common.traffic else DAYS_A_YEAR * common.traffic
     return {
         "relative_emission": ratio.value,
@@ -187,9 +190,9 @@ def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str,
         "sci_per_1000": {
             "E_kwh": kwh,
             "I_g_per_kwh": common.intensity.intensity_g_per_kwh if common.intensity else None,
-            "M": "excluded",
+            "M": making_g or "excluded",
             "R": "1,000 inferences",
-            "sci_g": grams,
+            "sci_g": None if grams is None else grams + making_g,
         },
         "latency_ms_p50": p50,
         "latency_ms_p95": p95,

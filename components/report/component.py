@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-from kfp.dsl import HTML, Artifact, Input, Markdown, Output, component
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Input, Markdown, Metrics, Output, component
 
 from kfp_bonsai.images import CPU
 
@@ -15,15 +15,18 @@ def report(
     markdown: Output[Markdown],
     results: Output[Artifact],
     figures: Output[Artifact],
+    metrics: Output[Metrics],
+    classification: Output[ClassificationMetrics],
     edge_measurement: Optional[Input[Artifact]] = None,  # noqa: UP045
     title: str = "",
     command: str = "",
 ):
     """Write the report as HTML, Markdown, figures and results.json."""
+    import json
     from pathlib import Path
 
     from kfp_bonsai.report.report import report as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.scalars import log_classes, log_numbers, storable
 
     result = stage(
         Path(measurement.path),
@@ -37,3 +40,5 @@ def report(
         command=command,
     )
     results.metadata.update(storable(result))
+    log_numbers(result, metrics)
+    log_classes(json.loads(Path(results.path).read_text(encoding="utf-8")), classification)

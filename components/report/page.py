@@ -188,6 +188,7 @@ def carbon(
             "name": name_of(row),
             "energy": numbers.energy(row["joules_per_1000"]),
             "grams": numbers.grams(row["grams_co2_per_1000"]),
+            "sci": numbers.grams(row["sci_grams_per_1000"]),
         }
         for row in shown
     ]
@@ -203,6 +204,9 @@ def carbon(
         "lines": lines,
         "label": shown[-1]["emission_label"],
         "saving": saving,
+        "embodied": numbers.unit(measurement.get("embodied_g_per_hour"), "g CO₂")
+        if measurement.get("embodied_g_per_hour")
+        else "",
         "stated": stated
         and {
             "intensity": numbers.unit(stated.get("intensity_g_per_kwh"), "g CO₂ per kWh"),

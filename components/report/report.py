@@ -208,6 +208,7 @@ def _document(
         "energy": main.get("energy"),
         "carbon": main.get("carbon"),
         "traffic_per_day": main.get("traffic_per_day"),
+        "embodied_g_per_hour": main.get("embodied_g_per_hour"),
         "rows": rows,
     }
 

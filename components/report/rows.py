@@ -24,6 +24,7 @@ COLUMNS: dict[str, type] = {
     "emission_label": str,
     "joules_per_1000": float,
     "grams_co2_per_1000": float,
+    "sci_grams_per_1000": float,
     "flops": float,
     "flops_ratio": float,
     "parameters": int,
@@ -65,7 +66,9 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "making_joules": making.get("joules"),
             "making_label": making.get("label"),
             "error": model.get("error") or "",
+            "sci_grams_per_1000": (model.get("sci_per_1000") or {}).get("sci_g"),
             "confusion": model.get("confusion"),
+            "roc": model.get("roc"),
         }
         if row["accuracy"] is None:
             row["accuracy"] = model.get("metric")

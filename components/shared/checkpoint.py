@@ -15,7 +15,7 @@ from typing import Any
 
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.families import family_name, inputs_of, is_free
+from kfp_bonsai.shared.families import check_settings, family_name, inputs_of, is_free
 from kfp_bonsai.shared.tasks import Task
 
 RECORD = "bonsai.json"
@@ -43,6 +43,41 @@ def find_model(reference: str) -> str:
     elif folder.exists() or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
         raise BonsaiError(f"no model folder at {reference}: give a folder with config.json and model.safetensors")
     return reference
+
+
+def read_config(model: str) -> Any:
+    """Find a model, and return its configuration, without its weights.
+
+    Raises:
+        BonsaiError: there is no such model, its type is unknown, or surgery on it would not be exact.
+    """
+    found = Path(find_model(model))
+    file = found / "config.json" if found.is_dir() else _hub_file(model, "config.json")
+    family_name(read_document(file, "save_pretrained").get("model_type", ""))
+
+    from transformers import AutoConfig
+
+    import kfp_bonsai  # noqa: F401  (registers free shapes)
+
+    try:
+        config = AutoConfig.from_pretrained(file.parent)
+    except Exception as error:  # a library's check of a setting, whatever it raises
+        raise BonsaiError(f"{file} cannot be used ({' '.join(str(error).split())}): save the model again") from error
+    check_settings(config)
+    return config
+
+
+def _hub_file(model: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(model, file))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        raise BonsaiError(
+            f"--model {model}: there is no such folder, and no such model could be loaded from the hub "
+            f"({type(error).__name__}): correct --model"
+        ) from error
 
 
 def check_folder(folder: Path) -> None:

@@ -32,3 +32,20 @@ def log_numbers(result: Mapping[str, Any], metrics: Any) -> None:
     path = Path(metrics.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def log_classes(results: Mapping[str, Any], classification: Any) -> None:
+    """Show the chosen model's confusion matrix, and the ROC curve of two classes, in a classification artifact.
+
+    Args:
+        results: the report's results.json.
+        classification: the artifact; it stays empty where no model was chosen, or the task has no classes.
+    """
+    row = next((row for row in results["rows"] if row["chosen"] and row["confusion"]), None)
+    if row is not None:
+        classification.log_confusion_matrix(list(results["task"]["labels"]), row["confusion"])
+        if row["roc"]:
+            classification.log_roc_curve(*(row["roc"][name] for name in ("fpr", "tpr", "thresholds")))
+    path = Path(classification.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(classification.metadata, indent=1) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ LEVELS = {
     "1/3 layers": (0.836, 0.347, 15_614_594, 62_490_000, 2.42, 3_020, 71),
     "1/3 layers + matrix pruning": (0.829, 0.112, 13_010_000, 52_100_000, 1.27, 3_420, 84),
 }
+ROC = {"fpr": [0.0, 0.2, 1.0], "tpr": [0.0, 0.85, 1.0], "thresholds": [1.0, 0.5, 0.0], "auc": 0.9}
 STAGES = ("layer-remove", "matrix-prune", "distill")
 
 
@@ -74,6 +75,7 @@ def made_measurement(
     control: float = 1.0,
     seed: int = 0,
     traffic: int = 0,
+    embodied: float = 0,
 ) -> dict[str, Any]:
     """Simulate what evaluate-emissions writes: the baseline, some levels, and maybe one of them as int8."""
     random = np.random.default_rng(seed)
@@ -136,6 +138,7 @@ def made_measurement(
                 "emission_label": label,
                 "joules_per_1000": per_thousand,
                 "grams_co2_per_1000": per_thousand / 3.6e6 * 463 if carbon else None,
+                "sci_per_1000": {"sci_g": per_thousand / 3.6e6 * 463 + embodied / 1000 if carbon else None},
                 "flops": flops,
                 "flops_ratio": flops / 6.1e8,
                 "parameters": parameters,
@@ -147,6 +150,7 @@ def made_measurement(
                 "best_batch_size": 8 if stage == "quantized" else 32,
                 "throughput_rows_per_s": 1000 / ms * 3.1,
                 "confusion": confusion,
+                "roc": ROC if len(labels) == 2 else None,
                 "making": None
                 if stage == "baseline"
                 else {"seconds": seconds + (14 if stage == "quantized" else 0), "joules": made, "label": label},
@@ -206,6 +210,7 @@ def made_measurement(
         },
         "carbon": {"intensity_g_per_kwh": 463.0, "country": "JPN", "year": 2024, "source": "Ember"} if carbon else None,
         "traffic_per_day": traffic or None,
+        "embodied_g_per_hour": embodied or None,
         "control": {
             "ratio": control_ratio,
             "ci": control_ci,

@@ -262,6 +262,18 @@ def test_the_yearly_saving_is_said_where_the_traffic_is_known(tmp_path: Path):
     assert re.search(r"At 1,000 inferences a day it saves 2.\d\d\sWh \(2.\d\d\sto\s2.\d\d\) a year", page)
 
 
+def test_the_hardwares_making_is_told_apart(tmp_path: Path):
+    """A score that leaves out M without a word, or one that counts it, cannot be compared with others."""
+    for embodied in (34.0, 0):
+        measurement = made_measurement(embodied=embodied)
+        made = make(tmp_path / str(embodied), measurement, made_selection(measurement))
+        page = re.sub(r"\s+", " ", made.text("report.html"))
+        assert ("34.0 g CO₂ for each hour of its use" in page) == bool(embodied)
+        assert ("the making of the hardware, excluded" in page) == (not embodied)
+        row = json.loads(made.text("results.json"))["rows"][0]
+        assert (row["sci_grams_per_1000"] > row["grams_co2_per_1000"]) == bool(embodied)
+
+
 def test_below_the_floor_is_said(tmp_path: Path):
     """A bag of words would do, and the report would not say so."""
     measurement = made_measurement()

@@ -148,6 +148,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 teacher_outputs=taught.output,
                 validation=splits["validation"],
                 epochs=level.epochs,
+                learning_rate=level.rate,
                 seed=seed,
             ).set_display_name("Distill")
             place(distilled, cluster, heavy=True)

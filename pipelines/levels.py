@@ -7,9 +7,9 @@ from typing import Any
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
-DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 3.0}
+DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 3.0, "rate": 0.0}
 SHAPES = ("free", "stock")
-SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6' (all settings may be left out)"
+SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"
 ANY_LAYERS = 1_000_000
 FEWEST_NEURONS = 32  # a layer, as matrix-prune leaves them
 
@@ -111,7 +111,7 @@ def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
     if not colon:
         settings = text
     level = {"label": label.strip(), **DEFAULTS, "epochs": epochs, **_settings(text, settings)}
-    for key in ("flops", "epochs"):
+    for key in ("flops", "epochs", "rate"):
         try:
             level[key] = float(level[key])
         except ValueError as error:
@@ -120,6 +120,8 @@ def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
         raise BonsaiError(f"--level '{text}': flops={level['flops']:g} must be above 0 and at most 1")
     if not 0 < level["epochs"] < math.inf:
         raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must be a number above 0")
+    if not 0 <= level["rate"] < math.inf:
+        raise BonsaiError(f"--level '{text}': rate={level['rate']:g} must be a learning rate such as 3e-4, or 0")
     if level["shape"] not in SHAPES:
         raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
     try:

@@ -20,8 +20,8 @@ def test_without_levels_there_are_the_three_of_the_white_paper():
 
 def test_a_level_says_all_that_can_be_said():
     """A setting that is read and forgotten."""
-    (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6"], total_layers=6)
-    assert level == {"label": "small", "layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0}
+    (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6, rate=3e-4"], total_layers=6)
+    assert level == {"label": "small", "layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0, "rate": 3e-4}
 
 
 def test_a_level_without_a_label_is_called_by_its_settings():
@@ -43,6 +43,7 @@ def test_a_level_without_a_label_is_called_by_its_settings():
         ("a:epochs=0", "above 0"),
         ("a:epochs=nan", "above 0"),
         ("a:epochs=inf", "above 0"),
+        ("a:rate=-1", "learning rate"),
         ("a:flops=0.1,flops=0.2", "twice"),
         ("a:", "cannot be read"),
         ("", "cannot be read"),

@@ -53,7 +53,7 @@ def read_config(model: str) -> Any:
     """
     found = Path(find_model(model))
     file = found / "config.json" if found.is_dir() else _hub_file(model, "config.json")
-    family_name(read_document(file, "save_pretrained").get("model_type", ""))
+    _check_type(file)
 
     from transformers import AutoConfig
 
@@ -90,7 +90,7 @@ def check_folder(folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
         raise BonsaiError(f"{folder} has no config.json: give a folder written by save_pretrained")
-    family_name(read_document(config, "save_pretrained").get("model_type", ""))
+    _check_type(config)
     _check_weights(folder)
     if not any(any(folder.glob(name)) for name in VOCABULARIES):
         raise BonsaiError(
@@ -99,6 +99,14 @@ def check_folder(folder: Path) -> None:
         )
     if (folder / "tokenizer.json").is_file():
         read_document(folder / "tokenizer.json", "save_pretrained", "model")
+
+
+def _check_type(config: Path) -> None:
+    model_type = read_document(config, "save_pretrained").get("model_type", "")
+    try:
+        family_name(model_type)
+    except BonsaiError as error:
+        raise BonsaiError(f"{config}: {error}") from error
 
 
 def _check_weights(folder: Path) -> None:

@@ -30,7 +30,7 @@ DEMO_TRAINING = --epochs 2 --unlabelled-rows 2500 --prune-steps 150 --time-budge
 	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.115,epochs=1.6"
 else
 DEMO_TRAINING = --max-rows 4500 --epochs 1 --learning-rate 2e-4 --augmentations 0 --unlabelled-rows 1500 \
-	--prune-steps 80 --time-budget 45 \
+	--prune-steps 80 --time-budget 40 \
 	--level "2/3 layers:layers=2/3,epochs=0.3" --level "1/3 layers:layers=1/3,epochs=2,rate=5e-4" \
 	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.115,epochs=2.7,rate=1e-3"
 endif

@@ -42,7 +42,7 @@ def evaluate_emissions(
 ) -> dict:
     """Measure how much less energy candidates use per inference than their baseline, and what accuracy they keep.
 
-    All models run in one process on the same batches, in interleaved rounds of blocks whose order rotates; the
+    All models run in one process on the same batches, in interleaved rounds of blocks in random order; the
     baseline runs twice a round, as a control. Ratios come from the rounds' pairs, with Student's t on their
     logarithms; accuracies with a paired bootstrap over rows. CO2 follows ISO/IEC 21031 (SCI).
 
@@ -139,7 +139,7 @@ def evaluate_emissions(
         sources = energy.find_sources()
         idle = protocol.idle_watts(sources, IDLE_SECONDS)
         slices = 1 if device == "cuda" else protocol.SLICES  # NVML's counter needs windows of seconds
-        plan = protocol.Plan(pairs, block_seconds, precision, time_budget, slices)
+        plan = protocol.Plan(pairs, block_seconds, precision, time_budget, slices, seed)
         with ExitStack() as stack:
             check = stack.enter_context(_Check(sources))
             rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
@@ -192,7 +192,7 @@ def evaluate_emissions(
             "idle_threads": waiting,
             "bootstrap": statistics.RESAMPLES,
             "precision": precision,
-            "order": "all models a slice each, in an order that rotates and turns round from slice to slice",
+            "order": "all models a slice each, in an order that is drawn anew for each slice",
             "interval": "95 %, Student's t on the pairs' log ratios",
             "seconds": rounds.seconds,
             "stopped_because": rounds.stopped,

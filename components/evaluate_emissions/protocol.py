@@ -1,8 +1,9 @@
 """The measurement itself: interleaved rounds of blocks, so that whatever the machine does hits all models alike.
 
 Each round runs the baseline, the baseline once more (the A/A control) and every candidate on the same batches. A
-block is cut into slices, and all models run a slice before any runs the next, in an order that rotates and turns
-round from slice to slice. A round gives one pair a candidate: (the baseline's joules a row, the candidate's).
+block is cut into slices, and all models run a slice before any runs the next, in an order that is drawn anew for each
+slice: a model that always followed the same other one would pay or save what that one left in caches and memory. A
+round gives one pair a candidate: (the baseline's joules a row, the candidate's).
 """
 
 import time
@@ -69,6 +70,7 @@ class Plan:
             rounds than `pairs`.
         time_budget: seconds for all rounds, 0 for twice `pairs` at the most.
         slices: into how many a block is cut; 1 for counters that need long windows.
+        seed: seed of the order.
     """
 
     pairs: int
@@ -76,6 +78,7 @@ class Plan:
     precision: float
     time_budget: float = 0.0
     slices: int = SLICES
+    seed: int = 0
 
 
 @dataclass
@@ -124,11 +127,12 @@ def measure(
     everybody = [subjects[BASELINE], again, *subjects[1:]]
     parts = [list(part) for part in (batches[at :: plan.slices] for at in range(plan.slices)) if part]
     rows = [sum(len(batch["input_ids"]) for batch in part) for part in parts]
+    random = np.random.default_rng(plan.seed)
     started, busy, own, passed = time.monotonic(), 0.0, 0.0, 0.0
     while not found.stopped:
         costs = np.zeros((len(everybody), len(parts), len(_COSTS)))
         for at, part in enumerate(parts):
-            for index in order(len(everybody), found.done * len(parts) + at):
+            for index in random.permutation(len(everybody)):
                 subject = everybody[index]
                 if subject.error:
                     continue

@@ -1,5 +1,6 @@
 """A measurement must find ratios that are known, keep what it has when a model fails, and refuse nonsense early."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -191,7 +192,19 @@ def test_a_second_measurement_waits_and_says_so(another, capfd):
     assert said.index("waiting: another") < said.index("going on")
 
 
-def test_every_model_is_at_every_place_of_a_round():
+def test_every_model_runs_after_every_other():
+    """A model that always followed a small one, or itself, would pay or save what that one left in the caches."""
+    ran = []
+    subjects = [protocol.Subject(name, lambda _, name=name: ran.append(name)) for name in "abc"]
+    batches = [{"input_ids": np.ones((4, 4))}] * 4
+    source = SimpleNamespace(part=energy.CPU, label=energy.ESTIMATED, name="made", mark=lambda: None)
+    source.between = lambda before, after: 1.0
+    protocol.measure(subjects, batches, protocol.Plan(12, 0.001, 0), [source])
+    turns = [name for at, name in enumerate(ran) if at == 0 or ran[at - 1] != name]
+    assert set(itertools.pairwise(turns)) == set(itertools.permutations("abc", 2))
+
+
+def test_every_model_is_at_every_place_of_a_request():
     """A model that always ran last would always find a hotter machine."""
     orders = [protocol.order(4, done) for done in range(8)]
     assert all(sorted(one) == [0, 1, 2, 3] for one in orders)

@@ -18,9 +18,8 @@ ODD: dict[str, tuple[str, dict[str, Any]]] = {
     "llama with wide heads": ("llama", {"head_dim": 20}),
 }
 NAMES = [*FAMILIES, *ODD]
-
-# What this family has but does not use.
-IDLE = {"llama with wide heads": ()}
+# Those whose stock shapes narrow the hidden width with the heads.
+TIED = [name for name in NAMES if "head_dim" not in FAMILIES[ODD.get(name, (name,))[0]].config]
 
 
 def made(name: str, head: Any = None) -> Any:

@@ -162,7 +162,7 @@ def measure(
 
 
 def order(count: int, done: int) -> list[int]:
-    """Return the order of round `done`: rotated by one each round, every other round backwards."""
+    """Return the order of request `done`: rotated by one every other request, and backwards in between."""
     start = (done // 2) % count
     turned = [(start + index) % count for index in range(count)]
     return turned[::-1] if done % 2 else turned

@@ -101,8 +101,6 @@ def _items(
     items = [known[index] for index in range(len(known))]
     columns = tasks.read_columns(train)
     texts = [augment([columns[name] for name in task.columns], seed + 1 + copy) for copy in range(augmentations)]
-    if task.split == "unlabelled":
-        raise BonsaiError(f"{train} has no labels: give the training split as --train")
     if tasks.read_task(unlabelled).rows and unlabelled_rows:
         more = tasks.read_columns(unlabelled)
         order = list(range(len(more[task.columns[0]])))

@@ -17,6 +17,7 @@ from kfp_bonsai.shared.families import FAMILIES, family_name, family_of, is_free
 from kfp_bonsai.shared.free_models import task_class
 
 every_model = pytest.mark.parametrize("name", models.NAMES)
+every_tied_model = pytest.mark.parametrize("name", models.TIED)
 GENERATING = {"gpt2": AutoModelForCausalLM, "opt": AutoModelForCausalLM, "llama": AutoModelForCausalLM}
 GENERATING |= {"qwen3": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM, "gated t5": AutoModelForSeq2SeqLM}
 
@@ -124,13 +125,12 @@ def test_the_first_layer_can_go_or_is_refused(name):
     torch.testing.assert_close(logits(shorter), logits(model), rtol=0, atol=1e-9)
 
 
-@every_model
+@every_tied_model
 def test_hidden_features_go_everywhere_at_once(name):
     """Else hidden pruning misses a matrix of the residual stream, or the shape does not load in plain transformers."""
     model = models.made(name)
     shape = shapes.shape_of(model)
-    if not shape.tied:
-        pytest.skip("its stock shapes keep the hidden width")
+    assert shape.tied
     heads, kept = shape.layers[0].heads - 1, torch.arange(shape.head_dim, shape.hidden)
     smaller = surgery.cut(model, [{"heads": torch.arange(heads)}] * len(shape.layers), kept)
     assert type(smaller).__module__.startswith("transformers.")
@@ -226,7 +226,7 @@ def test_every_remaining_parameter_still_learns(name):
     optimizer.step()
     same = [key for key, value in smaller.named_parameters() if torch.equal(value, before[key])]
     idle = ("key.bias", "k_lin.bias", "k_proj.bias")
-    assert [key for key in same if not key.endswith(idle) and key not in models.IDLE.get(name, ())] == []
+    assert [key for key in same if not key.endswith(idle)] == []
 
 
 @every_model
@@ -277,13 +277,12 @@ def test_any_illegal_shape_is_refused_with_the_legal_ones(name, data):
         task_class(config)(config)
 
 
-@every_model
+@every_tied_model
 def test_a_narrower_stream_needs_a_stock_shape(name):
     """Else a model is made that neither plain transformers nor the free types can hold."""
     model = models.made(name)
     shape = shapes.shape_of(model)
-    if not shape.tied:
-        pytest.skip("its stock shapes keep the hidden width")
+    assert shape.tied
     with pytest.raises(BonsaiError, match="needs the same heads and neurons"):
         surgery.cut(model, [{"heads": torch.arange(2)}] * len(shape.layers), torch.arange(shape.head_dim * 2 + 1))
 

@@ -138,8 +138,8 @@ def evaluate_emissions(
         batches = protocol.block_batches(rows.batches, batch_seconds, block_seconds)
         sources = energy.find_sources()
         idle = protocol.idle_watts(sources, IDLE_SECONDS)
-        slices = 1 if device == "cuda" else protocol.SLICES  # NVML's counter needs windows of seconds
-        plan = protocol.Plan(pairs, block_seconds, precision, time_budget, slices, seed)
+        sliced = device != "cuda"  # NVML's counter needs windows of seconds
+        plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
         with ExitStack() as stack:
             check = stack.enter_context(_Check(sources))
             rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
@@ -182,7 +182,7 @@ def evaluate_emissions(
         "protocol": {
             "pairs": rounds.done,
             "block_seconds": block_seconds,
-            "slices_a_block": slices,
+            "slices_a_block": len(batches) if sliced else 1,
             "batch_size": batch_size,
             "max_length": max_length,
             "mean_length": rows.mean_length,

@@ -1,9 +1,9 @@
 """The measurement itself: interleaved rounds of blocks, so that whatever the machine does hits all models alike.
 
 Each round runs the baseline, the baseline once more (the A/A control) and every candidate on the same batches. A
-block is cut into slices, and all models run a slice before any runs the next, in an order that is drawn anew for each
-slice: a model that always followed the same other one would pay or save what that one left in caches and memory. A
-round gives one pair a candidate: (the baseline's joules a row, the candidate's).
+block is cut into slices of one batch, and all models run a slice before any runs the next, in an order that is drawn
+anew for each slice: a model that always followed the same other one would pay or save what that one left in caches and
+memory. A round gives one pair a candidate: (the baseline's joules a row, the candidate's).
 """
 
 import time
@@ -18,8 +18,9 @@ import psutil
 from kfp_bonsai.shared import energy, statistics
 
 BASELINE, AGAIN = 0, -1
-SLICES = 4  # of a block; where neighbours on the host came and went within seconds, the pairs strayed a third less
-PASSES_A_BLOCK = 2  # passes over the batches that the baseline makes in a block, at the least
+# Neighbours on a host come and go within seconds. There, slices of 0.5 s gave pairs that strayed by 15 %; batch by
+# batch, about 0.1 s each, it was 2 to 4 %.
+SLICE_SECONDS = 0.1
 WARM_ROWS = 4  # that a model runs before each slice, uncounted
 MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, where no time budget is set
 FEWEST = 2
@@ -69,7 +70,7 @@ class Plan:
         precision: stop once every ratio's interval is no wider than plus or minus this fraction; 0 for no more
             rounds than `pairs`.
         time_budget: seconds for all rounds, 0 for twice `pairs` at the most.
-        slices: into how many a block is cut; 1 for counters that need long windows.
+        sliced: whether models take turns batch by batch, or block by block for counters that need long windows.
         seed: seed of the order.
     """
 
@@ -77,7 +78,7 @@ class Plan:
     block_seconds: float
     precision: float
     time_budget: float = 0.0
-    slices: int = SLICES
+    sliced: bool = True
     seed: int = 0
 
 
@@ -125,7 +126,7 @@ def measure(
     again = Subject(subjects[BASELINE].name, subjects[BASELINE].predict)
     found = Rounds(again)
     everybody = [subjects[BASELINE], again, *subjects[1:]]
-    parts = [list(part) for part in (batches[at :: plan.slices] for at in range(plan.slices)) if part]
+    parts = [[batch] for batch in batches] if plan.sliced else [list(batches)]
     rows = [sum(len(batch["input_ids"]) for batch in part) for part in parts]
     random = np.random.default_rng(plan.seed)
     started, busy, own, passed = time.monotonic(), 0.0, 0.0, 0.0
@@ -221,18 +222,17 @@ def _slice(
 
 
 def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block_seconds: float) -> list[Batch]:
-    """Return batches for the blocks, evenly from the shortest to the longest, few enough for two passes a block.
+    """Return batches for the blocks, evenly from the shortest to the longest: as many as a block has time for.
 
-    Every block runs whole passes, so that all models run the very same rows. With fewer batches a pass is shorter
-    and blocks overrun less.
+    Every block runs whole passes, so that all models run the very same rows.
 
     Args:
         batches: all batches, sorted by length.
         seconds_each: what each took the baseline.
         block_seconds: how long a block is to take.
     """
-    share = block_seconds / PASSES_A_BLOCK / max(sum(seconds_each), 1e-9)
-    count = min(len(batches), max(FEWEST_BATCHES, int(share * len(batches)) // SLICES * SLICES))
+    time_for = block_seconds / max(SLICE_SECONDS, sum(seconds_each) / len(batches))
+    count = min(len(batches), max(FEWEST_BATCHES, int(time_for)))
     return [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]
 
 

@@ -165,7 +165,7 @@ def table(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:
 
 
 def _burn() -> int:
-    """Start a process that keeps a core busy, and is no child of ours: a child's work would be charged to the models."""
+    """Keep a core busy by a process that is no child of ours, as a child's work would be charged to the models."""
     script = '"$0" -c "while True: sum(range(100_000))" >/dev/null 2>&1 & echo $!'
     return int(subprocess.run(["sh", "-c", script, sys.executable], stdout=subprocess.PIPE, check=True).stdout)
 

@@ -33,7 +33,7 @@ DEMO_TRAINING = --epochs 2 --unlabelled-rows 2500 --prune-steps 150 --time-budge
 else
 DEMO_TRAINING = --max-rows 4500 --epochs 1 --learning-rate 2e-4 --augmentations 0 --unlabelled-rows 1500 \
 	--prune-steps 80 --time-budget 35 \
-	--level "2/3 layers:layers=2/3,epochs=0.35" --level "1/3 layers:layers=1/3,epochs=2,rate=5e-4" \
+	--level "2/3 layers:layers=2/3,epochs=0.6" --level "1/3 layers:layers=1/3,epochs=2,rate=5e-4" \
 	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.115,epochs=2.7,rate=1e-3"
 endif
 

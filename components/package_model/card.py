@@ -35,7 +35,9 @@ run = lambda batch: model([batch[name] for name in names])[0]
     "onnxruntime": """\
 import onnxruntime
 
-model = onnxruntime.InferenceSession("{folder}/model.onnx", providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads burn no energy
+model = onnxruntime.InferenceSession("{folder}/model.onnx", options, providers=["CPUExecutionProvider"])
 names = [port.name for port in model.get_inputs()]
 run = lambda batch: model.run(None, {{name: batch[name] for name in names}})[0]
 """,

@@ -145,7 +145,7 @@ class Lines(io.TextIOBase):
     def failure(self, log: Path) -> BonsaiError:
         """Return the error to raise after a task failed."""
         if self.user_error:
-            return BonsaiError(f"{self.task}: {self.user_error}")
+            return BonsaiError(f"{self.task}: {self.user_error.removeprefix(f'{self.task}: ')}")
         for line in self.held:
             self._show(line)
         return BonsaiError(f"{self.task} failed (its last lines are above, all of them in {log})")

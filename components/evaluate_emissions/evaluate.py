@@ -43,8 +43,8 @@ def evaluate_emissions(
     """Measure how much less energy candidates use per inference than their baseline, and what accuracy they keep.
 
     All models run in one process on the same batches, in interleaved rounds of blocks in random order; the
-    baseline runs twice a round, as a control. Ratios come from the rounds' pairs, with Student's t on their
-    logarithms; accuracies with a paired bootstrap over rows. CO2 follows ISO/IEC 21031 (SCI).
+    baseline runs twice a round, as a control. Ratios come from the rounds' pairs, by Hodges and Lehmann's
+    estimate on their logarithms; accuracies with a paired bootstrap over rows. CO2 follows ISO/IEC 21031 (SCI).
 
     Args:
         baseline: The fine-tuned model: 100 % of accuracy and emission.
@@ -193,7 +193,7 @@ def evaluate_emissions(
             "bootstrap": statistics.RESAMPLES,
             "precision": precision,
             "order": "all models a slice each, in an order that is drawn anew for each slice",
-            "interval": "95 %, Student's t on the pairs' log ratios",
+            "interval": f"95 %, {statistics.method(rounds.done)} on the pairs' log ratios",
             "seconds": rounds.seconds,
             "stopped_because": rounds.stopped,
         },

@@ -256,7 +256,7 @@ def _figures(content: dict[str, Any], folder: Path) -> dict[str, Any]:
         made["pairs"] = {
             "wide": draw.inline_svg(wide, "pairs-wide", about, described),
             "narrow": draw.inline_svg(narrow, "pairs-narrow", about, described),
-            "caption": "Baseline and model are run in turns, block by block; each dot is one such pair. The control "
+            "caption": "Baseline and model are run in turns; each dot is a pair of blocks. The control "
             "is held against 1, where it must lie; the models against their own estimate.",
         }
     return made

@@ -8,6 +8,7 @@ import numpy as np
 from kfp_bonsai.shared.errors import BonsaiError
 
 CONFIDENCE = 0.95
+SIGNED_RANK_PAIRS = 10
 RESAMPLES = 2000
 Score = Callable[[np.ndarray, np.ndarray], float]
 
@@ -31,10 +32,13 @@ class Interval:
 
 
 def ratio(pairs: Sequence[Sequence[float]]) -> Interval:
-    """Return the ratio of the second to the first of pairs: geometric mean and Student's t on the logarithms.
+    """Return the ratio of the second to the first of pairs: Hodges and Lehmann's estimate on the logarithms.
 
-    With ten pairs the interval covers the truth in 94 to 97 % of simulated measurements with normal, heavy-tailed
-    and spiky noise, where the bootstrap over pairs, plain or BCa, covers it in 83 to 91 %.
+    It is the median of all means of two, with the interval that belongs to Wilcoxon's signed-rank test (Hollander,
+    Wolfe and Chicken, Nonparametric Statistical Methods, 3rd ed., section 3.2): a neighbour's burst spoils a pair or
+    two, not the estimate. In simulations of ten pairs with normal, heavy-tailed and spiky noise it covers the truth in
+    94 to 95 of 100, and strays half as far as the geometric mean where tails are heavy; the bootstrap over pairs covers
+    it in 83 to 91. Fewer than ten pairs get the geometric mean and Student's t.
 
     Args:
         pairs: positive numbers, two or more pairs.
@@ -42,17 +46,32 @@ def ratio(pairs: Sequence[Sequence[float]]) -> Interval:
     Raises:
         BonsaiError: fewer than two pairs, or a number that is not above zero.
     """
-    from scipy import stats
-
     values = np.asarray(pairs, dtype=float)
     if len(values) < 2:
         raise BonsaiError(f"a ratio with an interval needs two pairs or more, not {len(values)}")
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise BonsaiError("a block's energy was not above zero: measure longer blocks (--block-seconds)")
     logs = np.log(values[:, 1] / values[:, 0])
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
-    centre = logs.mean()
-    return Interval(float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half)))
+    found = _signed_rank(logs) if len(logs) >= SIGNED_RANK_PAIRS else mean(logs)
+    return Interval(*(float(np.exp(one)) for one in (found.value, found.low, found.high)))
+
+
+def method(pairs: int) -> str:
+    """Return the name of what `ratio` does with so many pairs."""
+    return "Hodges and Lehmann's estimate with Wilcoxon's interval" if pairs >= SIGNED_RANK_PAIRS else "Student's t"
+
+
+def _signed_rank(values: np.ndarray) -> Interval:
+    """Return Hodges and Lehmann's estimate of the centre, with its interval."""
+    count = len(values)
+    first, second = np.triu_indices(count)
+    means = np.sort((values[first] + values[second]) / 2)
+    ways = np.zeros(len(means) + 1)  # in how many ways the positive ranks add up to 0, 1, 2, ...
+    ways[0] = 1
+    for rank in range(1, count + 1):
+        ways[rank:] += ways[:-rank].copy()
+    left_out = int(np.searchsorted(np.cumsum(ways / 2.0**count), (1 - CONFIDENCE) / 2, side="right"))
+    return Interval(float(np.median(means)), float(means[left_out - 1]), float(means[-left_out]))
 
 
 def mean(values: Sequence[float]) -> Interval:

@@ -18,11 +18,11 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from trained import accuracy, figures, made
 from transformers import CONFIG_MAPPING, AutoTokenizer, set_seed
 
 from kfp_bonsai.distill.distill import distill, suggested_rate
@@ -30,7 +30,7 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.prepare_data.prepare import prepare_data
-from kfp_bonsai.shared import answers, checkpoint, energy, flops, metrics, rows, tasks, training, transfer
+from kfp_bonsai.shared import answers, checkpoint, energy, flops, tasks, transfer
 from kfp_bonsai.shared.families import FAMILIES
 from kfp_bonsai.shared.free_models import task_class
 from kfp_bonsai.shared.tokens import settle
@@ -64,7 +64,7 @@ def main() -> None:
         "versions": checkpoint.versions(),
         "start_epochs": given.start_epochs,
         "epochs": given.epochs,
-        "teacher": accuracy(teacher, data),
+        "teacher": accuracy(teacher, data["test"]),
         "families": {},
     }
     print(f"MiniLM, fine-tuned: accuracy {results['teacher']:.4f}", flush=True)
@@ -99,13 +99,6 @@ def prepared(folder: Path, unlabelled_rows: int) -> dict[str, Path]:
 def unlabelled_rows(data: dict[str, Path]) -> int:
     """Return how many unlabelled texts are used."""
     return int((data["train"].parent / "unlabelled_rows").read_text())
-
-
-def made(folder: Path, make: Callable[[Path], Any]) -> Path:
-    """Make a folder unless an earlier run did."""
-    if not folder.exists():
-        make(folder)
-    return folder
 
 
 def tuned(data: dict[str, Path], to: Path) -> None:
@@ -167,7 +160,7 @@ def compressed(family: str, given: Any, data: dict[str, Path], teacher: Path, ta
     rate = {"learning_rate": 5e-4, "batch_size": 32}
     base = made(work / "base", lambda to: learnt(start, taught, data, to, given.start_epochs, **rate))
     own = made(work / "outputs", lambda to: outputs(base, data, to))
-    found = {"baseline": figures(base, base, data)}
+    found = {"baseline": figures(base, base, data["test"])}
     for label, (layers, share) in LEVELS.items():
         name = label.replace("/", "-").replace(" ", "_")
         short = made(
@@ -178,34 +171,8 @@ def compressed(family: str, given: Any, data: dict[str, Path], teacher: Path, ta
             lambda to, model=short, share=share: matrix_prune(model, own, to, flops=share, hidden_weight=HIDDEN_WEIGHT),
         )
         small = made(work / name, lambda to, model=pruned: learnt(model, own, data, to, given.epochs))
-        found[label] = figures(small, base, data)
+        found[label] = figures(small, base, data["test"])
     return found
-
-
-def figures(model: Path, base: Path, data: dict[str, Path]) -> dict[str, float]:
-    """Return a model's accuracy and FLOPs, and both relative to its baseline's."""
-    record, baseline = checkpoint.read_record(model), checkpoint.read_record(base)
-    right, best = accuracy(model, data), accuracy(base, data)
-    share = flops.ratio(record, baseline, mean_length(model, data))
-    return {"accuracy": right, "relative_accuracy": right / best, "flops_ratio": share}
-
-
-def accuracy(model: Path, data: dict[str, Path]) -> float:
-    """Return the accuracy on the test rows, kept beside the model."""
-    kept = model / "test_accuracy"
-    if not kept.exists():
-        network, tokenizer = checkpoint.load(model)
-        found = rows.read_rows(data["test"], tokenizer, checkpoint.read_record(model)["max_length"])
-        kept.write_text(
-            str(metrics.score("accuracy", training.predict(network, found, tokenizer.pad_token_id), found.labels))
-        )
-    return float(kept.read_text())
-
-
-def mean_length(model: Path, data: dict[str, Path]) -> float:
-    """Return the mean number of tokens of a test row."""
-    _, tokenizer = checkpoint.load(model)
-    return statistics.mean(rows.read_rows(data["test"], tokenizer, checkpoint.read_record(model)["max_length"]).lengths)
 
 
 def naive(work: Path, epochs: float, data: dict[str, Path]) -> dict[str, Any]:
@@ -219,7 +186,7 @@ def naive(work: Path, epochs: float, data: dict[str, Path]) -> dict[str, Any]:
     found = {}
     for name, model in (("by heads", ours), ("across heads", across)):
         after = made(work / name.replace(" ", "-"), lambda to, model=model: learnt(model, own, data, to, epochs))
-        found[name] = {"cut": figures(model, whole, data), "distilled": figures(after, whole, data)}
+        found[name] = {"cut": figures(model, whole, data["test"]), "distilled": figures(after, whole, data["test"])}
     return found
 
 
@@ -291,7 +258,7 @@ def order(work: Path, given: Any, data: dict[str, Path]) -> dict[str, Any]:
 def note(found: dict, name: str, model: Path, base: Path, data: dict[str, Path], cost: float) -> None:
     """Add one seed's figures; cost is in forward passes of the baseline."""
     one = found.setdefault(name, {"relative_accuracy": [], "flops_ratio": [], "cost": []})
-    figure = figures(model, base, data)
+    figure = figures(model, base, data["test"])
     one["relative_accuracy"].append(figure["relative_accuracy"])
     one["flops_ratio"].append(figure["flops_ratio"])
     one["cost"].append(cost)

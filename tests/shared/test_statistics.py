@@ -26,6 +26,21 @@ def test_what_slows_both_sides_of_a_pair_does_not_matter():
     assert found.value == pytest.approx(0.5) and found.high - found.low < 1e-9
 
 
+def test_a_burst_of_a_neighbour_does_not_move_the_ratio():
+    """One pair of ten at three times its cost would move a mean by a tenth."""
+    pairs = [[1.0, 0.5 + 0.001 * number] for number in range(9)] + [[1.0, 1.5]]
+    found = statistics.ratio(pairs)
+    assert found.value == pytest.approx(0.504, abs=0.002) and found.covers(0.504)
+
+
+def test_the_interval_is_that_of_the_published_table_of_signed_ranks():
+    """Wilcoxon's table gives 8 for ten pairs at 5 %: eight means are left out at either end, no more."""
+    logs = np.sqrt(np.arange(1, 11))
+    means = sorted((one + two) / 2 for at, one in enumerate(logs) for two in logs[at:])
+    found = statistics.ratio([[1.0, np.exp(one)] for one in logs])
+    assert np.log([found.low, found.high]) == pytest.approx([means[8], means[-9]])
+
+
 @pytest.mark.parametrize("pairs", [[[1, 1]], [[1, 1], [0, 1]], [[1, 1], [1, float("nan")]]])
 def test_pairs_that_give_no_ratio_are_errors(pairs):
     """A zero or missing reading must never become a ratio."""

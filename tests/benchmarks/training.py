@@ -1,0 +1,217 @@
+"""What training costs: our fine-tune and distill stages against transformers' Trainer as it comes, in one run.
+
+    python tests/benchmarks/training.py [--rows 4000] [--repetitions 3] [--json FILE]
+
+Both sides train the same models on the same rows for as many steps of as many rows at the same rate. "As it comes" is
+Trainer with its default settings (random batches, float32, trained embeddings, dropout), and for distillation a teacher
+that answers in every step, which is how tutorials do it. The accuracies on the test rows must be alike for a ratio to
+mean anything, so they stand beside it. The teacher's outputs are charged to the first student in full, and told apart,
+since all further levels use them too. The sides take turns; energy is that of the process, by codecarbon's formula.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+from trained import accuracy
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from kfp_bonsai.distill.distill import distill
+from kfp_bonsai.fine_tune.train import fine_tune
+from kfp_bonsai.layer_remove.remove import layer_remove
+from kfp_bonsai.prepare_data.prepare import prepare_data
+from kfp_bonsai.shared import checkpoint, energy, tasks
+from kfp_bonsai.shared.checkpoint import find_model
+from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
+
+BATCH, FINE_TUNE_RATE, DISTILL_RATE, TEMPERATURE, HIDDEN_WEIGHT = 32, 1e-4, 3e-4, 2.0, 3.0
+GOALS = {"fine-tune": 1.5, "distill, 1/3 layers": 2.5}
+OURS, THEIRS, OUTPUTS = "ours", "Trainer as it comes", "of which the teacher's outputs"
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=4000, help="training rows (4000)")
+    parser.add_argument("--epochs", type=float, default=1, help="passes of fine-tuning (1)")
+    parser.add_argument("--distill-epochs", type=float, default=3, help="passes of distillation (3)")
+    parser.add_argument("--repetitions", type=int, default=3, help="how often, each with its own seed (3)")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    given = parser.parse_args()
+    found: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in GOALS}
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in range(given.repetitions):
+            work = Path(scratch) / str(seed)
+            data = {name: work / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")}
+            rows = {"test_rows": 2000, "validation_rows": 500, "max_rows": given.rows}
+            prepare_data("embedded:movie-reviews", *data.values(), seed=seed, **rows)
+            once(work, data, given, seed, found)
+    print(table(found))
+    if given.json:
+        given.json.write_text(json.dumps({"versions": checkpoint.versions(), "found": found}, indent=1) + "\n")
+
+
+def once(work: Path, data: dict[str, Path], given: argparse.Namespace, seed: int, found: dict) -> None:
+    """Train everything once on both sides, and note what it took."""
+
+    def note(stage: str, side: str, to: Path, run: Callable[[], Any]) -> None:
+        with energy.track() as meter:
+            run()
+        right = accuracy(to, data["test"]) if checkpoint_in(to) else float("nan")
+        reading = meter.reading
+        one = {"seconds": reading.seconds, "joules": reading.cpu_joules + reading.gpu_joules, "accuracy": right}
+        found[stage].setdefault(side, []).append(one)
+        print(f"{stage}, {side}: {json.dumps(one)}", flush=True)
+
+    base, plain = work / "base", work / "plain"
+    tune = {"epochs": given.epochs, "learning_rate": FINE_TUNE_RATE, "batch_size": BATCH, "seed": seed}
+    sides: list[tuple[str, Path, Callable[[], Any]]] = [
+        (
+            OURS,
+            base,
+            lambda: fine_tune(
+                "embedded:minilm", data["train"], data["validation"], base, freeze_embeddings=True, **tune
+            ),
+        ),
+        (THEIRS, plain, lambda: tuned_by_trainer(data, plain, given.epochs, seed)),
+    ]
+    for side, to, run in sides[:: -1 if seed % 2 else 1]:
+        note("fine-tune", side, to, run)
+    short, own = work / "short", work / "outputs"
+    layer_remove(base, data["validation"], short, keep="1/3")
+    student, theirs = work / "student", work / "theirs"
+    name = "distill, 1/3 layers"
+
+    def ours() -> None:
+        note(
+            name,
+            OUTPUTS,
+            own,
+            lambda: teacher_outputs(base, data["train"], data["unlabelled"], own, augmentations=0, seed=seed),
+        )
+        note(
+            name,
+            OURS,
+            student,
+            lambda: distill(
+                short,
+                own,
+                data["validation"],
+                student,
+                epochs=given.distill_epochs,
+                learning_rate=DISTILL_RATE,
+                batch_size=BATCH,
+                seed=seed,
+            ),
+        )
+        for key in ("seconds", "joules"):
+            found[name][OURS][-1][key] += found[name][OUTPUTS][-1][key]
+
+    def as_it_comes() -> None:
+        note(
+            name,
+            THEIRS,
+            theirs,
+            lambda: distilled_by_trainer(base, short, data["train"], theirs, given.distill_epochs, seed),
+        )
+
+    for run in (ours, as_it_comes)[:: -1 if seed % 2 else 1]:
+        run()
+
+
+def checkpoint_in(folder: Path) -> bool:
+    """Return whether a folder holds a model."""
+    return (folder / "config.json").is_file()
+
+
+def tuned_by_trainer(data: dict[str, Path], to: Path, epochs: float, seed: int) -> None:
+    """Fine-tune MiniLM by Trainer."""
+    set_seed(seed)
+    source = find_model("embedded:minilm")
+    network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=2)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    by_trainer(Trainer, network, tokenizer, data["train"], to, epochs, FINE_TUNE_RATE, seed)
+
+
+def distilled_by_trainer(base: Path, short: Path, train: Path, to: Path, epochs: float, seed: int) -> None:
+    """Distill by Trainer with a loss that asks the teacher in every step."""
+    teacher, tokenizer = checkpoint.load(base)
+    student, _ = checkpoint.load(short)
+    teacher.eval()
+
+    class Distiller(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            found = model(**inputs, output_hidden_states=True)
+            with torch.no_grad():
+                right = teacher(**inputs, output_hidden_states=True)
+            soft = [functional.log_softmax(one.logits / TEMPERATURE, dim=1) for one in (found, right)]
+            loss = functional.kl_div(*soft, log_target=True, reduction="batchmean") * TEMPERATURE**2
+            real = inputs["attention_mask"].bool()
+            ours, theirs = found.hidden_states[-1][real], right.hidden_states[-1][real]
+            loss = loss + HIDDEN_WEIGHT * functional.mse_loss(ours, theirs) / (theirs - theirs.mean(0)).square().mean()
+            return (loss, found) if return_outputs else loss
+
+    by_trainer(Distiller, student, tokenizer, train, to, epochs, DISTILL_RATE, seed)
+
+
+def by_trainer(
+    kind: type[Trainer], network: Any, tokenizer: Any, train: Path, to: Path, epochs: float, rate: float, seed: int
+) -> None:
+    """Train by Trainer with its default settings, and keep the model with a record that our readers know."""
+    columns = tasks.read_columns(train)
+    encoded = tokenizer(columns["text"], truncation=True, max_length=128)
+    rows = [
+        {"input_ids": ids, "attention_mask": mask, "labels": label}
+        for ids, mask, label in zip(encoded["input_ids"], encoded["attention_mask"], columns["label"], strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            scratch,
+            per_device_train_batch_size=BATCH,
+            num_train_epochs=epochs,
+            learning_rate=rate,
+            seed=seed,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        kind(network, arguments, DataCollatorWithPadding(tokenizer), rows).train()
+    network.save_pretrained(to)
+    tokenizer.save_pretrained(to)
+    (to / checkpoint.RECORD).write_text(json.dumps({"max_length": 128}))
+
+
+def table(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+    """Return the means as lines, with the ratio of each repetition's pair."""
+    lines = [f"{'stage':22} {'side':32} {'seconds':>8} {'joules':>8} {'accuracy':>9}"]
+    for stage, sides in found.items():
+        for side, each in sides.items():
+            seconds, joules, right = (
+                statistics.mean(one[key] for one in each) for key in ("seconds", "joules", "accuracy")
+            )
+            shown = f"{right:9.4f}" if right == right else ""
+            lines.append(f"{stage:22} {side:32} {seconds:8.1f} {joules:8.1f} {shown}")
+        ratios = [b["joules"] / a["joules"] for a, b in zip(sides[OURS], sides[THEIRS], strict=True)]
+        met = "met" if statistics.mean(ratios) >= GOALS[stage] else "missed"
+        lines.append(
+            f"{stage:22} {statistics.mean(ratios):.2f} times less energy ({min(ratios):.2f} to {max(ratios):.2f}), "
+            f"goal {GOALS[stage]}: {met}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

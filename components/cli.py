@@ -24,6 +24,8 @@ from kfp_bonsai.shared.errors import BonsaiError
 PIPELINES = {
     "run": "kfp_bonsai.pipelines.run:run",
     "compile": "kfp_bonsai.pipelines.compile:compile_pipeline",
+    "submit": "kfp_bonsai.pipelines.submit:submit",
+    "schedule": "kfp_bonsai.pipelines.submit:schedule",
 }
 STAGES = {
     "prepare-data": "kfp_bonsai.prepare_data.prepare:prepare_data",

@@ -1,0 +1,200 @@
+"""Submitting and scheduling, against a local server that speaks KFP's REST API in the models of kfp-server-api.
+
+The server keeps what it is sent and answers as KFP's does; it runs nothing. A real KFP backend was not at hand.
+"""
+
+import json
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+
+import kfp_server_api as api
+import pytest
+
+from kfp_bonsai.pipelines.compile import compile_pipeline
+from kfp_bonsai.pipelines.cron import check_cron
+from kfp_bonsai.pipelines.submit import follow, read_arguments, schedule, submit
+from kfp_bonsai.shared.errors import BonsaiError
+
+NEEDED = ("model=embedded:minilm", "data=gs://bucket/reviews/")
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The compress pipeline as a file."""
+    file = tmp_path_factory.mktemp("compiled") / "compress.yaml"
+    compile_pipeline(output=file)
+    return file
+
+
+@pytest.fixture
+def server():
+    """A KFP API server of one experiment; `status` other than 200 is what it answers to all but healthz."""
+    state = SimpleNamespace(status=200, sent=[], headers=[], runs=["RUNNING", "SUCCEEDED"])
+    shapes = api.ApiClient().sanitize_for_serialization
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            state.headers.append(dict(self.headers))
+            if "/healthz" in self.path:
+                return self.answer(api.V2beta1GetHealthzResponse(multi_user=False))
+            if "/runs/" in self.path:
+                return self.answer(self.run(state.runs.pop(0) if len(state.runs) > 1 else state.runs[0]))
+            return self.answer(api.V2beta1ListExperimentsResponse(experiments=[self.experiment()], total_size=1))
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            state.sent.append((self.path, body))
+            if "/recurringruns" in self.path:
+                return self.answer(
+                    api.V2beta1RecurringRun(recurring_run_id="again-1", display_name=body["display_name"])
+                )
+            if "/runs" in self.path:
+                return self.answer(self.run("PENDING"))
+            return self.answer(self.experiment())
+
+        def experiment(self):
+            return api.V2beta1Experiment(experiment_id="home", display_name="kfp-bonsai", created_at=NOW)
+
+        def run(self, now):
+            task = api.V2beta1PipelineTaskDetail(task_id="t", display_name="fine-tune", state=now)
+            error = api.GoogleRpcStatus(code=1, message="no memory") if now == "FAILED" else None
+            details = api.V2beta1RunDetails(task_details=[task])
+            return api.V2beta1Run(run_id="run-1", state=now, run_details=details, error=error, created_at=NOW)
+
+        def answer(self, what):
+            status = 200 if "/healthz" in self.path else state.status
+            body = shapes(what) if status == 200 else {"error_message": "because"}
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_):
+            pass
+
+    listening = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{listening.server_port}"
+    yield state
+    listening.shutdown()
+
+
+def test_a_run_is_sent_with_its_arguments_and_the_token(compiled, server, tmp_path):
+    """Arguments as text would be refused by the cluster, minutes later; a token that is not sent at once."""
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    more = (*NEEDED, "epochs=2", "edge=true", "min_accuracy=0.98", 'levels=[{"label": "half"}]')
+    found = submit(pipeline=compiled, argument=more, endpoint=server.url, token_file=str(token), name="mine")
+    assert found["run"] == "run-1" and found["address"].endswith("/#/runs/details/run-1")
+    path, body = server.sent[-1]
+    sent = body["runtime_config"]["parameters"]
+    assert path.startswith("/apis/v2beta1/runs") and body["display_name"] == "mine"
+    assert (sent["epochs"], sent["edge"], sent["min_accuracy"], sent["levels"]) == (2, True, 0.98, [{"label": "half"}])
+    assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "compress"
+    assert server.headers[-1]["authorization"] == "Bearer secret"
+
+
+def test_waiting_tells_the_tasks_and_returns_the_state(compiled, server, capsys, monkeypatch):
+    """--wait in a script must end with the run, and say meanwhile where it is."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    found = submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, wait=True)
+    assert found["state"] == "succeeded"
+    assert "fine-tune: running" in capsys.readouterr().out
+    server.runs = ["RUNNING", "FAILED"]
+    with pytest.raises(BonsaiError, match="failed: no memory"):
+        submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, wait=True)
+
+
+def test_a_schedule_runs_one_at_a_time(compiled, server):
+    """Two retrainings at once would fight over one champion; missed ones would all start at once."""
+    found = schedule(pipeline=compiled, cron="0 0 3 * * MON", name="weekly", argument=NEEDED, endpoint=server.url)
+    path, body = server.sent[-1]
+    assert found["recurring_run"] == "again-1" and path.startswith("/apis/v2beta1/recurringruns")
+    assert body["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * MON"
+    assert int(body["max_concurrency"]) == 1 and body["no_catchup"] is True
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "token-file"), (403, "namespace"), (500, "API server")])
+def test_what_a_server_refuses_is_told_with_what_to_do(compiled, server, status, said):
+    """A traceback of the client's internals tells nobody that a token has expired."""
+    server.status = status
+    with pytest.raises(BonsaiError, match=said) as error:
+        submit(pipeline=compiled, argument=NEEDED, endpoint=server.url)
+    assert str(status) in str(error.value) and "because" in str(error.value)
+
+
+def test_an_endpoint_that_is_down_is_told(compiled):
+    """Nothing listens there."""
+    with pytest.raises(BonsaiError, match="no answer from the endpoint"):
+        submit(pipeline=compiled, argument=NEEDED, endpoint="http://127.0.0.1:9")
+
+
+def test_a_lost_connection_does_not_end_the_waiting(server, monkeypatch):
+    """A run of hours must not be given up for one answer that was lost."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    answers = iter([ConnectionError("lost"), SimpleNamespace(state="SUCCEEDED", run_details=None, error=None)])
+
+    class Client:
+        def get_run(self, _):
+            found = next(answers)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    assert follow(Client(), "run-1") == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ((), "argument model=..."),
+        ((*NEEDED, "epoch=2"), "did you mean"),
+        ((*NEEDED, "epochs=many"), "a number"),
+        ((*NEEDED, "pairs=2.5"), "a whole number"),
+        ((*NEEDED, "edge=maybe"), "true or false"),
+        ((*NEEDED, "levels=half"), "JSON"),
+        (("model",), "NAME=VALUE"),
+    ],
+)
+def test_wrong_arguments_are_errors_before_anything_is_sent(compiled, texts, said):
+    """A cluster would tell it after the upload, in the log of a failed run."""
+    with pytest.raises(BonsaiError, match=said):
+        read_arguments(compiled, texts)
+
+
+@pytest.mark.parametrize("content", ["", "a: 1", "[", "\x00"])
+def test_other_files_are_no_pipelines(tmp_path, content):
+    """A values file in place of the pipeline is told as what it is."""
+    file = tmp_path / "other.yaml"
+    file.write_text(content)
+    with pytest.raises(BonsaiError, match="bonsai compile"):
+        read_arguments(file, ())
+
+
+@pytest.mark.parametrize("text", ["0 0 3 * * MON", "*/10 0-30/5 3,15 1 JAN-MAR ?", "@daily", "0 0 0 ? * SUN"])
+def test_cron_expressions_that_kubeflow_takes(text):
+    """What it takes must not be refused here."""
+    check_cron(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0 3 * * 1", "with seconds before it"),
+        ("0 60 3 * * *", "minute '60'"),
+        ("0 0 24 * * *", "hour '24'"),
+        ("0 0 3 0 * *", "day '0'"),
+        ("0 0 3 * FOO *", "month 'FOO'"),
+        ("0 0 3 * * 7", "weekday '7'"),
+        ("0 0 5-3 * * *", "hour '5-3'"),
+        ("*/0 0 3 * * *", "second"),
+        ("every day", "2 fields"),
+    ],
+)
+def test_cron_expressions_that_would_never_run_are_refused(text, said):
+    """A schedule with five fields would run at another time than meant, or never."""
+    with pytest.raises(BonsaiError, match=said):
+        check_cron(text)

@@ -1,6 +1,7 @@
 """How tasks are placed on a cluster: images, processors, accelerators, retries. Wiring only, no work."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
@@ -17,6 +18,8 @@ class Cluster:
         cpu: processors that a heavy task asks for.
         memory: memory that a heavy task asks for, which is its limit too.
         retries: how often a failed task is tried again.
+        gpu_nodes: labels of the nodes for tasks that ask for an accelerator.
+        cpu_nodes: labels of the nodes for all others.
     """
 
     images: str = ""
@@ -25,6 +28,8 @@ class Cluster:
     cpu: str = "4"
     memory: str = "16Gi"
     retries: int = 2
+    gpu_nodes: Mapping[str, str] = field(default_factory=dict)
+    cpu_nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 def place(
@@ -52,7 +57,10 @@ def place(
     task.set_retry(num_retries=cluster.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="10m")
     task.set_cpu_request("500m" if light else cluster.cpu)
     task.set_memory_request("2Gi" if light else cluster.memory).set_memory_limit("4Gi" if light else cluster.memory)
-    if heavy and cluster.accelerator:
+    on_gpu = heavy and cluster.accelerator
+    for key, value in (cluster.gpu_nodes if on_gpu else cluster.cpu_nodes).items():
+        kubernetes.add_node_selector(task, key, value)
+    if on_gpu:
         task.set_accelerator_type(cluster.accelerator).set_accelerator_limit(cluster.accelerators)
         kubernetes.add_toleration(task, key=cluster.accelerator, operator="Exists", effect="NoSchedule")
     return task

@@ -98,6 +98,48 @@ def test_measurements_are_never_replayed_and_failures_are_retried(compiled):
     assert all(task["retryPolicy"]["maxRetryCount"] for task in found.values())
 
 
+def test_resources_for_kubernetes_hold_the_same_pipeline(compiled, tmp_path):
+    """A PipelineVersion of another pipeline than the uploaded one, or one that no API server takes."""
+    from google.protobuf.json_format import ParseDict
+    from kfp.pipeline_spec.pipeline_spec_pb2 import PlatformSpec
+
+    options = {"images": "registry.example/team", "kubernetes": True, "namespace": "team"}
+    files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    for file in files:
+        compile_pipeline(output=file, gpu_node=["pool=gpu"], cpu_node=["pool=cpu"], **options)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    pipeline, version = yaml.safe_load_all(files[0].read_text(encoding="utf-8"))
+    assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+    assert pipeline["metadata"]["namespace"] == version["metadata"]["namespace"] == "team"
+    assert re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", version["metadata"]["name"])
+    uploaded = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    assert version["spec"]["pipelineSpec"] == uploaded
+    platform = version["spec"]["platformSpec"]
+    ParseDict(platform, PlatformSpec())
+    nodes = {
+        name: each["nodeSelector"]["labels"]["pool"]
+        for name, each in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
+    }
+    on_gpu = {re.sub(r"^exec-|-\d+$", "", name) for name, pool in nodes.items() if pool == "gpu"}
+    assert "distill" in on_gpu and "quantize" not in on_gpu and "evaluate-emissions-edge" not in on_gpu
+    assert len(nodes) == len(uploaded["deploymentSpec"]["executors"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"gpu_node": ["pool"]}, "KEY=VALUE"),
+        ({"cpu_node": ["-x=y"]}, "KEY=VALUE"),
+        ({"namespace": "team"}, "--kubernetes"),
+        ({"accelerators": 0}, "--accelerators"),
+    ],
+)
+def test_what_a_cluster_would_refuse_is_refused_here(tmp_path, options, said):
+    """It would be told by the API server, or by a pod that never starts."""
+    with pytest.raises(BonsaiError, match=said):
+        compile_pipeline(output=tmp_path / "compress.yaml", **options)
+
+
 def test_a_file_that_is_no_yaml_is_refused(tmp_path):
     """A traceback of KFP's compiler."""
     with pytest.raises(BonsaiError, match=r"\.yaml"):

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import kfp_server_api as api
 import pytest
 
+from kfp_bonsai.pipelines.arguments import read_arguments
 from kfp_bonsai.pipelines.compile import compile_pipeline
 from kfp_bonsai.pipelines.cron import check_cron
-from kfp_bonsai.pipelines.submit import follow, read_arguments, schedule, submit
+from kfp_bonsai.pipelines.submit import follow, schedule, submit
 from kfp_bonsai.shared.errors import BonsaiError
 
 NEEDED = ("model=embedded:minilm", "data=gs://bucket/reviews/")

@@ -191,7 +191,7 @@ def by_trainer(
         kind(network, arguments, DataCollatorWithPadding(tokenizer), rows).train()
     network.save_pretrained(to)
     tokenizer.save_pretrained(to)
-    (to / checkpoint.RECORD).write_text(json.dumps({"max_length": 128}))
+    (to / checkpoint.RECORD).write_text(json.dumps({"lineage": [], "max_length": 128}))
 
 
 def table(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:

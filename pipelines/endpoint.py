@@ -79,7 +79,7 @@ def answers() -> Iterator[None]:
         what = WHAT_TO_DO.get(error.status, "see the logs of its API server")
         said = _message(error.body)
         raise BonsaiError(f"the endpoint answered {error.status} {error.reason or ''}{said}: {what}") from error
-    except (urllib3.exceptions.HTTPError, OSError, TimeoutError) as error:
+    except (urllib3.exceptions.HTTPError, OSError) as error:
         raise BonsaiError(
             f"no answer from the endpoint ({_root_cause(error)}): check --endpoint and the network, and the --ca-file"
         ) from error

@@ -130,7 +130,7 @@ def schedule(
     return {"recurring_run": job.recurring_run_id, "address": address, "cron": cron}
 
 
-def follow(client: Any, run: str, seconds: float = POLL_SECONDS) -> str:
+def follow(client: Any, run: str) -> str:
     """Tell the state of each task of a run until it ends; return the run's state.
 
     Raises:
@@ -147,7 +147,7 @@ def follow(client: Any, run: str, seconds: float = POLL_SECONDS) -> str:
             lost += 1
             if lost >= LOST_POLLS:
                 raise
-            time.sleep(seconds)
+            time.sleep(POLL_SECONDS)
             continue
         details = found.run_details.task_details if found.run_details else None
         for task in details or ():
@@ -159,4 +159,4 @@ def follow(client: Any, run: str, seconds: float = POLL_SECONDS) -> str:
                 why = f": {found.error.message}" if found.error and found.error.message else ""
                 raise BonsaiError(f"run {run} ended as {found.state.lower()}{why}: its page in the UI has the logs")
             return found.state.lower()
-        time.sleep(seconds)
+        time.sleep(POLL_SECONDS)

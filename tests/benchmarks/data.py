@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -77,22 +78,16 @@ def read(file: Path) -> dict[str, float]:
     from kfp_bonsai.prepare_data.read import open_source
 
     idle = status("VmRSS")
-    bytes_before, started, used = bytes_read(), time.perf_counter(), time.process_time()
+    bytes_before, started, used = psutil.Process().io_counters().read_chars, time.perf_counter(), time.process_time()
     batches = open_source(str(file), "--data").splits["train"].batches(["text", "label"])
     rows = sum(batch.rows for batch in batches)
     return {
         "rows": rows,
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - used,
-        "bytes_read": bytes_read() - bytes_before,
+        "bytes_read": psutil.Process().io_counters().read_chars - bytes_before,
         "memory_bytes": status("VmHWM") - idle,
     }
-
-
-def bytes_read() -> int:
-    """Return the bytes that this process has read from files."""
-    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(lines["rchar"])
 
 
 def status(field: str) -> int:

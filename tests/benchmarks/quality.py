@@ -190,8 +190,7 @@ def of_level(
         record, teacher = checkpoint.read_record(cut), checkpoint.read_record(own)
         fresh = made(room / "random.cut", lambda to: random_like(cut, to, seed))
         random = made(room / "random", lambda to: distill(fresh, own, data["validation"], to, **train))
-        steps = epochs * len(transfer.open_set(own)) / suggested_batch(record, teacher)
-        rows, batch = tasks.read_task(data["train"]).rows, suggested_batch(record, teacher)
+        passes = epochs * len(transfer.open_set(own)) / tasks.read_task(data["train"]).rows
         plain = made(
             room / "plain",
             lambda to: fine_tune(
@@ -199,8 +198,8 @@ def of_level(
                 data["train"],
                 data["validation"],
                 to,
-                epochs=steps * batch / rows,
-                batch_size=batch,
+                epochs=passes,
+                batch_size=suggested_batch(record, teacher),
                 learning_rate=suggested_rate(record, teacher),
                 seed=seed,
             ),

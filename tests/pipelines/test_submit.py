@@ -133,7 +133,7 @@ def test_an_endpoint_that_is_down_is_told(compiled):
         submit(pipeline=compiled, argument=NEEDED, endpoint="http://127.0.0.1:9")
 
 
-def test_a_lost_connection_does_not_end_the_waiting(server, monkeypatch):
+def test_a_lost_connection_does_not_end_the_waiting(monkeypatch):
     """A run of hours must not be given up for one answer that was lost."""
     monkeypatch.setattr("time.sleep", lambda _: None)
     answers = iter([ConnectionError("lost"), SimpleNamespace(state="SUCCEEDED", run_details=None, error=None)])

@@ -8,16 +8,26 @@ from kfp_bonsai.shared import energy
 from kfp_bonsai.shared.errors import BonsaiError
 
 
-def test_the_process_meter_agrees_with_codecarbons_tracker():
-    """The cheap meter stands for codecarbon's process mode: twice or half of it, and it does not.
+def test_the_process_meter_agrees_with_codecarbon():
+    """The cheap meter stands for codecarbon's process mode: more than 15 % apart, and it does not.
 
-    Their reading has their own start and end in it, which took a fifth of the block on a busy machine.
+    CPU times, TDP and cores are codecarbon's own. Its tracker's joules are not compared: on a shared virtual machine
+    they read 24 to 46 J for five seconds of one thread at 4 W.
     """
+    from codecarbon.core import cpu
+    from codecarbon.core.hardware_cache import get_cached_tdp
+    from codecarbon.external.hardware import CPU
+
+    tdp = get_cached_tdp(cpu)
+    model = CPU(output_dir=".", mode="cpu_load", model=tdp.model, tdp=tdp.tdp, tracking_mode="process")
     energy.find_sources()  # once a process; its cost is not the block's
     with energy.codecarbon_tracker() as theirs, energy.track() as ours:
+        before = sum(model._get_process_cpu_times().values())
         busy(5.0)
-    assert ours.reading.cpu_joules == pytest.approx(theirs.reading.cpu_joules, rel=0.4)
-    assert ours.reading.ram_joules == pytest.approx(theirs.reading.ram_joules, rel=0.4)
+        used = sum(model._get_process_cpu_times().values()) - before
+    assert ours.reading.cpu_joules == pytest.approx(used * model._tdp / model._cpu_count, rel=0.15)
+    assert theirs.reading.cpu_joules > 0
+    assert ours.reading.ram_joules == pytest.approx(theirs.reading.ram_joules, rel=0.15)
 
 
 def test_sleeping_costs_no_process_energy():

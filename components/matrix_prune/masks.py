@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from kfp_bonsai.shared import parallel
 from kfp_bonsai.shared.families import family_of
 from kfp_bonsai.shared.shapes import layers_of, module_at, reader, shape_of, unit_width
 
@@ -50,7 +51,8 @@ class Masks:
         """Take the last backward pass's gradients into the running scores."""
         for name, mask in self.named.items():
             if mask.grad is not None:
-                self.scores[name].lerp_(self._units(name, mask.grad.abs()), 1 - DECAY)
+                gradient = parallel.total(mask.grad) / parallel.processes()
+                self.scores[name].lerp_(self._units(name, gradient.abs()), 1 - DECAY)
                 mask.grad = None
 
     def set(self, name: str, kept: torch.Tensor) -> None:

@@ -72,6 +72,7 @@ def matrix_prune(
     with new_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         with energy.track() as meter:
             network, tokenizer = load(model)
+            network.to(training.device())  # its masks are made where it is
             data = transfer.open_set(teacher_outputs)
             pruning = _Pruning(network, record, teacher, data, flops, shape, heads, ffn)
             distillation.distill_into(
@@ -99,8 +100,7 @@ def matrix_prune(
             "seed": seed,
         }
         made = extend_record(record, stage="matrix-prune", arguments=arguments, reading=meter.reading, validation={})
-        save(smaller, tokenizer, folder, made)
-        made = read_record(folder)
+        made = save(smaller, tokenizer, folder, made)
     return {**_summary(made, teacher), "seconds": meter.reading.seconds, "joules": meter.reading.joules}
 
 

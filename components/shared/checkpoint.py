@@ -184,13 +184,17 @@ def load(folder: Path) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a model, its tokenizer and its record; parameters, FLOPs, shape and hash are read off the model."""
-    from kfp_bonsai.shared import flops, shapes
+def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a model, its tokenizer and its record, which is returned; parameters, FLOPs, shape and hash are read off.
+
+    Of several processes only the first one writes the weights.
+    """
+    from kfp_bonsai.shared import flops, parallel, shapes
 
     shape = shapes.shape_of(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    if parallel.is_first():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     digest = weights_sha256(folder)
     lineage = [dict(one) for one in record["lineage"]]
     lineage[-1]["sha256"] = digest
@@ -209,7 +213,9 @@ def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) ->
             "layers": [asdict(one) for one in shape.layers],
         },
     }
-    write_record(folder, {**record, **measured})
+    written = {**record, **measured}
+    write_record(folder, written)
+    return written
 
 
 def extend_record(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kfp_bonsai.shared import training, transfer
+from kfp_bonsai.shared import parallel, training, transfer
 from kfp_bonsai.shared.families import family_of
 
 PROJECTION = "distillation_projection"
@@ -41,9 +41,7 @@ def objective(
             projection = getattr(plain, PROJECTION, None)
             if projection is not None:
                 student = projection(student)
-            teacher = batch["teacher_hidden"].float()
-            error = functional.mse_loss(student.float(), teacher)
-            total = total + hidden_weight * error / (teacher - teacher.mean(0)).square().mean()
+            total = total + hidden_weight * _hidden_error(student.float(), batch["teacher_hidden"].float())
         if label_weight:
             total = total + label_weight * _label_loss(logits, batch["labels"], plain.config)
         return total
@@ -92,6 +90,13 @@ def distill_into(
         delattr(student, PROJECTION)
 
 
+def _hidden_error(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the squared error of the states of all tokens (tokens, width) over the teacher's variance."""
+    tokens = torch.tensor(len(teacher), device=teacher.device)
+    centre = parallel.total(teacher.sum(0)) / parallel.total(tokens)
+    return parallel.share((student - teacher).square().sum(), (teacher - centre).square().sum())
+
+
 def _output_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     if logits.shape[1] == 1:
         return functional.mse_loss(logits, teacher)
@@ -109,4 +114,4 @@ def _label_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -> torc
         total = functional.nll_loss(logits, labels.long(), ignore_index=transfer.NO_LABEL, reduction="sum")
     else:
         total = functional.cross_entropy(logits, labels.long(), ignore_index=transfer.NO_LABEL, reduction="sum")
-    return total / known.sum().clamp(min=1)
+    return parallel.share(total, known.sum())

@@ -30,6 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from kfp_bonsai.shared import parallel
 from kfp_bonsai.shared.embedded import cache_folder
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file
@@ -99,7 +100,7 @@ class Meter:
 
 @contextmanager
 def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
-    """Measure the energy of a block; nothing is read if the block raises.
+    """Measure the energy of a block, in all processes that train together; nothing is read if the block raises.
 
     Args:
         sources: what to read, from `find_sources`; found out if not given.
@@ -114,7 +115,10 @@ def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
     seconds, after = time.perf_counter() - started, [one.mark() for one in reversed(sources)][::-1]
     parts = {CPU: 0.0, GPU: 0.0, RAM: 0.0}
     for one, start, end in zip(sources, before, after, strict=True):
-        parts[one.part] += _checked(one, one.between(start, end), seconds)
+        joules = _checked(one, one.between(start, end), seconds)
+        if one.label != MEASURED or parallel.is_first_here():  # such a counter reads the whole machine
+            parts[one.part] += joules
+    parts = parallel.totals(parts)
     counted = [one for one in sources if one.part != RAM]
     meter._reading = Reading(
         seconds=seconds,

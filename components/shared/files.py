@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kfp_bonsai.shared import parallel
 from kfp_bonsai.shared.errors import BonsaiError
 
 # What libraries say that do not raise an OSError with its number: safetensors, shutil.copytree, torch.save.
@@ -18,12 +19,18 @@ FULL_DISK = ("No space left on device", "os error 28", "unexpected pos", "failed
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a scratch folder that becomes `target` when the block ends without an error.
 
+    Of several processes only the first one's becomes it.
+
     Raises:
         BonsaiError: `target` exists and is not empty, or the disk is full.
     """
     target = Path(target)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise BonsaiError(f"{target} exists already: name a new output, or remove it first")
+    if not parallel.is_first():
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+        return
     with _scratch(target, directory=True) as scratch:
         yield scratch
         if target.is_dir():

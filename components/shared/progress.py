@@ -2,12 +2,15 @@
 
 import time
 
+from kfp_bonsai.shared import parallel
+
 EVERY_SECONDS = 10.0
 
 
 def say(text: str) -> None:
     """Print one line at once, so that it shows in a pod's log as it happens."""
-    print(text, flush=True)
+    if parallel.is_first():
+        print(text, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from kfp_bonsai.shared import metrics, rows
+from kfp_bonsai.shared import metrics, parallel, rows
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.progress import Ticker, say
 
@@ -85,13 +85,17 @@ def train(
     Raises:
         BonsaiError: the loss became NaN or infinite.
     """
+    if recipe.batch_size % parallel.processes():
+        raise BonsaiError(
+            f"--batch-size {recipe.batch_size} is shared by {parallel.processes()} processes: give a multiple of that"
+        )
+    parallel.begin()
     keep_best = validation is not None
-    processes = int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else 1
     arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
-        per_device_train_batch_size=max(1, recipe.batch_size // processes),
+        per_device_train_batch_size=recipe.batch_size // parallel.processes(),
         per_device_eval_batch_size=max(64, recipe.batch_size),
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
@@ -112,7 +116,11 @@ def train(
         report_to="none",
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_backend=torch.distributed.get_backend() if parallel.processes() > 1 else None,
+        ddp_find_unused_parameters=False,
     )
+    if torch.cuda.is_available():
+        arguments._n_gpu = 1  # more of them by torchrun, not by nn.DataParallel, which the Trainer would choose
     trainer = _Trainer(
         model=model,
         args=arguments,
@@ -126,7 +134,7 @@ def train(
     trainer.remove_callback(_default_printer())
     for broken_off in Path(scratch).glob("checkpoint-*"):
         if not (broken_off / "trainer_state.json").is_file():  # what is written last
-            shutil.rmtree(broken_off)
+            shutil.rmtree(broken_off, ignore_errors=True)
     resume = keep_best and any(Path(scratch).glob("checkpoint-*"))
     if resume:
         say(f"{recipe.stage}  resuming from the last checkpoint in {scratch}")
@@ -175,8 +183,8 @@ class _Trainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         generator = torch.Generator().manual_seed(self.args.seed)
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+        return LengthGroupedSampler(  # of the rows of a step in all processes: each takes its part of the same rows
+            self.args.train_batch_size * self.args.world_size,
             lengths=dataset.lengths,  # type: ignore[union-attr]
             generator=generator,
         )

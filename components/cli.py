@@ -19,10 +19,12 @@ import typer
 from typer.core import TyperGroup
 
 from kfp_bonsai import __version__
+from kfp_bonsai.shared import parallel
 from kfp_bonsai.shared.errors import BonsaiError
 
 PIPELINES = {
     "run": "kfp_bonsai.pipelines.run:run",
+    "retrain": "kfp_bonsai.pipelines.retrain_run:retrain",
     "compile": "kfp_bonsai.pipelines.compile:compile_pipeline",
     "submit": "kfp_bonsai.pipelines.submit:submit",
     "schedule": "kfp_bonsai.pipelines.submit:schedule",
@@ -39,6 +41,9 @@ STAGES = {
     "select-model": "kfp_bonsai.select_model.select:select_model",
     "report": "kfp_bonsai.report.report:report",
     "package-model": "kfp_bonsai.package_model.package:package_model",
+    "fetch-champion": "kfp_bonsai.fetch_champion.fetch:fetch_champion",
+    "check-drift": "kfp_bonsai.check_drift.check:check_drift",
+    "promote": "kfp_bonsai.promote.promote:promote",
 }
 OTHERS = {"advise": "kfp_bonsai.advise:advise", "compare": "kfp_bonsai.report.compare:compare"}
 COMMANDS = PIPELINES | OTHERS | STAGES
@@ -133,8 +138,9 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
                 raise
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error
-        for line in table(result or {}):
+        for line in table(result or {}) if parallel.is_first() else ():
             print(line)
+        parallel.end()
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -57,6 +57,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         test_rows: int = 0,
         max_rows: int = 0,
         drop_empty: bool = False,
+        split_by: str = "random",
         levels: list[dict] = DEFAULT_LEVELS,
         min_accuracy: float = 0.0,
         max_emission: float = 0.0,
@@ -100,6 +101,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             test_rows=test_rows,
             max_rows=max_rows,
             drop_empty=drop_empty,
+            split_by=split_by,
             seed=seed,
         ).set_display_name("Prepare data")
         place(prepared, cluster)

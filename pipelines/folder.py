@@ -16,7 +16,7 @@ from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import check_writable, is_full_disk, new_file
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
-RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model")
+RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")
 RUNNING, FINISHED = "running", "finished"
 
 

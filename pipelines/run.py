@@ -1,25 +1,26 @@
 """`bonsai run`: the compress pipeline on one's own machine."""
 
-import glob
 import json
-import math
 import os
 import re
+import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.fine_tune.train import SCRATCH
-from kfp_bonsai.pipelines.folder import LOG, RESULTS, clear, run_folder
+from kfp_bonsai.pipelines.collect import collect, every, result_table
+from kfp_bonsai.pipelines.folder import LOG, run_folder
+from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.levels import check_flops, parse_levels
-from kfp_bonsai.shared.checkpoint import read_config, read_record
+from kfp_bonsai.shared.checkpoint import read_config
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_of, positions_of
 
-FEWEST_TOKENS, LONGEST = 3, 512  # of a text; the fewest are a word between the tokens for beginning and end
+LONGEST = 512  # tokens of a text
 
 
 def run(
@@ -40,6 +41,7 @@ def run(
     validation_rows: int = 0,
     max_rows: int = 0,
     drop_empty: bool = False,
+    split_by: str = "random",
     level: Sequence[str] = (),
     min_accuracy: float = 0,
     max_emission: float = 0,
@@ -90,6 +92,8 @@ def run(
         validation_rows: Rows to draw for validation where none are given; 0 draws a tenth.
         max_rows: Train on at most so many rows; 0 takes all.
         drop_empty: Leave out rows without text or label instead of refusing them.
+        split_by: random draws splits anew for every data set; hash goes by each row's text, so that a row stays in its
+            split when the data set grows. Use it for a model that `bonsai retrain` is to renew.
         level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
             count or indices that stay; flops: share of the baseline's FLOPs; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
@@ -147,30 +151,61 @@ def run(
             "training text"
         )
     check_flops(levels, config, min(max_length or LONGEST, positions))
-    _check(arguments)
+    check_inputs(arguments)
     del arguments["distill_epochs"]
     arguments["levels"] = levels
-    files = _fingerprint(model, data, test_data, validation_data, *unlabelled_data.split(","))
+    files = fingerprint(model, data, test_data, validation_data, *unlabelled_data.split(","))
 
-    with run_folder(output, {**arguments, "files": files}, overwrite) as work:
+    def pipeline() -> Any:
         from kfp_bonsai.pipelines.compress import compress_pipeline
+
+        return compress_pipeline(parallel_levels=1)
+
+    run_here(pipeline, arguments, files, Path(output), overwrite, Headlines(levels, edge))
+    return {"report": str(Path(output) / "report.html")}
+
+
+def run_here(
+    pipeline: Callable[[], Any],
+    arguments: Mapping[str, Any],
+    files: Mapping[str, Any],
+    output: Path,
+    overwrite: bool,
+    headline: Callable[[str], str],
+) -> Path:
+    """Run a pipeline in a run's folder, collect what users want, and show the results if there are any.
+
+    Args:
+        pipeline: makes the pipeline function.
+        arguments: the pipeline's arguments.
+        files: what tells the local files that it reads from others.
+        output: the run's folder.
+        overwrite: start over, whatever is there of an earlier run.
+        headline: gives the headline of the task of this name.
+
+    Returns:
+        The folder with the tasks' own folders.
+    """
+    with run_folder(output, {**arguments, "files": files}, overwrite) as work:
         from kfp_bonsai.pipelines.local import run_locally
 
-        command = " ".join(["bonsai", *map(_quoted, sys.argv[1:])]) if sys.argv[1:2] == ["run"] else ""
-        pipeline = compress_pipeline(parallel_levels=1)
+        command = (
+            " ".join(["bonsai", *map(shlex.quote, sys.argv[1:])]) if sys.argv[1:2] in (["run"], ["retrain"]) else ""
+        )
         os.environ[SCRATCH] = str((work / "checkpoints").resolve())
         try:
-            run_locally(pipeline, {**arguments, "command": command}, work, Path(output) / LOG, Headlines(levels, edge))
+            run_locally(pipeline(), {**arguments, "command": command}, work, output / LOG, headline)
         finally:
             del os.environ[SCRATCH]
-        _collect(work, Path(output))
-    for transfer in _all(work, "teacher-outputs*/output"):  # large, and easily made again
+        collect(work, output)
+    for transfer in every(work, "teacher-outputs*/output"):  # large, and easily made again
         shutil.rmtree(transfer)
-    print()
-    for line in result_table(json.loads((Path(output) / "results.json").read_text(encoding="utf-8"))):
-        print(line)
-    print()
-    return {"report": str(Path(output) / "report.html")}
+    if (output / "results.json").is_file():
+        print()
+        for line in result_table(json.loads((output / "results.json").read_text(encoding="utf-8"))):
+            print(line)
+        print()
+    return work
 
 
 class Headlines:
@@ -189,112 +224,3 @@ class Headlines:
         in_loop = task in ("layer-remove", "matrix-prune", "distill")
         note = f" · {self.labels[count]}" if in_loop and count < len(self.labels) else ""
         return f"[{len(self.seen)}/{self.total}] {task}{note}"
-
-
-def result_table(results: Mapping[str, Any]) -> list[str]:
-    """Return the rows of results.json as aligned lines."""
-    metric = results["task"].get("metric", "accuracy")
-    header = ["level", "stage", metric, "relative", "emission", "FLOPs", "size", "p50", "device"]
-    lines = [header]
-    before = ""
-    for row in results["rows"]:
-        if before not in ("", row.get("measurement", "")):
-            lines.append([""] * len(header))
-        before = row.get("measurement", "")
-        lines.append(
-            [
-                row["level"],
-                row["stage"],
-                _number(row["accuracy"], ".3f"),
-                _number(row["relative_accuracy"], ".1%"),
-                _number(row["relative_emission"], ".1%") + _interval(row.get("relative_emission_ci")),
-                _number(row["flops_ratio"], ".1%"),
-                _number(row["size_bytes"] and row["size_bytes"] / 1e6, ".1f", " MB"),
-                _number(row["latency_ms_p50"], ".1f", " ms"),
-                str(row["device"]).partition(" ")[0],
-            ]
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
-def _number(value: float | None, form: str, unit: str = "") -> str:
-    return "-" if value is None else f"{value:{form}}{unit}"
-
-
-def _interval(pair: Sequence[float] | None) -> str:
-    return f" ({pair[0]:.1%} to {pair[1]:.1%})" if pair else ""
-
-
-def _check(arguments: Mapping[str, Any]) -> None:
-    """Refuse what a late stage would refuse, before an early one has worked for nothing."""
-    from kfp_bonsai.evaluate_emissions.inputs import check_numbers
-    from kfp_bonsai.prepare_data.read import open_source
-    from kfp_bonsai.shared.carbon import intensity_of
-
-    intensity_of(arguments["country"], arguments["intensity"])
-
-    for flag in ("data", "test_data", "validation_data"):
-        if flag == "data" or arguments[flag]:
-            open_source(arguments[flag], "--" + flag.replace("_", "-"))
-    for text in filter(None, arguments["unlabelled_data"].split(",")):
-        open_source(text.strip(), "--unlabelled-data")
-    for flag, value in arguments.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {value}: give a number")
-    numbers = ("pairs", "block_seconds", "batch_size", "precision", "time_budget", "traffic", "embodied")
-    check_numbers(*(arguments[flag] for flag in numbers))
-    for flag in ("epochs", "learning_rate", "batch_size", "prune_steps"):
-        if not arguments[flag] > 0:
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a number above 0")
-    for flag in ("min_accuracy", "max_emission"):
-        if not 0 <= arguments[flag] <= 1:
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a fraction such as 0.98 or 0.2")
-    for flag in ("max_length", "augmentations", "test_rows", "validation_rows", "max_rows"):
-        if arguments[flag] < 0:
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give 0 or more")
-    if 0 < arguments["max_length"] < FEWEST_TOKENS:
-        raise BonsaiError(f"--max-length is {arguments['max_length']}: give 0, or room for a text, such as 64")
-    if arguments["unlabelled_rows"] < -1:
-        raise BonsaiError(f"--unlabelled-rows is {arguments['unlabelled_rows']}: give a number of rows, or -1 for all")
-
-
-def _fingerprint(*references: str) -> dict[str, Any]:
-    """Return size and time of change of local files, so that an interrupted run never goes on with other data."""
-    found = {}
-    for text in filter(None, (reference.strip() for reference in references)):
-        for path in sorted(map(Path, glob.glob(str(Path(text).expanduser()), recursive=True))):
-            files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-            found.update({str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files})
-    return found
-
-
-def _collect(work: Path, output: Path) -> None:
-    """Copy what users want out of the tasks' folders."""
-    report = _newest(work, "report*/html").parent
-    clear(output, RESULTS)
-    for source, target in (("html", "report.html"), ("markdown", "report.md"), ("results", "results.json")):
-        shutil.copyfile(report / source, output / target)
-    shutil.copytree(report / "figures", output / "figures")
-    for package in _all(work, "package-model*/output"):
-        target = "edge-model" if read_record(package)["stage"] == "quantize" else "model"
-        if not (output / target).exists():
-            shutil.copytree(package, output / target)
-
-
-def _newest(work: Path, pattern: str) -> Path:
-    found = _all(work, pattern)
-    if not found:
-        raise BonsaiError(f"the pipeline ended without {pattern} in {work}: this is a fault of ours, please report it")
-    return found[0]
-
-
-def _all(work: Path, pattern: str) -> list[Path]:
-    """Return what matches in the tasks' folders, the newest first: a task that was tried again has older ones."""
-    return sorted(work.glob(f"**/{pattern}"), key=lambda path: -path.stat().st_mtime_ns)
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)

@@ -1,4 +1,4 @@
-"""evaluate-emissions as Kubeflow Pipelines components: one for all levels, one for an edge CPU."""
+"""evaluate-emissions as components: for all levels, for an edge CPU, and for a challenger beside the champion."""
 
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
 
@@ -89,6 +89,59 @@ def evaluate_emissions_edge(
     result = stage(
         Path(baseline.path),
         [Path(chosen.path), Path(quantized.path)],
+        Path(train.path),
+        Path(test.path),
+        Path(output.path),
+        device=device,
+        batch_size=batch_size,
+        pairs=pairs,
+        block_seconds=block_seconds,
+        precision=precision,
+        time_budget=time_budget,
+        country=country,
+        intensity=intensity,
+        traffic=traffic,
+        embodied=embodied,
+        max_rows=max_rows,
+        wait=wait,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))
+    log_numbers(result, metrics)
+
+
+@component(base_image=GPU, install_kfp_package=False)
+def evaluate_emissions_challenger(
+    baseline: Input[Model],
+    challenger: Input[Model],
+    champion: Input[Model],
+    train: Input[Dataset],
+    test: Input[Dataset],
+    output: Output[Artifact],
+    metrics: Output[Metrics],
+    device: str = "auto",
+    batch_size: int = 32,
+    pairs: int = 10,
+    block_seconds: float = 2.0,
+    precision: float = 0.02,
+    time_budget: float = 0,
+    country: str = "",
+    intensity: float = 0,
+    traffic: int = 0,
+    embodied: float = 0,
+    max_rows: int = 0,
+    wait: bool = True,
+    seed: int = 0,
+):
+    """Measure baseline, challenger and champion on one machine."""
+    from pathlib import Path
+
+    from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
+    from kfp_bonsai.shared.scalars import log_numbers, storable
+
+    result = stage(
+        Path(baseline.path),
+        [Path(challenger.path), Path(champion.path)],
         Path(train.path),
         Path(test.path),
         Path(output.path),

@@ -28,6 +28,7 @@ def prepare_data(
     test_rows: int = 0,
     max_rows: int = 0,
     drop_empty: bool = False,
+    split_by: str = "random",
     seed: int = 0,
 ):
     """Turn a data set into self-describing Parquet splits."""
@@ -57,6 +58,7 @@ def prepare_data(
         test_rows=test_rows,
         max_rows=max_rows,
         drop_empty=drop_empty,
+        split_by=split_by,
         seed=seed,
     )
     train.metadata.update(storable(result))

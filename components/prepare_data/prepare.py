@@ -25,6 +25,7 @@ WITHOUT_LABELS = {
     "and give it as --unlabelled-data if it may be learnt from"
     for role, title in ((VALIDATION, "validation"), (TEST, "test"))
 }
+RANDOM, HASH = "random", "hash"  # how splits are drawn
 DISTINCT = 10  # more distinct float labels than this are a regression
 
 
@@ -50,6 +51,7 @@ def prepare_data(
     test_rows: int = 0,
     max_rows: int = 0,
     drop_empty: bool = False,
+    split_by: str = "random",
     seed: int = 0,
 ) -> dict[str, str | int | float | bool]:
     """Turn labelled texts into train, validation, test and unlabelled Parquet splits without leaks.
@@ -80,6 +82,8 @@ def prepare_data(
         test_rows: how many rows to draw for the test instead of a fraction; 0 takes the fraction.
         max_rows: at most so many training rows, with the same share of every class; 0 takes all.
         drop_empty: leave out rows without a text or a label, instead of refusing them.
+        split_by: random draws splits anew for every data set; hash goes by each row's text alone, so that a row stays
+            in its split when the data set grows, as retraining needs it.
         seed: of the draws.
 
     Returns:
@@ -96,6 +100,7 @@ def prepare_data(
     """
     paths = [Path(train), Path(validation), Path(test), Path(unlabelled)]
     _check_flags(kind, metric, validation_fraction, test_fraction, validation_rows, test_rows, max_rows, seed, paths)
+    _check_split_by(split_by, test_rows, validation_rows)
     notes: list[str] = []
     source = open_source(data, "--data")
     given = _given(source, test_data, validation_data)
@@ -136,6 +141,7 @@ def prepare_data(
             VALIDATION: (VALIDATION not in surveys, "validation", validation_rows, validation_fraction),
         },
         max_rows,
+        split_by,
         seed,
         notes,
     )
@@ -173,6 +179,15 @@ def prepare_data(
         **{f"{task.split}_rows": task.rows for _, task in written},
         **dropped,
     }
+
+
+def _check_split_by(split_by: str, test_rows: int, validation_rows: int) -> None:
+    known = (RANDOM, HASH)
+    if split_by not in known:
+        raise BonsaiError(f"--split-by {split_by}: give one of {', '.join(known)}{nearest(split_by, [*known])}")
+    for flag, rows in (("--test", test_rows), ("--validation", validation_rows)):
+        if rows and split_by == HASH:
+            raise BonsaiError(f"{flag}-rows {rows}: a split by hash has a share of the rows: give {flag}-fraction")
 
 
 def _check_flags(
@@ -446,12 +461,14 @@ def _make_splits(
     labels: tuple[str, ...],
     wanted: dict[int, tuple[bool, str, int, float]],
     max_rows: int,
+    split_by: str,
     seed: int,
     notes: list[str],
 ) -> None:
     """Draw the splits that were not given from train, then cut train down to `max_rows`."""
     made = [title for make, title, _, _ in wanted.values() if make]
     share = "by the share of each class" if kind == tasks.CLASSIFICATION else "evenly over the range of the labels"
+    how = "by their texts' hashes, so that a row stays in its split" if split_by == HASH else share
     for make, title, rows, _ in wanted.values():
         if rows and not make:
             notes.append(f"--{title}-rows {rows} has no effect: the data has its own {title} rows")
@@ -464,18 +481,27 @@ def _make_splits(
     steps = [(target, title, rows, fraction) for target, (make, title, rows, fraction) in wanted.items() if make]
     for place, (target, title, rows, fraction) in enumerate(steps):
         strata = _strata(part, kept, kind)
-        classes = len(np.unique(strata))
-        leave = len(steps) - place
-        count = rows or min(max(round(fraction * len(kept)), classes), len(kept) - leave * classes)
         flag = f"--{title}-rows {rows}" if rows else f"--{title}-fraction {fraction:g}"
-        chosen = _draw(strata, count, seed + target, leave, flag)
+        if split_by == HASH:
+            chosen = split.by_hash(part.survey.keys[kept], fraction, place)
+            _check_every_class(strata, chosen, flag)
+        else:
+            classes, leave = len(np.unique(strata)), len(steps) - place
+            count = rows or min(max(round(fraction * len(kept)), classes), len(kept) - leave * classes)
+            chosen = _draw(strata, count, seed + target, leave, flag)
         part.goes[kept[chosen]] = target
-        notes.append(f"{title}: {count:,} rows drawn from the {len(kept):,} of train, {share}")
+        notes.append(f"{title}: {int(chosen.sum()):,} rows drawn from the {len(kept):,} of train, {how}")
         kept = kept[~chosen]
     if max_rows and max_rows < len(kept):
         chosen = _draw(_strata(part, kept, kind), max_rows, seed, 0, f"--max-rows {max_rows}")
         part.goes[kept[~chosen]] = -1
         notes.append(f"train: {max_rows:,} of {len(kept):,} rows taken, {share} (--max-rows)")
+
+
+def _check_every_class(strata: np.ndarray, chosen: np.ndarray, flag: str) -> None:
+    """Refuse a split by hash that leaves a class to one side alone."""
+    if not len(np.unique(strata)) == len(np.unique(strata[chosen])) == len(np.unique(strata[~chosen])):
+        raise BonsaiError(f"{flag} by hash leaves a class out of a split: add rows, or use --split-by random")
 
 
 def _strata(part: Part, kept: np.ndarray, kind: str) -> np.ndarray:

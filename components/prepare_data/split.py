@@ -79,6 +79,20 @@ def draw(strata: np.ndarray, count: int, seed: int, *, leave: int = 1, least: in
     return chosen
 
 
+def by_hash(keys: np.ndarray, fraction: float, half: int) -> np.ndarray:
+    """Choose rows by what their texts' hashes are: the same row always falls on the same side.
+
+    Args:
+        keys: (rows, 2) of uint64, the two halves of each row's hash.
+        fraction: the share of all rows to choose, about.
+        half: which half of the hash decides, so that one choice says nothing of the next.
+
+    Returns:
+        A mask of the chosen rows.
+    """
+    return keys[:, half] < np.uint64(fraction * 2.0**64)
+
+
 def check_sizes(sizes: Sequence[int], names: Sequence[str], made: Sequence[str]) -> None:
     """Refuse classes that cannot be in train and in every split that is to be made.
 

@@ -30,3 +30,30 @@ def select_model(
     )
     output.metadata.update(storable(result))
     selection.metadata.update(storable(result))
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def select_challenger(
+    measurement: Input[Artifact],
+    challenger: Input[Model],
+    output: Output[Model],
+    selection: Output[Artifact],
+    min_accuracy: float = 0.0,
+    max_emission: float = 0.0,
+):
+    """Say whether the one model there is meets the target."""
+    from pathlib import Path
+
+    from kfp_bonsai.select_model.select import select_model as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(
+        Path(measurement.path),
+        [Path(challenger.path)],
+        Path(output.path),
+        Path(selection.path),
+        min_accuracy=min_accuracy,
+        max_emission=max_emission,
+    )
+    output.metadata.update(storable(result))
+    selection.metadata.update(storable(result))

@@ -62,3 +62,12 @@ def test_quantile_bins_are_even():
     bins = split.quantile_bins(values)
     assert set(np.bincount(bins)) <= {10, 11}
     assert values[bins == 0].max() < values[bins == 9].min()
+
+
+def test_a_row_stays_on_its_side_when_rows_are_added():
+    """A test row of the last run that the next one trains on, so that the champion is judged on what it has seen."""
+    keys = np.random.default_rng(0).integers(0, 2**64, (4000, 2), np.uint64)
+    first, second = split.by_hash(keys[:1000], 0.2, 0), split.by_hash(keys, 0.2, 0)
+    assert (second[:1000] == first).all()
+    assert 0.17 < second.mean() < 0.23
+    assert abs(second[split.by_hash(keys, 0.5, 1)].mean() - 0.2) < 0.03

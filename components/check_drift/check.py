@@ -1,0 +1,135 @@
+"""Compare new data with what the champion was trained on, before any GPU is asked for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared import champion as champions
+from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared.checkpoint import read_record
+from kfp_bonsai.shared.documents import read_document
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.progress import say
+
+WARN, STOP = "warn", "stop"
+TRAIN, NOTHING = "train", "nothing"
+MAJOR_LABEL_SHIFT = 0.2  # population stability index
+MAJOR_TOKEN_SHIFT = 0.1  # Jensen-Shannon distance beyond what chance gives
+
+
+def check_drift(
+    champion: str,
+    document: Path,
+    incumbent: Path,
+    train: Path,
+    validation: Path,
+    test: Path,
+    output: Path,
+    *,
+    on_drift: str = WARN,
+    again: bool = False,
+) -> dict[str, str | int | float | bool]:
+    """Check new data against the champion's: whether it was decided on before, its schema, and how far it moved.
+
+    Labels that the champion does not know, or other columns, are another task and an error. A shifted balance of the
+    labels or of the vocabulary is a reason to retrain, and sometimes the sign of a broken feed: it is told, or stops
+    the run if `--on-drift stop`.
+
+    Args:
+        champion: where the champion is kept.
+        document: its champion.json (from fetch-champion).
+        incumbent: its model folder (from fetch-champion).
+        train: new training split.
+        validation: new validation split.
+        test: new test split.
+        output: the JSON file to write: what was compared, and what is to be done.
+        on_drift: warn or stop.
+        again: train although it was decided on this data before.
+
+    Returns:
+        todo (train or nothing), reason, data_sha256, and label_shift, vocabulary_shift and vocabulary_noise where the
+        champion's data is known.
+
+    Raises:
+        BonsaiError: the data is of another task, or moved far and `on_drift` is "stop".
+
+    Example:
+        bonsai check-drift --champion gs://bucket/reviews --document champion.json --incumbent champion --train train.parquet
+            --validation validation.parquet --test test.parquet --output drift.json
+    """  # noqa: E501
+    from kfp_bonsai.shared.store import read_pointer
+
+    if on_drift not in (WARN, STOP):
+        raise BonsaiError(f"--on-drift {on_drift}: give warn or stop{nearest(on_drift, [WARN, STOP])}")
+    found = read_document(document, "bonsai fetch-champion", "profile")
+    check_schema(tasks.read_task(train), read_record(incumbent)["task"], Path(train))
+    data = champions.data_sha256([train, validation, test])
+    decided = read_pointer(champions.decision_at(champion, data))[0]
+    shifts = _shifts(found["profile"], Path(incumbent), Path(train))
+    moved = _in_words(shifts)
+    if decided and not again:
+        todo, reason = NOTHING, f"it was decided on this data before: {decided.get('reason', '')}"
+    else:
+        todo, reason = TRAIN, moved or "the data is new, and like the champion's"
+    if moved and todo == TRAIN and on_drift == STOP:
+        raise BonsaiError(f"{train}: {moved}: check the data, or go on with --on-drift warn")
+    result = {"todo": todo, "reason": reason, "data_sha256": data, **shifts}
+    with new_file(Path(output)) as file:
+        file.write_text(json.dumps({"format": 1, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    say(f"check-drift  {'nothing to do' if todo == NOTHING else 'to be trained'}: {reason}")
+    return result
+
+
+def check_schema(task: tasks.Task, before: dict[str, Any], train: Path) -> None:
+    """Check that new data is of the task that the champion has learnt.
+
+    Raises:
+        BonsaiError: it is not.
+    """
+    if (task.kind, len(task.columns)) != (before["kind"], len(before["columns"])):
+        raise BonsaiError(
+            f"{train} is {task.kind} of {len(task.columns)} text column(s), and the champion's task is "
+            f"{before['kind']} of {len(before['columns'])}: this is another task: start it with `bonsai run`"
+        )
+    unseen = [label for label in task.labels if label not in before["labels"]]
+    gone = [label for label in before["labels"] if label not in task.labels]
+    for labels, what in ((unseen, "labels that the champion does not know"), (gone, "no rows with the champion's")):
+        if labels:
+            raise BonsaiError(
+                f"{train} has {what}: {', '.join(labels[:8])}: mend the data, or start a new task with `bonsai run` "
+                "and `bonsai promote --first`"
+            )
+
+
+def _shifts(before: dict[str, Any], incumbent: Path, train: Path) -> dict[str, float]:
+    """Return how far labels and tokens have moved; nothing where the champion's data is not known."""
+    if not before:
+        return {}
+    from transformers import AutoTokenizer
+
+    from kfp_bonsai.shared import drift
+
+    now = drift.profile(train, AutoTokenizer.from_pretrained(incumbent))
+    return {
+        "label_shift": drift.label_shift(before, train),
+        "vocabulary_shift": drift.token_distance(before["tokens"], now["tokens"]),
+        "vocabulary_noise": max(before["noise"], now["noise"]),
+    }
+
+
+def _in_words(shifts: dict[str, float]) -> str:
+    if not shifts:
+        return ""
+    parts = []
+    if shifts["label_shift"] > MAJOR_LABEL_SHIFT:
+        parts.append(
+            f"the labels' balance has shifted (population stability index {shifts['label_shift']:.2f}, above "
+            f"{MAJOR_LABEL_SHIFT})"
+        )
+    if shifts["vocabulary_shift"] > shifts["vocabulary_noise"] + MAJOR_TOKEN_SHIFT:
+        parts.append(
+            f"the vocabulary has shifted (Jensen-Shannon distance {shifts['vocabulary_shift']:.2f}, where chance gives "
+            f"{shifts['vocabulary_noise']:.2f})"
+        )
+    return " and ".join(parts)

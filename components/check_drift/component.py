@@ -1,0 +1,40 @@
+"""check-drift as a Kubeflow Pipelines component."""
+
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
+
+from kfp_bonsai.images import CPU
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def check_drift(
+    champion: str,
+    document: Input[Artifact],
+    incumbent: Input[Model],
+    train: Input[Dataset],
+    validation: Input[Dataset],
+    test: Input[Dataset],
+    output: Output[Artifact],
+    metrics: Output[Metrics],
+    on_drift: str = "warn",
+    again: bool = False,
+) -> str:
+    """Check new data against the champion's; return what is to be done, train or nothing."""
+    from pathlib import Path
+
+    from kfp_bonsai.check_drift.check import check_drift as stage
+    from kfp_bonsai.shared.scalars import log_numbers, storable
+
+    result = stage(
+        champion,
+        Path(document.path),
+        Path(incumbent.path),
+        Path(train.path),
+        Path(validation.path),
+        Path(test.path),
+        Path(output.path),
+        on_drift=on_drift,
+        again=again,
+    )
+    output.metadata.update(storable(result))
+    log_numbers(result, metrics)
+    return str(result["todo"])

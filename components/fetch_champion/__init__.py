@@ -1,0 +1,1 @@
+"""The stage fetch-champion: the model in use, and how it was made."""

@@ -1,0 +1,77 @@
+"""Fetch the model in use, and read off its record how to make another one like it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared import champion as champions
+from kfp_bonsai.shared.checkpoint import read_record, write_record
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.progress import say
+
+OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
+
+
+def fetch_champion(
+    champion: str, output: Path, document: Path, *, model: str = ""
+) -> dict[str, str | int | float | bool]:
+    """Fetch the champion, the model in use, and say how it was made: what a retraining starts from.
+
+    Args:
+        champion: where the champion is kept: a folder or gs://bucket/prefix with champion.json.
+        output: the folder to write the model to.
+        document: the JSON file to write champion.json to.
+        model: the pretrained model to start from again, if not the one that the champion was made from.
+
+    Returns:
+        version, level, model, and the champion's layers, flops, shape, heads, ffn, epochs and rate.
+
+    Raises:
+        BonsaiError: there is no champion, its package is gone or damaged, or it was not made by the compress pipeline.
+
+    Example:
+        bonsai fetch-champion --champion gs://bucket/reviews --output champion --document champion.json
+    """
+    from kfp_bonsai.shared.store import download_folder
+
+    found, _ = champions.find(champion)
+    version = found["version"]
+    download_folder(champions.package_at(champion, version), Path(output))
+    for name in OF_THE_PACKAGE:  # they tell of the package, and this is a model to be measured beside another
+        (Path(output) / name).unlink(missing_ok=True)
+    record = read_record(output)
+    made = recipe(record, champion)
+    write_record(Path(output), {**record, "level": f"champion ({record['level']})"})
+    with new_file(Path(document)) as file:
+        file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    say(f"fetch-champion  {champion}: version {version}, {record['level']}, made from {made['model']}")
+    return {"version": version, "level": record["level"], **made, "model": model or made["model"]}
+
+
+def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return what a model's stages were called with, as the level of a compress pipeline.
+
+    Args:
+        record: the model's record.
+        where: where it is, for messages.
+
+    Raises:
+        BonsaiError: it was not made by fine-tune, layer-remove and distill, or is quantized.
+    """
+    stages = {entry["stage"]: entry["arguments"] for entry in record["lineage"]}
+    missing = [stage for stage in ("fine-tune", "layer-remove", "distill") if stage not in stages]
+    if missing or record["stage"] == "quantize":
+        what = "is quantized" if record["stage"] == "quantize" else f"was made without {missing[0]}"
+        raise BonsaiError(f"the champion at {where} {what}: promote the model that `bonsai run` leaves in model/")
+    pruned = stages.get("matrix-prune", {})
+    return {
+        "model": str(stages["fine-tune"]["model"]),
+        "layers": str(stages["layer-remove"]["keep"]),
+        "flops": float(pruned.get("flops", 1.0)),
+        "shape": str(pruned.get("shape", "free")),
+        "heads": int(pruned.get("heads", 0)),
+        "ffn": int(pruned.get("ffn", 0)),
+        "epochs": float(stages["distill"]["epochs"]),
+        "rate": float(stages["distill"]["learning_rate"]),
+    }

@@ -1,0 +1,122 @@
+"""Google Cloud Storage: its client, how it tries again, and what it refuses, in words.
+
+STORAGE_EMULATOR_HOST names another server than Google's, which is then used without credentials.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from kfp_bonsai.shared.errors import BonsaiError
+
+GCS = "gs://"
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 10.0  # between tries; each waits twice as long as the one before
+GIVE_UP_SECONDS = 60.0
+TRANSFERS = 3  # of a file that does not arrive whole, although each request was answered
+FINAL = (401, 403, 412)  # answers that another try does not change
+
+Found = TypeVar("Found")
+
+
+def split_location(location: str) -> tuple[str, str]:
+    """Return the bucket and the rest of gs://bucket/rest.
+
+    Raises:
+        BonsaiError: it names no bucket.
+    """
+    name, _, key = location.removeprefix(GCS).partition("/")
+    if not name:
+        raise BonsaiError(f"{location} names no bucket: give gs://bucket/...")
+    return name, key
+
+
+def open_bucket(name: str, *, write: bool = False) -> Any:
+    """Return a bucket; nothing is asked of the server yet. Without credentials, public data can be read.
+
+    Raises:
+        BonsaiError: it is to be written to, and there are no credentials, or they cannot be used.
+    """
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+    from google.cloud import storage
+
+    try:
+        client = storage.Client(project=None)
+    except DefaultCredentialsError as error:
+        if write:
+            raise BonsaiError(
+                f"gs://{name}: no credentials to write with: log in with `gcloud auth application-default login`, or "
+                "give the pod a service account (Workload Identity)"
+            ) from error
+        client = storage.Client.create_anonymous_client()
+    except (GoogleAuthError, ValueError, OSError) as error:
+        raise BonsaiError(
+            f"gs://{name}: the credentials cannot be used ({_first_line(error)}): log in again"
+        ) from error
+    return client.bucket(name)
+
+
+def patience() -> Any:
+    """Return how requests are tried again: on 429, 5xx and lost connections, after ever longer waits."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_delay(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, 2.0).with_timeout(GIVE_UP_SECONDS)
+
+
+def transfer(attempt: Callable[[], Found]) -> Found:
+    """Do a transfer, anew if it broke in a way that repeating its last request does not mend.
+
+    Such are a checksum that differs, and a resumable upload that the server has forgotten or has in part.
+    """
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+    for left in reversed(range(TRANSFERS)):
+        try:
+            return attempt()
+        except (GoogleAPICallError, DataCorruption, InvalidResponse, ValueError) as error:
+            if not left or getattr(error, "code", None) in FINAL:
+                raise
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
+    """Turn what a server refuses, and one that is down, into errors in words.
+
+    Args:
+        where: the location, gs://bucket/...
+        write: whether it was being written to.
+    """
+    import requests
+    import urllib3
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+    name, _ = split_location(where)
+    role = "roles/storage.objectUser" if write else "roles/storage.objectViewer"
+    try:
+        yield
+    except NotFound as error:
+        raise BonsaiError(f"{where}: no bucket '{name}': correct the name, or ask for access to it") from error
+    except (Forbidden, Unauthorized) as error:
+        raise BonsaiError(
+            f"{where}: access is denied ({int(error.code)}): log in with `gcloud auth application-default login`, or "
+            f"let the pod's service account {'write to' if write else 'read'} the bucket '{name}' ({role})"
+        ) from error
+    except GoogleAuthError as error:
+        raise BonsaiError(f"{where}: the credentials were refused ({_first_line(error)}): log in again") from error
+    except (DataCorruption, InvalidResponse) as error:
+        raise BonsaiError(
+            f"{where}: what arrived is not what was sent ({_first_line(error)}), {TRANSFERS} times over: check the "
+            "network, then run again"
+        ) from error
+    except (GoogleAPIError, requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
+        raise BonsaiError(
+            f"{where} cannot be {'written' if write else 'read'} ({_first_line(error)}): check the network and the "
+            "credentials, then run again"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,64 @@
+"""The champion: the model in use, which a retrained one must not be worse than.
+
+A location, a folder or gs://bucket/prefix, holds `champion.json`, which names the version in use; `versions/`, every
+package that ever was it; and `decisions/`, what was decided on which data. Only `champion.json` ever changes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared import store, tasks
+from kfp_bonsai.shared.errors import BonsaiError
+
+POINTER = "champion.json"
+
+
+def find(location: str) -> tuple[dict[str, Any], Any]:
+    """Return the champion's document and its token.
+
+    Raises:
+        BonsaiError: there is no champion, or it cannot be read.
+    """
+    document, token = store.read_pointer(pointer_at(location))
+    if document is None:
+        raise BonsaiError(
+            f"there is no champion at {location} (no {POINTER}): correct the location, or make the first one with "
+            "`bonsai promote --first`"
+        )
+    if not isinstance(document.get("version"), str):
+        raise BonsaiError(f"{pointer_at(location)} names no version: restore it, or remove it")
+    return document, token
+
+
+def pointer_at(location: str) -> str:
+    """Return where the champion's document is."""
+    return f"{location.rstrip('/')}/{POINTER}"
+
+
+def package_at(location: str, version: str) -> str:
+    """Return where a version's package is."""
+    return f"{location.rstrip('/')}/versions/{version}"
+
+
+def decision_at(location: str, data: str) -> str:
+    """Return where it is written what was decided on data with this hash."""
+    return f"{location.rstrip('/')}/decisions/{data[:16]}.json"
+
+
+def version_of(package: Path) -> str:
+    """Return the version of a package: a hash of the hashes of its files.
+
+    Raises:
+        BonsaiError: the folder is no package.
+    """
+    sums = Path(package) / store.MANIFEST
+    if not sums.is_file():
+        raise BonsaiError(f"{package} has no {store.MANIFEST}: give a folder that `bonsai package-model` made")
+    return hashlib.sha256(sums.read_bytes()).hexdigest()[:16]
+
+
+def data_sha256(splits: Sequence[Path]) -> str:
+    """Return one hash of all rows of some splits."""
+    return hashlib.sha256("\n".join(tasks.read_task(path).sha256 for path in splits).encode()).hexdigest()

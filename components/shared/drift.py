@@ -1,0 +1,87 @@
+"""What a data set looks like in a few numbers, and how far another one has moved from that."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared import tasks
+
+MOST_TOKENS = 5000  # of a profile, the most frequent ones
+TENTHS = 10
+LEAST_SHARE = 1e-4  # so that an empty class does not make the index infinite
+
+
+def profile(train: Path, tokenizer: Any) -> dict[str, Any]:
+    """Return a training split's profile.
+
+    Args:
+        train: the split.
+        tokenizer: the model's; token frequencies need no notion of a word, so any language will do.
+
+    Returns:
+        rows; labels and the share of each (classification), or edges, the labels' deciles, and the share between them
+        (regression); tokens, the frequency of the most frequent ones by their number; and noise, the distance of one
+        half of the rows' token frequencies from the other's, which is what chance gives.
+    """
+    task = tasks.read_task(train)
+    halves: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
+    labels: list[float] = []
+    for batch in tasks.batches(train):
+        encoded = tokenizer(*(batch[column] for column in task.columns), add_special_tokens=False)["input_ids"]
+        for index, row in enumerate(encoded):
+            halves[index % 2].update(row)
+        labels += batch["label"]
+    if task.kind == tasks.CLASSIFICATION:
+        shares = np.bincount(np.asarray(labels, int), minlength=len(task.labels)) / len(labels)
+        of_labels: dict[str, Any] = {"labels": list(task.labels), "shares": shares.tolist()}
+    else:
+        edges = np.quantile(labels, np.arange(1, TENTHS) / TENTHS)
+        of_labels = {"edges": edges.tolist(), "shares": _between(labels, edges).tolist()}
+    return {
+        "rows": task.rows,
+        **of_labels,
+        "tokens": _frequencies(halves[0] + halves[1]),
+        "noise": token_distance(_frequencies(halves[0]), _frequencies(halves[1])),
+    }
+
+
+def label_shift(before: Mapping[str, Any], train: Path) -> float:
+    """Return the population stability index of the labels: above 0.2 is commonly called a major shift.
+
+    Args:
+        before: the profile to compare with.
+        train: the new training split, of the same labels.
+    """
+    labels = tasks.read_columns(train)["label"]
+    if "edges" in before:
+        now = _between(labels, np.asarray(before["edges"]))
+    else:
+        now = np.bincount(np.asarray(labels, int), minlength=len(before["shares"])) / len(labels)
+    old, new = (np.maximum(shares, LEAST_SHARE) for shares in (np.asarray(before["shares"]), now))
+    return float(((new - old) * np.log(new / old)).sum())
+
+
+def token_distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Return the Jensen-Shannon distance of two token frequencies: 0 where they are alike, 1 where nothing is shared.
+
+    Tokens that neither has among its most frequent ones count as one.
+    """
+    from scipy.spatial.distance import jensenshannon
+
+    names = sorted({*one, *other})
+    rows = [[*(shares.get(name, 0.0) for name in names), max(0.0, 1 - sum(shares.values()))] for shares in (one, other)]
+    distance = float(jensenshannon(*rows, base=2))
+    return distance if math.isfinite(distance) else 0.0
+
+
+def _frequencies(counts: Counter[int]) -> dict[str, float]:
+    total = max(1, counts.total())
+    return {str(token): round(count / total, 8) for token, count in counts.most_common(MOST_TOKENS)}
+
+
+def _between(labels: Sequence[float], edges: np.ndarray) -> np.ndarray:
+    return np.bincount(np.searchsorted(edges, labels, side="right"), minlength=len(edges) + 1) / len(labels)

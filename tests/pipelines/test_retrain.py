@@ -1,0 +1,186 @@
+"""retrain: a champion changes for a model that is not worse, once, and for nothing else."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from kfp_bonsai.distill.distill import distill
+from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
+from kfp_bonsai.layer_remove.remove import layer_remove
+from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.pipelines.retrain_run import retrain
+from kfp_bonsai.promote.promote import promote
+from kfp_bonsai.report.report import report
+from kfp_bonsai.select_model.select import select_model
+from kfp_bonsai.shared import champion as champions
+from kfp_bonsai.shared.checkpoint import load, read_record, save
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.store import read_pointer
+
+QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 10, "pairs": 2, "block_seconds": 1.0, "precision": 0.0}
+
+
+def packaged(folder: Path, baseline: Path, models: dict[str, Path], made) -> dict[str, Path]:
+    """Measure models beside the baseline, and package each: by name."""
+    files = [folder / name for name in ("measurement.json", "selection.json", "r.html", "r.md", "results.json")]
+    evaluate_emissions(
+        baseline, [*models.values()], made.train, made.test, files[0], pairs=2, block_seconds=1, precision=0
+    )
+    select_model(files[0], [*models.values()], folder / "chosen", files[1])
+    report(files[0], files[1], *files[2:], folder / "figures")
+    for name, model in models.items():
+        package_model(model, files[4], folder / f"{name}-package")
+    return {name: folder / f"{name}-package" for name in models}
+
+
+@pytest.fixture(scope="module")
+def world(made, tmp_path_factory):
+    """Two packages: of a trained model, and of one that has forgotten everything."""
+    folder = tmp_path_factory.mktemp("champions")
+    layer_remove(made.baseline, made.validation, folder / "short", keep="2", level="small")
+    matrix_prune(folder / "short", made.transfer, folder / "pruned", flops=0.4, steps=10)
+    distill(folder / "pruned", made.transfer, made.validation, folder / "good", epochs=4, learning_rate=3e-3)
+    model, tokenizer = load(folder / "good")
+    model.classifier.weight.data.zero_()  # it answers the same, whatever the text
+    save(model, tokenizer, folder / "bad", read_record(folder / "good"))
+    return packaged(folder, made.baseline, {name: folder / name for name in ("good", "bad")}, made)
+
+
+@pytest.fixture
+def champion(world, tmp_path):
+    """A location whose champion is the trained model."""
+    promote(world["good"], str(tmp_path / "champion"), tmp_path / "first.json", max_emission=0.9, first=True)
+    return str(tmp_path / "champion")
+
+
+def compared(made, world, champion: str, folder: Path, challenger: str, **options):
+    """Promote a challenger against the champion, as the pipeline does."""
+    from kfp_bonsai.fetch_champion.fetch import fetch_champion
+
+    if not (folder / "incumbent").exists():
+        fetch_champion(champion, folder / "incumbent", folder / "document.json")
+    splits = {name: str(getattr(made, name)) for name in ("train", "validation", "test")}
+    given = {"incumbent": str(folder / "incumbent"), "document": str(folder / "document.json"), **splits, **options}
+    return promote(world[challenger], champion, folder / f"{challenger}.json", **given)
+
+
+def test_what_is_fetched_says_how_to_make_it_again(made, champion, tmp_path):
+    """A retraining at another level than the one that was chosen."""
+    from kfp_bonsai.fetch_champion.fetch import fetch_champion
+
+    found = fetch_champion(champion, tmp_path / "model", tmp_path / "document.json")
+    assert (found["layers"], found["flops"], found["shape"], found["level"]) == ("2", 0.4, "free", "small")
+    assert (found["epochs"], found["rate"]) == (4, 3e-3) and found["model"] == str(made.pretrained)
+    assert read_record(tmp_path / "model")["level"] == "champion (small)"
+
+
+def test_a_worse_model_never_takes_the_place(made, world, champion, tmp_path):
+    """The one mistake that a retraining must not make: production gets worse, and nobody looks."""
+    before = read_pointer(champions.pointer_at(champion))
+    found = compared(made, world, champion, tmp_path, "bad", max_emission=1.0)
+    assert not found["promoted"] and "may be worse by more than 1.0 %" in found["reason"]
+    assert read_pointer(champions.pointer_at(champion)) == before
+    data = champions.data_sha256([made.train, made.validation, made.test])
+    assert read_pointer(champions.decision_at(champion, data))[0]["reason"] == found["reason"]
+
+
+def test_a_model_that_is_better_takes_the_place_and_the_old_one_stays_published(made, world, tmp_path):
+    """A champion that never changes, or whose predecessor is lost."""
+    location = str(tmp_path / "champion")
+    promote(world["bad"], location, tmp_path / "first.json", first=True)
+    worse = read_pointer(champions.pointer_at(location))[0]
+    found = compared(made, world, location, tmp_path, "good", max_emission=1.0)
+    now = read_pointer(champions.pointer_at(location))[0]
+    assert found["promoted"] and found["relative_accuracy"] > 1
+    assert now["version"] == found["version"] == champions.version_of(world["good"])
+    assert now["previous"] == worse["version"]
+    for version in (now["version"], worse["version"]):
+        assert (Path(champions.package_at(location, version)) / "model.safetensors").is_file()
+    again = compared(made, world, location, tmp_path, "good", max_emission=1.0)
+    assert not again["promoted"] and again["reason"] == "it is the champion already"
+
+
+def test_a_model_above_the_target_does_not_take_the_place(made, world, tmp_path):
+    """A champion that keeps the accuracy and emits more than was promised."""
+    location = str(tmp_path / "champion")
+    promote(world["bad"], location, tmp_path / "first.json", max_emission=0.01, first=True)
+    found = compared(made, world, location, tmp_path, "good")
+    assert not found["promoted"] and "its emission is above the target (1.0 %)" in found["reason"]
+
+
+def test_a_champion_that_changed_or_vanished_meanwhile(made, world, champion, tmp_path):
+    """A model that was compared with the last champion but one, and replaces the last."""
+    compared(made, world, champion, tmp_path, "bad")
+    pointer = Path(champions.pointer_at(champion))
+    document = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps(document | {"version": "0123456789abcdef"}))
+    with pytest.raises(BonsaiError, match=r"changed meanwhile .*is now 0123456789abcdef"):
+        compared(made, world, champion, tmp_path, "bad")
+    pointer.unlink()
+    with pytest.raises(BonsaiError, match="there is no champion at"):
+        compared(made, world, champion, tmp_path, "bad")
+    assert not pointer.exists()
+
+
+def test_a_second_first_champion_is_refused(world, champion, tmp_path):
+    """`--first` in a script, which replaces whatever is there."""
+    with pytest.raises(BonsaiError, match=r"there is a champion at .* already"):
+        promote(world["bad"], champion, tmp_path / "second.json", first=True)
+
+
+@pytest.fixture(scope="module")
+def retrained(made, world, tmp_path_factory):
+    """A champion that knows little, retrained twice on the same data: (folder, location, options, both outputs)."""
+    folder = tmp_path_factory.mktemp("retrained")
+    location = folder / "champion"
+    promote(world["bad"], str(location), folder / "first.json", train=str(made.train), max_emission=1.0, first=True)
+    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows((text, ("bad", "good")[label]) for text, label in tiny.texts(500, 7))
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
+    options += [f"--champion={location}", f"--data={folder / 'reviews.csv'}", "--margin=0.05"]
+    command = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()", "retrain", *options]
+    ended = [
+        subprocess.run([*command, f"--output={folder / name}"], capture_output=True, text=True, timeout=900)
+        for name in ("one", "two")
+    ]
+    return folder, location, ended
+
+
+def test_the_whole_retraining_runs_here(retrained, world):
+    """A pipeline whose parts work and whose whole does not."""
+    folder, location, (first, _) = retrained
+    assert first.returncode == 0, first.stdout + first.stderr
+    decision = json.loads((folder / "one" / "decision.json").read_text())
+    assert decision["promoted"], decision["reason"]
+    now = json.loads((location / "champion.json").read_text())
+    assert now["version"] == decision["challenger"] != champions.version_of(world["bad"])
+    rows = json.loads((folder / "one" / "results.json").read_text())["rows"]
+    assert [row["level"] for row in rows] == ["baseline", "small", "champion (small)"]
+    assert "[13/13] promote" in first.stdout and now["profile"]["rows"] > 300
+    assert (
+        read_record(folder / "one" / "model")["sha256"]
+        == read_record(Path(location) / "versions" / now["version"])["sha256"]
+    )
+
+
+def test_the_same_data_again_changes_nothing(retrained):
+    """GPU hours every night for data that did not change, or a champion that changes by chance."""
+    folder, location, (_, second) = retrained
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "nothing to do: it was decided on this data before" in second.stdout and "fine-tune" not in second.stdout
+    assert len([*(location / "versions").iterdir()]) == 2 and not (folder / "two" / "report.html").exists()
+
+
+def test_a_champion_that_is_not_there_is_told_before_any_work(made, tmp_path):
+    """An hour of training, and nothing to compare with."""
+    with pytest.raises(BonsaiError, match="there is no champion at"):
+        retrain(str(tmp_path / "nowhere"), str(made.train), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

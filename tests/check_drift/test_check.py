@@ -1,0 +1,114 @@
+"""check-drift: what is another task, what has moved, and what is nothing but chance."""
+
+import json
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+from kfp_bonsai.check_drift.check import check_drift
+from kfp_bonsai.shared import champion as champions
+from kfp_bonsai.shared import drift
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.store import write_pointer
+from kfp_bonsai.shared.tasks import Task, schema
+
+
+def split(folder: Path, texts: list[str], labels: list, names=("bad", "good"), kind="classification") -> Path:
+    """Write a training split of stated rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = str(hash(tuple(texts)))
+    task = Task("made", kind, ("text",), tuple(names), "accuracy", "made", "train", len(texts), digest)
+    pq.write_table(pa.table({"text": texts, "label": labels}).cast(schema(task)), folder / "train.parquet")
+    return folder / "train.parquet"
+
+
+def rows(count: int, seed: int, share: float = 0.5) -> tuple[list[str], list[int]]:
+    """Texts as tiny makes them, with this share of good ones."""
+    found = tiny.texts(count * 3, seed)
+    good, bad = ([row for row in found if row[1] == label] for label in (1, 0))
+    chosen = good[: round(share * count)] + bad[: count - round(share * count)]
+    random.Random(seed).shuffle(chosen)
+    return [text for text, _ in chosen], [label for _, label in chosen]
+
+
+@pytest.fixture
+def check(made, tmp_path):
+    """Check new rows against a champion trained on 400 rows; options go to check-drift."""
+    before = split(tmp_path / "before", *rows(400, 1))
+    document = tmp_path / "champion.json"
+    profile = drift.profile(before, tiny.tokenizer())
+    document.write_text(json.dumps({"format": 1, "version": "0", "profile": profile}))
+
+    def run(train: Path, **options):
+        where = str(tmp_path / "champion")
+        inputs = (where, document, made.baseline, train, made.validation, made.test, tmp_path / "drift.json")
+        return check_drift(*inputs, **options)
+
+    return run
+
+
+def test_more_rows_of_the_same_kind_are_no_drift(check, tmp_path):
+    """An alarm at every run, so that nobody reads them."""
+    found = check(split(tmp_path / "new", *rows(300, 2)), on_drift="stop")
+    assert found["todo"] == "train" and found["label_shift"] < 0.05
+    assert found["vocabulary_shift"] < found["vocabulary_noise"] + 0.05
+
+
+def test_a_shifted_balance_is_told_and_stops_the_run_if_asked(check, tmp_path):
+    """A feed that lost half of one class, and a champion that is trained on it."""
+    train = split(tmp_path / "new", *rows(300, 2, share=0.9))
+    assert "the labels' balance has shifted (population stability index" in check(train)["reason"]
+    with pytest.raises(BonsaiError, match=r"balance has shifted .* go on with --on-drift warn"):
+        check(train, on_drift="stop")
+
+
+def test_another_vocabulary_is_told(check, tmp_path):
+    """A feed whose texts were replaced, with the same labels."""
+    texts, labels = rows(300, 2)
+    found = check(split(tmp_path / "new", [" ".join(text.split()[:1] * 8) for text in texts], labels))
+    assert "the vocabulary has shifted (Jensen-Shannon distance" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "said"),
+    [
+        (("bad", "good", "odd"), [0, 1, 2], "labels that the champion does not know: odd"),
+        (("good",), [0, 0, 0], "no rows with the champion's: bad"),
+        (("bad", "fine"), [0, 1, 1], "labels that the champion does not know: fine"),
+    ],
+)
+def test_other_labels_are_another_task(check, tmp_path, names, labels, said):
+    """Classes that are numbered anew, and a model that is compared by them."""
+    with pytest.raises(BonsaiError, match=said):
+        check(split(tmp_path / "new", ["a film", "the film", "it was"], labels, names))
+
+
+def test_another_kind_of_task_is_refused(check, tmp_path):
+    """A model with two outputs that is compared with one with one."""
+    with pytest.raises(BonsaiError, match=r"is regression of 1 text column.*start it with `bonsai run`"):
+        check(split(tmp_path / "new", ["a film", "the film"], [0.1, 0.7], (), "regression"))
+
+
+def test_data_that_was_decided_on_is_not_trained_on_again(check, made, tmp_path):
+    """GPU hours every night for nothing; and --again, which must go on nevertheless."""
+    train = split(tmp_path / "new", *rows(300, 2))
+    data = champions.data_sha256([train, made.validation, made.test])
+    write_pointer(champions.decision_at(str(tmp_path / "champion"), data), {"reason": "it was worse"}, None)
+    found = check(train)
+    assert found["todo"] == "nothing" and "it was worse" in found["reason"]
+    assert check(train, again=True)["todo"] == "train"
+
+
+def test_the_deciles_of_numbers_are_compared(tmp_path):
+    """A regression whose targets have moved, and that counts as unchanged."""
+    texts = [f"a film {number}" for number in range(200)]
+    before = drift.profile(
+        split(tmp_path / "a", texts, [i / 200 for i in range(200)], (), "regression"), tiny.tokenizer()
+    )
+    same = split(tmp_path / "b", texts, [((i * 7) % 200) / 200 for i in range(200)], (), "regression")
+    moved = split(tmp_path / "c", texts, [0.5 + i / 400 for i in range(200)], (), "regression")
+    assert drift.label_shift(before, same) < 0.01 and drift.label_shift(before, moved) > 1

@@ -24,7 +24,7 @@ import numpy as np
 from kfp_bonsai.evaluate_emissions import machine, protocol
 from kfp_bonsai.shared import energy, statistics
 
-LAYERS, ROWS, TOKENS = 6, 4, 32
+LAYERS, ROWS, TOKENS = 6, 8, 16
 GOAL_ERROR, GOAL_WIDTH, GOAL_COVERAGE = 0.03, 0.03, 0.90
 
 

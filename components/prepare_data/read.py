@@ -3,18 +3,18 @@
 import glob
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, FORMATS, Batch, DataFile
+from kfp_bonsai.shared.bucket import GCS, bucket_errors, open_bucket, patience, split_location
 from kfp_bonsai.shared.embedded import CITATION, embedded_dataset
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.tasks import READ_BYTES
 
-EMBEDDED, GCS = "embedded:", "gs://"
+EMBEDDED = "embedded:"
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
@@ -22,7 +22,6 @@ SPLITS = {
     "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
 }
 FILE_NAME = re.compile(r".*\.(parquet|csv|tsv|jsonl?|ndjson|txt|xlsx?|zip|gz|arrow|feather)", re.IGNORECASE)
-BUCKET_SECONDS = 30.0
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
@@ -104,17 +103,17 @@ class BucketFile(DataFile):
 
     def names(self) -> list[str]:
         """Return the names of the columns."""
-        with _download_errors(self.where):
+        with bucket_errors(self.where):
             return super().names()
 
     def class_names(self, column: str) -> tuple[str, ...]:
         """Return what a column's integers mean, where the object says so."""
-        with _download_errors(self.where):
+        with bucket_errors(self.where):
             return super().class_names(column)
 
     def batches(self, columns: Iterable[str]) -> Iterator[Batch]:
         """Read some of the columns."""
-        with _download_errors(self.where):
+        with bucket_errors(self.where):
             yield from super().batches(columns)
 
 
@@ -225,38 +224,14 @@ def _split_of(where: str) -> str:
 
 def _bucket_files(text: str) -> list[DataFile]:
     """List the objects that gs://bucket/object, a prefix or a glob names; they are streamed, not copied."""
-    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
-    from google.cloud import storage
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    bucket_name, _, key = text.removeprefix(GCS).partition("/")
-    if not bucket_name:
-        raise BonsaiError(f"{text} names no bucket: give gs://bucket/object, a prefix or a glob")
-    try:
-        try:
-            client = storage.Client()
-        except DefaultCredentialsError:
-            client = storage.Client.create_anonymous_client()  # public data
-        bucket = client.bucket(bucket_name)
-        retry = DEFAULT_RETRY.with_timeout(BUCKET_SECONDS)
-        if glob.has_magic(key):
-            blobs = list(client.list_blobs(bucket, match_glob=key, retry=retry))
-        else:
-            blobs = list(client.list_blobs(bucket, prefix=key, retry=retry))
-            inside = key.rstrip("/") + "/" if key else ""
-            blobs = [b for b in blobs if b.name == key] or [b for b in blobs if b.name.startswith(inside)]
-    except NotFound as error:
-        raise BonsaiError(f"{text}: no bucket '{bucket_name}': correct the name, or ask for access to it") from error
-    except (Forbidden, Unauthorized) as error:
-        raise BonsaiError(
-            f"{text}: access is denied: log in with `gcloud auth application-default login`, or let the pod's "
-            f"service account read the bucket '{bucket_name}' (roles/storage.objectViewer)"
-        ) from error
-    except (GoogleAPIError, GoogleAuthError, OSError) as error:
-        raise BonsaiError(
-            f"{text} cannot be listed ({str(error)[:200]}): check the network and the credentials"
-        ) from error
+    bucket_name, key = split_location(text)
+    with bucket_errors(text):
+        bucket = open_bucket(bucket_name)
+        listed = {"match_glob": key} if glob.has_magic(key) else {"prefix": key}
+        blobs = list(bucket.client.list_blobs(bucket, retry=patience(), **listed))
+    if not glob.has_magic(key):
+        inside = key.rstrip("/") + "/" if key else ""
+        blobs = [b for b in blobs if b.name == key] or [b for b in blobs if b.name.startswith(inside)]
     found = [blob for blob in blobs if _is_data(PurePosixPath(blob.name).name)]
     if not found:
         raise BonsaiError(
@@ -267,21 +242,6 @@ def _bucket_files(text: str) -> list[DataFile]:
         BucketFile(f"gs://{bucket_name}/{blob.name}", PurePosixPath(blob.name).suffix.lower(), _blob_opener(blob))
         for blob in sorted(found, key=lambda blob: blob.name)
     ]
-
-
-@contextmanager
-def _download_errors(where: str) -> Iterator[None]:
-    from google.api_core.exceptions import GoogleAPIError
-    from google.auth.exceptions import GoogleAuthError
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
-        raise BonsaiError(
-            f"{where} cannot be downloaded ({str(error)[:200]}): check the network, and that it may be read "
-            "(roles/storage.objectViewer)"
-        ) from error
 
 
 def _blob_opener(blob: Any) -> Any:

@@ -5,6 +5,7 @@ STORAGE_EMULATOR_HOST names another server than Google's, which is then used wit
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from kfp_bonsai.shared.errors import BonsaiError
@@ -14,6 +15,7 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 10.0  # between tries; each wa
 GIVE_UP_SECONDS = 60.0
 TRANSFERS = 3  # of a file that does not arrive whole, although each request was answered
 FINAL = (401, 403, 412)  # answers that another try does not change
+SMALL_BYTES = 1 << 24  # what is read into memory as a whole
 
 Found = TypeVar("Found")
 
@@ -98,7 +100,10 @@ def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise BonsaiError(f"{where}: no bucket '{name}': correct the name, or ask for access to it") from error
+        raise BonsaiError(
+            f"{where}: there is no bucket '{name}', or the object was removed meanwhile: correct the name, or ask for "
+            "access to it"
+        ) from error
     except (Forbidden, Unauthorized) as error:
         raise BonsaiError(
             f"{where}: access is denied ({int(error.code)}): log in with `gcloud auth application-default login`, or "
@@ -116,6 +121,58 @@ def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
             f"{where} cannot be {'written' if write else 'read'} ({_first_line(error)}): check the network and the "
             "credentials, then run again"
         ) from error
+
+
+def list_objects(bucket: Any, prefix: str) -> dict[str, Any]:
+    """Return all objects below a prefix, by their names."""
+    return {blob.name: blob for blob in bucket.client.list_blobs(bucket, prefix=f"{prefix}/", retry=patience())}
+
+
+def read_object(location: str) -> tuple[bytes | None, int | None]:
+    """Return a small object's content and generation; (None, None) if the bucket is there and has no such object."""
+    from google.api_core.exceptions import NotFound
+
+    name, key = split_location(location)
+    with bucket_errors(location):
+        bucket = open_bucket(name)
+        for _ in range(TRANSFERS):  # it may be replaced between the two requests
+            blob = bucket.get_blob(key, retry=patience())
+            if blob is None:
+                next(iter(bucket.client.list_blobs(bucket, prefix=key, max_results=1, retry=patience())), None)
+                return None, None
+            if blob.size > SMALL_BYTES:
+                raise BonsaiError(f"{location} has {blob.size:,} bytes, so it is something else: name another object")
+            try:
+                return _content(bucket.blob(key, generation=blob.generation)), blob.generation
+            except NotFound:
+                continue
+    raise BonsaiError(f"{location} keeps changing while it is read: look what writes there, then run again")
+
+
+def _content(blob: Any) -> bytes:
+    return transfer(lambda: blob.download_as_bytes(checksum="crc32c", retry=patience()))
+
+
+def write_object(blob: Any, content: bytes, content_type: str, generation: int) -> None:
+    """Write a small object in place of this generation (0: there must be none), else raise PreconditionFailed."""
+    transfer(
+        lambda: blob.upload_from_string(
+            content, content_type=content_type, if_generation_match=generation, checksum="crc32c", retry=patience()
+        )
+    )
+
+
+def download_object(location: str, path: Path) -> None:
+    """Fetch an object into a file; one that is not there leaves no file."""
+    from google.api_core.exceptions import NotFound
+
+    name, key = split_location(location)
+    with bucket_errors(location):
+        blob = open_bucket(name).blob(key)
+        try:
+            transfer(lambda: blob.download_to_filename(str(path), checksum="crc32c", retry=patience()))
+        except NotFound:
+            path.unlink(missing_ok=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,14 +17,40 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kfp_bonsai.shared.bucket import GCS, bucket_errors, open_bucket, patience, split_location, transfer
+from kfp_bonsai.shared.bucket import (
+    GCS,
+    bucket_errors,
+    download_object,
+    list_objects,
+    open_bucket,
+    patience,
+    read_object,
+    split_location,
+    transfer,
+    write_object,
+)
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file, new_folder
 
 MANIFEST = "SHA256SUMS"
 CHUNK_BYTES = 32 << 20  # of a resumable upload: what is sent again when a connection is lost
-POINTER_BYTES = 1 << 20  # a pointer that is longer is something else
 LOCK_SECONDS = 30.0
+
+
+def check_location(location: str) -> None:
+    """Check, before any work, that something can be published at a location by its form.
+
+    Raises:
+        BonsaiError: it names no bucket, no place in it, or is of another kind.
+    """
+    _in_bucket(location)
+
+
+def write_manifest(folder: Path) -> list[str]:
+    """Write SHA256SUMS over all other files (check it with `sha256sum --check`), and return their names."""
+    files = _local_files(Path(folder))
+    (Path(folder) / MANIFEST).write_text(_manifest(files), encoding="utf-8")
+    return [*files]
 
 
 def upload_folder(folder: Path, destination: str) -> None:
@@ -39,7 +65,7 @@ def upload_folder(folder: Path, destination: str) -> None:
             be written to, or the connection was lost for good. Then no SHA256SUMS is there.
     """
     files = _local_files(Path(folder))
-    manifest = "".join(f"{file.sha256}  {name}\n" for name, file in files.items())
+    manifest = _manifest(files)
     own = Path(folder) / MANIFEST
     if own.is_file() and _parse(own.read_text(encoding="utf-8"), str(own)) != _digests(files):
         raise BonsaiError(f"{folder} is not as its {MANIFEST} says: make the folder again, or remove that file")
@@ -74,7 +100,7 @@ def download_folder(source: str, folder: Path) -> Path:
             path = scratch / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if in_bucket:
-                _download(f"{source}/{name}", path)
+                download_object(f"{source}/{name}", path)
             else:
                 _copy_out(Path(source) / name, path)
             if not path.is_file() or _sha256(path) != digest:
@@ -186,6 +212,10 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _manifest(files: Mapping[str, _File]) -> str:
+    return "".join(f"{file.sha256}  {name}\n" for name, file in files.items())
+
+
 def _digests(files: Mapping[str, _File]) -> dict[str, str]:
     return {name: file.sha256 for name, file in files.items()}
 
@@ -207,7 +237,7 @@ def _parse(text: str, where: str) -> dict[str, str]:
 def _read(location: str) -> tuple[bytes | None, Any]:
     """Return a small file's content and the token of its version; (None, None) if there is none."""
     if location.startswith(GCS):
-        return _read_object(location)
+        return read_object(location)
     try:
         content = Path(location).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -306,9 +336,9 @@ def _upload_to_bucket(files: Mapping[str, _File], manifest: str, destination: st
     name, prefix = split_location(destination)
     with bucket_errors(destination, write=True):
         bucket = open_bucket(name, write=True)
-        there = _listed(bucket, prefix)
+        there = list_objects(bucket, prefix)
         published = f"{prefix}/{MANIFEST}" in there
-        if published and _read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
+        if published and read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
             raise BonsaiError(
                 f"{destination} holds something else, and what is published never changes: name a new one"
             )
@@ -317,17 +347,13 @@ def _upload_to_bucket(files: Mapping[str, _File], manifest: str, destination: st
             for key, file in files.items():
                 if f"{prefix}/{key}" not in there:
                     _upload(bucket.blob(f"{prefix}/{key}", chunk_size=CHUNK_BYTES), file)
-            there = _listed(bucket, prefix)
+            there = list_objects(bucket, prefix)
             _check_no_others(files, there, destination)
         missing = [key for key in files if f"{prefix}/{key}" not in there]
         if missing:
             raise BonsaiError(f"{destination}/{missing[0]} was removed by somebody: remove the rest, and publish again")
         if not published:
             _publish(bucket.blob(f"{prefix}/{MANIFEST}"), manifest, destination)
-
-
-def _listed(bucket: Any, prefix: str) -> dict[str, Any]:
-    return {blob.name: blob for blob in bucket.client.list_blobs(bucket, prefix=f"{prefix}/", retry=patience())}
 
 
 def _check_no_others(files: Mapping[str, _File], there: Mapping[str, Any], destination: str) -> None:
@@ -368,50 +394,10 @@ def _publish(blob: Any, manifest: str, destination: str) -> None:
     from google.api_core.exceptions import PreconditionFailed
 
     try:
-        _send(blob, manifest.encode(), "text/plain", 0)
+        write_object(blob, manifest.encode(), "text/plain", 0)
     except PreconditionFailed as error:
-        if _read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
+        if read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
             raise BonsaiError(f"{destination} was published by somebody else meanwhile: name a new one") from error
-
-
-def _send(blob: Any, content: bytes, kind: str, generation: int) -> None:
-    transfer(
-        lambda: blob.upload_from_string(
-            content, content_type=kind, if_generation_match=generation, checksum="crc32c", retry=patience()
-        )
-    )
-
-
-def _download(location: str, path: Path) -> None:
-    from google.api_core.exceptions import NotFound
-
-    name, key = split_location(location)
-    with bucket_errors(location):
-        blob = open_bucket(name).blob(key)
-        try:
-            transfer(lambda: blob.download_to_filename(str(path), checksum="crc32c", retry=patience()))
-        except NotFound:
-            path.unlink(missing_ok=True)
-
-
-def _read_object(location: str) -> tuple[bytes | None, Any]:
-    from google.api_core.exceptions import NotFound
-
-    name, key = split_location(location)
-    with bucket_errors(location):
-        bucket = open_bucket(name)
-        for _ in range(3):  # it may be replaced between the two requests
-            blob = bucket.get_blob(key, retry=patience())
-            if blob is None:
-                next(iter(bucket.client.list_blobs(bucket, prefix=key, max_results=1, retry=patience())), None)
-                return None, None  # the bucket is there, else it would have been told
-            if blob.size > POINTER_BYTES:
-                break
-            try:
-                return transfer(lambda: blob.download_as_bytes(checksum="crc32c", retry=patience())), blob.generation  # noqa: B023
-            except NotFound:
-                continue
-    raise BonsaiError(f"{location} keeps changing, or is too large for what it should be: look what writes there")
 
 
 def _swap_object(location: str, content: bytes, token: Any) -> None:
@@ -425,7 +411,7 @@ def _swap_object(location: str, content: bytes, token: Any) -> None:
         blob.metadata = {"write": uuid.uuid4().hex}
         ours = dict(blob.metadata)
         try:
-            _send(blob, content, "application/json", token or 0)
+            write_object(blob, content, "application/json", token or 0)
         except PreconditionFailed as error:
             now = bucket.get_blob(key, retry=patience())
             if now is None or now.metadata != ours:  # ours, if it succeeded and its answer was lost

@@ -93,7 +93,7 @@ def test_a_folder_of_a_bucket_with_named_splits(bucket, tmp_path):
     ("data", "word"),
     [
         ("gs://bucket/c/none.csv", "no such object"),
-        ("gs://bucket/d/denied.csv", "cannot be downloaded"),
+        ("gs://bucket/d/denied.csv", "access is denied \\(403\\)"),
         ("gs://nobody/a.csv", "no bucket 'nobody'"),
         ("gs://", "names no bucket"),
     ],

@@ -116,7 +116,8 @@ def _body(name: str, license: str, record: dict[str, Any], results: dict[str, An
         _lineage(record),
         "## Files",
         "`bonsai.json` is the model's record (shape, lineage, versions), `results.json` all numbers of the report, "
-        "`SHA256SUMS` the files' checksums (`sha256sum -c SHA256SUMS`)."
+        "`SHA256SUMS` the files' checksums (`sha256sum -c SHA256SUMS`), `sbom.cdx.json` the bill of materials, "
+        f"`kserve-{'edge' if row['stage'] == 'quantized' else 'gpu'}.yaml` serves the model on Kubernetes (KServe)."
         + ("" if license else " No license was stated: that of the model it was made from applies."),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

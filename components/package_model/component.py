@@ -12,12 +12,24 @@ def package_model(
     output: Output[Model],
     name: str = "",
     license: str = "",
+    upload: str = "",
+    register: str = "",
+    images: str = "",
 ):
-    """Put the chosen model into one folder with a model card."""
+    """Put the chosen model into one folder with all that it takes to trust and to serve it; publish and register it."""
     from pathlib import Path
 
     from kfp_bonsai.package_model.package import package_model as stage
     from kfp_bonsai.shared.scalars import storable
 
-    result = stage(Path(model.path), Path(results.path), Path(output.path), name=name, license=license)
+    result = stage(
+        Path(model.path),
+        Path(results.path),
+        Path(output.path),
+        name=name,
+        license=license,
+        upload=upload,
+        register=register,
+        images=images,
+    )
     output.metadata.update(storable(result))

@@ -1,21 +1,35 @@
-"""Make the folder that is passed on: the chosen model, its card, the numbers, and checksums."""
+"""Make the folder that is passed on: the chosen model, its card, the numbers, what serves it, and checksums."""
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.images import PREFIX
+from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.checkpoint import RECORD, read_record, weights_sha256
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.store import MANIFEST, check_location, upload_folder, write_manifest
+
+VERSION_DIGITS = 12
 
 
 def package_model(
-    model: Path, results: Path, output: Path, *, name: str = "", license: str = ""
+    model: Path,
+    results: Path,
+    output: Path,
+    *,
+    name: str = "",
+    license: str = "",
+    upload: str = "",
+    register: str = "",
+    images: str = "",
 ) -> dict[str, str | int | float | bool]:
-    """Put the chosen model into one folder with a model card that says what was measured.
+    """Put the chosen model into one folder with all that it takes to trust and to serve it; publish and register it.
 
     Args:
         model: the chosen model's folder, or its quantized form.
@@ -23,47 +37,71 @@ def package_model(
         output: the folder to make.
         name: what the model is called; by default the data set and the level.
         license: the license's identifier on the Hugging Face hub, such as apache-2.0; "" leaves it open.
+        upload: where to publish it, gs://bucket/prefix or a folder; its version, a hash of its content, is added.
+        register: the registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry.
+        images: where the manifests pull kfp-bonsai's images from; by default BONSAI_IMAGES, or kfp-bonsai.
 
     Returns:
-        name, files and bytes.
+        name, version, files and bytes; uri if it was published, registered if it was registered.
 
     Raises:
-        BonsaiError: the folder is no model of ours, or results.json does not hold its measurement.
+        BonsaiError: the folder is no model of ours, results.json does not hold its measurement, or the bucket or the
+            registry refuses. Then there is no output; what was published by then is whole, and is found again.
 
     Example:
-        bonsai package-model --model best --results results.json --output package --license apache-2.0
+        bonsai package-model --model best --results results.json --output package --license apache-2.0 --upload gs://bucket/models/reviews
     """
+    from kfp_bonsai.package_model import register as registry
     from kfp_bonsai.package_model.card import model_card
+    from kfp_bonsai.package_model.kserve import manifest
+    from kfp_bonsai.package_model.sbom import bill_of_materials
 
-    record = {**read_record(Path(model)), "pad_token_id": _pad_token_id(Path(model))}
+    model, results, output, upload = Path(model), Path(results), Path(output), upload.rstrip("/")
+    record = {**read_record(model), "pad_token_id": _pad_token_id(model)}
     document = read_document(results, "bonsai report", "rows", "task")
-    row = _row(document, record, Path(model), Path(results))
-    _check_weights(Path(model), record)
+    row = _row(document, record, model, results)
+    if upload:
+        check_location(upload)
+    if register:
+        registry.check_target(register)
+        if not upload:
+            raise BonsaiError("--register tells where the model was published: give --upload too")
+    _check_weights(model, record)
     name = name or _default_name(document, row)
-    card = model_card(name, license, record, document, row)
-    with new_folder(Path(output)) as folder:
+    found: dict[str, str | int | float | bool] = {"name": name}
+    with new_folder(output) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
-        (folder / "README.md").write_text(card, encoding="utf-8")
         shutil.copyfile(results, folder / "results.json")
-        files = write_checksums(folder)
-    size = sum((Path(output) / file).stat().st_size for file in files)
+        (folder / "README.md").write_text(model_card(name, license, record, document, row), encoding="utf-8")
+        bill = bill_of_materials(folder, name, record["sha256"][:VERSION_DIGITS], license, record, document)
+        (folder / "sbom.cdx.json").write_text(bill, encoding="utf-8")
+
+        def finish(uri: str) -> list[str]:
+            file, text = manifest(folder, name, record, document, row, uri, images or PREFIX)
+            (folder / file).write_text(text, encoding="utf-8")
+            return write_manifest(folder)
+
+        files = finish("")
+        found["version"] = version = _version(folder)  # of all content but the place that it will name
+        if upload:
+            found["uri"] = uri = f"{upload}/{version}"
+            finish(uri if uri.startswith(GCS) else "")  # a cluster cannot fetch from a folder of this machine
+            upload_folder(folder, uri)
+            say(f"package-model  published as {uri}")
+        if register:
+            facts = registry.facts_of(record, document, row)
+            found["registered"] = registry.register(register, name, version, str(found["uri"]), facts)
+            say(f"package-model  registered as {found['registered']}")
+        size = sum((folder / file).stat().st_size for file in files)
     say(f"package-model  {name}: {len(files)} files, {size / 1e6:.1f} MB, in {output}")
-    return {"name": name, "files": len(files), "bytes": size}
+    return {**found, "files": len(files), "bytes": size}
 
 
-def write_checksums(folder: Path) -> list[str]:
-    """Write SHA256SUMS over all other files (check it with `sha256sum -c`), and return their names."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
-    lines = []
-    for path in paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
-    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
-    return [path.relative_to(folder).as_posix() for path in paths]
+def _version(folder: Path) -> str:
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:VERSION_DIGITS]
 
 
-def _check_weights(model: Path, record: dict[str, Any]) -> None:
+def _check_weights(model: Path, record: Mapping[str, Any]) -> None:
     """Refuse weights that are not those that were measured, such as a copy that broke off."""
     found = weights_sha256(model)
     if found != record["sha256"]:
@@ -73,7 +111,7 @@ def _check_weights(model: Path, record: dict[str, Any]) -> None:
         )
 
 
-def _row(document: dict[str, Any], record: dict[str, Any], model: Path, results: Path) -> dict[str, Any]:
+def _row(document: Mapping[str, Any], record: Mapping[str, Any], model: Path, results: Path) -> dict[str, Any]:
     """Return the model's own measurement: by the hash of its weights, the chosen one first."""
     rows = [row for row in document["rows"] if row.get("sha256") == record["sha256"] and not row.get("error")]
     rows.sort(key=lambda row: not row.get("chosen"))
@@ -90,7 +128,7 @@ def _pad_token_id(model: Path) -> int:
     return (read_document(config, "save_pretrained").get("pad_token_id") or 0) if config.is_file() else 0
 
 
-def _default_name(document: dict[str, Any], row: dict[str, Any]) -> str:
+def _default_name(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     parts = [document["task"]["name"], row["level"], "int8" if row["stage"] == "quantized" else ""]
     text = "-".join(part for part in parts if part).lower()
     return "-".join(filter(None, "".join(sign if sign.isalnum() else "-" for sign in text).split("-")))

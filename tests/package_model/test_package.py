@@ -5,66 +5,16 @@ import io
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import gcs
 import pytest
+import yaml
+from made_package import make_quantized, make_results, make_stock, write_record
 
 from kfp_bonsai.package_model.package import package_model
-from kfp_bonsai.shared.checkpoint import weights_sha256
 from kfp_bonsai.shared.errors import BonsaiError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from made_measurement import lineage, made_measurement, made_selection, write
-
-LEVEL = "1/3 layers + matrix pruning"
-
-
-def make_results(folder: Path, quantized: str = "", carbon: bool = True, **options: Any) -> Path:
-    """Write a real results.json with the report stage."""
-    from kfp_bonsai.report.report import report
-
-    measurement = made_measurement(carbon=carbon, **options)
-    edge = ""
-    if quantized:
-        document = made_measurement(levels=(LEVEL,), quantized=LEVEL, seed=3)
-        document["models"][-1]["runtime"] = quantized
-        edge = str(write(folder / "e.json", document))
-    outputs = [folder / name for name in ("r.html", "r.md", "results.json", "figures")]
-    paths = write(folder / "m.json", measurement), write(folder / "s.json", made_selection(measurement))
-    report(*paths, *outputs, edge_measurement=edge)
-    return folder / "results.json"
-
-
-def write_record(folder: Path, results: Path, **changes: Any) -> None:
-    """Write the model's record, and the weights' true hash into record and results."""
-    chosen = json.loads(results.read_text())["chosen"]
-    digest = weights_sha256(folder)
-    results.write_text(results.read_text().replace(chosen["sha256"], digest))
-    record = {
-        "format": 1,
-        "stage": "quantize" if chosen["stage"] == "quantized" else "distill",
-        "level": LEVEL,
-        "shape": {"kind": "stock", "hidden": 8, "layers": [{"heads": 2, "ffn": 16}] * 2},
-        "max_length": 16,
-        "sha256": digest,
-        "lineage": lineage(LEVEL, 3420.0, 84.0, chosen["stage"] == "quantized"),
-        "versions": {"kfp_bonsai": "0.1.0"},
-        "seed": 0,
-    }
-    write(folder / "bonsai.json", record | changes)
-
-
-def write_tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["[PAD]", "[UNK]", "a", "fine", "dull", "film", "one"]
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
+from kfp_bonsai.shared.store import download_folder
 
 
 def run_snippet(folder: Path) -> str:
@@ -79,15 +29,7 @@ def run_snippet(folder: Path) -> str:
 @pytest.fixture
 def stock(tmp_path: Path) -> tuple[Path, Path]:
     """A tiny model folder and its results."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    results = make_results(tmp_path)
-    folder = tmp_path / "model"
-    config = BertConfig(vocab_size=7, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    write_tokenizer(folder)
-    write_record(folder, results)
-    return folder, results
+    return make_stock(tmp_path)
 
 
 def test_stock_model(stock: tuple[Path, Path], tmp_path: Path):
@@ -113,6 +55,7 @@ def test_stock_model(stock: tuple[Path, Path], tmp_path: Path):
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=package, check=True)
     listed = {line.split("  ")[1] for line in (package / "SHA256SUMS").read_text().splitlines()}
     assert listed == {path.name for path in package.iterdir()} - {"SHA256SUMS"}
+    assert {"sbom.cdx.json", "kserve-gpu.yaml", "results.json"} < listed and found["files"] == len(listed)
     assert "tensor" in run_snippet(package)
 
 
@@ -129,26 +72,7 @@ def test_free_shape_says_what_it_needs(stock: tuple[Path, Path], tmp_path: Path)
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_quantized_model_runs_by_its_snippet_without_torch(runtime: str, tmp_path: Path):
     """The printed code would not run, or would need torch after all."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    results = make_results(tmp_path, quantized=runtime)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    write_tokenizer(folder)
-    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["rows", "tokens"])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", 1])
-    axes = helper.make_tensor("axes", TensorProto.INT64, [1], np.array([1]))
-    nodes = [
-        helper.make_node("Cast", ["input_ids"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["float", "axes"], ["logits"], keepdims=1),
-    ]
-    graph = helper.make_graph(nodes, "tiny", [ids], [logits], [axes])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx"
-    )
-    write(folder / "config.json", {"pad_token_id": 0})
-    write_record(folder, results)
+    folder, results = make_quantized(tmp_path, runtime)
     package_model(folder, results, tmp_path / "package")
     text = (tmp_path / "package/README.md").read_text()
     assert f"library_name: {runtime}" in text and "quantized to int8" in text
@@ -200,3 +124,56 @@ def test_a_configuration_that_is_no_json(stock: tuple[Path, Path], tmp_path: Pat
     (folder / "config.json").write_text('{"pad_token_id": ')
     with pytest.raises(BonsaiError, match=r"config\.json is not JSON, or is cut off"):
         package_model(folder, results, tmp_path / "package")
+
+
+def test_what_is_published_is_the_package(stock: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The manifests would serve another folder than the one that was packed, or not say which."""
+    folder, results = stock
+    with gcs.server() as bucket:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
+        found = package_model(folder, results, tmp_path / "package", upload="gs://bucket/models/reviews/")
+        fetched = download_folder(str(found["uri"]), tmp_path / "fetched")
+    assert found["uri"] == f"gs://bucket/models/reviews/{found['version']}"
+    for path in (tmp_path / "package").iterdir():
+        assert (fetched / path.name).read_bytes() == path.read_bytes(), path.name
+    [service] = yaml.safe_load_all((fetched / "kserve-gpu.yaml").read_text())
+    assert service["spec"]["predictor"]["model"]["storageUri"] == found["uri"]
+
+
+def test_the_version_is_that_of_the_content(stock: tuple[Path, Path], tmp_path: Path):
+    """The same model would be published again and again by retries, or another one under the same version."""
+    folder, results = stock
+    versions = [
+        package_model(folder, results, tmp_path / f"package{at}", upload=str(tmp_path / place), license=license)[
+            "version"
+        ]
+        for at, (place, license) in enumerate([("a", ""), ("a", ""), ("b", ""), ("a", "mit")])
+    ]
+    assert versions[0] == versions[1] == versions[2] != versions[3]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted({versions[0], versions[3]})
+
+
+def test_nothing_is_left_of_a_publication_that_failed(stock: tuple[Path, Path], tmp_path: Path):
+    """A retry would find the output there and refuse, although nothing was published."""
+    folder, results = stock
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BonsaiError, match="cannot be written"):
+        package_model(folder, results, tmp_path / "package", upload=str(tmp_path / "file"))
+    assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"upload": "s3://bucket/models"}, "s3:// is not known"),
+        ({"upload": "gs://bucket"}, "whole bucket"),
+        ({"upload": "here", "register": "mlflow"}, "give mlflow\\+URI"),
+        ({"register": "http://registry:8080"}, "give --upload too"),
+    ],
+)
+def test_places_that_are_none(stock: tuple[Path, Path], tmp_path: Path, options: dict, said: str):
+    """It would be found out after the work, or a local folder of that name be made."""
+    folder, results = stock
+    with pytest.raises(BonsaiError, match=said):
+        package_model(folder, results, tmp_path / "package", **options)
+    assert not (tmp_path / "package").exists()

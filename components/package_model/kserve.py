@@ -1,0 +1,299 @@
+"""KServe manifests of a packaged model: which server it needs, and resources by what was measured.
+
+How a measurement becomes a size:
+
+- processors: as many as the threads that the latency was measured with; the limit is the request, so that the latency
+  holds on a busy node. Behind a GPU one, which feeds it.
+- memory: the measured peak times 1.5, and what the server takes beside it; the limit is the request. A peak that was
+  measured on a GPU is no memory of the host, where the weights count twice (read, then moved).
+- replicas: another one starts at 65 % load. A server of one request after another then keeps a request waiting about as
+  long as it works on it (in a queue M/D/1 the mean wait is load / (2 - 2 load) of the time of service).
+- the most replicas: what the stated traffic needs at three times its mean; 3 if none was stated.
+- concurrency: rows in flight at the measured throughput (Little's law: throughput x latency). KServe enforces it where
+  Knative runs the service.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kfp_bonsai.images import TAG
+from kfp_bonsai.shared.families import FAMILIES, family_name
+
+MIB = 1 << 20
+MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64
+SERVER_MIB = {"edge": 64, "gpu": 1024}  # requests' bodies; HTTP, CUDA's context
+LOAD_PERCENT, PEAK_TRAFFIC, REPLICAS = 65, 3.0, 3
+LONGEST_NAME = 40  # with the namespace it becomes a host's name of at most 63 characters
+NO_URI = "pvc://models"  # where the folder is to be put if it was not published
+ACCELERATOR = "nvidia.com/gpu"
+
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "privileged": False,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a replica gets, and how many there are.
+
+    Attributes:
+        cpu: processors.
+        memory_mib: memory in MiB.
+        concurrency: rows in flight.
+        replicas: the most.
+    """
+
+    cpu: int
+    memory_mib: int
+    concurrency: int
+    replicas: int
+
+
+def manifest(
+    folder: Path,
+    name: str,
+    record: Mapping[str, Any],
+    results: Mapping[str, Any],
+    row: Mapping[str, Any],
+    uri: str,
+    images: str,
+) -> tuple[str, str]:
+    """Return a manifest's file name and text: an InferenceService, and the runtime it needs where KServe has none.
+
+    Args:
+        folder: the model's folder, for its tokenizer.
+        name: what the model is called.
+        record: the model's bonsai.json.
+        results: the report's results.json.
+        row: the model's own row of it.
+        uri: where KServe fetches the folder from; "" for a volume claim that is still to be filled.
+        images: where our images are pulled from, such as "registry.example/team/kfp-bonsai".
+    """
+    quantized = row["stage"] == "quantized"
+    kind = "edge" if quantized else "gpu"
+    why = "" if quantized else not_for_kserve(record, results)
+    size = size_of(row, kind, results.get("traffic_per_day"))
+    documents = [service(folder, name, record, row, size, uri, kind, own=quantized or bool(why))]
+    if quantized or why:
+        documents.insert(0, runtime(kind, images))
+    text = "---\n".join(yaml.safe_dump(each, sort_keys=False, width=120) for each in documents)
+    return f"kserve-{kind}.yaml", f"{_comment(row, size, uri, kind, why)}{text}"
+
+
+def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Say why KServe's own Hugging Face server cannot serve a model; "" if it can."""
+    task = results["task"]
+    if (record.get("shape") or {}).get("kind") == "free":
+        return "its shape is free, which `import kfp_bonsai` makes known to transformers"
+    if not task.get("labels"):
+        return "it predicts a number, and KServe's server answers with the largest output's index"
+    if len(task.get("columns") or ["text"]) > 1:
+        return "it reads pairs of texts, and KServe's server takes one"
+    model_type = record.get("model_type")
+    if model_type and FAMILIES[family_name(str(model_type))].answers_in_text:
+        return "a label's probability is that of writing it, and KServe's server writes freely"
+    return ""
+
+
+def size_of(row: Mapping[str, Any], kind: str, traffic: int | None = None) -> Size:
+    """Return what a replica needs, by the rule above.
+
+    Args:
+        row: the model's row of results.json.
+        kind: "edge" or "gpu".
+        traffic: inferences a day.
+    """
+    on_gpu = str(row.get("device")).startswith("cuda")
+    peak = row.get("peak_memory_bytes")
+    weights = row.get("size_bytes") or 0
+    host = 2 * weights + 512 * MIB if on_gpu or peak is None else peak
+    memory = MEMORY_MARGIN * host / MIB + SERVER_MIB[kind]
+    latency = (row.get("latency_ms_p50") or 0) / 1000
+    in_flight = (row.get("throughput_rows_per_s") or 0) * latency
+    needed = PEAK_TRAFFIC * (traffic or 0) / 86_400 * latency / (LOAD_PERCENT / 100)
+    return Size(
+        cpu=1 if on_gpu else threads_of(row),
+        memory_mib=math.ceil(memory / MEMORY_STEP_MIB) * MEMORY_STEP_MIB,
+        concurrency=max(1, math.ceil(in_flight)),
+        replicas=max(2, math.ceil(needed)) if traffic else REPLICAS,
+    )
+
+
+def threads_of(row: Mapping[str, Any]) -> int:
+    """Return how many threads a model was measured with, which its device tells: "cpu (..., 2 threads)"."""
+    found = re.search(r"(\d+) threads", str(row.get("device")))
+    return max(1, int(found[1])) if found else 1
+
+
+def runtime(kind: str, images: str) -> dict[str, Any]:
+    """Return the ServingRuntime of our own server; models of one version share it.
+
+    Args:
+        kind: "edge" for ONNX on a CPU, "gpu" for what needs kfp_bonsai.
+        images: where our images are pulled from.
+    """
+    formats = {"edge": "onnx", "gpu": "huggingface"}
+    container: dict[str, Any] = {"name": "kserve-container", "image": f"{images}/{kind}:{TAG}"}
+    if kind == "gpu":
+        container["command"] = ["python", "-m", "kfp_bonsai.serve"]
+    container |= {
+        "args": ["serve", "/mnt/models", "--name={{.Name}}"],
+        "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 5},
+        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": 8080}, "initialDelaySeconds": 60},
+        "securityContext": RESTRICTED | {"readOnlyRootFilesystem": True},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ServingRuntime",
+        "metadata": {"name": _runtime_name(kind)},
+        "spec": {
+            "supportedModelFormats": [{"name": formats[kind], "version": "1", "autoSelect": False}],
+            "protocolVersions": ["v2"],
+            "containers": [_copy(container)],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}],
+        },
+    }
+
+
+def service(
+    folder: Path,
+    name: str,
+    record: Mapping[str, Any],
+    row: Mapping[str, Any],
+    size: Size,
+    uri: str,
+    kind: str,
+    own: bool,
+) -> dict[str, Any]:
+    """Return the InferenceService.
+
+    Args:
+        folder: the model's folder.
+        name: what the model is called.
+        record: the model's bonsai.json.
+        row: its row of results.json.
+        size: what a replica gets.
+        uri: where KServe fetches the folder from, or "".
+        kind: "edge" or "gpu".
+        own: whether our own runtime serves it.
+    """
+    resources: dict[str, Any] = {"cpu": str(size.cpu), "memory": f"{size.memory_mib}Mi"}
+    if kind == "gpu":
+        resources[ACCELERATOR] = "1"
+    model: dict[str, Any] = {
+        "modelFormat": {"name": "onnx" if kind == "edge" else "huggingface", "version": "1"},
+        "protocolVersion": "v2",
+        "storageUri": uri or f"{NO_URI}/{service_name(name)}",
+    }
+    if own:
+        model["runtime"] = _runtime_name(kind)
+    else:
+        model["args"] = _arguments(folder, record)
+    model |= {
+        "env": [{"name": "OMP_NUM_THREADS", "value": str(size.cpu)}],
+        "resources": {"requests": resources, "limits": resources},
+        "securityContext": RESTRICTED,
+    }
+    measured = {
+        "weights-sha256": record["sha256"],
+        "measured-on": row["device"],
+        "latency-ms": _pair(row, "latency_ms_p50", "latency_ms_p95"),
+        "throughput-rows-per-s": _pair(row, "throughput_rows_per_s"),
+        "peak-memory-bytes": _pair(row, "peak_memory_bytes"),
+        "joules-per-1000": _pair(row, "joules_per_1000"),
+        "energy-label": row.get("emission_label") or "",
+    }
+    document = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": service_name(name),
+            "labels": {"app.kubernetes.io/part-of": "kfp-bonsai"},
+            "annotations": {
+                "serving.kserve.io/deploymentMode": "RawDeployment",
+                **{f"kfp-bonsai/{key}": str(value) for key, value in measured.items() if value},
+            },
+        },
+        "spec": {
+            "predictor": {
+                "minReplicas": 1,
+                "maxReplicas": size.replicas,
+                "scaleMetric": "cpu",
+                "scaleTarget": LOAD_PERCENT,
+                "containerConcurrency": size.concurrency,
+                "automountServiceAccountToken": False,
+                "securityContext": POD,
+                "model": model,
+            }
+        },
+    }
+    return _copy(document)
+
+
+def service_name(name: str) -> str:
+    """Return a name that KServe takes, [a-z]([-a-z0-9]*[a-z0-9])?, not too long."""
+    text = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
+    text = text if text[0].isalpha() else f"m-{text}"
+    return text[:LONGEST_NAME].rstrip("-")
+
+
+def _arguments(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return how KServe's Hugging Face server does what was measured: the same cut, case and precision."""
+    found = ["--task=sequence_classification", "--backend=huggingface", "--dtype=float32", "--return_probabilities"]
+    if record.get("max_length"):
+        found.append(f"--max_model_len={record['max_length']}")
+    if not _lowers_case(folder):
+        found.append("--disable_lower_case")  # it lowers the case otherwise, whatever the tokenizer was trained with
+    return found
+
+
+def _lowers_case(folder: Path) -> bool:
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    normalizer = Tokenizer.from_file(str(file)).normalizer if file.is_file() else None
+    return normalizer is not None and normalizer.normalize_str("A") == "a"
+
+
+def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str) -> str:
+    lines = [
+        f"Sized by what was measured on {row['device']}: CPUs for the threads of the measurement, memory for",
+        f"{MEMORY_MARGIN} times the peak, another replica at {LOAD_PERCENT} % load, where a request waits",
+        f"about as long as it is worked on; {size.concurrency} rows in flight is throughput x latency.",
+    ]
+    if why:
+        lines.append(f"Served by kfp-bonsai's own image, as {why}.")
+    if not uri:
+        lines.append("storageUri: put the folder there, or publish it with `bonsai package-model --upload gs://...`.")
+    if kind == "gpu" and not str(row["device"]).startswith("cuda"):
+        lines.append(f"Measured on a CPU; without a GPU remove the two lines {ACCELERATOR}, and it serves on CPUs.")
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def _runtime_name(kind: str) -> str:
+    return f"kfp-bonsai-{kind}-{re.sub(r'[^a-z0-9]+', '-', TAG.lower())}"
+
+
+def _pair(row: Mapping[str, Any], *keys: str) -> str:
+    values = [row[key] for key in keys if row.get(key) is not None]
+    return " ".join(f"{value:.6g}" if value < 1e6 else f"{value:.0f}" for value in values)
+
+
+def _copy(value: Any) -> Any:
+    """Return a deep copy, as YAML would write what is used twice as an anchor."""
+    if isinstance(value, dict):
+        return {key: _copy(each) for key, each in value.items()}
+    return [_copy(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,182 @@
+"""Tell a registry of models about a published one: MLflow, or Kubeflow Model Registry."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from kfp_bonsai.shared.errors import BonsaiError
+
+MLFLOW = "mlflow+"
+AUTHOR = EXPERIMENT = "kfp-bonsai"
+VERSION_TAG = "kfp-bonsai.version"
+MEASURED = (
+    "accuracy",
+    "relative_accuracy",
+    "relative_emission",
+    "joules_per_1000",
+    "grams_co2_per_1000",
+    "size_bytes",
+    "parameters",
+    "flops_ratio",
+    "latency_ms_p50",
+    "latency_ms_p95",
+    "throughput_rows_per_s",
+    "peak_memory_bytes",
+)
+
+
+def check_target(target: str) -> None:
+    """Check, before any work, that a registry's URI can be used.
+
+    Raises:
+        BonsaiError: it is of neither kind, or its client is not installed.
+    """
+    if target.startswith(MLFLOW) and len(target) > len(MLFLOW):
+        _installed("mlflow", "MLflow", "mlflow")
+    elif target.startswith(("http://", "https://")):
+        _installed("model_registry", "the client of Kubeflow Model Registry", "registry")
+    else:
+        raise BonsaiError(
+            f"--register '{target}': give mlflow+URI, such as mlflow+http://mlflow:5000, or the URL of Kubeflow Model "
+            "Registry, such as http://model-registry-service.kubeflow:8080"
+        )
+
+
+def register(target: str, name: str, version: str, uri: str, facts: Mapping[str, str | float]) -> str:
+    """Register a published model; one that is registered already stays as it is.
+
+    Args:
+        target: mlflow+URI, or the URL of Kubeflow Model Registry.
+        name: what the model is called there.
+        version: the version that it was published under.
+        uri: where it was published.
+        facts: what is known of it, see `facts_of`.
+
+    Returns:
+        Where it is registered, in words.
+
+    Raises:
+        BonsaiError: the registry refuses, or does not answer.
+    """
+    check_target(target)
+    if target.startswith(MLFLOW):
+        return _in_mlflow(target.removeprefix(MLFLOW), name, version, uri, facts)
+    return _in_model_registry(target, name, version, uri, facts)
+
+
+def facts_of(record: Mapping[str, Any], results: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str | float]:
+    """Return what a registry is told: the measured numbers with their label, and the lineage.
+
+    Args:
+        record: the model's bonsai.json.
+        results: the report's results.json.
+        row: the model's own row of it.
+    """
+    task, lineage = results["task"], record.get("lineage") or []
+    words = {
+        "metric": task.get("metric", "accuracy"),
+        "emission_label": row.get("emission_label"),
+        "emission_reliable": "yes" if results.get("control_covers_one", True) else "no: the control failed",
+        "device": row.get("device"),
+        "runtime": row.get("runtime"),
+        "shape": (record.get("shape") or {}).get("kind"),
+        "level": row.get("level"),
+        "base_model": ((lineage[0] if lineage else {}).get("arguments") or {}).get("model"),
+        "dataset": task["name"],
+        "dataset_sha256": task.get("sha256"),
+        "weights_sha256": record["sha256"],
+        "lineage": " > ".join(entry["stage"] for entry in lineage),
+    }
+    numbers = {key: float(row[key]) for key in MEASURED if row.get(key) is not None}
+    return numbers | {key: str(value) for key, value in words.items() if value not in (None, "")}
+
+
+def _installed(module: str, what: str, extra: str) -> None:
+    if find_spec(module) is None:
+        raise BonsaiError(f"--register: {what} is not installed: pip install 'kfp-bonsai[{extra}]'")
+
+
+def _in_mlflow(address: str, name: str, version: str, uri: str, facts: Mapping[str, str | float]) -> str:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # by default it tries for minutes
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    with _refusals(f"MLflow at {address}", "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD"):
+        client = MlflowClient(tracking_uri=address, registry_uri=address)
+        try:
+            client.create_registered_model(name, tags={"made-by": AUTHOR})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        quote = '"' if "'" in name else "'"
+        versions = client.search_model_versions(f"name={quote}{name}{quote}")
+        known = [one for one in versions if one.tags.get(VERSION_TAG) == version]
+        if not known:
+            run = _mlflow_run(client, name, version, facts)
+            tags = {VERSION_TAG: version} | {key: str(value) for key, value in facts.items()}
+            known = [client.create_model_version(name, source=uri, run_id=run, tags=tags)]
+        return f"{name}, version {known[0].version}, in MLflow at {address}"
+
+
+def _mlflow_run(client: Any, name: str, version: str, facts: Mapping[str, str | float]) -> str:
+    """Make a run that holds the numbers as metrics, which is where MLflow compares them; return its id."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    home = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    run = client.create_run(home, run_name=f"{name} {version}").info.run_id
+    for key, value in facts.items():
+        if isinstance(value, float):
+            client.log_metric(run, key, value)
+        else:
+            client.log_param(run, key, value)
+    client.set_terminated(run)
+    return run
+
+
+def _in_model_registry(address: str, name: str, version: str, uri: str, facts: Mapping[str, str | float]) -> str:
+    import asyncio
+
+    from model_registry import ModelRegistry
+
+    with _refusals(
+        f"the model registry at {address}", "KF_PIPELINES_SA_TOKEN_PATH, a file with a service account's token"
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without a token, which the registry may not ask for
+            client = ModelRegistry(
+                address, author=AUTHOR, log_level=logging.ERROR, async_runner=lambda work: asyncio.run(work)
+            )
+        model = client.get_registered_model(name)
+        found = client.get_model_version(name, version) if model else None
+        made_for = {"model_format_name": "onnx" if "quantize" in str(facts["lineage"]) else "safetensors"}
+        made_for["model_format_version"] = "1"
+        if found is None:
+            client.register_model(name, uri, version=version, metadata=dict(facts), **made_for)
+        elif client.get_model_artifact(name, version) is None:  # a registration that broke off
+            client.async_runner(client._register_model_artifact(found, name, uri, **made_for))
+        return f"{name}, version {version}, in the model registry at {address}"
+
+
+@contextmanager
+def _refusals(where: str, secret: str) -> Iterator[None]:
+    """Turn what a registry's client raises into one error in words."""
+    try:
+        yield
+    except BonsaiError:
+        raise
+    except Exception as error:  # two clients, each with exceptions of its own and of what it is built on
+        status = getattr(error, "status", None) or getattr(error, "get_http_status_code", lambda: None)()
+        body = getattr(error, "body", None)
+        text = f"{status} {getattr(error, 'reason', '')} {body}" if body else str(error)
+        said = " ".join(text.split())[:300] or type(error).__name__
+        if status in (401, 403) or "token must be provided" in said:
+            raise BonsaiError(
+                f"--register: {where} refuses access ({said}): set {secret}, and ask for the right"
+            ) from error
+        raise BonsaiError(
+            f"--register: {where} did not register it ({said}): check the address and its logs"
+        ) from error

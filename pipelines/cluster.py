@@ -1,10 +1,19 @@
-"""How tasks are placed on a cluster: images, processors, accelerators, retries. Wiring only, no work."""
+"""How tasks are placed on a cluster: images, processors, accelerators, volumes, retries. Wiring only, no work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+
+from kfp_bonsai.fine_tune.train import SCRATCH
+
+HUB_READERS = ("fetch-champion", "fine-tune", "prepare-data")  # the components that may download from a model hub
+READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
+CACHE, SCRATCH_VOLUME = "/cache", "/scratch"
+FIRST_WAIT = 30  # seconds until the first retry; then twice as long each time
+DAY = 86400
+LABEL = ("kfp-bonsai/network", "egress-only")  # what the network policies in manifests/ go by
 
 
 @dataclass(frozen=True)
@@ -15,11 +24,17 @@ class Cluster:
         images: where the images are pulled from, such as "registry.example/team/kfp-bonsai"; "" for the default.
         accelerator: the resource that GPU tasks ask for; "" to run them on CPU nodes.
         accelerators: how many of them a task gets.
-        cpu: processors that a heavy task asks for.
+        cpu: processors that a heavy task asks for, and its limit.
         memory: memory that a heavy task asks for, which is its limit too.
         retries: how often a failed task is tried again.
         gpu_nodes: labels of the nodes for tasks that ask for an accelerator.
         cpu_nodes: labels of the nodes for all others.
+        gpu_taints: taints of the GPU nodes beside the accelerator's own, "" for any value.
+        task_timeout: seconds that an attempt may take; 0 for no limit.
+        cache_volume: claim of the volume with models and data, and for checkpoints; "" for none.
+        hub_secret: secret whose key "token" is a token for the model hub; "" for none.
+        scratch: size of a task's own volume for temporary files; "" for the node's disk.
+        storage_class: class of that volume; "" for the cluster's default.
     """
 
     images: str = ""
@@ -30,6 +45,12 @@ class Cluster:
     retries: int = 2
     gpu_nodes: Mapping[str, str] = field(default_factory=dict)
     cpu_nodes: Mapping[str, str] = field(default_factory=dict)
+    gpu_taints: Mapping[str, str] = field(default_factory=dict)
+    task_timeout: int = DAY
+    cache_volume: str = ""
+    hub_secret: str = ""
+    scratch: str = ""
+    storage_class: str = ""
 
 
 def place(
@@ -54,13 +75,86 @@ def place(
     if cluster.images:
         *_, kind = task.container_spec.image.split("/")
         task.set_container_image(f"{cluster.images}/{kind}")
-    task.set_retry(num_retries=cluster.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="10m")
-    task.set_cpu_request("500m" if light else cluster.cpu)
-    task.set_memory_request("2Gi" if light else cluster.memory).set_memory_limit("4Gi" if light else cluster.memory)
-    on_gpu = heavy and cluster.accelerator
+    on_gpu = bool(heavy and cluster.accelerator)
+    _harden(task)
+    _limit_time(task, cluster)
+    _give_processors(task, cluster, light)
+    _give_volumes(task, cluster, light)
     for key, value in (cluster.gpu_nodes if on_gpu else cluster.cpu_nodes).items():
         kubernetes.add_node_selector(task, key, value)
     if on_gpu:
-        task.set_accelerator_type(cluster.accelerator).set_accelerator_limit(cluster.accelerators)
-        kubernetes.add_toleration(task, key=cluster.accelerator, operator="Exists", effect="NoSchedule")
+        _give_accelerators(task, cluster)
     return task
+
+
+def _harden(task: PipelineTask) -> None:
+    """Say what KFP does not say by itself for a pod to start under the restricted level of Pod Security.
+
+    The rest (no escalation, no capabilities, the runtime's seccomp profile) is KFP's own since 2.17. No user id is
+    given: the images have one, and clusters that choose their own, as OpenShift does, refuse any other.
+    """
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    kubernetes.add_pod_label(task, *LABEL)
+
+
+def _limit_time(task: PipelineTask, cluster: Cluster) -> None:
+    """Limit each attempt, and let the retries have their time.
+
+    KFP hands the longest back-off to Argo, which counts it from the start of the first attempt: whatever fails later
+    is not tried again, and a retry is stopped then. So it is the time that all attempts may take, with a day each to
+    wait for a node.
+    """
+    if cluster.task_timeout:
+        kubernetes.set_timeout(task, cluster.task_timeout)
+    attempts = (cluster.retries + 1) * (DAY + (cluster.task_timeout or 30 * DAY))
+    task.set_retry(
+        num_retries=cluster.retries,
+        backoff_duration=f"{FIRST_WAIT}s",
+        backoff_factor=2,
+        backoff_max_duration=f"{attempts + FIRST_WAIT * 2**cluster.retries}s",
+    )
+
+
+def _give_processors(task: PipelineTask, cluster: Cluster, light: bool) -> None:
+    """Give processors and memory: a working task as much as it asks for, so that no neighbour has a part in it.
+
+    Without a limit, torch starts a thread for each core of the node, and a measurement takes what is idle there.
+    """
+    if light:
+        task.set_cpu_request("500m").set_cpu_limit("2")
+        task.set_memory_request("2Gi").set_memory_limit("4Gi")
+        return
+    task.set_cpu_request(cluster.cpu).set_cpu_limit(cluster.cpu)
+    task.set_memory_request(cluster.memory).set_memory_limit(cluster.memory)
+    cores = float(cluster.cpu[:-1]) / 1000 if cluster.cpu.endswith("m") else float(cluster.cpu)
+    task.set_env_variable("OMP_NUM_THREADS", str(max(1, int(cores))))
+
+
+def _give_volumes(task: PipelineTask, cluster: Cluster, light: bool) -> None:
+    """Mount the cache where it is read, where a retried training also finds its checkpoints, and room for scratch."""
+    name = task.component_spec.name
+    if cluster.cache_volume and name in READERS:
+        kubernetes.mount_pvc(task, cluster.cache_volume, CACHE)
+        task.set_env_variable("HF_HOME", f"{CACHE}/huggingface")
+        if name == "fine-tune":
+            task.set_env_variable(SCRATCH, f"{CACHE}/checkpoints")
+    if cluster.hub_secret and name in HUB_READERS:
+        kubernetes.use_secret_as_env(task, cluster.hub_secret, {"token": "HF_TOKEN"})
+    if cluster.scratch and not light:
+        storage = cluster.storage_class or None
+        kubernetes.add_ephemeral_volume(
+            task, "scratch", SCRATCH_VOLUME, ["ReadWriteOnce"], cluster.scratch, storage_class_name=storage
+        )
+        task.set_env_variable("TMPDIR", SCRATCH_VOLUME)
+
+
+def _give_accelerators(task: PipelineTask, cluster: Cluster) -> None:
+    """Give accelerators, past their nodes' taints."""
+    task.set_accelerator_type(cluster.accelerator).set_accelerator_limit(cluster.accelerators)
+    taint = f"{cluster.accelerator.partition('/')[0]}/gpu"  # slices of a GPU (MIG) bear the whole GPU's taint
+    kubernetes.add_toleration(task, key=taint, operator="Exists", effect="NoSchedule")
+    for key, value in cluster.gpu_taints.items():
+        if value:
+            kubernetes.add_toleration(task, key=key, operator="Equal", value=value)
+        else:
+            kubernetes.add_toleration(task, key=key, operator="Exists")

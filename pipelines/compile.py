@@ -1,48 +1,72 @@
-"""`bonsai compile`: the compress pipeline as a file for a cluster."""
+"""`bonsai compile`: a pipeline as a file for a cluster."""
 
 import ast
 import pprint
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.pipelines import checks
+from kfp_bonsai.pipelines.settings import with_settings
+from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_file
 
-NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-KEY, VALUE = re.compile(rf"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{NAME}"), re.compile(rf"({NAME})?")
+PIPELINES = ("compress", "retrain")
+MOST_RETRIES = 10  # the wait doubles each time: after the tenth it is four hours
 
 
 def compile_pipeline(
     *,
-    output: Path = Path("compress.yaml"),
+    pipeline: str = "compress",
+    output: str = "",
+    settings: str = "",
     images: str = "",
     accelerator: str = "nvidia.com/gpu",
     accelerators: int = 1,
     cpu: str = "4",
     memory: str = "16Gi",
     retries: int = 2,
+    task_timeout: str = "24h",
+    run_timeout: str = "7d",
     parallel_levels: int = 0,
     gpu_node: Sequence[str] = (),
+    gpu_taint: Sequence[str] = (),
     cpu_node: Sequence[str] = (),
+    cache_volume: str = "",
+    hub_secret: str = "",
+    scratch: str = "",
+    storage_class: str = "",
     kubernetes: bool = False,
     namespace: str = "",
 ) -> dict:
     """Compile the pipeline for a Kubeflow cluster: upload the file there, or submit it with the KFP client.
 
     Args:
-        output: File to write (YAML).
+        pipeline: Which one: compress, or retrain.
+        output: File to write (YAML); else it has the pipeline's name.
+        settings: YAML file with any of the other options, such as "cpu: 8" or "gpu-node: {pool: gpu}". What is given
+            here and is not the default wins over the file.
         images: Where the cluster pulls the images from, such as registry.example/team/kfp-bonsai.
         accelerator: Resource that training and measuring ask for; "" for CPU nodes.
-        accelerators: How many of it a task gets.
-        cpu: Processors that a working task asks for.
+        accelerators: How many of it a task gets; its one process works on one, so more is for other code of yours.
+        cpu: Processors that a working task gets.
         memory: Memory that a working task gets.
-        retries: How often a failed task is tried again.
+        retries: How often a failed task is tried again, after 30 seconds, 1 minute, 2 minutes and so on.
+        task_timeout: How long an attempt at a task may take, such as 90m, 24h or 7d; 0 for no limit.
+        run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
         parallel_levels: How many levels are trained at the same time; 0 for all.
         gpu_node: KEY=VALUE, a label of the nodes that train and measure; may be given again.
+        gpu_taint: KEY or KEY=VALUE, a taint of these nodes beside the accelerator's own; may be given again.
         cpu_node: KEY=VALUE, a label of the nodes of everything else, the edge measurement included.
+        cache_volume: Claim of a volume, mounted at /cache where models and data are read and downloaded; there a
+            fine-tune that is tried again finds its checkpoints.
+        hub_secret: Secret whose key "token" is a token for the model hub.
+        scratch: Size of a volume for each working task's temporary files, such as 100Gi; else the node's disk has them.
+        storage_class: Storage class of these volumes; else the cluster's default.
         kubernetes: Write the resources Pipeline and PipelineVersion, for `kubectl apply` where Kubeflow Pipelines keeps
             its pipelines in Kubernetes, instead of the file to upload.
         namespace: The resources' namespace (with --kubernetes).
@@ -51,53 +75,89 @@ def compile_pipeline(
         The file, and the number of tasks in it.
 
     Raises:
-        BonsaiError: KFP is not installed, or the file cannot be written.
+        BonsaiError: KFP is not installed, an option is one that a cluster would refuse, or the file cannot be written.
 
     Example:
         bonsai compile --output compress.yaml --images registry.example/team/kfp-bonsai
-        bonsai compile --output compress.yaml --gpu-node pool=gpu --kubernetes --namespace kubeflow
+        bonsai compile --pipeline retrain --settings cluster.yaml --gpu-node pool=gpu --kubernetes --namespace team
     """
+    given = {name: value for name, value in locals().items() if name not in ("output", "settings")}
+    options = with_settings(settings, given, compile_pipeline)
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed: pip install 'kfp-bonsai[kfp]'")
-    if retries < 0 or parallel_levels < 0 or accelerators < 1:
-        raise BonsaiError("--retries and --parallel-levels must not be below 0, and --accelerators not below 1")
-    if Path(output).suffix not in (".yaml", ".yml"):
-        raise BonsaiError(f"--output {output}: KFP takes files whose name ends in .yaml")
+    read = _check(options)
+    target = Path(output or f"{options['pipeline']}.yaml")
+    if target.suffix not in (".yaml", ".yml"):
+        raise BonsaiError(f"--output {target}: KFP takes files whose name ends in .yaml")
 
-    nodes = [_labels(texts, flag) for texts, flag in ((gpu_node, "--gpu-node"), (cpu_node, "--cpu-node"))]
-    if namespace and not kubernetes:
-        raise BonsaiError("--namespace is for the resources of --kubernetes: give both, or none")
-
+    from google.protobuf.json_format import ParseDict
     from kfp.compiler import Compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-    from kfp_bonsai.pipelines.cluster import Cluster
-    from kfp_bonsai.pipelines.compress import compress_pipeline
-
-    cluster = Cluster(images, accelerator, accelerators, cpu, memory, retries, *nodes)
-    pipeline = compress_pipeline(cluster, parallel_levels)
-    with new_file(output) as scratch:
-        options = KubernetesManifestOptions(
-            pipeline_version_name=f"compress-{__version__}".replace(".", "-"),
-            namespace=namespace or None,
+    built = _build(options, read)
+    if read["run_timeout"]:
+        limit = {"pipelineConfig": {"activeDeadlineSeconds": read["run_timeout"]}}
+        ParseDict(limit, built.platform_spec.platforms["kubernetes"])
+    with new_file(target) as scratch_file:
+        manifest = KubernetesManifestOptions(
+            pipeline_version_name=f"{options['pipeline']}-{__version__}".replace(".", "-"),
+            namespace=options["namespace"] or None,
             include_pipeline_manifest=True,
         )
         Compiler().compile(
-            pipeline, str(scratch), kubernetes_manifest_options=options, kubernetes_manifest_format=kubernetes
+            built,
+            str(scratch_file),
+            kubernetes_manifest_options=manifest,
+            kubernetes_manifest_format=options["kubernetes"],
         )
-        scratch.write_text(_same_each_time(scratch.read_text(encoding="utf-8")), encoding="utf-8")
-    return {"pipeline": str(output), "tasks": len(pipeline.pipeline_spec.deployment_spec["executors"])}
+        scratch_file.write_text(_same_each_time(scratch_file.read_text(encoding="utf-8")), encoding="utf-8")
+    return {"pipeline": str(target), "tasks": len(built.pipeline_spec.deployment_spec["executors"])}
 
 
-def _labels(texts: Sequence[str], flag: str) -> dict[str, str]:
-    """Read KEY=VALUE labels of nodes."""
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not KEY.fullmatch(key) or not VALUE.fullmatch(value):
-            raise BonsaiError(f"{flag} {text}: write KEY=VALUE as Kubernetes has labels, such as pool=gpu")
-        found[key] = value
-    return found
+def _check(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what a cluster would refuse; return labels, taints and times as they are meant."""
+    if options["pipeline"] not in PIPELINES:
+        raise BonsaiError(
+            f"--pipeline {options['pipeline']} is unknown{nearest(options['pipeline'], [*PIPELINES])} "
+            f"(known: {', '.join(PIPELINES)})"
+        )
+    if not 0 <= options["retries"] <= MOST_RETRIES:
+        raise BonsaiError(f"--retries {options['retries']}: give a number from 0 to {MOST_RETRIES}")
+    if options["parallel_levels"] < 0 or options["accelerators"] < 1:
+        raise BonsaiError("--parallel-levels must not be below 0, and --accelerators not below 1")
+    if options["namespace"] and not options["kubernetes"]:
+        raise BonsaiError("--namespace is for the resources of --kubernetes: give both, or none")
+    if options["storage_class"] and not options["scratch"]:
+        raise BonsaiError("--storage-class is for the volumes of --scratch: give both, or none")
+    checks.check_namespace(options["namespace"])
+    checks.check_accelerator(options["accelerator"])
+    checks.check_images(options["images"])
+    checks.cores(options["cpu"], "--cpu")
+    checks.check_size(options["memory"], "--memory", checks.LEAST_MEMORY)
+    if options["scratch"]:
+        checks.check_size(options["scratch"], "--scratch", checks.LEAST_MEMORY)
+    for name in ("cache_volume", "hub_secret", "storage_class"):
+        checks.check_name(options[name], f"--{name.replace('_', '-')}")
+    return {
+        "gpu_nodes": checks.labels(options["gpu_node"], "--gpu-node"),
+        "cpu_nodes": checks.labels(options["cpu_node"], "--cpu-node"),
+        "gpu_taints": checks.taints(options["gpu_taint"], "--gpu-taint"),
+        "task_timeout": checks.seconds(options["task_timeout"], "--task-timeout"),
+        "run_timeout": checks.seconds(options["run_timeout"], "--run-timeout"),
+    }
+
+
+def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
+    """Return the pipeline, placed on the cluster that the options describe."""
+    from kfp_bonsai.pipelines.cluster import Cluster
+    from kfp_bonsai.pipelines.compress import compress_pipeline
+    from kfp_bonsai.pipelines.retrain import retrain_pipeline
+
+    known = {**options, **read}
+    cluster = Cluster(**{each.name: known[each.name] for each in fields(Cluster)})
+    if options["pipeline"] == "retrain":
+        return retrain_pipeline(cluster)
+    return compress_pipeline(cluster, options["parallel_levels"])
 
 
 def _same_each_time(text: str) -> str:

@@ -81,6 +81,8 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         embodied: float = 0.0,
         wait: bool = True,
         license: str = "",
+        upload: str = "",
+        register: str = "",
         command: str = "",
         seed: int = 0,
     ):
@@ -180,6 +182,8 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         ).set_display_name("Select the model")
         place(selected, cluster, light=True)
         chosen = selected.outputs["output"]
+        images = cluster.images if cluster else ""
+        handed_on: dict[str, Any] = {"license": license, "upload": upload, "register": register, "images": images}
 
         with dsl.If(edge == True, name="edge"):  # noqa: E712  (KFP builds the condition from this comparison)
             quantized = quantize(
@@ -211,12 +215,12 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 command=command,
             ).set_display_name("Report")
             place(reported, cluster, light=True)
-            packed = package_model(model=chosen, results=reported.outputs["results"], license=license).set_display_name(
+            packed = package_model(model=chosen, results=reported.outputs["results"], **handed_on).set_display_name(
                 "Package the model"
             )
             place(packed, cluster, light=True)
             packed_edge = package_model(
-                model=quantized.outputs["output"], results=reported.outputs["results"], license=license
+                model=quantized.outputs["output"], results=reported.outputs["results"], **handed_on
             ).set_display_name("Package the edge model")
             place(packed_edge, cluster, light=True)
 
@@ -225,7 +229,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 measurement=measured.outputs["output"], selection=selected.outputs["selection"], command=command
             ).set_display_name("Report")
             place(reported, cluster, light=True)
-            packed = package_model(model=chosen, results=reported.outputs["results"], license=license).set_display_name(
+            packed = package_model(model=chosen, results=reported.outputs["results"], **handed_on).set_display_name(
                 "Package the model"
             )
             place(packed, cluster, light=True)

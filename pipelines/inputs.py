@@ -23,8 +23,13 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
     from kfp_bonsai.evaluate_emissions.inputs import check_numbers
     from kfp_bonsai.prepare_data.read import open_source
     from kfp_bonsai.shared.carbon import intensity_of
+    from kfp_bonsai.shared.store import check_location
 
     intensity_of(arguments["country"], arguments["intensity"])
+    if arguments.get("upload"):
+        check_location(arguments["upload"].rstrip("/"))
+    elif arguments.get("register"):
+        raise BonsaiError("--register tells where the model was published: give --upload too")
 
     for flag in ("data", "test_data", "validation_data"):
         if flag == "data" or arguments[flag]:

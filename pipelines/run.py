@@ -65,6 +65,8 @@ def run(
     embodied: float = 0,
     wait: bool = True,
     license: str = "",
+    upload: str = "",
+    register: str = "",
     seed: int = 0,
     overwrite: bool = False,
 ) -> dict:
@@ -124,6 +126,8 @@ def run(
         embodied: Grams of CO2 that an hour's use of the hardware stands for by its making; 0 leaves it out.
         wait: Before measuring, wait while another measurement runs on this machine; --no-wait ends the run instead.
         license: License of the model for its card, such as apache-2.0.
+        upload: Where to publish the chosen model, gs://bucket/prefix or a folder; its version is added.
+        register: Registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry.
         seed: Seed of everything that is drawn.
         overwrite: Start over, whatever is in the output folder of an earlier run.
 

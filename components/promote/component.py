@@ -46,4 +46,5 @@ def promote(
     )
     decision.metadata.update(storable(result))
     log_numbers(result, metrics)
-    return namedtuple("Outputs", "promoted reason")(result["promoted"], result["reason"])
+    found = {name: result[name] for name in ("promoted", "reason")}
+    return namedtuple("Outputs", list(found))(**found)

@@ -69,7 +69,7 @@ def test_a_shifted_balance_is_told_and_stops_the_run_if_asked(check, tmp_path):
 def test_another_vocabulary_is_told(check, tmp_path):
     """A feed whose texts were replaced, with the same labels."""
     texts, labels = rows(300, 2)
-    found = check(split(tmp_path / "new", [" ".join(text.split()[:1] * 8) for text in texts], labels))
+    found = check(split(tmp_path / "new", [f"music {len(text)} scene music" for text in texts], labels))
     assert "the vocabulary has shifted (Jensen-Shannon distance" in found["reason"]
 
 

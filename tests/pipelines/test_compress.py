@@ -15,7 +15,6 @@ import tiny
 import yaml
 
 from kfp_bonsai.pipelines.compile import compile_pipeline
-from kfp_bonsai.shared.errors import BonsaiError
 
 BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
 
@@ -47,15 +46,6 @@ def tasks(dag: dict, components: dict) -> dict:
         else:
             found[re.sub(r"^comp-|-\d+$", "", task["componentRef"]["name"])] = task
     return found
-
-
-def test_compiling_twice_gives_the_same_file(compiled, tmp_path):
-    """A pipeline whose version changes though nothing did."""
-    again = tmp_path / "again.yaml"
-    code = "import sys, pathlib; from kfp_bonsai.pipelines.compile import compile_pipeline as c;"
-    code += "c(output=pathlib.Path(sys.argv[1]), images='registry.example/team', accelerator='nvidia.com/gpu')"
-    subprocess.run([sys.executable, "-c", code, str(again)], check=True, timeout=120)
-    assert compiled.read_bytes() == again.read_bytes()
 
 
 def test_the_file_is_a_pipeline_of_kfp(compiled):
@@ -123,27 +113,6 @@ def test_resources_for_kubernetes_hold_the_same_pipeline(compiled, tmp_path):
     on_gpu = {re.sub(r"^exec-|-\d+$", "", name) for name, pool in nodes.items() if pool == "gpu"}
     assert "distill" in on_gpu and "quantize" not in on_gpu and "evaluate-emissions-edge" not in on_gpu
     assert len(nodes) == len(uploaded["deploymentSpec"]["executors"])
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"gpu_node": ["pool"]}, "KEY=VALUE"),
-        ({"cpu_node": ["-x=y"]}, "KEY=VALUE"),
-        ({"namespace": "team"}, "--kubernetes"),
-        ({"accelerators": 0}, "--accelerators"),
-    ],
-)
-def test_what_a_cluster_would_refuse_is_refused_here(tmp_path, options, said):
-    """It would be told by the API server, or by a pod that never starts."""
-    with pytest.raises(BonsaiError, match=said):
-        compile_pipeline(output=tmp_path / "compress.yaml", **options)
-
-
-def test_a_file_that_is_no_yaml_is_refused(tmp_path):
-    """A traceback of KFP's compiler."""
-    with pytest.raises(BonsaiError, match=r"\.yaml"):
-        compile_pipeline(output=tmp_path / "compress.json")
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import gcs
 import pytest
 import tiny
 
@@ -18,7 +20,9 @@ from kfp_bonsai.pipelines.retrain_run import retrain
 from kfp_bonsai.promote.promote import promote
 from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
+from kfp_bonsai.shared import bucket as bucket_module
 from kfp_bonsai.shared import champion as champions
+from kfp_bonsai.shared.champion import version_of as version
 from kfp_bonsai.shared.checkpoint import load, read_record, save
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.store import read_pointer
@@ -98,10 +102,10 @@ def test_a_model_that_is_better_takes_the_place_and_the_old_one_stays_published(
     found = compared(made, world, location, tmp_path, "good", max_emission=1.0)
     now = read_pointer(champions.pointer_at(location))[0]
     assert found["promoted"] and found["relative_accuracy"] > 1
-    assert now["version"] == found["version"] == champions.version_of(world["good"])
+    assert now["version"] == found["version"] == version(world["good"])
     assert now["previous"] == worse["version"]
-    for version in (now["version"], worse["version"]):
-        assert (Path(champions.package_at(location, version)) / "model.safetensors").is_file()
+    for each in (now["version"], worse["version"]):
+        assert (Path(champions.package_at(location, each)) / "model.safetensors").is_file()
     again = compared(made, world, location, tmp_path, "good", max_emission=1.0)
     assert not again["promoted"] and again["reason"] == "it is the champion already"
 
@@ -134,6 +138,35 @@ def test_a_second_first_champion_is_refused(world, champion, tmp_path):
         promote(world["bad"], champion, tmp_path / "second.json", first=True)
 
 
+def test_a_champion_in_a_bucket_that_breaks_off(made, world, tmp_path, monkeypatch):
+    """A pointer to a package that is half there, or a champion that two runs replace at once."""
+    with gcs.server() as bucket:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
+        monkeypatch.setattr(bucket_module, "FIRST_DELAY_SECONDS", 0.001)
+        monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 1.0)
+        where = "gs://bucket/reviews"
+        promote(world["bad"], where, tmp_path / "first.json", first=True)
+        before = bucket.content("reviews/champion.json")
+        bucket.fail("status", lambda method, path: method == "POST" and path.startswith("/upload/"), times=10_000)
+        with pytest.raises(BonsaiError, match=re.escape(f"gs://bucket/reviews/versions/{version(world['good'])}")):
+            compared(made, world, where, tmp_path, "good", max_emission=1.0)
+        assert bucket.content("reviews/champion.json") == before
+        bucket.faults.clear()
+        other = before.replace(b'"level"', b'"others"')
+
+        def change(method: str, path: str) -> None:
+            if method == "POST" and re.search(r"ifGenerationMatch=[1-9]", path):  # a pointer that is replaced
+                bucket.hooks.clear()
+                bucket.put("reviews/champion.json", other)
+
+        bucket.hooks.append(change)
+        with pytest.raises(BonsaiError, match=r"champion\.json"):
+            compared(made, world, where, tmp_path, "good", max_emission=1.0)
+        assert bucket.content("reviews/champion.json") == other
+        assert compared(made, world, where, tmp_path, "good", max_emission=1.0)["promoted"]
+        assert json.loads(bucket.content("reviews/champion.json"))["version"] == version(world["good"])
+
+
 @pytest.fixture(scope="module")
 def retrained(made, world, tmp_path_factory):
     """A champion that knows little, retrained twice on the same data: (folder, location, options, both outputs)."""
@@ -161,7 +194,7 @@ def test_the_whole_retraining_runs_here(retrained, world):
     decision = json.loads((folder / "one" / "decision.json").read_text())
     assert decision["promoted"], decision["reason"]
     now = json.loads((location / "champion.json").read_text())
-    assert now["version"] == decision["challenger"] != champions.version_of(world["bad"])
+    assert now["version"] == decision["challenger"] != version(world["bad"])
     rows = json.loads((folder / "one" / "results.json").read_text())["rows"]
     assert [row["level"] for row in rows] == ["baseline", "small", "champion (small)"]
     assert "[13/13] promote" in first.stdout and now["profile"]["rows"] > 300

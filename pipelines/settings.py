@@ -1,0 +1,66 @@
+"""Options in a file: `bonsai compile --settings cluster.yaml`, whose keys are the names of the options."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+
+
+def with_settings(file: str, given: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """Fill in from a file what was left at its default.
+
+    Args:
+        file: YAML whose keys are names of options, "gpu-node" or "gpu_node"; "" for none.
+        given: options by their parameters' names; what differs from its default wins over the file.
+        function: whose parameters the options are.
+
+    Raises:
+        BonsaiError: the file cannot be read, or a key or a value is none of the options'.
+    """
+    if not file:
+        return dict(given)
+    hints, parameters = get_type_hints(function), inspect.signature(function).parameters
+    found = dict(given)
+    for key, value in _read(file).items():
+        name = str(key).replace("-", "_")
+        if name not in given:
+            known = [each.replace("_", "-") for each in given]
+            raise BonsaiError(
+                f"--settings {file}: {key} is unknown{nearest(str(key), known)} (known: {', '.join(known)})"
+            )
+        value = _fitting(value, hints[name], f"--settings {file}: {key}")
+        default = parameters[name].default
+        if given[name] == default or not (given[name] or default):  # an empty list is the command line's ()
+            found[name] = value
+    return found
+
+
+def _read(file: str) -> Mapping[Any, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BonsaiError(f"--settings {file} cannot be read ({error})") from error
+    if not isinstance(found or {}, dict):
+        raise BonsaiError(f"--settings {file}: write one 'option: value' a line, such as 'cpu: 8'")
+    return found or {}
+
+
+def _fitting(value: Any, hint: Any, what: str) -> Any:
+    """Return a value of a file as an option has it: 8 for the text "8", {pool: gpu} for the list ["pool=gpu"]."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if get_origin(hint) is Sequence:
+        if isinstance(value, dict):
+            return [f"{key}={each}" for key, each in value.items()]
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return value
+        raise BonsaiError(f"{what}: write a list such as [pool=gpu], or a mapping such as {{pool: gpu}}")
+    if hint is str and (number or isinstance(value, str)):
+        return str(value)
+    if (hint is int and number and isinstance(value, int)) or (hint is bool and isinstance(value, bool)):
+        return value
+    kind = {str: "text", int: "a whole number", bool: "true or false"}[hint]
+    raise BonsaiError(f"{what}: {value!r} is not {kind}")

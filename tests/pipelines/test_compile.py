@@ -1,0 +1,294 @@
+"""`bonsai compile`: what a cluster is told of each task, by options or by a file, and what is refused before."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kfp_bonsai.pipelines.cluster import HUB_READERS, READERS
+from kfp_bonsai.pipelines.compile import PIPELINES, compile_pipeline
+from kfp_bonsai.shared.errors import BonsaiError
+
+SETTINGS = """
+images: registry.example/team/kfp-bonsai
+cpu: 8
+memory: 32Gi
+gpu-node: {pool: gpu}
+gpu-taint: [dedicated=training]
+cpu_node: [pool=cpu]
+task-timeout: 90m
+cache-volume: models
+hub-secret: hub
+scratch: 100Gi
+storage-class: fast
+"""
+
+
+@pytest.fixture(scope="module", params=PIPELINES)
+def documents(request, tmp_path_factory):
+    """Both documents of a pipeline that was compiled with all settings: (pipeline, its platform)."""
+    folder = tmp_path_factory.mktemp("compiled")
+    (folder / "cluster.yaml").write_text(SETTINGS)
+    compile_pipeline(
+        pipeline=request.param, output=str(folder / "out.yaml"), settings=str(folder / "cluster.yaml"), accelerators=2
+    )
+    return read(folder / "out.yaml")
+
+
+def read(file: Path) -> list[dict]:
+    """Return the documents of a compiled file."""
+    return list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+
+
+def containers(documents: list[dict]) -> dict[str, dict]:
+    """Return the containers by executor."""
+    return {name: each["container"] for name, each in documents[0]["deploymentSpec"]["executors"].items()}
+
+
+def platforms(documents: list[dict]) -> dict[str, dict]:
+    """Return what only Kubernetes is told, by executor."""
+    return documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def component(executor: str) -> str:
+    """Return the component of an executor such as exec-package-model-2."""
+    return re.sub(r"^exec-|-\d+$", "", executor)
+
+
+def environment(container: dict) -> dict[str, str]:
+    """Return a container's variables."""
+    return {each["name"]: each["value"] for each in container.get("env", [])}
+
+
+def on_gpu(documents: list[dict]) -> set[str]:
+    """Return the executors that ask for an accelerator."""
+    return {name for name, each in containers(documents).items() if "accelerator" in each["resources"]}
+
+
+def test_kfp_reads_both_documents(documents):
+    """A field that KFP's API does not know, so that it refuses the file."""
+    from google.protobuf.json_format import ParseDict
+    from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
+
+    ParseDict(documents[0], PipelineSpec())
+    ParseDict(documents[1], PlatformSpec())
+    assert set(platforms(documents)) == set(containers(documents))
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_compiling_in_two_processes_gives_the_same_bytes(pipeline, tmp_path):
+    """A pipeline whose version changes though nothing did."""
+    files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    (tmp_path / "cluster.yaml").write_text(SETTINGS)
+    code = "import sys; from kfp_bonsai.pipelines.compile import compile_pipeline as c;"
+    code += "c(pipeline=sys.argv[1], output=sys.argv[2], settings=sys.argv[3])"
+    for seed, file in enumerate(files):
+        words = [sys.executable, "-c", code, pipeline, str(file), str(tmp_path / "cluster.yaml")]
+        subprocess.run(words, check=True, timeout=120, env={**os.environ, "PYTHONHASHSEED": str(seed)})
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_every_task_starts_under_the_restricted_level(documents):
+    """A pod that its namespace refuses: KFP sets all of it but runAsNonRoot, and a user id would break OpenShift."""
+    contexts = [each["securityContext"] for each in platforms(documents).values()]
+    assert contexts == [{"runAsNonRoot": True}] * len(containers(documents))
+
+
+def test_every_task_has_requests_and_limits(documents):
+    """A task that is killed on a full node, or one whose threads crowd out the neighbours."""
+    for name, container in containers(documents).items():
+        found = container["resources"]
+        working = found["resourceMemoryRequest"] == "32Gi"
+        assert working == (found["resourceCpuRequest"] == found["resourceCpuLimit"] == "8"), name
+        assert working == (found["resourceMemoryLimit"] == "32Gi"), name
+        assert working or (found["resourceCpuLimit"] == "2" and found["resourceMemoryLimit"] == "4Gi"), name
+        assert environment(container).get("OMP_NUM_THREADS") == ("8" if working else None), name
+
+
+def test_gpu_tasks_find_their_nodes_and_the_others_leave_them(documents):
+    """A training that waits for ever for a node that it would tolerate, or a report on a GPU node."""
+    for name, each in platforms(documents).items():
+        gpu = name in on_gpu(documents)
+        assert each["nodeSelector"]["labels"] == {"pool": "gpu" if gpu else "cpu"}
+        tolerated = [(one["key"], one["operator"], one.get("value")) for one in each.get("tolerations", [])]
+        expected = [("nvidia.com/gpu", "Exists", None), ("dedicated", "Equal", "training")]
+        assert tolerated == (expected if gpu else []), name
+    assert {
+        found["resources"]["accelerator"]["resourceCount"]
+        for found in containers(documents).values()
+        if "accelerator" in found["resources"]
+    } == {"2"}
+    assert len(on_gpu(documents)) >= 6
+
+
+def test_a_slice_of_a_gpu_is_found_on_nodes_with_the_gpus_taint(tmp_path):
+    """Tasks on MIG slices that no node takes: the taint is the GPU's."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"), accelerator="nvidia.com/mig-1g.10gb")
+    found = platforms(read(tmp_path / "out.yaml"))["exec-distill"]["tolerations"]
+    assert [each["key"] for each in found] == ["nvidia.com/gpu"]
+
+
+def test_times_are_limited_and_retries_have_time(documents):
+    """A task that hangs for ever; or retries that never come, since Argo counts the longest back-off from the start."""
+    limits = {int(each["activeDeadlineSeconds"]) for each in platforms(documents).values()}
+    assert limits == {90 * 60}
+    assert int(documents[1]["platforms"]["kubernetes"]["pipelineConfig"]["activeDeadlineSeconds"]) == 7 * 86400
+    for policy in policies(documents[0]):
+        assert policy["maxRetryCount"] == 2 and policy["backoffDuration"] == "30s" and policy["backoffFactor"] == 2
+        assert int(policy["backoffMaxDuration"].rstrip("s")) >= 3 * 90 * 60 + 30 + 60
+
+
+def policies(spec: dict) -> list[dict]:
+    """Return the retry policies of all tasks."""
+    dags = [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
+    tasks = [task for dag in dags for task in dag["tasks"].values() if "dag" not in spec["components"][ref(task)]]
+    return [task["retryPolicy"] for task in tasks]
+
+
+def ref(task: dict) -> str:
+    """Return the component of a task."""
+    return task["componentRef"]["name"]
+
+
+def test_no_limit_of_time_still_allows_retries(tmp_path):
+    """0 taken as "at once"."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"), task_timeout="0", run_timeout="0", retries=1)
+    found = read(tmp_path / "out.yaml")
+    assert not any("activeDeadlineSeconds" in each for each in platforms(found).values())
+    assert "pipelineConfig" not in found[1]["platforms"]["kubernetes"]
+    assert all(int(each["backoffMaxDuration"].rstrip("s")) > 30 * 86400 for each in policies(found[0]))
+
+
+def test_volumes_and_the_hubs_token_are_where_they_are_needed_only(documents):
+    """A download at each run, a training that starts anew; or a token in the hands of a task that needs none."""
+    for name, each in platforms(documents).items():
+        own = component(name)
+        variables = environment(containers(documents)[name])
+        assert [mount["constant"] for mount in each.get("pvcMount", [])] == ["models"] * (own in READERS), name
+        assert [found["secretName"] for found in each.get("secretAsEnv", [])] == ["hub"] * (own in HUB_READERS), name
+        assert (variables.get("HF_HOME") == "/cache/huggingface") == (own in READERS), name
+        assert (variables.get("BONSAI_SCRATCH") == "/cache/checkpoints") == (own == "fine-tune"), name
+        scratch = [(one["size"], one["storageClassName"]) for one in each.get("genericEphemeralVolume", [])]
+        assert scratch == ([("100Gi", "fast")] if "TMPDIR" in variables else []), name
+        assert ("TMPDIR" in variables) == ("OMP_NUM_THREADS" in variables), name
+    assert {component(name) for name in containers(documents)} & set(READERS) >= {"prepare-data", "fine-tune"}
+
+
+def test_by_default_no_volume_and_no_secret_is_asked_for(tmp_path):
+    """A pipeline that starts only where a volume of ours is."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"))
+    text = (tmp_path / "out.yaml").read_text()
+    assert not re.search("pvcMount|secretAsEnv|genericEphemeralVolume|nodeSelector", text)
+
+
+def test_without_an_accelerator_everything_runs_on_cpu_nodes(tmp_path):
+    """A small cluster on which training waits for a GPU."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"), accelerator="", gpu_node=["pool=gpu"], cpu_node=["pool=cpu"])
+    found = read(tmp_path / "out.yaml")
+    assert not on_gpu(found) and "tolerations" not in str(found[1])
+    assert {each["nodeSelector"]["labels"]["pool"] for each in platforms(found).values()} == {"cpu"}
+
+
+def test_an_option_wins_over_the_file_and_the_file_over_the_default(tmp_path):
+    """A file that cannot be overruled for one run, or one that is not read."""
+    (tmp_path / "cluster.yaml").write_text("memory: 32Gi\ncpu: 8\nretries: 5\n")
+    compile_pipeline(output=str(tmp_path / "out.yaml"), settings=str(tmp_path / "cluster.yaml"), cpu="16", gpu_node=[])
+    found = containers(read(tmp_path / "out.yaml"))["exec-distill"]["resources"]
+    assert (found["resourceCpuLimit"], found["resourceMemoryLimit"]) == ("16", "32Gi")
+    assert {each["maxRetryCount"] for each in policies(read(tmp_path / "out.yaml")[0])} == {5}
+
+
+def test_the_file_is_called_as_the_pipeline(tmp_path, monkeypatch):
+    """Retrain written over compress."""
+    monkeypatch.chdir(tmp_path)
+    assert compile_pipeline(pipeline="retrain")["pipeline"] == "retrain.yaml"
+    assert read(tmp_path / "retrain.yaml")[0]["pipelineInfo"]["name"] == "retrain"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cpus: 8", "cpus is unknown; did you mean 'cpu'"),
+        ("output: here.yaml", "output is unknown"),
+        ("accelerators: two", "accelerators: 'two' is not a whole number"),
+        ("accelerators: true", "accelerators: True is not a whole number"),
+        ("kubernetes: 1", "kubernetes: 1 is not true or false"),
+        ("cpu: [8]", r"cpu: \[8\] is not text"),
+        ("gpu-node: pool", "gpu-node: write a list"),
+        ("- cpu", "write one 'option: value' a line"),
+        ("cpu: [", "cannot be read"),
+        ("memory: 16GB", "--memory 16GB"),
+    ],
+)
+def test_a_wrong_file_is_explained(tmp_path, text, said):
+    """A setting that is not heeded, or a traceback of the parser's."""
+    (tmp_path / "cluster.yaml").write_text(text)
+    with pytest.raises(BonsaiError, match=said):
+        compile_pipeline(output=str(tmp_path / "out.yaml"), settings=str(tmp_path / "cluster.yaml"))
+    assert not (tmp_path / "out.yaml").exists()
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    """A traceback for a typing error."""
+    with pytest.raises(BonsaiError, match=r"--settings .*cannot be read"):
+        compile_pipeline(output=str(tmp_path / "out.yaml"), settings=str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pipeline": "compres"}, "did you mean 'compress'"),
+        ({"accelerator": "gpu"}, "--accelerator gpu is unknown"),
+        ({"accelerator": "nvidia.com/gpus"}, "did you mean 'nvidia.com/gpu'"),
+        ({"accelerator": "nvidia-tesla-t4"}, "--accelerator nvidia-tesla-t4 is unknown"),
+        ({"accelerator": "nvidia.com/mig-1g"}, "is unknown"),
+        ({"accelerator": "habana.ai/gaudi"}, "is unknown"),
+        ({"images": "https://registry.example/team"}, "without https://"),
+        ({"images": "registry.example/team:0.1.0"}, "and tag"),
+        ({"cpu": "0"}, "--cpu 0"),
+        ({"cpu": "four"}, "--cpu four"),
+        ({"memory": "16"}, "--memory 16 is 16 bytes"),
+        ({"memory": "16GiB"}, "--memory 16GiB"),
+        ({"scratch": "big"}, "--scratch big"),
+        ({"storage_class": "fast"}, "--scratch"),
+        ({"scratch": "1Gi", "storage_class": "Fast_One"}, "--storage-class Fast_One"),
+        ({"cache_volume": "my cache"}, "--cache-volume my cache"),
+        ({"hub_secret": "-x"}, "--hub-secret -x"),
+        ({"task_timeout": "1 day"}, "--task-timeout 1 day"),
+        ({"run_timeout": "-1h"}, "--run-timeout -1h"),
+        ({"retries": -1}, "--retries -1"),
+        ({"retries": 11}, "--retries 11"),
+        ({"accelerators": 0}, "--accelerators"),
+        ({"gpu_node": ["pool"]}, "--gpu-node pool: write KEY=VALUE"),
+        ({"cpu_node": ["-x=y"]}, "--cpu-node -x=y: write KEY=VALUE"),
+        ({"gpu_taint": ["=x"]}, "--gpu-taint =x"),
+        ({"namespace": "team"}, "--kubernetes"),
+        ({"kubernetes": True, "namespace": "Team"}, "--namespace Team"),
+        ({"output": "compress.json"}, "ends in .yaml"),
+    ],
+)
+def test_what_a_cluster_would_refuse_is_refused_here(tmp_path, monkeypatch, options, said):
+    """It would be told by the API server, or by a pod that waits for ever."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BonsaiError, match=re.escape(said)):
+        compile_pipeline(**options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accelerator": "amd.com/gpu"},
+        {"accelerator": "nvidia.com/gpu.shared"},
+        {"accelerator": "nvidia.com/mig-3g.40gb", "images": "localhost:5000/bonsai"},
+        {"cpu": "500m", "memory": "2G", "gpu_taint": ["dedicated"]},
+    ],
+)
+def test_what_clusters_have_is_taken(tmp_path, options):
+    """A check that is stricter than the clusters are."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"), **options)
+    assert len(read(tmp_path / "out.yaml")) == 2

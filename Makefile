@@ -10,7 +10,14 @@ PIP_ARGS ?=
 TORCH_INDEX ?=
 # Workers of the tests.
 JOBS ?= 2
+# Container images are REGISTRY/gpu:TAG and so on. BUILD_ARGS are more options for `docker build`, such as
+# BUILD_ARGS="--build-arg PYTHON_IMAGE=python:3.11-slim@sha256:...".
+DOCKER ?= docker
+REGISTRY ?= kfp-bonsai
+TAG ?= $(VERSION)
+BUILD_ARGS ?=
 
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check -q --no-compile -c constraints.txt \
 	$(PIP_ARGS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # What pip would do on one core after it has unpacked everything; on all cores it takes a minute less.
@@ -19,10 +26,10 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || tru
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint format wheel clean
+.PHONY: help demo install test test-containers lint format wheel images image-gpu image-cpu image-edge clean
 
 help:  ## Say what can be made.
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 # Less training than a run of your own would take, so that it ends in a quarter of an hour on 2 cores: fewer epochs,
 # and where the processor has no bfloat16, which halves the time of training, fewer rows too.
@@ -48,6 +55,9 @@ install: $(VENV)/.installed-dev  ## Install the package with all extras and the 
 test: $(VENV)/.installed-dev  ## Run the tests.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+test-containers: $(VENV)/.installed-dev  ## Build the images and run the pipeline in them; installs Docker if need be.
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -v --durations 0 tests/containers/check_*.py $(ARGS)
+
 lint: $(VENV)/.installed-dev  ## Check style and types.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -60,6 +70,15 @@ format: $(VENV)/.installed-dev  ## Put the code into the house's style.
 wheel: $(VENV)/.installed-dev  ## Build dist/*.whl.
 	rm -rf build dist
 	$(VENV)/bin/python -m build --wheel --no-isolation
+
+images: image-gpu image-cpu image-edge  ## Build the container images (images/README.md says more).
+
+# torch's CPU build is for the CPU image alone.
+image-cpu: BUILD_ARGS += $(if $(TORCH_INDEX),--build-arg PIP_EXTRA_INDEX_URL=$(TORCH_INDEX))
+image-gpu image-cpu image-edge: image-%:
+	$(DOCKER) build -f images/$*/Dockerfile -t $(REGISTRY)/$*:$(TAG) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
+		--build-arg SOURCE=$(shell git config --get remote.origin.url | sed 's|//[^/@]*@|//|') $(BUILD_ARGS) .
 
 clean:  ## Remove what was made, but neither runs/ nor downloads.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -78,6 +97,6 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (some minutes the first time)"
-	$(PIP) -e '.[kfp,cpu,dev]'
+	$(PIP) -e '.[kfp,cpu,mlflow,registry,dev]'
 	@$(COMPILE)
 	@touch $@ $(VENV)/.installed

@@ -1,0 +1,494 @@
+"""Score or serve a folder that `bonsai quantize` or `bonsai package-model` wrote, on a CPU, without torch.
+
+    serve.py score MODEL [FILE]     texts, one a line, to JSON lines with label and probabilities
+    serve.py serve MODEL            HTTP, the Open Inference Protocol (v2, REST), on port 8080
+
+This file needs numpy, tokenizers, and the runtime that the folder's bonsai.json names; it does not need kfp-bonsai.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+BATCH_ROWS = 32
+MOST_ROWS, MOST_BYTES = 1024, 16 << 20  # of one request
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
+
+Row = str | tuple[str, str]
+Run = Callable[[dict[str, np.ndarray]], np.ndarray]
+
+
+class InputError(Exception):
+    """What the user gave cannot be used: says what, and what to do."""
+
+
+class BodyError(InputError):
+    """A request's body cannot be read; `code` is the status to answer with."""
+
+    def __init__(self, code: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Model:
+    """A quantized model that is loaded and ready.
+
+    Attributes:
+        tokenizer: pads, and cuts at the length that the model was trained with.
+        pad_id: the padding token.
+        inputs: the arrays that the model takes.
+        run: gives the logits for these arrays; one call at a time.
+        labels: names of the classes in the order of the logits; empty for a regression.
+        pairs: whether a row is two texts.
+        runtime: "openvino" or "onnxruntime".
+    """
+
+    tokenizer: Tokenizer
+    pad_id: int
+    inputs: tuple[str, ...]
+    run: Run
+    labels: tuple[str, ...]
+    pairs: bool
+    runtime: str
+
+    def predict(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return the classes' probabilities, or for a regression the values, (rows, classes or 1)."""
+        parts = [self._logits(rows[at : at + BATCH_ROWS]) for at in range(0, len(rows), BATCH_ROWS)]
+        logits = np.concatenate(parts).astype(np.float64)
+        if not self.labels:
+            return logits
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def _logits(self, rows: Sequence[Row]) -> np.ndarray:
+        try:
+            encoded = self.tokenizer.encode_batch_fast(list(rows))
+        except (TypeError, UnicodeEncodeError) as error:
+            raise InputError("a text holds half of a surrogate pair, which is no character") from error
+        width = max(1, *(len(one.ids) for one in encoded))
+        arrays = {
+            name: np.array([getattr(one, field) or [0] * width for one in encoded], dtype=np.int64)
+            for name, field in FIELDS.items()
+        }
+        empty = ~arrays["attention_mask"].any(axis=1)  # a text of no tokens is one padding token, as in training
+        arrays["attention_mask"][empty, :1] = 1
+        arrays["input_ids"][empty] = self.pad_id
+        return self.run({name: arrays[name] for name in self.inputs})
+
+
+def load(folder: Path, threads: int = 0) -> Model:
+    """Load a quantized model's folder.
+
+    Args:
+        folder: holds model.onnx, tokenizer.json and bonsai.json.
+        threads: threads that work on one batch; 0 leaves it to the runtime.
+
+    Raises:
+        InputError: a file is missing or broken, or the runtime is unknown or not installed.
+    """
+    for name in ("model.onnx", "tokenizer.json", "bonsai.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing: give a folder that bonsai quantize or package-model wrote")
+        if not os.access(folder / name, os.R_OK):
+            raise InputError(f"{folder / name} cannot be read by user {os.getuid()}: chmod -R a+rX {folder}")
+    record = _read_json(folder / "bonsai.json")
+    runtime = record.get("runtime")
+    if runtime not in RUNTIMES:
+        raise InputError(f"{folder / 'bonsai.json'}: runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
+    try:
+        inputs, run = RUNTIMES[runtime](folder / "model.onnx", threads)
+    except ImportError as error:
+        raise InputError(f"{folder} needs {runtime}, which is not installed: pip install {runtime}") from error
+    except Exception as error:  # each runtime has exceptions of its own
+        raise InputError(f"{folder / 'model.onnx'} is no whole ONNX file: copy or make it again ({error})") from error
+    task = record.get("task") or {}
+    tokenizer, pad_id = _tokenizer(folder, int(record.get("max_length") or 128))
+    return Model(
+        tokenizer=tokenizer,
+        pad_id=pad_id,
+        inputs=inputs,
+        run=run,
+        labels=tuple(task.get("labels") or ()),
+        pairs=len(task.get("columns") or ["text"]) > 1,
+        runtime=runtime,
+    )
+
+
+def _tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
+    """Return the tokenizer, with padding and truncation as in training, and the padding token."""
+    settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    special = folder / "special_tokens_map.json"
+    pad = settings.get("pad_token") or (_read_json(special).get("pad_token") if special.is_file() else "") or "[PAD]"
+    pad = pad["content"] if isinstance(pad, dict) else pad
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise InputError(f"{folder / 'tokenizer.json'} cannot be read: copy or make it again ({error})") from error
+    pad_id = tokenizer.token_to_id(pad)
+    if pad_id is None:
+        raise InputError(f"{folder / 'tokenizer.json'}: the padding token {pad!r} is not in the vocabulary")
+    tokenizer.enable_padding(direction=settings.get("padding_side", "right"), pad_id=pad_id, pad_token=pad)
+    tokenizer.enable_truncation(max_length, direction=settings.get("truncation_side", "right"))
+    return tokenizer, pad_id
+
+
+def _openvino(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
+    import openvino
+
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    compiled = openvino.compile_model(file, "CPU", config)
+    request = compiled.create_infer_request()
+    names = tuple(one.get_any_name() for one in compiled.inputs)
+    return names, _one_at_a_time(lambda batch: np.array(request.infer(batch, share_inputs=True)[0]))
+
+
+def _onnxruntime(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads burn no energy
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = tuple(one.name for one in session.get_inputs())
+    return names, _one_at_a_time(lambda batch: session.run(None, batch)[0])
+
+
+def _one_at_a_time(run: Run) -> Run:
+    """Let one batch have all threads: requests at the same time would only slow each other down."""
+    lock = threading.Lock()
+
+    def locked(batch: dict[str, np.ndarray]) -> np.ndarray:
+        with lock:
+            return run(batch)
+
+    return locked
+
+
+RUNTIMES = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is no JSON: copy or make it again ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no JSON object: copy or make it again")
+    return found
+
+
+def score(model: Model, lines: Iterable[str], as_json: bool = False) -> Iterator[dict[str, Any]]:
+    """Give the answer for each line: label and probabilities, or for a regression the value.
+
+    Args:
+        model: the model.
+        lines: texts, for a model of pairs with a tab between the two; or JSON.
+        as_json: lines are JSON: strings, or objects with "text" (and "text_pair").
+
+    Raises:
+        InputError: a line is not what the model takes.
+    """
+    rows = (_row(model, line.rstrip("\r\n"), number, as_json) for number, line in enumerate(lines, 1))
+    while chunk := list(islice(rows, BATCH_ROWS)):
+        yield from (_answer(model, values) for values in model.predict(chunk))
+
+
+def _row(model: Model, line: str, number: int, as_json: bool) -> Row:
+    texts: list[Any] = line.split("\t") if model.pairs else [line]
+    wanted = "two texts with a tab between" if model.pairs else "one text"
+    if as_json:
+        wanted = 'an object with "text" and "text_pair"' if model.pairs else 'a string, or an object with "text"'
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"line {number} is no JSON: give {wanted} ({error})") from error
+        texts = [found.get(key) for key in _names(model)] if isinstance(found, dict) else [found]
+    if len(texts) != 1 + model.pairs or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"line {number}: give {wanted}")
+    return (texts[0], texts[1]) if model.pairs else texts[0]
+
+
+def _names(model: Model) -> list[str]:
+    return ["text", "text_pair"] if model.pairs else ["text"]
+
+
+def _answer(model: Model, values: np.ndarray) -> dict[str, Any]:
+    if not model.labels:
+        return {"value": float(values[0])}
+    probabilities = {label: round(float(value), 6) for label, value in zip(model.labels, values, strict=True)}
+    return {"label": model.labels[int(values.argmax())], "probabilities": probabilities}
+
+
+def metadata(model: Model, name: str) -> dict[str, Any]:
+    """Return what the protocol tells of a model."""
+    outputs = [("value", "FP32", [-1, 1])]
+    if model.labels:
+        outputs = [("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, len(model.labels)])]
+    return {
+        "name": name,
+        "versions": [],
+        "platform": f"{model.runtime}_onnx",
+        "inputs": [{"name": text, "datatype": "BYTES", "shape": [-1]} for text in _names(model)],
+        "outputs": [{"name": each, "datatype": kind, "shape": shape} for each, kind, shape in outputs],
+    } | ({"parameters": {"labels": list(model.labels)}} if model.labels else {})
+
+
+def infer(model: Model, name: str, request: Any) -> dict[str, Any]:
+    """Answer an inference request of the protocol.
+
+    Raises:
+        InputError: the request is not one, or not one for this model.
+    """
+    if not isinstance(request, dict) or not isinstance(request.get("inputs"), list):
+        raise InputError('the body is no inference request: give {"inputs": [...]}')
+    known = metadata(model, name)
+    rows = _rows(request["inputs"], _names(model))
+    values = model.predict(rows)
+    data: dict[str, list] = {"value": values[:, 0].tolist()}
+    if model.labels:
+        data = {"label": [model.labels[at] for at in values.argmax(axis=1)], "probabilities": values.ravel().tolist()}
+    wanted = _wanted(request.get("outputs"), list(data))
+    outputs = [
+        {**one, "shape": [len(rows), *one["shape"][1:]], "data": data[one["name"]]}
+        for one in known["outputs"]
+        if one["name"] in wanted
+    ]
+    return {"model_name": name, **({"id": request["id"]} if "id" in request else {}), "outputs": outputs}
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON of a request's body."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the body is no JSON: {error}") from error
+
+
+def _rows(inputs: list[Any], names: list[str]) -> list[Row]:
+    """Return the texts of the request's input tensors."""
+    given: dict[str, list[str]] = {}
+    for tensor in inputs:
+        if not isinstance(tensor, dict) or tensor.get("name") not in names:
+            found = tensor.get("name") if isinstance(tensor, dict) else tensor
+            raise InputError(f"there is no input {found!r}: the model takes {' and '.join(names)}")
+        given[tensor["name"]] = _texts(tensor)
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(f"the input {missing[0]!r} is missing: the model takes {' and '.join(names)}")
+    columns = [given[name] for name in names]
+    if len({len(column) for column in columns}) > 1:
+        raise InputError(f"the inputs {' and '.join(names)} have different numbers of rows")
+    if not 0 < len(columns[0]) <= MOST_ROWS:
+        raise InputError(f"the request has {len(columns[0])} rows: give 1 to {MOST_ROWS}")
+    return [row if len(row) > 1 else row[0] for row in zip(*columns, strict=True)]
+
+
+def _texts(tensor: dict[str, Any]) -> list[str]:
+    name, data, shape = tensor["name"], tensor.get("data"), tensor.get("shape")
+    if tensor.get("datatype") != "BYTES":
+        raise InputError(f"{name}: datatype {tensor.get('datatype')!r}, but texts are BYTES")
+    if not isinstance(data, list):
+        raise InputError(f"{name}: data is no list: give the texts as JSON strings (binary data is not read)")
+    if data and all(isinstance(each, list) and len(each) == 1 for each in data):  # rows of shape [n, 1]
+        data = [each[0] for each in data]
+    wrong = next((at for at, each in enumerate(data) if not isinstance(each, str)), None)
+    if wrong is not None:
+        raise InputError(f"{name}: data[{wrong}] is no string")
+    if shape not in ([len(data)], [len(data), 1]):
+        raise InputError(f"{name}: shape {json.dumps(shape)} does not fit {len(data)} texts: give [{len(data)}]")
+    return data
+
+
+def _wanted(outputs: Any, known: list[str]) -> list[str]:
+    if not outputs:
+        return known
+    if not isinstance(outputs, list) or not all(isinstance(one, dict) for one in outputs):
+        raise InputError('outputs is no list of outputs: give [{"name": ...}], or leave it out for all')
+    names = [one.get("name") for one in outputs]
+    unknown = [each for each in names if each not in known]
+    if unknown:
+        raise InputError(f"there is no output {unknown[0]!r}: the model gives {' and '.join(known)}")
+    return names
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Speaks the Open Inference Protocol, in JSON, errors too."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+    server_version, sys_version = "kfp-bonsai-edge", ""
+    timeout = 10  # seconds; a connection that sends nothing for so long is closed
+    wbufsize = 1 << 16  # headers and body leave together
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        """Answer a probe, or say what the model takes and gives."""
+        model, name = self.server.model, self.server.name
+        found: dict[str, dict[str, Any]] = {
+            "/v2": {"name": self.server_version, "version": "2", "extensions": []},
+            "/v2/health/live": {"live": True},
+            "/v2/health/ready": {"ready": True},
+            f"/v2/models/{name}": metadata(model, name),
+            f"/v2/models/{name}/ready": {"name": name, "ready": True},
+        }
+        if self._route() in found:
+            self._reply(HTTPStatus.OK, found[self._route()])
+        else:
+            self._unknown()
+
+    def do_POST(self) -> None:
+        """Answer an inference request."""
+        model, name = self.server.model, self.server.name
+        try:
+            body = self._body()
+            if self._route() == f"/v2/models/{name}/infer":
+                self._reply(HTTPStatus.OK, infer(model, name, parse(body)))
+            else:
+                self._unknown()
+        except BodyError as error:
+            self.close_connection = True  # what is left of the body would be read as the next request
+            self.send_error(error.code, str(error))
+        except InputError as error:
+            self.send_error(HTTPStatus.BAD_REQUEST, str(error))
+        except Exception:  # a fault of ours: the details are for the log
+            traceback.print_exc()
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "the model failed: see the server's log")
+
+    def _route(self) -> str:
+        return self.path.partition("?")[0].rstrip("/")
+
+    def _unknown(self) -> None:
+        here = f"the model here is /v2/models/{self.server.name}"
+        self.send_error(HTTPStatus.NOT_FOUND, f"there is no {self._route()}: {here}")
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if self.headers.get("Inference-Header-Content-Length"):
+            raise BodyError(HTTPStatus.BAD_REQUEST, "binary tensors are not read: give the texts in JSON")
+        if not (length.isascii() and length.isdigit()):
+            raise BodyError(HTTPStatus.LENGTH_REQUIRED, "give the body's Content-Length")
+        if len(length) > 10 or int(length) > MOST_BYTES:
+            raise BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has over {MOST_BYTES} bytes")
+        try:
+            body = self.rfile.read(int(length))
+        except TimeoutError as error:
+            raise BodyError(HTTPStatus.REQUEST_TIMEOUT, f"no more of it came for {self.timeout} s") from error
+        if len(body) < int(length):
+            raise BodyError(HTTPStatus.BAD_REQUEST, "the body is shorter than its Content-Length")
+        return body
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer an error, also those that http.server finds itself."""
+        self._reply(code, {"error": message or HTTPStatus(code).phrase})
+
+    def _reply(self, code: int, found: dict[str, Any]) -> None:
+        body = json.dumps(found).encode()
+        self.close_connection |= self.server.stopping
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, *arguments: Any) -> None:
+        """Log nothing: probes come every few seconds, and texts are private."""
+
+
+class Server(ThreadingHTTPServer):
+    """Listens, and answers each connection in a thread; closes when what is being answered is answered."""
+
+    daemon_threads = False
+    request_queue_size = 128
+
+    def __init__(self, model: Model, name: str, host: str, port: int) -> None:
+        """Listen; port 0 takes a free one.
+
+        Raises:
+            InputError: the address or port cannot be used.
+        """
+        self.model, self.name, self.stopping = model, name, False
+        try:
+            super().__init__((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            raise InputError(f"cannot listen on {host}, port {port}: {error}: give another --host or --port") from error
+
+    def stop(self) -> None:
+        """Take no more connections, and end those there are after the next answer."""
+        self.stopping = True
+        threading.Thread(target=self.shutdown).start()  # which waits for the loop that may have called this
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong, unless the client just went away."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+def serve(model: Model, name: str, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, and finish the requests at hand."""
+    with Server(model, name, host, port) as listening:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: listening.stop())
+        print(f"{name} ({model.runtime}) on http://{host}:{listening.server_port}/v2/models/{name}/infer", flush=True)
+        listening.serve_forever()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status: 2 for what the user can mend."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("model", type=Path, help="the model's folder")
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or "0"
+    common.add_argument("--threads", type=int, default=threads, help="of one batch; 0: the runtime's choice")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    scoring = commands.add_parser("score", help="texts to JSON lines", parents=[common])
+    scoring.add_argument(
+        "file", nargs="?", default="-", help="texts, one a line, pairs with a tab between; - for stdin"
+    )
+    scoring.add_argument(
+        "--json", action="store_true", help='lines are JSON: "..." or {"text": "...", "text_pair": "..."}'
+    )
+    serving = commands.add_parser("serve", help="the Open Inference Protocol over HTTP", parents=[common])
+    serving.add_argument("--name", default="model", help="the model's name in the addresses (model)")
+    serving.add_argument("--host", default="0.0.0.0", help="address to listen on (all)")
+    serving.add_argument("--port", type=int, default=8080, help="port to listen on (8080)")
+    options = parser.parse_args(arguments)
+    try:
+        model = load(options.model, options.threads)
+        if options.command == "serve":
+            serve(model, options.name, options.host, options.port)
+            return 0
+        with open(0 if options.file == "-" else options.file, encoding="utf-8", newline="\n") as lines:
+            for answer in score(model, lines, options.json):
+                print(json.dumps(answer, ensure_ascii=False))
+    except BrokenPipeError:  # whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except UnicodeDecodeError as error:
+        print(f"error: {options.file} is no UTF-8 text: {error}", file=sys.stderr)
+        return 2
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

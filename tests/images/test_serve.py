@@ -1,0 +1,431 @@
+"""The edge image's program: scores as the package does, speaks the protocol, and answers bad input in words."""
+
+import http.client
+import importlib.util
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.shared.inference import encode, load_predictor
+
+SERVE = Path(__file__).parents[2] / "images" / "edge" / "serve.py"
+TEXTS = ["a great film", "", "the very dull plot and the awful cast " * 4, "words nobody knows"] * 10
+
+spec = importlib.util.spec_from_file_location("serve", SERVE)
+assert spec is not None and spec.loader is not None
+serve = importlib.util.module_from_spec(spec)
+sys.modules["serve"] = serve
+spec.loader.exec_module(serve)
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+def folder(request, made, tmp_path_factory):
+    """The baseline quantized for one runtime."""
+    path = tmp_path_factory.mktemp("quantized") / request.param
+    quantize(made.baseline, made.train, path, runtime=request.param, calibration_rows=16)
+    return path
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits.astype(np.float64))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_it_gives_what_the_package_gives(folder):
+    """A device that answers otherwise than the model that was measured."""
+    expected = [
+        softmax(load_predictor(folder).predict(encode(folder, TEXTS[at : at + serve.BATCH_ROWS])))
+        for at in range(0, len(TEXTS), serve.BATCH_ROWS)
+    ]
+    assert np.allclose(serve.load(folder).predict(TEXTS), np.concatenate(expected), atol=1e-5)
+
+
+def test_it_needs_neither_torch_nor_the_package(folder):
+    """An edge image that must hold gigabytes."""
+    blocked = {"torch", "transformers", "kfp_bonsai", "nncf", "onnx", "pyarrow", "huggingface_hub", "sympy", "pandas"}
+    code = f"""
+import runpy, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["serve.py", "score", {str(folder)!r}]
+runpy.run_path({str(SERVE)!r}, run_name="__main__")"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], input="a great film\nan awful film\n", capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [answer["label"] for answer in answers] == ["good", "bad"]
+    assert list(answers[0]["probabilities"]) == ["bad", "good"]
+    assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def written(folder: Path, settings: dict, **record) -> Path:
+    """A model folder with a tokenizer and a record, and an ONNX file that is none."""
+    tiny.tokenizer().save_pretrained(folder)
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
+    (folder / "bonsai.json").write_text(json.dumps({"runtime": "made", "max_length": 9, **record}))
+    (folder / "model.onnx").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Load a folder with a runtime that only notes its batches: (model, batches)."""
+
+    def load(folder: Path, classes: int = 2):
+        batches: list[dict[str, np.ndarray]] = []
+
+        def run(batch):
+            batches.append(batch)
+            rows = batch["input_ids"].sum(axis=1).astype(np.float32)
+            return np.stack([rows % (3 + at) for at in range(classes)], axis=1)
+
+        monkeypatch.setitem(serve.RUNTIMES, "made", lambda file, threads: (tuple(serve.FIELDS), run))
+        return serve.load(folder), batches
+
+    return load
+
+
+PAIR_TASK = {"columns": ["text_a", "text_b"], "labels": ["no", "yes"]}
+
+
+@pytest.mark.parametrize("settings", [{}, {"padding_side": "left", "truncation_side": "left"}])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_texts_become_the_tokens_of_training(loaded, tmp_path, settings, pairs):
+    """A text that is cut or padded on another side, or a pair that is taken for one text."""
+    folder = written(tmp_path / "model", settings, task=PAIR_TASK if pairs else {"labels": ["bad", "good"]})
+    model, batches = loaded(folder)
+    texts = TEXTS[: serve.BATCH_ROWS]
+    others = texts[::-1] if pairs else None
+    model.predict(list(zip(texts, others, strict=True)) if others else texts)
+    expected = encode(folder, texts, others)
+    assert batches[0].keys() == expected.keys()
+    assert all((batches[0][name] == array).all() for name, array in expected.items())
+
+
+@pytest.fixture
+def simple(loaded, tmp_path):
+    """A model of single texts with two classes."""
+    return loaded(written(tmp_path / "model", {}, task={"columns": ["text"], "labels": ["bad", "good"]}))[0]
+
+
+@pytest.fixture
+def paired(loaded, tmp_path):
+    """A model of pairs."""
+    return loaded(written(tmp_path / "pairs", {}, task=PAIR_TASK))[0]
+
+
+@contextmanager
+def listening(model):
+    """A connection to a server of a model."""
+    with serve.Server(model, "reviews", "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        try:
+            yield connection
+        finally:
+            connection.close()
+            server.stop()
+            thread.join()
+
+
+def ask(connection, method: str, path: str, body=None, headers=None) -> tuple[int, dict]:
+    """Send a request, and return the answer's status and JSON."""
+    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request(method, path, sent, headers or {})
+    response = connection.getresponse()
+    assert response.headers["Content-Type"] == "application/json"
+    return response.status, json.loads(response.read())
+
+
+def texts_input(*texts, name: str = "text", **changed) -> dict:
+    """The input tensor of a request."""
+    return {"name": name, "datatype": "BYTES", "shape": [len(texts)], "data": list(texts), **changed}
+
+
+def test_the_protocol_is_spoken(simple):
+    """A cluster that takes the server for dead, or a client of the protocol that finds no model."""
+    with listening(simple) as connection:
+        assert ask(connection, "GET", "/v2/health/live") == (200, {"live": True})
+        assert ask(connection, "GET", "/v2/health/ready") == (200, {"ready": True})
+        assert ask(connection, "GET", "/v2/models/reviews/ready") == (200, {"name": "reviews", "ready": True})
+        assert ask(connection, "GET", "/v2")[1]["extensions"] == []
+        status, found = ask(connection, "GET", "/v2/models/reviews")
+        assert (status, found["name"], found["inputs"]) == (
+            200,
+            "reviews",
+            [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+        )
+        request = {"id": "7", "inputs": [texts_input("a great film", "", "a dull plot")]}
+        status, answer = ask(connection, "POST", "/v2/models/reviews/infer", request)
+    assert (status, answer["model_name"], answer["id"]) == (200, "reviews", "7")
+    label, probabilities = answer["outputs"]
+    expected = simple.predict(["a great film", "", "a dull plot"])
+    assert label == {
+        "name": "label",
+        "datatype": "BYTES",
+        "shape": [3],
+        "data": [simple.labels[at] for at in expected.argmax(axis=1)],
+    }
+    assert (probabilities["name"], probabilities["datatype"], probabilities["shape"]) == (
+        "probabilities",
+        "FP32",
+        [3, 2],
+    )
+    assert probabilities["data"] == pytest.approx(expected.ravel().tolist())
+
+
+def test_only_the_outputs_asked_for_come(simple):
+    """Probabilities of a thousand classes sent to a client that wants the label."""
+    request = {"inputs": [texts_input("a")], "outputs": [{"name": "label"}]}
+    assert [one["name"] for one in serve.infer(simple, "m", request)["outputs"]] == ["label"]
+
+
+def test_nested_rows_are_read(simple):
+    """A client that sends a column, [n, 1], as the protocol allows."""
+    request = {"inputs": [texts_input("a", "b", shape=[2, 1], data=[["a"], ["b"]])]}
+    assert serve.infer(simple, "m", request)["outputs"][0]["shape"] == [2]
+
+
+def test_pairs_have_a_second_input(paired):
+    """A model of pairs that gets the first texts alone."""
+    with listening(paired) as connection:
+        names = [one["name"] for one in ask(connection, "GET", "/v2/models/reviews")[1]["inputs"]]
+        assert names == ["text", "text_pair"]
+        inputs = [texts_input("b", "d", name="text_pair"), texts_input("a", "c")]
+        status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": inputs})
+        assert status == 200
+        expected = paired.predict([("a", "b"), ("c", "d")])
+        assert answer["outputs"][1]["data"] == pytest.approx(expected.ravel().tolist())
+        for bad in (inputs[:1], [inputs[0], texts_input("a")]):
+            status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": bad})
+            assert status == 400 and "text" in answer["error"]
+
+
+def test_a_regression_gives_values(loaded, tmp_path):
+    """A softmax over one number: 1 for every text."""
+    model, _ = loaded(written(tmp_path / "model", {}, task={"labels": []}), classes=1)
+    (output,) = serve.infer(model, "m", {"inputs": [texts_input("a great film", "film")]})["outputs"]
+    assert (output["name"], output["shape"]) == ("value", [2, 1])
+    assert output["data"] == model.predict(["a great film", "film"])[:, 0].tolist() != [1, 1]
+    assert list(serve.score(model, ["a great film\n"])) == [{"value": output["data"][0]}]
+
+
+BAD = {
+    "no JSON": (b"{", r"no JSON"),
+    "no UTF-8": (b"\xff\xfe\xfa", r"no JSON"),
+    "nested too deep": (b"[" * 100_000, r"no JSON"),
+    "no object": ([], r"no inference request"),
+    "no inputs": ({"instances": ["a"]}, r'give \{"inputs"'),
+    "no input": ({"inputs": []}, r"'text' is missing"),
+    "another input": ({"inputs": [texts_input("a", name="txt")]}, r"no input 'txt': the model takes text"),
+    "no tensor": ({"inputs": ["text"]}, r"no input 'text'"),
+    "numbers": ({"inputs": [texts_input(1)]}, r"data\[0\] is no string"),
+    "another type": ({"inputs": [texts_input("a", datatype="FP32")]}, r"'FP32', but texts are BYTES"),
+    "no data": ({"inputs": [texts_input("a", data="a")]}, r"data is no list"),
+    "another shape": ({"inputs": [texts_input("a", shape=[2])]}, r"shape \[2\] does not fit 1 texts"),
+    "no rows": ({"inputs": [texts_input()]}, r"0 rows: give 1 to"),
+    "too many rows": ({"inputs": [texts_input(*["a"] * (serve.MOST_ROWS + 1))]}, r"rows: give 1 to"),
+    "half a character": ({"inputs": [texts_input("\ud800")]}, r"surrogate"),
+    "another output": ({"inputs": [texts_input("a")], "outputs": [{"name": "x"}]}, r"no output 'x'"),
+    "outputs no list": ({"inputs": [texts_input("a")], "outputs": "label"}, r"outputs is no list"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_requests_are_answered_in_words(simple, case, capfd):
+    """A traceback for a client's mistake, or a server that is gone afterwards."""
+    body, message = BAD[case]
+    with listening(simple) as connection:
+        status, answer = ask(connection, "POST", "/v2/models/reviews/infer", body)
+        assert status == 400 and list(answer) == ["error"]
+        assert re.search(message, answer["error"]), answer
+        assert ask(connection, "GET", "/v2/health/live")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/v2/models/other", 404),
+        ("POST", "/v2/models/other/infer", 404),
+        ("GET", "/v2/models/reviews/infer", 404),
+        ("DELETE", "/v2/models/reviews", 501),
+    ],
+)
+def test_other_addresses_are_refused_in_json(simple, method, path, status):
+    """An HTML page for a client that reads JSON."""
+    with listening(simple) as connection:
+        found, answer = ask(connection, method, path, {} if method == "POST" else None)
+    assert found == status and answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("Content-Length: 99999999", 413),
+        ("Content-Length: 99999999999999999999999", 413),
+        ("Content-Length: -1", 411),
+        ("Transfer-Encoding: chunked", 411),
+        ("Content-Length: 2\r\nInference-Header-Content-Length: 1", 400),
+        ("Content-Length: 20", 408),
+    ],
+)
+def test_bodies_that_cannot_be_read_end_the_connection(simple, monkeypatch, head, status):
+    """Memory that a stranger fills, a thread that waits for ever, or a body's rest read as the next request."""
+    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    with listening(simple) as connection, socket.create_connection((connection.host, connection.port), 30) as raw:
+        raw.sendall(f"POST /v2/models/reviews/infer HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n{{}}".encode())
+        with raw.makefile("rb") as answer:
+            text = answer.read().decode()  # to its end: the server closes
+    assert text.startswith(f"HTTP/1.1 {status} ")
+    assert "error" in json.loads(text.partition("\r\n\r\n")[2])
+
+
+def test_a_fault_of_ours_is_no_traceback_for_the_client(simple, capfd):
+    """Paths and code shown to strangers; or nothing in the log for those who mend it."""
+
+    def broken(batch):
+        raise RuntimeError("as if the runtime failed")
+
+    object.__setattr__(simple, "run", broken)
+    with listening(simple) as connection:
+        status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": [texts_input("a")]})
+    assert status == 500 and "as if" not in answer["error"]
+    assert "as if the runtime failed" in capfd.readouterr().err
+
+
+def test_it_stops_when_asked(folder):
+    """A container that a cluster must kill after its grace period."""
+    command = [sys.executable, str(SERVE), "serve", str(folder), "--host", "127.0.0.1", "--port", "0", "--name", "m"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://127.0.0.1:(\d+)/v2/models/m/infer", process.stdout.readline())
+        assert found is not None
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=30)
+        request = {"inputs": [texts_input("a great film")]}
+        assert ask(connection, "POST", "/v2/models/m/infer", request)[0] == 200
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_connections_end_when_it_stops(simple):
+    """A client that asks on and on, on one connection, and keeps the server from ending."""
+    with serve.Server(simple, "m", "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        assert ask(connection, "GET", "/v2/health/live")[0] == 200
+        server.stop()
+        thread.join()
+        connection.request("GET", "/v2/health/live")
+        response = connection.getresponse()
+        assert (response.status, response.headers["Connection"]) == (200, "close")
+        connection.close()
+
+
+def test_lines_may_be_json(simple, paired):
+    """A text with a line's end in it that cannot be scored."""
+    lines = ['"a great\\nfilm"\n', '{"text": "a great\\nfilm", "label": "good"}\n']
+    first, second = serve.score(simple, lines, as_json=True)
+    assert first == second == next(serve.score(simple, ["a great film"]))
+    as_json = list(serve.score(paired, ['{"text": "a", "text_pair": "b"}'], as_json=True))
+    assert as_json == list(serve.score(paired, ["a\tb\r\n"]))
+
+
+@pytest.mark.parametrize(
+    ("lines", "as_json", "message"),
+    [
+        (["a\tb", "one text"], False, r"line 2: give two texts with a tab"),
+        (["a\tb\tc"], False, r"line 1: give two texts"),
+        (['{"text": "a"}'], True, r'line 1: give an object with "text" and "text_pair"'),
+        (['{"text": "a", "text_pair": 1}'], True, r"line 1: give an object"),
+        (["a\tb"], True, r"line 1 is no JSON"),
+    ],
+)
+def test_bad_lines_are_named(paired, lines, as_json, message):
+    """An answer that belongs to another line than it stands on."""
+    with pytest.raises(serve.InputError, match=message):
+        list(serve.score(paired, lines, as_json))
+
+
+def without(name: str):
+    return lambda folder: (folder / name).unlink()
+
+
+def with_text(name: str, text: str):
+    return lambda folder: (folder / name).write_text(text)
+
+
+BROKEN = {
+    "no model": (without("model.onnx"), r"model.onnx is missing: give a folder that bonsai quantize"),
+    "no tokenizer": (without("tokenizer.json"), r"tokenizer.json is missing"),
+    "no record": (without("bonsai.json"), r"bonsai.json is missing"),
+    "record no JSON": (with_text("bonsai.json", "{"), r"bonsai.json is no JSON"),
+    "record no object": (with_text("bonsai.json", "[]"), r"bonsai.json holds no JSON object"),
+    "another runtime": (
+        with_text("bonsai.json", '{"runtime": "torch"}'),
+        r"'torch' is not one of openvino, onnxruntime",
+    ),
+    "half a tokenizer": (with_text("tokenizer.json", "{"), r"tokenizer.json cannot be read"),
+    "no padding token": (with_text("tokenizer_config.json", '{"pad_token": "<x>"}'), r"padding token '<x>' is not in"),
+    "half a model": (
+        lambda folder: (folder / "bonsai.json").write_text('{"runtime": "onnxruntime"}'),
+        r"model.onnx is no whole ONNX file",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_folder_is_named(loaded, tmp_path, capsys, case):
+    """A container that restarts for ever, with a traceback in its log."""
+    folder = written(tmp_path / "model", {})
+    loaded(folder)
+    change, message = BROKEN[case]
+    change(folder)
+    assert serve.main(["serve", str(folder)]) == 2
+    printed = capsys.readouterr().err
+    assert re.search(rf"^error: .*{message}", printed), printed
+
+
+def test_files_and_ports_that_cannot_be_used_are_named(loaded, tmp_path, capsys, monkeypatch):
+    """A traceback for a wrong path, for text that is no UTF-8, or for a port that is taken."""
+    folder = written(tmp_path / "model", {})
+    loaded(folder)
+    assert serve.main(["score", str(folder), str(tmp_path / "none.txt")]) == 2
+    assert "none.txt" in capsys.readouterr().err
+    (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
+    assert serve.main(["score", str(folder), str(tmp_path / "latin.txt")]) == 2
+    assert "latin.txt is no UTF-8 text" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve.main(["serve", str(folder), "--host", "127.0.0.1", "--port", port]) == 2
+    assert f"port {port}" in capsys.readouterr().err
+
+
+def test_scores_of_a_file_are_json_lines(loaded, tmp_path, capsys):
+    """Lines that do not match the texts', one for one."""
+    model, _ = loaded(written(tmp_path / "model", {}, task={"labels": ["bad", "good"]}))
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    assert serve.main(["score", str(tmp_path / "model"), str(tmp_path / "texts.txt")]) == 0
+    answers = [json.loads(line) for line in io.StringIO(capsys.readouterr().out)]
+    assert [answer["label"] for answer in answers] == [model.labels[at] for at in model.predict(TEXTS).argmax(axis=1)]

@@ -195,7 +195,10 @@ def retrain_pipeline(cluster: Cluster | None = None) -> Any:
             ).set_display_name("Report")
             place(reported, cluster, light=True)
             packed = package_model(
-                model=challenger, results=reported.outputs["results"], license=license
+                model=challenger,
+                results=reported.outputs["results"],
+                license=license,
+                images=cluster.images if cluster else "",
             ).set_display_name("Package the challenger")
             place(packed, cluster, light=True)
             promoted = promote(

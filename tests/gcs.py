@@ -1,5 +1,6 @@
 """A real fake-gcs-server behind a proxy that injects faults."""
 
+import json
 import socket
 import subprocess
 import threading
@@ -23,8 +24,9 @@ class Fault:
     Attributes:
         matches: decides by method and path (with the query).
         kind: "status" (answer it, without passing the request on), "cut" (pass half of the body on as if that were
-            all of it, then drop the connection), "half" (drop the connection while the body comes, pass nothing on)
-            or "silent" (pass it on, then drop the connection without the answer).
+            all of it, then drop the connection), "half" (drop the connection while the body comes, pass nothing on),
+            "silent" (pass it on, then drop the connection without the answer), "truncated" (store half of what was
+            sent, and answer that) or "truncated-silent" (store half, then drop the connection).
         times: how often.
         status: of "status".
     """
@@ -127,7 +129,7 @@ class _Proxy(BaseHTTPRequestHandler):
     def handle_one(self) -> None:
         """Pass a request on, or let it go wrong."""
         self.bucket.seen.append((self.command, self.path))
-        fault = self._fault()
+        fault, left = self._fault()
         length = int(self.headers.get("Content-Length") or 0)
         if fault and fault.kind == "half":
             self.rfile.read(length // 2)
@@ -145,18 +147,34 @@ class _Proxy(BaseHTTPRequestHandler):
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
-        if fault:
+        if fault and fault.kind.startswith("truncated"):
+            if answer.status == 200 and b'"name"' in content and self.headers.get("Content-Range") != "bytes */*":
+                content = self._truncate(content)
+            else:  # it waits for an object's last byte
+                left[0] += 1
+                fault = None
+        if fault and fault.kind != "truncated":
             return self._drop()
         self._answer(answer.status, dict(answer.getheaders()), content)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = handle_one
 
-    def _fault(self) -> Fault | None:
+    def _fault(self) -> tuple[Fault | None, list[int]]:
         for fault, left in self.bucket.faults:
             if left[0] and fault.matches(self.command, self.path):
                 left[0] -= 1
-                return fault
-        return None
+                return fault, left
+        return None, []
+
+    def _truncate(self, answer: bytes) -> bytes:
+        """Store half of an object that was just uploaded, and return how it is described now."""
+        about = json.loads(answer)
+        blob = self.bucket.client().bucket("bucket").blob(about["name"])
+        whole = blob.download_as_bytes()
+        blob.metadata = about.get("metadata")
+        blob.upload_from_string(whole[: len(whole) // 2], content_type=about["contentType"])
+        changed = {"size": str(blob.size), "crc32c": blob.crc32c, "md5Hash": blob.md5_hash}
+        return json.dumps({**about, **changed, "generation": str(blob.generation)}).encode()
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response_only(status)

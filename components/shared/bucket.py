@@ -3,8 +3,10 @@
 STORAGE_EMULATOR_HOST names another server than Google's, which is then used without credentials.
 """
 
+import base64
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,13 +155,65 @@ def _content(blob: Any) -> bytes:
     return transfer(lambda: blob.download_as_bytes(checksum="crc32c", retry=patience()))
 
 
+def put_object(blob: Any, send: Callable[[int], None], size: int, crc32c: str, generation: int = 0) -> None:
+    """Send content until it is there whole, in place of one generation of an object; lost answers do no harm.
+
+    Each sending bears a mark, which tells our own object, whole or not, from somebody else's.
+
+    Args:
+        blob: the object.
+        send: sends the content, on the condition that the object has this generation (0: that there is none).
+        size: bytes of the content.
+        crc32c: the content's checksum, in base64.
+        generation: the generation that is to be replaced.
+
+    Raises:
+        PreconditionFailed: another object is there.
+    """
+    from google.api_core.exceptions import PreconditionFailed
+    from google.cloud.storage.exceptions import DataCorruption
+
+    mark = {"write": uuid.uuid4().hex}
+    expected = generation
+
+    def attempt() -> None:
+        nonlocal expected
+        blob.metadata = mark
+        there = blob
+        try:
+            send(expected)
+        except PreconditionFailed:
+            there = blob.bucket.get_blob(blob.name, retry=patience())
+            if there is None or there.metadata != mark:
+                raise
+        except DataCorruption:  # Google's client has removed what arrived
+            expected = 0
+            raise
+        if (there.size, there.crc32c) != (size, crc32c):
+            expected = there.generation
+            raise DataCorruption(None, f"{there.size} of {size} bytes are there, or others")
+
+    try:
+        transfer(attempt)
+    except Exception:
+        with suppress(Exception):  # no half of ours is left behind; one in place of an older object is at least seen
+            there = blob.bucket.get_blob(blob.name, retry=None)
+            if not generation and there.metadata == mark and (there.size, there.crc32c) != (size, crc32c):
+                there.delete(if_generation_match=there.generation, retry=None)
+        raise
+
+
 def write_object(blob: Any, content: bytes, content_type: str, generation: int) -> None:
-    """Write a small object in place of this generation (0: there must be none), else raise PreconditionFailed."""
-    transfer(
-        lambda: blob.upload_from_string(
-            content, content_type=content_type, if_generation_match=generation, checksum="crc32c", retry=patience()
+    """Write a small object in place of this generation (0: there must be none), see `put_object`."""
+    import google_crc32c
+
+    def send(expected: int) -> None:
+        blob.upload_from_string(
+            content, content_type=content_type, if_generation_match=expected, checksum="crc32c", retry=patience()
         )
-    )
+
+    digest = base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
+    put_object(blob, send, len(content), digest, generation)
 
 
 def download_object(location: str, path: Path) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,9 +23,9 @@ from kfp_bonsai.shared.bucket import (
     list_objects,
     open_bucket,
     patience,
+    put_object,
     read_object,
     split_location,
-    transfer,
     write_object,
 )
 from kfp_bonsai.shared.errors import BonsaiError
@@ -376,18 +375,17 @@ def _upload(blob: Any, file: _File) -> None:
     """Send a file that must not be there yet; one that is there with this content is as good."""
     from google.api_core.exceptions import PreconditionFailed
 
-    def attempt() -> None:
-        try:
-            blob.upload_from_filename(str(file.path), if_generation_match=0, checksum="crc32c", retry=patience())
-        except PreconditionFailed:  # also where an upload succeeded whose answer was lost
-            blob.reload(retry=patience())
-        if not _is_same(blob, file):
-            raise BonsaiError(
-                f"{GCS}{blob.bucket.name}/{blob.name} is not what was sent: somebody else writes there, or {file.path} "
-                "changed meanwhile: name a new destination"
-            )
+    def send(generation: int) -> None:
+        blob.upload_from_filename(str(file.path), if_generation_match=generation, checksum="crc32c", retry=patience())
 
-    transfer(attempt)
+    try:
+        put_object(blob, send, file.size, file.crc32c)
+    except PreconditionFailed as error:
+        there = blob.bucket.get_blob(blob.name, retry=patience())
+        if there is None or not _is_same(there, file):
+            raise BonsaiError(
+                f"{GCS}{blob.bucket.name}/{blob.name} was written by somebody else meanwhile: name a new destination"
+            ) from error
 
 
 def _publish(blob: Any, manifest: str, destination: str) -> None:
@@ -408,14 +406,10 @@ def _swap_object(location: str, content: bytes, token: Any) -> None:
         bucket = open_bucket(name, write=True)
         blob = bucket.blob(key)
         blob.cache_control = "no-store"
-        blob.metadata = {"write": uuid.uuid4().hex}
-        ours = dict(blob.metadata)
         try:
             write_object(blob, content, "application/json", token or 0)
         except PreconditionFailed as error:
-            now = bucket.get_blob(key, retry=patience())
-            if now is None or now.metadata != ours:  # ours, if it succeeded and its answer was lost
-                raise _changed(location) from error
+            raise _changed(location) from error
         except NotFound as error:
             if token is None:
                 raise

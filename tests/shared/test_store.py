@@ -1,5 +1,6 @@
 """Publishing to a bucket and to a disk: the bucket is a real fake-gcs-server behind a proxy that injects faults."""
 
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -80,7 +81,9 @@ def below(bucket, place: str) -> set[str]:
 def wholly_published(bucket, place: str, folder: Path) -> bool:
     prefix = place.removeprefix("gs://bucket/")
     wanted = {name: found for name, found in content(folder).items() if name != "SHA256SUMS"}
-    return below(bucket, place) == {*wanted, "SHA256SUMS"} and all(
+    manifest = "".join(f"{hashlib.sha256(found).hexdigest()}  {name}\n" for name, found in sorted(wanted.items()))
+    wanted["SHA256SUMS"] = manifest.encode()
+    return below(bucket, place) == set(wanted) and all(
         bucket.content(f"{prefix}/{name}") == found for name, found in wanted.items()
     )
 
@@ -173,7 +176,8 @@ def test_a_manifest_cannot_write_outside_of_the_folder(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "times"), [("status", 3), ("half", 2), ("silent", 1), ("cut", 1)], ids=["503", "half", "silent", "cut"]
+    ("kind", "times"),
+    [("status", 3), ("half", 2), ("silent", 1), ("cut", 1), ("truncated", 1), ("truncated-silent", 1)],
 )
 @pytest.mark.parametrize("which", ["multipart", "resumable", "upload_id"])
 def test_faults_that_pass_do_not_show(bucket, folder, place, kind, times, which):
@@ -187,7 +191,7 @@ def test_faults_that_pass_do_not_show(bucket, folder, place, kind, times, which)
     assert wholly_published(bucket, place, folder)
 
 
-@pytest.mark.parametrize("kind", ["status", "half", "silent"])
+@pytest.mark.parametrize("kind", ["status", "half", "silent", "truncated", "truncated-silent"])
 def test_faults_while_the_manifest_is_written(bucket, folder, place, kind):
     """The last request of all is as likely to break as any other."""
     upload_folder(folder, place)
@@ -204,7 +208,7 @@ def test_too_many_requests_are_waited_out(bucket, folder, place):
     assert left == [0] and wholly_published(bucket, place, folder)
 
 
-@pytest.mark.parametrize("kind", ["status", "half", "cut", "silent"])
+@pytest.mark.parametrize("kind", ["status", "half", "cut", "silent", "truncated", "truncated-silent"])
 @pytest.mark.parametrize("which", ["upload_id", "multipart"])
 def test_a_fault_that_stays_leaves_no_manifest(bucket, impatient, folder, place, kind, which, tmp_path, monkeypatch):
     """Half a model would be taken for a published one."""
@@ -347,7 +351,7 @@ def test_of_many_writers_of_a_pointer_one_wins(anywhere):
     assert len(won) == 1 and read_pointer(pointer)[0] == {"model": won[0]}
 
 
-@pytest.mark.parametrize("kind", ["status", "half", "silent", "cut"])
+@pytest.mark.parametrize("kind", ["status", "half", "silent", "cut", "truncated", "truncated-silent"])
 def test_a_pointer_is_written_through_faults(bucket, place, kind):
     """A lost answer would be taken for somebody else's change, although the change was ours."""
     pointer = f"{place}/champion.json"

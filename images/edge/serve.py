@@ -3,7 +3,8 @@
     serve.py score MODEL [FILE]     texts, one a line, to JSON lines with label and probabilities
     serve.py serve MODEL            HTTP, the Open Inference Protocol (v2, REST), on port 8080
 
-This file needs numpy, tokenizers, and the runtime that the folder's bonsai.json names; it does not need kfp-bonsai.
+This file needs numpy, tokenizers, and the runtime that the folder's bonsai.json names; it does not need kfp-bonsai,
+but for a model that is not quantized, which it runs with torch, on a GPU if there is one.
 """
 
 import argparse
@@ -92,30 +93,33 @@ class Model:
 
 
 def load(folder: Path, threads: int = 0) -> Model:
-    """Load a quantized model's folder.
+    """Load a model's folder.
 
     Args:
-        folder: holds model.onnx, tokenizer.json and bonsai.json.
+        folder: holds tokenizer.json, bonsai.json, and model.onnx or, not quantized, safetensors and config.json.
         threads: threads that work on one batch; 0 leaves it to the runtime.
 
     Raises:
         InputError: a file is missing or broken, or the runtime is unknown or not installed.
     """
-    for name in ("model.onnx", "tokenizer.json", "bonsai.json"):
+    whole = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    weights = "config.json" if whole else "model.onnx"
+    for name in (weights, "tokenizer.json", "bonsai.json"):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} is missing: give a folder that bonsai quantize or package-model wrote")
         if not os.access(folder / name, os.R_OK):
             raise InputError(f"{folder / name} cannot be read by user {os.getuid()}: chmod -R a+rX {folder}")
     record = _read_json(folder / "bonsai.json")
-    runtime = record.get("runtime")
+    runtime = record.get("runtime") if weights == "model.onnx" else "torch"
     if runtime not in RUNTIMES:
         raise InputError(f"{folder / 'bonsai.json'}: runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
     try:
-        inputs, run = RUNTIMES[runtime](folder / "model.onnx", threads)
+        inputs, run = RUNTIMES[runtime](folder / weights, threads)
     except ImportError as error:
         raise InputError(f"{folder} needs {runtime}, which is not installed: pip install {runtime}") from error
     except Exception as error:  # each runtime has exceptions of its own
-        raise InputError(f"{folder / 'model.onnx'} is no whole ONNX file: copy or make it again ({error})") from error
+        what = "ONNX file" if weights == "model.onnx" else "model"
+        raise InputError(f"{folder / weights} is no whole {what}: copy or make it again ({error})") from error
     task = record.get("task") or {}
     tokenizer, pad_id = _tokenizer(folder, int(record.get("max_length") or 128))
     return Model(
@@ -158,6 +162,7 @@ def _openvino(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
 
 
 def _onnxruntime(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would send traces of every session to its makers
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -167,6 +172,15 @@ def _onnxruntime(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     names = tuple(one.name for one in session.get_inputs())
     return names, _one_at_a_time(lambda batch: session.run(None, batch)[0])
+
+
+def _torch(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
+    import torch
+
+    from kfp_bonsai.shared.inference import load_predictor
+
+    predictor = load_predictor(file.parent, "cuda" if torch.cuda.is_available() else "cpu", threads=threads)
+    return predictor.inputs, _one_at_a_time(predictor.run)
 
 
 def _one_at_a_time(run: Run) -> Run:
@@ -180,7 +194,7 @@ def _one_at_a_time(run: Run) -> Run:
     return locked
 
 
-RUNTIMES = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+RUNTIMES = {"openvino": _openvino, "onnxruntime": _onnxruntime, "torch": _torch}
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -243,7 +257,7 @@ def metadata(model: Model, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "versions": [],
-        "platform": f"{model.runtime}_onnx",
+        "platform": "pytorch_safetensors" if model.runtime == "torch" else f"{model.runtime}_onnx",
         "inputs": [{"name": text, "datatype": "BYTES", "shape": [-1]} for text in _names(model)],
         "outputs": [{"name": each, "datatype": kind, "shape": shape} for each, kind, shape in outputs],
     } | ({"parameters": {"labels": list(model.labels)}} if model.labels else {})

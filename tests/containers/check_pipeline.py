@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 from check_images import STRICT
+from figures import FIGURES
 
 UNKNOWN_USER = "12345:0"
 
@@ -65,7 +66,7 @@ def compress(work: Path, root: str, **changed) -> None:
     try:
         compress_pipeline(parallel_levels=1)(**{**arguments, **changed})
     finally:
-        print(f"{root}: {time.monotonic() - started:.0f} s")
+        FIGURES.append(f"the pipeline, {root}: {time.monotonic() - started:.0f} s")
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,28 @@
 """The engine and the images that all checks here share. `make test-containers` runs them; `make test` does not."""
 
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from figures import FIGURES
+
 ROOT = Path(__file__).parents[2]
 REGISTRY = "kfp-bonsai-test"
-os.environ["BONSAI_IMAGES"] = REGISTRY  # read when the components are first imported
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say how large the images are and how long things took."""
+    for line in FIGURES:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -26,22 +35,51 @@ def client() -> Iterator:
 
 
 @pytest.fixture(scope="session")
-def images(client, tmp_path_factory) -> dict:
+def resolving() -> Iterator[subprocess.Popen]:
+    """Pip's search for what torch's CUDA build would bring, at work while the images are built."""
+    from base import pip_settings
+
+    options = ["--dry-run", "--ignore-installed", "--quiet", "--report=-", f"--constraint={ROOT / 'constraints.txt'}"]
+    options += [f"--index-url={address}" for address in pip_settings()["index-url"]]
+    options += [f"--cert={ssl.get_default_verify_paths().cafile}"]
+    without_local_wheels = {
+        **os.environ,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": "",
+        "PIP_EXTRA_INDEX_URL": "",
+    }
+    command = [sys.executable, "-m", "pip", "install", *options, "torch"]
+    with subprocess.Popen(command, env=without_local_wheels, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def images(client, resolving, tmp_path_factory) -> dict:
     """All images, built from the Dockerfiles as they are by `make images`, by their kind."""
     from base import base_image
 
     from kfp_bonsai import __version__
 
+    os.environ["BONSAI_IMAGES"] = REGISTRY  # read when the components are first imported, which is later
     with base_image(client, tmp_path_factory.mktemp("base")) as standin:
         index = os.environ.get("TORCH_INDEX", "")
         if not (standin or index):
             pytest.fail("set TORCH_INDEX to PyTorch's index of CPU builds: else gigabytes of CUDA would be built")
-        options = "--network=host" if standin else ""
-        for kind in ("gpu", "cpu", "edge"):
-            arguments = f"{options} --build-arg PIP_EXTRA_INDEX_URL={index}" if index else options
-            started = time.monotonic()
-            subprocess.run(
-                ["make", f"image-{kind}", f"REGISTRY={REGISTRY}", f"BUILD_ARGS={arguments}"], cwd=ROOT, check=True
-            )
-            print(f"{kind}: built in {time.monotonic() - started:.0f} s")
-    return {kind: client.images.get(f"{REGISTRY}/{kind}:{__version__}") for kind in ("gpu", "cpu", "edge")}
+        options = ["--network=host"] if standin else []
+        options += [f"--build-arg PIP_EXTRA_INDEX_URL={index}"] if index else []
+        with ThreadPoolExecutor() as pool:  # gpu and cpu have layers in common
+            list(pool.map(lambda kinds: build(kinds, " ".join(options)), (("gpu", "cpu"), ("edge",))))
+    found = {kind: client.images.get(f"{REGISTRY}/{kind}:{__version__}") for kind in ("gpu", "cpu", "edge")}
+    FIGURES.extend(f"{kind}: {image.attrs['Size'] / 1e9:.2f} GB unpacked" for kind, image in found.items())
+    return found
+
+
+def build(kinds: tuple[str, ...], options: str) -> None:
+    """Build images one after the other; or fail with the last lines of a build."""
+    for kind in kinds:
+        started = time.monotonic()
+        command = ["make", f"image-{kind}", f"REGISTRY={REGISTRY}", f"BUILD_ARGS={options}"]
+        built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if built.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{built.stdout[-3000:]}")
+        FIGURES.append(f"{kind}: built in {time.monotonic() - started:.0f} s")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
+from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.inference import encode, load_predictor
 
@@ -50,6 +51,15 @@ def test_it_gives_what_the_package_gives(folder):
         for at in range(0, len(TEXTS), serve.BATCH_ROWS)
     ]
     assert np.allclose(serve.load(folder).predict(TEXTS), np.concatenate(expected), atol=1e-5)
+
+
+def test_a_model_of_free_shape_is_served_as_it_is(made, tmp_path):
+    """KServe manifests of free shapes, whose server answers otherwise than the model, or does not start."""
+    matrix_prune(made.baseline, made.transfer, tmp_path / "free", flops=0.4, steps=4)
+    folder, texts = tmp_path / "free", TEXTS[: serve.BATCH_ROWS]
+    expected = softmax(load_predictor(folder).predict(encode(folder, texts)))
+    assert serve.load(folder).runtime == "torch"
+    assert np.allclose(serve.load(folder).predict(texts), expected, atol=1e-5)
 
 
 def test_it_needs_neither_torch_nor_the_package(folder):

@@ -1,6 +1,7 @@
 """The engine and the images that all checks here share. `make test-containers` runs them; `make test` does not."""
 
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -30,6 +31,7 @@ def client() -> Iterator:
     """A Docker engine; DOCKER_ROOT names a folder to keep its images in for the next run."""
     from engine import engine
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the tests ends their engine too
     with engine(os.environ.get("DOCKER_ROOT", "")) as found:
         yield found
 

@@ -7,6 +7,7 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from kfp_bonsai.fine_tune.train import SCRATCH
+from kfp_bonsai.pipelines.checks import cores
 
 HUB_READERS = ("fetch-champion", "fine-tune", "prepare-data")  # the components that may download from a model hub
 READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
@@ -126,8 +127,7 @@ def _give_processors(task: PipelineTask, cluster: Cluster, light: bool) -> None:
         return
     task.set_cpu_request(cluster.cpu).set_cpu_limit(cluster.cpu)
     task.set_memory_request(cluster.memory).set_memory_limit(cluster.memory)
-    cores = float(cluster.cpu[:-1]) / 1000 if cluster.cpu.endswith("m") else float(cluster.cpu)
-    task.set_env_variable("OMP_NUM_THREADS", str(max(1, int(cores))))
+    task.set_env_variable("OMP_NUM_THREADS", str(max(1, int(cores(cluster.cpu, "--cpu")))))
 
 
 def _give_volumes(task: PipelineTask, cluster: Cluster, light: bool) -> None:

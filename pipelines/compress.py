@@ -9,19 +9,15 @@ from typing import Any
 
 from kfp import dsl
 
-from kfp_bonsai.distill.component import distill
 from kfp_bonsai.evaluate_emissions.component import evaluate_emissions, evaluate_emissions_edge
-from kfp_bonsai.fine_tune.component import fine_tune
-from kfp_bonsai.layer_remove.component import layer_remove
-from kfp_bonsai.matrix_prune.component import matrix_prune
 from kfp_bonsai.package_model.component import package_model
 from kfp_bonsai.pipelines.cluster import Cluster, place
 from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.pipelines.training import make_baseline, make_smaller
 from kfp_bonsai.prepare_data.component import prepare_data
 from kfp_bonsai.quantize.component import quantize
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_model
-from kfp_bonsai.teacher_outputs.component import teacher_outputs
 
 DEFAULT_LEVELS = parse_levels(())
 
@@ -109,56 +105,31 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         place(prepared, cluster)
         splits = prepared.outputs
 
-        tuned = fine_tune(
-            model=model,
-            train=splits["train"],
-            validation=splits["validation"],
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            max_length=max_length,
-            freeze_embeddings=freeze_embeddings,
-            seed=seed,
-        ).set_display_name("Fine-tune the baseline")
-        place(tuned, cluster, heavy=True)
-        baseline = tuned.outputs["output"]
-
-        taught = teacher_outputs(
-            model=baseline,
-            train=splits["train"],
-            unlabelled=splits["unlabelled"],
-            augmentations=augmentations,
-            unlabelled_rows=unlabelled_rows,
-            seed=seed,
-        ).set_display_name("Teacher's outputs")
-        place(taught, cluster, heavy=True)
+        tuning = {
+            "model": model,
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "freeze_embeddings": freeze_embeddings,
+            "seed": seed,
+        }
+        teaching = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
+        baseline, taught = make_baseline(cluster, splits, tuning, teaching)
 
         with dsl.ParallelFor(levels, name="levels", parallelism=parallel_levels) as level:
-            shorter = layer_remove(
-                model=baseline, data=splits["validation"], keep=level.layers, level=level.label, seed=seed
-            ).set_display_name("Remove layers")
-            place(shorter, cluster, heavy=True)
-            pruned = matrix_prune(
-                model=shorter.outputs["output"],
-                teacher_outputs=taught.output,
-                flops=level.flops,
-                shape=level.shape,
-                steps=prune_steps,
-                seed=seed,
-            ).set_display_name("Prune matrices")
-            place(pruned, cluster, heavy=True)
-            distilled = distill(
-                model=pruned.outputs["output"],
-                teacher_outputs=taught.output,
-                validation=splits["validation"],
-                epochs=level.epochs,
-                learning_rate=level.rate,
-                seed=seed,
-            ).set_display_name("Distill")
-            place(distilled, cluster, heavy=True)
+            smaller = make_smaller(
+                cluster,
+                splits,
+                baseline,
+                taught,
+                {"keep": level.layers, "level": level.label, "seed": seed},
+                {"flops": level.flops, "shape": level.shape, "steps": prune_steps, "seed": seed},
+                {"epochs": level.epochs, "learning_rate": level.rate, "seed": seed},
+            )
         measured = evaluate_emissions(
             baseline=baseline,
-            candidates=dsl.Collected(distilled.outputs["output"]),
+            candidates=dsl.Collected(smaller),
             train=splits["train"],
             test=splits["test"],
             pairs=pairs,
@@ -176,7 +147,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
 
         selected = select_model(
             measurement=measured.outputs["output"],
-            candidates=dsl.Collected(distilled.outputs["output"]),
+            candidates=dsl.Collected(smaller),
             min_accuracy=min_accuracy,
             max_emission=max_emission,
         ).set_display_name("Select the model")

@@ -10,19 +10,15 @@ from typing import Any
 from kfp import dsl
 
 from kfp_bonsai.check_drift.component import check_drift
-from kfp_bonsai.distill.component import distill
 from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_challenger
 from kfp_bonsai.fetch_champion.component import fetch_champion
-from kfp_bonsai.fine_tune.component import fine_tune
-from kfp_bonsai.layer_remove.component import layer_remove
-from kfp_bonsai.matrix_prune.component import matrix_prune
 from kfp_bonsai.package_model.component import package_model
 from kfp_bonsai.pipelines.cluster import Cluster, place
+from kfp_bonsai.pipelines.training import make_baseline, make_smaller
 from kfp_bonsai.prepare_data.component import prepare_data
 from kfp_bonsai.promote.component import promote
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_challenger
-from kfp_bonsai.teacher_outputs.component import teacher_outputs
 
 
 def retrain_pipeline(cluster: Cluster | None = None) -> Any:
@@ -113,57 +109,28 @@ def retrain_pipeline(cluster: Cluster | None = None) -> Any:
         place(checked, cluster, light=True).set_caching_options(False)
 
         with dsl.If(checked.outputs["Output"] == "train", name="new-data"):
-            tuned = fine_tune(
-                model=fetched.outputs["model"],
-                train=splits["train"],
-                validation=splits["validation"],
-                epochs=epochs,
-                learning_rate=learning_rate,
-                batch_size=batch_size,
-                max_length=max_length,
-                freeze_embeddings=freeze_embeddings,
-                seed=seed,
-            ).set_display_name("Fine-tune the baseline")
-            place(tuned, cluster, heavy=True)
-            baseline = tuned.outputs["output"]
-            taught = teacher_outputs(
-                model=baseline,
-                train=splits["train"],
-                unlabelled=splits["unlabelled"],
-                augmentations=augmentations,
-                unlabelled_rows=unlabelled_rows,
-                seed=seed,
-            ).set_display_name("Teacher's outputs")
-            place(taught, cluster, heavy=True)
-            shorter = layer_remove(
-                model=baseline,
-                data=splits["validation"],
-                keep=fetched.outputs["layers"],
-                level=fetched.outputs["level"],
-                seed=seed,
-            ).set_display_name("Remove layers")
-            place(shorter, cluster, heavy=True)
-            pruned = matrix_prune(
-                model=shorter.outputs["output"],
-                teacher_outputs=taught.output,
-                flops=fetched.outputs["flops"],
-                shape=fetched.outputs["shape"],
-                heads=fetched.outputs["heads"],
-                ffn=fetched.outputs["ffn"],
-                steps=prune_steps,
-                seed=seed,
-            ).set_display_name("Prune matrices")
-            place(pruned, cluster, heavy=True)
-            distilled = distill(
-                model=pruned.outputs["output"],
-                teacher_outputs=taught.output,
-                validation=splits["validation"],
-                epochs=fetched.outputs["epochs"],
-                learning_rate=fetched.outputs["rate"],
-                seed=seed,
-            ).set_display_name("Distill")
-            place(distilled, cluster, heavy=True)
-            challenger = distilled.outputs["output"]
+            made = fetched.outputs
+            tuning = {
+                "model": made["model"],
+                "epochs": epochs,
+                "learning_rate": learning_rate,
+                "batch_size": batch_size,
+                "max_length": max_length,
+                "freeze_embeddings": freeze_embeddings,
+                "seed": seed,
+            }
+            teaching = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
+            baseline, taught = make_baseline(cluster, splits, tuning, teaching)
+            challenger = make_smaller(
+                cluster,
+                splits,
+                baseline,
+                taught,
+                {"keep": made["layers"], "level": made["level"], "seed": seed},
+                {name: made[name] for name in ("flops", "shape", "heads", "ffn")}
+                | {"steps": prune_steps, "seed": seed},
+                {"epochs": made["epochs"], "learning_rate": made["rate"], "seed": seed},
+            )
 
             measured = evaluate_emissions_challenger(
                 baseline=baseline,

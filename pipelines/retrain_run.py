@@ -1,16 +1,16 @@
 """`bonsai retrain`: the retrain pipeline on one's own machine."""
 
 import json
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.check_drift.check import STOP, WARN
+from kfp_bonsai.check_drift.check import check_on_drift
 from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
-from kfp_bonsai.pipelines.run import run_here
+from kfp_bonsai.pipelines.run import Headlines, run_here
+from kfp_bonsai.promote.promote import check_margin
 from kfp_bonsai.shared.champion import find
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError
 
 TASKS = 13
 
@@ -127,10 +127,8 @@ def retrain(
     arguments = {key: value for key, value in locals().items() if key not in ("output", "overwrite")}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    if on_drift not in (WARN, STOP):
-        raise BonsaiError(f"--on-drift {on_drift}: give warn or stop{nearest(on_drift, [WARN, STOP])}")
-    if not 0 <= margin < 1:
-        raise BonsaiError(f"--margin {margin}: give a fraction from 0 to 1, such as 0.01")
+    check_on_drift(on_drift)
+    check_margin(margin)
     check_inputs(arguments)
     document, _ = find(champion)
     files = fingerprint(model, data, test_data, validation_data, *unlabelled_data.split(","))
@@ -140,13 +138,8 @@ def retrain(
 
         return retrain_pipeline()
 
-    seen: list[str] = []
-
-    def headline(task: str) -> str:
-        seen.append(task)
-        return f"[{len(seen)}/{TASKS}] {re.sub(r'-[0-9]+$', '', task)}"
-
-    run_here(pipeline, arguments, {**files, "champion": document["version"]}, Path(output), overwrite, headline)
+    files["champion"] = document["version"]
+    run_here(pipeline, arguments, files, Path(output), overwrite, Headlines(TASKS))
     decision = json.loads((Path(output) / "decision.json").read_text(encoding="utf-8"))
     found = {"promoted": decision.get("promoted", False), "reason": decision["reason"]}
     report = Path(output) / "report.html"

@@ -165,7 +165,9 @@ def run(
 
         return compress_pipeline(parallel_levels=1)
 
-    run_here(pipeline, arguments, files, Path(output), overwrite, Headlines(levels, edge))
+    tasks = 7 + 3 * len(levels) + (3 if edge else 0)
+    headlines = Headlines(tasks, [each["label"] for each in levels])
+    run_here(pipeline, arguments, files, Path(output), overwrite, headlines)
     return {"report": str(Path(output) / "report.html")}
 
 
@@ -215,9 +217,8 @@ def run_here(
 class Headlines:
     """The headline of each task: its place among all tasks, its name, and its level in the loop over levels."""
 
-    def __init__(self, levels: Sequence[Mapping[str, Any]], edge: bool) -> None:
-        self.labels = [level["label"] for level in levels]
-        self.total = 7 + 3 * len(levels) + (3 if edge else 0)
+    def __init__(self, total: int, labels: Sequence[str] = ()) -> None:
+        self.total, self.labels = total, labels
         self.seen: list[str] = []
 
     def __call__(self, task: str) -> str:

@@ -60,8 +60,7 @@ def check_drift(
     """  # noqa: E501
     from kfp_bonsai.shared.store import read_pointer
 
-    if on_drift not in (WARN, STOP):
-        raise BonsaiError(f"--on-drift {on_drift}: give warn or stop{nearest(on_drift, [WARN, STOP])}")
+    check_on_drift(on_drift)
     found = read_document(document, "bonsai fetch-champion", "profile")
     check_schema(tasks.read_task(train), read_record(incumbent)["task"], Path(train))
     data = champions.data_sha256([train, validation, test])
@@ -79,6 +78,16 @@ def check_drift(
         file.write_text(json.dumps({"format": 1, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     say(f"check-drift  {'nothing to do' if todo == NOTHING else 'to be trained'}: {reason}")
     return result
+
+
+def check_on_drift(on_drift: str) -> None:
+    """Refuse an unknown way to deal with a shift.
+
+    Raises:
+        BonsaiError: it is unknown.
+    """
+    if on_drift not in (WARN, STOP):
+        raise BonsaiError(f"--on-drift {on_drift}: give warn or stop{nearest(on_drift, [WARN, STOP])}")
 
 
 def check_schema(task: tasks.Task, before: dict[str, Any], train: Path) -> None:
@@ -110,9 +119,9 @@ def _shifts(before: dict[str, Any], incumbent: Path, train: Path) -> dict[str, f
 
     from kfp_bonsai.shared import drift
 
-    now = drift.profile(train, AutoTokenizer.from_pretrained(incumbent))
+    now = drift.profile(train, AutoTokenizer.from_pretrained(incumbent), before.get("edges"))
     return {
-        "label_shift": drift.label_shift(before, train),
+        "label_shift": drift.label_shift(before, now),
         "vocabulary_shift": drift.token_distance(before["tokens"], now["tokens"]),
         "vocabulary_noise": max(before["noise"], now["noise"]),
     }

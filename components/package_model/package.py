@@ -1,6 +1,5 @@
 """Make the folder that is passed on: the chosen model, its card, the numbers, what serves it, and checksums."""
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.store import MANIFEST, check_location, upload_folder, write_manifest
+from kfp_bonsai.shared.store import check_location, content_sha256, upload_folder, write_manifest
 
 VERSION_DIGITS = 12
 
@@ -82,7 +81,9 @@ def package_model(
             return write_manifest(folder)
 
         files = finish("")
-        found["version"] = version = _version(folder)  # of all content but the place that it will name
+        found["version"] = version = content_sha256(folder)[
+            :VERSION_DIGITS
+        ]  # of all content but the place that it will name
         if upload:
             found["uri"] = uri = f"{upload}/{version}"
             finish(uri if uri.startswith(GCS) else "")  # a cluster cannot fetch from a folder of this machine
@@ -95,10 +96,6 @@ def package_model(
         size = sum((folder / file).stat().st_size for file in files)
     say(f"package-model  {name}: {len(files)} files, {size / 1e6:.1f} MB, in {output}")
     return {**found, "files": len(files), "bytes": size}
-
-
-def _version(folder: Path) -> str:
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:VERSION_DIGITS]
 
 
 def _check_weights(model: Path, record: Mapping[str, Any]) -> None:

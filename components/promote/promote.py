@@ -67,8 +67,7 @@ def promote(
     Example:
         bonsai promote --challenger runs/demo/model --champion gs://bucket/reviews --decision decision.json --first
     """
-    if not 0 <= margin < 1:
-        raise BonsaiError(f"--margin {margin}: give a fraction from 0 to 1, such as 0.01")
+    check_margin(margin)
     if not 0 <= max_emission <= 1:
         raise BonsaiError(f"--max-emission {max_emission}: give a fraction such as 0.2, or 0")
     version = champions.version_of(challenger)
@@ -107,6 +106,16 @@ def promote(
         file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     say(f"promote  {'promoted' if found['promoted'] else 'the champion stays'}: {found['reason']}")
     return {"version": version, **found}
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin that is no fraction.
+
+    Raises:
+        BonsaiError: it is none.
+    """
+    if not 0 <= margin < 1:
+        raise BonsaiError(f"--margin {margin}: give a fraction from 0 to 1, such as 0.01")
 
 
 def measured(package: Path, sha256: str) -> dict[str, Any]:

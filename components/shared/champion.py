@@ -53,10 +53,9 @@ def version_of(package: Path) -> str:
     Raises:
         BonsaiError: the folder is no package.
     """
-    sums = Path(package) / store.MANIFEST
-    if not sums.is_file():
+    if not (Path(package) / store.MANIFEST).is_file():
         raise BonsaiError(f"{package} has no {store.MANIFEST}: give a folder that `bonsai package-model` made")
-    return hashlib.sha256(sums.read_bytes()).hexdigest()[:16]
+    return store.content_sha256(package)[:16]
 
 
 def data_sha256(splits: Sequence[Path]) -> str:

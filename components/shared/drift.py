@@ -15,17 +15,18 @@ TENTHS = 10
 LEAST_SHARE = 1e-4  # so that an empty class does not make the index infinite
 
 
-def profile(train: Path, tokenizer: Any) -> dict[str, Any]:
+def profile(train: Path, tokenizer: Any, edges: Sequence[float] | None = None) -> dict[str, Any]:
     """Return a training split's profile.
 
     Args:
         train: the split.
         tokenizer: the model's; token frequencies need no notion of a word, so any language will do.
+        edges: between which numbers to count the labels of a regression, those of another profile; else their deciles.
 
     Returns:
-        rows; labels and the share of each (classification), or edges, the labels' deciles, and the share between them
-        (regression); tokens, the frequency of the most frequent ones by their number; and noise, the distance of one
-        half of the rows' token frequencies from the other's, which is what chance gives.
+        rows; labels and the share of each (classification), or edges and the share between them (regression); tokens,
+        the frequency of the most frequent ones by their number; and noise, the distance of one half of the rows' token
+        frequencies from the other's, which is what chance gives.
     """
     task = tasks.read_task(train)
     halves: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
@@ -39,8 +40,9 @@ def profile(train: Path, tokenizer: Any) -> dict[str, Any]:
         shares = np.bincount(np.asarray(labels, int), minlength=len(task.labels)) / len(labels)
         of_labels: dict[str, Any] = {"labels": list(task.labels), "shares": shares.tolist()}
     else:
-        edges = np.quantile(labels, np.arange(1, TENTHS) / TENTHS)
-        of_labels = {"edges": edges.tolist(), "shares": _between(labels, edges).tolist()}
+        edges = edges or np.quantile(labels, np.arange(1, TENTHS) / TENTHS).tolist()
+        counts = np.bincount(np.searchsorted(edges, labels, side="right"), minlength=len(edges) + 1)
+        of_labels = {"edges": edges, "shares": (counts / len(labels)).tolist()}
     return {
         "rows": task.rows,
         **of_labels,
@@ -49,19 +51,14 @@ def profile(train: Path, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def label_shift(before: Mapping[str, Any], train: Path) -> float:
+def label_shift(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     """Return the population stability index of the labels: above 0.2 is commonly called a major shift.
 
     Args:
         before: the profile to compare with.
-        train: the new training split, of the same labels.
+        now: that of new data, of the same labels or with the same edges.
     """
-    labels = tasks.read_columns(train)["label"]
-    if "edges" in before:
-        now = _between(labels, np.asarray(before["edges"]))
-    else:
-        now = np.bincount(np.asarray(labels, int), minlength=len(before["shares"])) / len(labels)
-    old, new = (np.maximum(shares, LEAST_SHARE) for shares in (np.asarray(before["shares"]), now))
+    old, new = (np.maximum(each["shares"], LEAST_SHARE) for each in (before, now))
     return float(((new - old) * np.log(new / old)).sum())
 
 
@@ -81,7 +78,3 @@ def token_distance(one: Mapping[str, float], other: Mapping[str, float]) -> floa
 def _frequencies(counts: Counter[int]) -> dict[str, float]:
     total = max(1, counts.total())
     return {str(token): round(count / total, 8) for token, count in counts.most_common(MOST_TOKENS)}
-
-
-def _between(labels: Sequence[float], edges: np.ndarray) -> np.ndarray:
-    return np.bincount(np.searchsorted(edges, labels, side="right"), minlength=len(edges) + 1) / len(labels)

@@ -52,6 +52,11 @@ def write_manifest(folder: Path) -> list[str]:
     return [*files]
 
 
+def content_sha256(folder: Path) -> str:
+    """Return one hash of a folder's content: that of its SHA256SUMS, which must be there."""
+    return hashlib.sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()
+
+
 def upload_folder(folder: Path, destination: str) -> None:
     """Publish all files of a folder; the same folder published again changes nothing.
 

@@ -106,9 +106,11 @@ def test_data_that_was_decided_on_is_not_trained_on_again(check, made, tmp_path)
 def test_the_deciles_of_numbers_are_compared(tmp_path):
     """A regression whose targets have moved, and that counts as unchanged."""
     texts = [f"a film {number}" for number in range(200)]
-    before = drift.profile(
-        split(tmp_path / "a", texts, [i / 200 for i in range(200)], (), "regression"), tiny.tokenizer()
-    )
-    same = split(tmp_path / "b", texts, [((i * 7) % 200) / 200 for i in range(200)], (), "regression")
-    moved = split(tmp_path / "c", texts, [0.5 + i / 400 for i in range(200)], (), "regression")
+
+    def profile(name: str, labels: list[float], edges=None) -> dict:
+        return drift.profile(split(tmp_path / name, texts, labels, (), "regression"), tiny.tokenizer(), edges)
+
+    before = profile("a", [i / 200 for i in range(200)])
+    same = profile("b", [((i * 7) % 200) / 200 for i in range(200)], before["edges"])
+    moved = profile("c", [0.5 + i / 400 for i in range(200)], before["edges"])
     assert drift.label_shift(before, same) < 0.01 and drift.label_shift(before, moved) > 1

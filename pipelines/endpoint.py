@@ -34,18 +34,27 @@ def connect(endpoint: str, namespace: str, token_file: str, cookie_file: str, ca
             f"--endpoint '{endpoint}': give the URL of Kubeflow Pipelines, such as https://kubeflow.example/pipeline, "
             f"or set {ENDPOINT}"
         )
-    secrets = {"existing_token": _secret(token_file, "--token-file"), "cookies": _secret(cookie_file, "--cookie-file")}
+    _secret(token_file, "--token-file")
+    cookies = _secret(cookie_file, "--cookie-file")
     if ca_file and not Path(ca_file).is_file():
         raise BonsaiError(f"--ca-file {ca_file}: there is no such file")
     import logging
     import warnings
 
     from kfp.client import Client
+    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
+    credentials = ServiceAccountTokenVolumeCredentials(token_file) if token_file else None  # read again as it expires
     logging.getLogger("kfp").setLevel(logging.ERROR)
     with warnings.catch_warnings(), answers():
         warnings.simplefilter("ignore")
-        return Client(endpoint, namespace=namespace or "kubeflow", ssl_ca_cert=ca_file or None, **secrets)
+        return Client(
+            endpoint,
+            namespace=namespace or "kubeflow",
+            ssl_ca_cert=ca_file or None,
+            cookies=cookies,
+            credentials=credentials,
+        )
 
 
 def _secret(file: str, flag: str) -> str | None:

@@ -1,5 +1,6 @@
 """`bonsai submit` and `bonsai schedule`: start a compiled pipeline on a Kubeflow cluster, now or again and again."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,13 +86,14 @@ def schedule(
     ca_file: str = "",
     service_account: str = "",
     catch_up: bool = False,
+    replace: bool = False,
 ) -> dict:
     """Run a compiled pipeline on a Kubeflow cluster again and again, one run at a time.
 
     Args:
         pipeline: The file that `bonsai compile` wrote.
         cron: When, in six fields: second minute hour day month weekday, such as "0 0 3 * * MON".
-        name: Name of the recurring run.
+        name: Name of the recurring run; one that is taken in the experiment is refused, unless with --replace.
         argument: NAME=VALUE, a parameter of the pipeline; may be given again. Lists are JSON.
         endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
         namespace: The profile's namespace, where Kubeflow has several users.
@@ -101,12 +103,14 @@ def schedule(
         ca_file: Certificate authority of the endpoint, where it is not a public one.
         service_account: Kubernetes service account that the runs' pods use; else the cluster's default.
         catch_up: Make up for the times that were missed while the schedule was paused.
+        replace: Take the place of the recurring runs that have this name; their runs so far stay.
 
     Returns:
-        The recurring run's id, its address in the UI, and when it runs.
+        The recurring run's id, its address in the UI, when it runs, and the ids of those that it replaced.
 
     Raises:
-        BonsaiError: the file, an argument or the cron expression is wrong, or the endpoint refuses or is down.
+        BonsaiError: the file, an argument or the cron expression is wrong, the name is taken, or the endpoint refuses
+            or is down.
 
     Example:
         bonsai schedule --pipeline compress.yaml --cron "0 0 3 * * MON" --name weekly --argument model=gs://bucket/bert --argument data=gs://bucket/reviews/
@@ -116,6 +120,12 @@ def schedule(
     client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
     with answers():
         home = client.create_experiment(experiment, namespace=namespace or None)
+        taken = recurring_runs(client, home.experiment_id, name)
+        if taken and not replace:
+            raise BonsaiError(
+                f"--name {name}: experiment {experiment} has such a recurring run already ({taken[0]}): "
+                "give --replace, or another --name"
+            )
         job = client.create_recurring_run(
             home.experiment_id,
             name,
@@ -126,8 +136,22 @@ def schedule(
             pipeline_package_path=str(pipeline),
             service_account=service_account or None,
         )
+        for one in taken:  # after the new one is there, so that a failure leaves no gap
+            client.delete_recurring_run(one)
     address = f"{client._uihost}/#/recurringrun/details/{job.recurring_run_id}"
-    return {"recurring_run": job.recurring_run_id, "address": address, "cron": cron}
+    return {"recurring_run": job.recurring_run_id, "address": address, "cron": cron, "replaced": taken}
+
+
+def recurring_runs(client: Any, experiment: str, name: str) -> list[str]:
+    """Return the ids of an experiment's recurring runs that have this name, which KFP does not keep unique."""
+    named = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+    found, page = [], ""
+    while True:
+        answer = client.list_recurring_runs(page_token=page, page_size=100, experiment_id=experiment, filter=named)
+        found += [one.recurring_run_id for one in answer.recurring_runs or () if one.display_name == name]
+        page = answer.next_page_token
+        if not page:
+            return found
 
 
 def follow(client: Any, run: str) -> str:

@@ -195,6 +195,9 @@ def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) ->
     if parallel.is_first():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        mode = (Path(folder) / "config.json").stat().st_mode
+        for weights in Path(folder).glob("*.safetensors"):  # written for their owner alone: no server could read them
+            weights.chmod(mode)
     digest = weights_sha256(folder)
     lineage = [dict(one) for one in record["lineage"]]
     lineage[-1]["sha256"] = digest

@@ -199,3 +199,8 @@ def test_a_regression_task_trains_one_output(made, tmp_path):
     )
     assert result["pearson"] > 0.7
     assert json.loads((tmp_path / "out" / "config.json").read_text())["problem_type"] == "regression"
+
+
+def test_who_may_read_the_configuration_may_read_the_weights(made):
+    """By itself transformers writes weights for their owner alone: a server of another user would not start."""
+    assert (made.baseline / "model.safetensors").stat().st_mode == (made.baseline / "config.json").stat().st_mode

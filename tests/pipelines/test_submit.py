@@ -8,6 +8,7 @@ import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api as api
 import pytest
@@ -33,7 +34,7 @@ def compiled(tmp_path_factory):
 @pytest.fixture
 def server():
     """A KFP API server of one experiment; `status` other than 200 is what it answers to all but healthz."""
-    state = SimpleNamespace(status=200, sent=[], headers=[], runs=["RUNNING", "SUCCEEDED"])
+    state = SimpleNamespace(status=200, sent=[], headers=[], runs=["RUNNING", "SUCCEEDED"], recurring=[], asked=[])
     shapes = api.ApiClient().sanitize_for_serialization
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,6 +42,9 @@ def server():
             state.headers.append(dict(self.headers))
             if "/healthz" in self.path:
                 return self.answer(api.V2beta1GetHealthzResponse(multi_user=False))
+            if "/recurringruns?" in self.path:
+                state.asked.append(parse_qs(urlsplit(self.path).query))
+                return self.answer(self.recurring())
             if "/runs/" in self.path:
                 return self.answer(self.run(state.runs.pop(0) if len(state.runs) > 1 else state.runs[0]))
             return self.answer(api.V2beta1ListExperimentsResponse(experiments=[self.experiment()], total_size=1))
@@ -49,12 +53,26 @@ def server():
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.sent.append((self.path, body))
             if "/recurringruns" in self.path:
-                return self.answer(
-                    api.V2beta1RecurringRun(recurring_run_id="again-1", display_name=body["display_name"])
-                )
+                name, number = body["display_name"], len(state.sent)
+                made = api.V2beta1RecurringRun(recurring_run_id=f"again-{number}", display_name=name)
+                if state.status == 200:
+                    state.recurring.append(made)
+                return self.answer(made)
             if "/runs" in self.path:
                 return self.answer(self.run("PENDING"))
             return self.answer(self.experiment())
+
+        def do_DELETE(self):
+            gone = self.path.rpartition("/")[2]
+            state.recurring = [one for one in state.recurring if one.recurring_run_id != gone]
+            return self.answer({})
+
+        def recurring(self):
+            """One on a page, as KFP's pages end wherever they end."""
+            at = int(state.asked[-1].get("page_token", ["0"])[0])
+            after = str(at + 1) if at + 1 < len(state.recurring) else None
+            page = state.recurring[at : at + 1]
+            return api.V2beta1ListRecurringRunsResponse(recurring_runs=page, next_page_token=after)
 
         def experiment(self):
             return api.V2beta1Experiment(experiment_id="home", display_name="kfp-bonsai", created_at=NOW)
@@ -113,9 +131,35 @@ def test_a_schedule_runs_one_at_a_time(compiled, server):
     """Two retrainings at once would fight over one champion; missed ones would all start at once."""
     found = schedule(pipeline=compiled, cron="0 0 3 * * MON", name="weekly", argument=NEEDED, endpoint=server.url)
     path, body = server.sent[-1]
-    assert found["recurring_run"] == "again-1" and path.startswith("/apis/v2beta1/recurringruns")
+    assert found["recurring_run"] == server.recurring[0].recurring_run_id and path.startswith(
+        "/apis/v2beta1/recurringruns"
+    )
     assert body["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * MON"
     assert int(body["max_concurrency"]) == 1 and body["no_catchup"] is True
+
+
+def test_a_name_that_is_taken_is_refused_or_replaced(compiled, server):
+    """A script that schedules at every deployment would else retrain twice, then three times a week."""
+    weekly = {"pipeline": compiled, "cron": "0 0 3 * * MON", "argument": NEEDED, "endpoint": server.url}
+    other = schedule(**weekly, name="daily")["recurring_run"]
+    first = schedule(**weekly, name="weekly")
+    with pytest.raises(BonsaiError, match=f"--name weekly.*{first['recurring_run']}.*--replace"):
+        schedule(**weekly, name="weekly")
+    second = schedule(**weekly, name="weekly", replace=True)
+    assert second["replaced"] == [first["recurring_run"]] and first["replaced"] == []
+    assert [one.recurring_run_id for one in server.recurring] == [other, second["recurring_run"]]
+    predicate = json.loads(server.asked[-1]["filter"][0])["predicates"][0]
+    assert (predicate["key"], predicate["stringValue"]) == ("display_name", "weekly")
+
+
+def test_a_token_that_was_renewed_is_read_again(compiled, server, tmp_path, monkeypatch):
+    """A pod's token lasts an hour, a run many: --wait would end with 401 while the run goes on."""
+    token = tmp_path / "token"
+    token.write_text("old\n")
+    monkeypatch.setattr("time.sleep", lambda _: token.write_text("new\n"))
+    submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, token_file=str(token), wait=True)
+    sent = [each["authorization"] for each in server.headers]
+    assert sent[0] == "Bearer old" and sent[-1] == "Bearer new"
 
 
 @pytest.mark.parametrize(("status", "said"), [(401, "token-file"), (403, "namespace"), (500, "API server")])

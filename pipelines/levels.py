@@ -57,26 +57,28 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
 
     import torch
 
-    from kfp_bonsai.shared import flops, shapes
+    from kfp_bonsai.shared import flops, one_token, shapes
     from kfp_bonsai.shared.free_models import task_class
 
     with torch.device("meta"):
         model = task_class(config)(config)
     shape, whole = shapes.shape_of(model), flops.count(model)
-    costs = {False: flops.units(model), True: flops.units(model, shape.head_dim if shape.tied else 0)}
+    costs = flops.units(model)
+    smallest = {
+        "free": flops.units(model, one_token=one_token.can(type(model), config)),
+        "stock": flops.units(model, shape.head_dim if shape.tied else 0),
+    }
     for level in levels:
         kept = []
         for number, total in enumerate(shape.stacks):
             asked = layers_asked(level["layers"], total)
             kept += [sum(shape.stacks[:number])] * (asked if isinstance(asked, int) else len(asked))
+        kept[-1] = len(shape.layers) - 1  # which may cost less than the others
         bounds = []
         for length in (1, longest):  # what costs too much at both costs too much between
-            full = sum(_full(shape, costs[False], index).at(length) for index in kept)
-            rest = whole.at(length) - sum(
-                _full(shape, costs[False], index).at(length) for index in range(len(shape.layers))
-            )
-            narrow = level["shape"] == "stock"
-            least = sum(_least(costs[narrow][index]).at(length) for index in kept)
+            full = sum(_full(shape, costs, index).at(length) for index in kept)
+            rest = whole.at(length) - sum(_full(shape, costs, index).at(length) for index in range(len(shape.layers)))
+            least = sum(_least(smallest[level["shape"]][index]).at(length) for index in kept)
             bounds.append((least / whole.at(length), (full + rest) / whole.at(length)))
         least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
         if level["flops"] < least:

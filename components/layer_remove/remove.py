@@ -161,7 +161,7 @@ def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, s
             batch = rows.pad([split[index] for index in chosen[start : start + 32]], tokenizer.pad_token_id)
             batch.pop("labels", None)
             real = batch["attention_mask"].bool()
-            network(**batch)
+            network(**batch, output_hidden_states=True)  # free shapes compute every token only for whoever asks
     for hook in hooks:
         hook.remove()
     return (changes / tokens).tolist()

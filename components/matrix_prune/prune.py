@@ -37,8 +37,9 @@ def matrix_prune(
         teacher_outputs: The transfer set from teacher-outputs.
         output: Folder to write the pruned model to.
         flops: FLOPs to reach, as a share of the baseline's; 1 leaves the matrices as they are.
-        shape: free (the hidden width stays, each layer has its own heads and neurons; loads after
-            `import kfp_bonsai`) or stock (uniform, narrower; loads in plain transformers).
+        shape: free (the hidden width stays, each layer has its own heads and neurons, and the last computes only the
+            token that a classifier reads; loads after `import kfp_bonsai`) or stock (uniform, narrower; loads in plain
+            transformers).
         heads: Heads of every layer, to state the widths instead of the FLOPs.
         ffn: Neurons of every layer, to state the widths instead of the FLOPs.
         steps: Training steps while pruning.
@@ -119,7 +120,8 @@ class _Pruning:
         ffn: int,
     ) -> None:
         from kfp_bonsai.matrix_prune import budget, masks
-        from kfp_bonsai.shared.flops import Flops
+        from kfp_bonsai.shared import one_token
+        from kfp_bonsai.shared.flops import Flops, leaves_out
         from kfp_bonsai.shared.shapes import Shape, shape_of, stacks_of
 
         self.network = network
@@ -127,9 +129,10 @@ class _Pruning:
         self.length = sum(data.lengths) / len(data)
         self.same_heads = shape == "stock" and any(stack.shared_bias for stack, _ in stacks_of(network))
         now, whole = Flops.from_record(record).at(self.length), Flops.from_record(teacher).at(self.length)
-        self.costs = self._costs()
+        rest = now - self._spent(self.shape, self._costs(one_token=leaves_out(network)))
+        self.free = shape == "free" and one_token.can(type(network), network.config)
+        self.costs = self._costs(one_token=self.free)
         self.before = self._spent(self.shape, self.costs)
-        rest = now - self.before
         self.after = flops * whole - rest
         self.uniform: Shape | None = None
         if heads or ffn:
@@ -139,8 +142,9 @@ class _Pruning:
                 self.shape, self._costs, lambda hidden: flops * whole - rest * hidden / self.shape.hidden
             )
         if self.uniform is not None:
-            self.after = self._spent(self.uniform, self._costs(self.uniform.hidden))
-        if self.after > self.before:
+            self.after = self._spent(self.uniform, self._costs(self.uniform.hidden, self.free))
+        too_much = self.after > self.before if self.uniform else flops * whole > now
+        if too_much:
             raise BonsaiError(f"--flops {flops}: the model costs {now / whole:.3f} of the baseline: ask for less")
         if self.after < budget.least(self.costs) and self.uniform is None:
             share = (budget.least(self.costs) + rest) / whole
@@ -151,11 +155,11 @@ class _Pruning:
             network, with_hidden=self.uniform is not None and self.uniform.hidden < self.shape.hidden
         )
 
-    def _costs(self, hidden: int = 0) -> dict[str, float]:
+    def _costs(self, hidden: int = 0, one_token: bool = False) -> dict[str, float]:
         """Return the FLOPs a sequence of one unit, by mask name."""
         from kfp_bonsai.shared.flops import units
 
-        found = enumerate(units(self.network, hidden))
+        found = enumerate(units(self.network, hidden, one_token))
         return {f"{unit}.{index}": cost.at(self.length) for index, layer in found for unit, cost in layer.items()}
 
     def _spent(self, shape: Any, costs: dict[str, float]) -> float:
@@ -232,7 +236,7 @@ class _Pruning:
         layers: list[dict[str, Any]] = [{} for _ in self.shape.layers]
         for name, units in kept.items():
             layers[int(name.partition(".")[2])][name.partition(".")[0]] = units
-        return surgery.cut(self.network, layers, hidden)
+        return surgery.cut(self.network, layers, hidden, free=self.free)
 
 
 def _check(record: dict, flops: float, shape: str, heads: int, ffn: int, steps: int) -> None:

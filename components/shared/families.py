@@ -26,6 +26,9 @@ from kfp_bonsai.shared.errors import BonsaiError, nearest
 Axis = str | None | tuple[str, ...]
 Axes = Mapping[str, tuple[Axis, ...]]
 
+_QKV, _GATED = ("heads", "heads", "heads"), ("ffn", "ffn")
+_OF_ONE_TOKEN = ("hidden", "ffn", _GATED)
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -39,6 +42,7 @@ class Stack:
         answers: the layers compute the tokens of the answer instead of those of the text.
         shared_bias: a module that the first layer has for all of them, so that they need the same heads.
         first_stays: the first layer is made unlike the others and cannot be removed.
+        query: the module that makes a layer's queries, where it makes nothing else.
     """
 
     layers: str
@@ -48,6 +52,15 @@ class Stack:
     answers: bool = False
     shared_bias: str = ""
     first_stays: bool = False
+    query: str = ""
+
+    def of_one_token(self) -> set[str]:
+        """Return a layer's matrices that need no other token than the one whose output is read.
+
+        Those are all but keys and values, as the one token attends to every token.
+        """
+        matrices = {path: axes[0] for path, axes in self.layer.items() if len(axes) == 2}
+        return {path for path, written in matrices.items() if path == self.query or written in _OF_ONE_TOKEN}
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,8 @@ class Family:
         config: the configuration's names for the widths: heads, ffn, hidden; where there are such, kv_heads, head_dim
             (else hidden / heads) and embedding.
         per_layer: names of lists in the configuration that have an entry a layer.
-        head_on_tokens: the head works on every token, and the last one's result counts.
+        reads: the token of the last layer's output that a classifier reads: "first", or "last" (that is no padding; its
+            head works on every token all the same); "" if it reads more.
         answers_in_text: classifies by writing the label's text (sequence to sequence).
         token_types: takes token_type_ids.
         positions_after_pad: positions count from the padding token's number on, so that those before are lost.
@@ -73,14 +87,12 @@ class Family:
     head: Axes
     config: Mapping[str, str]
     per_layer: tuple[str, ...] = ()
-    head_on_tokens: bool = False
+    reads: str = ""
     answers_in_text: bool = False
     token_types: bool = False
     positions_after_pad: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
-
-_QKV = ("heads", "heads", "heads")
 
 _BERT_LAYER: Axes = {
     "attention.self.query": ("heads", "hidden"),
@@ -106,7 +118,7 @@ def _bert_embeddings(base: str, width: str) -> Axes:
 
 
 def _bert_stack(base: str) -> tuple[Stack]:
-    return (Stack(f"{base}.encoder.layer", "num_hidden_layers", _BERT_LAYER),)
+    return (Stack(f"{base}.encoder.layer", "num_hidden_layers", _BERT_LAYER, query="attention.self.query"),)
 
 
 _DENSE_HEAD: Axes = {"classifier.dense": ("hidden", "hidden"), "classifier.out_proj": (None, "hidden")}
@@ -166,10 +178,10 @@ def _llama() -> Family:
         "mlp.down_proj": ("hidden", "ffn"),
     }
     return Family(
-        stacks=(Stack("model.layers", "num_hidden_layers", layer),),
+        stacks=(Stack("model.layers", "num_hidden_layers", layer, query="self_attn.q_proj"),),
         tokens={"model.embed_tokens": (None, "hidden"), "model.norm": ("hidden",)},
         head=_TOKEN_HEAD,
-        head_on_tokens=True,
+        reads="last",
         config={**_BERT_CONFIG, "kv_heads": "num_key_value_heads", "head_dim": "head_dim"},
         per_layer=("layer_types",),
     )
@@ -181,6 +193,7 @@ FAMILIES: dict[str, Family] = {
         tokens=_bert_embeddings("bert", "hidden"),
         head={"bert.pooler.dense": ("hidden", "hidden"), "classifier": (None, "hidden")},
         config=_BERT_CONFIG,
+        reads="first",
         token_types=True,
     ),
     "roberta": Family(
@@ -188,6 +201,7 @@ FAMILIES: dict[str, Family] = {
         tokens=_bert_embeddings("roberta", "hidden"),
         head=_DENSE_HEAD,
         config=_BERT_CONFIG,
+        reads="first",
         positions_after_pad=True,
     ),
     "electra": Family(
@@ -195,6 +209,7 @@ FAMILIES: dict[str, Family] = {
         tokens={**_bert_embeddings("electra", "embedding"), "electra.embeddings_project": ("hidden", "embedding")},
         head=_DENSE_HEAD,
         config={**_BERT_CONFIG, "embedding": "embedding_size"},
+        reads="first",
         token_types=True,
     ),
     "distilbert": Family(
@@ -212,6 +227,7 @@ FAMILIES: dict[str, Family] = {
                     "ffn.lin2": ("hidden", "ffn"),
                     "output_layer_norm": ("hidden",),
                 },
+                query="attention.q_lin",
             ),
         ),
         tokens={
@@ -221,6 +237,7 @@ FAMILIES: dict[str, Family] = {
         },
         head={"pre_classifier": ("hidden", "hidden"), "classifier": (None, "hidden")},
         config={"heads": "n_heads", "ffn": "hidden_dim", "hidden": "dim"},
+        reads="first",
     ),
     "modernbert": Family(
         stacks=(
@@ -232,7 +249,7 @@ FAMILIES: dict[str, Family] = {
                     "attn.Wqkv": (_QKV, "hidden"),
                     "attn.Wo": ("hidden", "heads"),
                     "mlp_norm": ("hidden",),
-                    "mlp.Wi": (("ffn", "ffn"), "hidden"),
+                    "mlp.Wi": (_GATED, "hidden"),
                     "mlp.Wo": ("hidden", "ffn"),
                 },
                 first_stays=True,  # it has no norm before its attention
@@ -245,6 +262,7 @@ FAMILIES: dict[str, Family] = {
         },
         head={"head.dense": ("hidden", "hidden"), "head.norm": ("hidden",), "classifier": (None, "hidden")},
         config=_BERT_CONFIG,
+        reads="first",
         per_layer=("layer_types",),
     ),
     "gpt2": Family(
@@ -269,7 +287,7 @@ FAMILIES: dict[str, Family] = {
             "transformer.ln_f": ("hidden",),
         },
         head=_TOKEN_HEAD,
-        head_on_tokens=True,
+        reads="last",
         config={"heads": "n_head", "ffn": "n_inner", "hidden": "n_embd"},
         fixed={"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     ),
@@ -289,6 +307,7 @@ FAMILIES: dict[str, Family] = {
                     "fc2": ("hidden", "ffn"),
                 },
                 sizes={"self_attn.num_heads": "each_head"},
+                query="self_attn.q_proj",
             ),
         ),
         tokens={
@@ -299,7 +318,7 @@ FAMILIES: dict[str, Family] = {
             "model.decoder.project_out": ("embedding", "hidden"),
         },
         head={"score": (None, "embedding"), "lm_head": (None, "embedding")},
-        head_on_tokens=True,
+        reads="last",
         config={
             "heads": "num_attention_heads",
             "ffn": "ffn_dim",
@@ -372,6 +391,12 @@ def check_settings(config: Any) -> None:
                 f"config.json sets {name} to {getattr(config, name)}, with which layers and heads cannot be removed "
                 f"exactly: only models with {name} = {value} are supported"
             )
+
+
+def token_read(config: Any) -> str:
+    """Return the token of the last layer that a classifier of this configuration reads: "first", "last", or ""."""
+    pooled = getattr(config, "classifier_pooling", "cls") == "cls"  # ModernBERT may take the mean of all
+    return family_of(config).reads if pooled else ""
 
 
 def is_free(config: Any) -> bool:

@@ -2,8 +2,9 @@
 
 The definition, used on every side of every ratio: two FLOPs a multiply-add of every matrix product, that is
 all linear layers plus the two products of attention (query x key, weights x value). Embedding look-ups,
-norms, softmax and activations are left out. Every layer computes every token, also the last layer's tokens
-that a classifier never reads. A model that answers in text computes the tokens of the answer too.
+norms, softmax and activations are left out. What is computed counts: in its last layer a stock model computes
+also the tokens that a classifier never reads, a free shape does not (one_token.py). A model that answers in text
+computes the tokens of the answer too.
 """
 
 from dataclasses import asdict, astuple, dataclass
@@ -51,21 +52,29 @@ def count(model: Any) -> Flops:
     family, shape = family_of(model.config), shape_of(model)
     rows, tokens = _answers(model.config)
     head = Flops(per_sequence=rows * tokens if family.answers_in_text else 1)
-    if family.head_on_tokens:
+    if family.reads == "last":
         head = Flops(per_token=1)
     total = head * products(family.head) + Flops(per_token=products(family.tokens))
-    for layer, costs in zip(shape.layers, units(model), strict=True):
+    for layer, costs in zip(shape.layers, units(model, one_token=leaves_out(model)), strict=True):
         for unit, cost in costs.items():
             total += cost * shape.units(layer)[unit]
     return total
 
 
-def units(model: Any, hidden: int = 0) -> list[dict[str, Flops]]:
+def leaves_out(model: Any) -> bool:
+    """Say whether a model computes only the token that it reads of its last layer."""
+    from kfp_bonsai.shared import one_token
+
+    return bool(getattr(model.config, "one_token", False)) and one_token.can(type(model), model.config)
+
+
+def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str, Flops]]:
     """Return what one unit of each kind (group of heads, neuron) costs in each layer.
 
     Args:
         model: a model of a known family.
         hidden: the width of the residual stream to reckon with; 0 for the model's.
+        one_token: reckon that the last layer computes only the token that is read.
     """
     from kfp_bonsai.shared.shapes import layers_of, matrices, shape_of, unit_width
 
@@ -73,7 +82,9 @@ def units(model: Any, hidden: int = 0) -> list[dict[str, Flops]]:
     width = hidden or shape.hidden
     rows, tokens = _answers(model.config)
     found = []
-    for stack, layer in layers_of(model):
+    layers = layers_of(model)
+    for number, (stack, layer) in enumerate(layers, 1):
+        single = stack.of_one_token() if one_token and number == len(layers) else set()
         own = Flops(per_sequence=rows * tokens) if stack.answers else Flops(per_token=1.0)
         pairs = Flops(per_sequence=rows * tokens * tokens) if stack.answers else Flops(per_pair=1.0)
         attention = {"heads": pairs, "cross_heads": Flops(per_token=rows * tokens)}
@@ -82,6 +93,8 @@ def units(model: Any, hidden: int = 0) -> list[dict[str, Flops]]:
             if not list(matrices(layer, [path])):
                 continue
             read = Flops(per_token=rows) if axes[1] == "memory" else own
+            if path in single:
+                read = Flops(per_sequence=1)
             for axis in axes:
                 for unit, entries in unit_width(axis, shape).items():
                     costs[unit] = costs.get(unit, Flops()) + read * (2.0 * entries * width)

@@ -35,10 +35,12 @@ def free_config_class(family: str) -> Any:
         {
             "__module__": __name__,
             "__doc__": f"{stock.__name__} with `layer_shapes`: [heads, neurons] of each layer, and with an encoder "
-            "to read also the heads that read it; an encoder's layers before its decoder's.",
-            "__annotations__": {"layer_shapes": list | None},
+            "to read also the heads that read it; an encoder's layers before its decoder's. `one_token`: a classifier "
+            "computes of its last layer only the token that it reads, unless it is asked for hidden states.",
+            "__annotations__": {"layer_shapes": list | None, "one_token": bool},
             "model_type": FREE_PREFIX + family,
             "layer_shapes": None,
+            "one_token": False,
         },
     )
 
@@ -50,6 +52,7 @@ def free_class(stock: type) -> type:
         return stock
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        from kfp_bonsai.shared import one_token
         from kfp_bonsai.shared.shapes import LayerShape, stacks_of
         from kfp_bonsai.shared.surgery import resize
 
@@ -58,6 +61,8 @@ def free_class(stock: type) -> type:
             if stack.shared_bias:
                 _part_biases(stack, layers)
         resize(self, [LayerShape(*widths) for widths in config.layer_shapes])
+        if config.one_token and one_token.can(stock, config):
+            one_token.install(self)
 
     return type(
         f"Bonsai{stock.__name__}",
@@ -95,7 +100,7 @@ def free_config(config: Any, layers: Sequence[Any]) -> Any:
     """Return a configuration of the family's free type with these layers' widths."""
     shapes = [[one.heads, one.ffn, *([one.cross_heads] if one.cross_heads else [])] for one in layers]
     values = {**_values(config), "layer_shapes": shapes}
-    return free_config_class(config.model_type)(**values)
+    return free_config_class(config.model_type)(**values, one_token=True)
 
 
 def stock_config(config: Any) -> Any:
@@ -105,7 +110,7 @@ def stock_config(config: Any) -> Any:
 
 def _values(config: Any) -> dict[str, Any]:
     values = config.to_dict()
-    for name in ("model_type", "layer_shapes", "architectures", "transformers_version"):
+    for name in ("model_type", "layer_shapes", "one_token", "architectures", "transformers_version"):
         values.pop(name, None)
     return values
 

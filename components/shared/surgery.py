@@ -56,16 +56,17 @@ def keep_layers(model: Any, indices: Sequence[Sequence[int]]) -> Any:
     return _loaded(model, type(model), config, weights)
 
 
-def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None) -> Any:
+def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None, free: bool = False) -> Any:
     """Return the model without what is not kept: rows and columns of the matrices really go.
 
     What comes back is what `from_pretrained` will give: its class and configuration fit the shape. Stock shapes
-    become the stock class, others the family's free class.
+    become the stock class, others the family's free class, whose classifiers compute no token that they do not read.
 
     Args:
         model: a model of a known family.
         kept: for every layer, the units of each kind that stay; a kind that is left out stays whole.
         hidden: sorted features of the residual stream that stay; None for all.
+        free: make the free class of a shape that could be stock too.
 
     Raises:
         BonsaiError: a shape that no model can have: nothing left, or what is not there; the message says what can be.
@@ -73,7 +74,7 @@ def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None) ->
     _check_kept(shape_of(model), kept, hidden)
     family, shape, names = family_of(model.config), shape_of(model), _names(model)
     after = _shape_after(shape, kept, hidden)
-    free = after.kind == FREE or _biases_part(model, kept)
+    free = free or after.kind == FREE or _biases_part(model, kept)
     weights = dict(model.state_dict())
     everywhere = {} if hidden is None else {"hidden": hidden, "memory": hidden}
     if hidden is not None and _embeddings_follow(model.config):

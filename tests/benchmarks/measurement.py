@@ -2,9 +2,9 @@
 
     python tests/benchmarks/measurement.py --repetitions 20 [--busy] [--json FILE]
 
-The truth of a cut of one and the same network is its share of the layers, plus what does not shrink: the embeddings
-and the classifier, which are timed by themselves. The same model twice must give 1, and added sleep must change
-nothing, as a process that waits uses no energy of its own.
+The truth of a cut of one and the same network is its share of the layers, plus what does not shrink (embeddings,
+classifier, what a call costs): where the line through the CPU times of one to six layers, each alone, begins. The same
+model twice must give 1, and added sleep must change nothing, as a process that waits uses no energy of its own.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from kfp_bonsai.evaluate_emissions import machine, protocol
 from kfp_bonsai.shared import energy, statistics
 
 LAYERS, ROWS, TOKENS = 6, 8, 32  # with 16 tokens, what a call costs beside its layers is 1 to 6 % of the whole
+SLEEP_SECONDS = 0.005  # before each batch; after 20 ms a core wakes up so slowly that the CPU time itself grows by 4 %
+TRUTH_ROUNDS = 15
 GOAL_ERROR, GOAL_WIDTH, GOAL_COVERAGE = 0.03, 0.03, 0.90
 
 
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--block-seconds", type=float, default=2.0, help="seconds a block (2)")
     parser.add_argument("--precision", type=float, default=0.02, help="goal of the interval, as --precision (0.02)")
     parser.add_argument("--busy", action="store_true", help="keep another core busy meanwhile")
+    parser.add_argument("--only", nargs="*", help="names of models, as the table has them; all of them")
     parser.add_argument("--json", type=Path, help="file to write all estimates to")
     args = parser.parse_args()
     neighbour = _burn() if args.busy else 0
@@ -53,18 +56,27 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Return each model's truth and the intervals of all repetitions."""
-    models = networks()
+    cuts = networks()
     batches = made_batches()
     sources = energy.find_sources()
-    whole, nothing = (share_of(models[name], batches) for name in ("whole", "no layers"))
-    fixed = nothing / whole
+    models = {
+        "whole": cuts[LAYERS],
+        "the same model": cuts[0],
+        "half of the layers": cuts[LAYERS // 2],
+        "a third of the layers": cuts[LAYERS // 3],
+        "the same model, sleeping": sleeping(cuts[LAYERS]),
+    }
+    fixed = fixed_share([cuts[count] for count in range(1, LAYERS + 1)], batches)
     truths = {
         "the same model": 1.0,
         "half of the layers": fixed + (1 - fixed) / 2,
         "a third of the layers": fixed + (1 - fixed) / 3,
         "the same model, sleeping": 1.0,
     }
-    print(f"embeddings and classifier: {100 * fixed:.2f} % of the whole model's CPU time; source: {sources[0].name}")
+    print(
+        f"beside the layers: {100 * fixed:.2f} % of the whole model's CPU time; source: {sources[0].name}", flush=True
+    )
+    truths = {name: truth for name, truth in truths.items() if not args.only or name in args.only}
     found: dict[str, dict[str, Any]] = {name: {"truth": truth, "intervals": []} for name, truth in truths.items()}
     plan = protocol.Plan(args.pairs, args.block_seconds, args.precision)
     for repetition in range(args.repetitions):
@@ -83,8 +95,8 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return found
 
 
-def networks() -> dict[str, Any]:
-    """Return predict functions: a random six-layer model, its cuts (the same layers), and one that sleeps."""
+def networks() -> dict[int, Any]:
+    """Return predict functions of a random six-layer model's cuts (the same layers), by their layers; 0 is it again."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -102,20 +114,17 @@ def networks() -> dict[str, Any]:
 
         return predict
 
-    whole = cut(LAYERS)
+    return {0: cut(LAYERS), **{layers: cut(layers) for layers in range(1, LAYERS + 1)}}
 
-    def sleeping(batch: dict[str, np.ndarray]) -> np.ndarray:
-        time.sleep(0.02)
-        return whole(batch)
 
-    return {
-        "whole": whole,
-        "no layers": cut(0),
-        "the same model": cut(LAYERS),
-        "half of the layers": cut(LAYERS // 2),
-        "a third of the layers": cut(LAYERS // 3),
-        "the same model, sleeping": sleeping,
-    }
+def sleeping(predict: Any) -> Any:
+    """Return a predict function that waits before each batch."""
+
+    def wait_first(batch: dict[str, np.ndarray]) -> np.ndarray:
+        time.sleep(SLEEP_SECONDS)
+        return predict(batch)
+
+    return wait_first
 
 
 def made_batches() -> list[dict[str, np.ndarray]]:
@@ -130,15 +139,24 @@ def made_batches() -> list[dict[str, np.ndarray]]:
     ]
 
 
-def share_of(predict: Any, batches: list[dict[str, np.ndarray]], passes: int = 7) -> float:
-    """Return the median CPU seconds of a pass over the batches."""
-    seconds = []
-    for _ in range(passes + 1):
-        started = time.process_time()
-        for batch in batches:
-            predict(batch)
-        seconds.append(time.process_time() - started)
-    return float(np.median(seconds[1:]))
+def fixed_share(cuts: list[Any], batches: list[dict[str, np.ndarray]]) -> float:
+    """Return what share of the last cut's CPU time does not grow with the layers: the median over rounds.
+
+    Args:
+        cuts: predict functions of models with 1, 2, 3, ... layers.
+        batches: what a pass runs.
+    """
+    shares = []
+    for turn in range(TRUTH_ROUNDS + 1):
+        seconds = [0.0] * len(cuts)
+        for index in np.random.default_rng(turn).permutation(len(cuts)):
+            started = time.process_time()
+            for batch in batches:
+                cuts[index](batch)
+            seconds[index] = time.process_time() - started
+        slope, start = np.polyfit(range(1, len(cuts) + 1), seconds, 1)
+        shares.append(start / (start + slope * len(cuts)))
+    return float(np.median(shares[1:]))
 
 
 def table(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:

@@ -1,27 +1,33 @@
-"""How much accuracy each level keeps: our recipe over seeds, the goals, and the same shapes made in simpler ways.
+"""How much accuracy each level keeps: our recipe over seeds, the goals, and the same FLOPs spent in simpler ways.
 
     python tests/benchmarks/quality.py --work runs/quality [--seeds 3] [--json quality.json]      # hours on 2 cores
+    python tests/benchmarks/quality.py --data embedded:amazon-reviews --test-rows 1000 --work runs/small ...
 
-Every seed has its own split of the movie reviews (2,000 test rows, never seen, not as unlabelled text either), and its
-own baseline: three learning rates, up to four epochs, embeddings frozen or trained, the best of them by validation. Its
-levels are made by the stages as they are. FLOPs count every matrix product at the test rows' mean length, on both sides
-alike; nothing is left out on either side. "training" is what making a level took after the baseline, the teacher's
-outputs included.
+Every seed has its own split of the data (2,000 test rows, never seen, not as unlabelled text either), and its own
+baseline: three learning rates, up to four epochs, embeddings frozen or trained, the best of them by validation. Its
+levels are made by the stages as they are. FLOPs are of every matrix product that is computed, at the test rows' mean
+length, on both sides alike. A free shape leaves out the tokens of its last layer that nobody reads, and a stock
+baseline computes them; for the level "both sides" the baseline leaves them out too, which loses it nothing. "training"
+is what making a level took after the baseline, its part of the teacher's outputs not included.
 
-Beside them, at the same widths and in as many steps: the same shape from random weights, distilled (what the teacher's
-weights are worth), and the level's cut weights, trained on the labels alone (what distillation is worth).
+Beside each level, in as many steps: its shape from random weights, distilled (what the teacher's weights are worth);
+its cut weights, trained on the labels alone (what distillation is worth); for one level Torch-Pruning at its FLOPs.
+--ablations takes one ingredient out at a time. Folders that are there already are not made again.
 """
 
 import argparse
 import json
 import statistics
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from trained import accuracy, figures, made
-from transformers import set_seed
+from beside import by_torch_pruning, random_like
+from trained import accuracy, figures, made, mean_length
 
 from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_rate
 from kfp_bonsai.fine_tune.train import fine_tune
@@ -29,13 +35,25 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared import checkpoint, inference, metrics, tasks, transfer
+from kfp_bonsai.shared import (
+    checkpoint,
+    embedded,
+    flops,
+    inference,
+    metrics,
+    one_token,
+    surgery,
+    tasks,
+    training,
+    transfer,
+)
 from kfp_bonsai.shared.floor import floor
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 RATES = (5e-5, 1e-4, 2e-4)
-OTHER_DOMAINS = "embedded:amazon-reviews,embedded:tweets,embedded:news"
 BATCH = 64
+FEW_ROWS, FEW_ROWS_GOAL, SMALL = 5000, 0.96, 0.10
+Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,8 @@ class Level:
         prune: options of matrix-prune; nothing for no pruning.
         train: options of distill.
         int8: whether it is quantized as well, for CPUs.
+        both_sides: relative to a baseline that leaves out what nobody reads.
+        torch_pruning: whether Torch-Pruning is tried at its FLOPs.
     """
 
     label: str
@@ -58,63 +78,104 @@ class Level:
     goal: float
     stretch: float
     keep: str
-    prune: dict[str, Any]
-    train: dict[str, Any]
+    prune: Options
+    train: Options
     int8: bool = False
+    both_sides: bool = False
+    torch_pruning: bool = False
 
 
+@dataclass(frozen=True)
+class Change:
+    """What an ablation changes of a level: options of its stages, and whether every token is computed."""
+
+    outputs: Options = field(default_factory=dict)
+    prune: Options = field(default_factory=dict)
+    train: Options = field(default_factory=dict)
+    every_token: bool = False
+
+
+SLOW, FAST = {"epochs": 3.0, "learning_rate": 5e-4}, {"epochs": 6.0, "learning_rate": 1e-3}
 LEVELS = (
-    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 1}),
-    Level("1/3 layers", 0.34, 0.98, 0.99, "1/3", {}, {"epochs": 3, "learning_rate": 5e-4}),
-    Level("3 thinner layers, free", 0.34, 0.99, 1.0, "1/2", {"flops": 0.335}, {"epochs": 3, "learning_rate": 5e-4}),
-    Level(
-        "1/3 layers + matrix pruning, free",
-        0.10,
-        0.98,
-        0.995,
-        "1/3",
-        {"flops": 0.0995},
-        {"epochs": 6, "learning_rate": 1e-3},
-        int8=True,
-    ),
+    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 1.0}),
+    Level("1/3 layers", 0.34, 0.98, 0.99, "1/3", {}, SLOW),
+    Level("3 layers, free", 0.34, 0.99, 1.0, "1/2", {"flops": 0.335}, SLOW),
+    Level("1/3 layers + matrix pruning, free", SMALL, 0.98, 0.995, "1/3", {"flops": 0.0995}, FAST, int8=True),
     Level(
         "1/3 layers + matrix pruning, stock",
-        0.10,
+        SMALL,
         0.97,
         0.98,
         "1/3",
         {"flops": 0.0995, "shape": "stock"},
-        {"epochs": 6, "learning_rate": 1e-3},
+        FAST,
         int8=True,
+        torch_pruning=True,
     ),
+    Level("3 layers, free, both sides", SMALL, 0.985, 1.0, "1/2", {"flops": 0.0995}, FAST, int8=True, both_sides=True),
 )
+ABLATED = LEVELS[3]
+ABLATIONS = {
+    "no hidden states": Change(prune={"hidden_weight": 0.0}, train={"hidden_weight": 0.0}),
+    "no labels": Change(train={"label_weight": 0.0}),
+    "no unlabelled text": Change(outputs={"unlabelled_rows": 0}),
+    "no changed copies": Change(outputs={"augmentations": 0}),
+    "cut at once": Change(prune={"steps": 20}),
+    "a third of the rate": Change(train={"learning_rate": 3e-4}),
+    "every token computed": Change(every_token=True),
+}
 INT8_GOAL, INT8_STRETCH = 0.995, 1.0
 
 
 def main() -> None:
-    """Run what is asked for; folders that are there already are not made again."""
+    """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="folder for the models; resumed from")
     parser.add_argument("--data", default="embedded:movie-reviews", help="labelled rows (embedded:movie-reviews)")
     parser.add_argument("--test-rows", type=int, default=2000, help="rows of the test split (2000)")
     parser.add_argument("--max-rows", type=int, default=0, help="training rows at most; 0 for all")
-    parser.add_argument("--seeds", type=int, default=3, help="splits and seeds (3)")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="seeds, each with its split (0 1 2)")
     parser.add_argument("--baseline-epochs", type=float, default=4, help="epochs of each baseline tried (4)")
     parser.add_argument("--levels", nargs="*", default=[one.label for one in LEVELS], help="labels; all of them")
     parser.add_argument("--shorter", type=float, default=1, help="multiply every level's epochs, to try it out (1)")
     parser.add_argument("--no-beside", action="store_true", help="leave out the simpler ways")
+    parser.add_argument(
+        "--ablations", action="store_true", help=f"take out one ingredient of '{ABLATED.label}' at a time"
+    )
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     given = parser.parse_args()
     unknown = set(given.levels) - {one.label for one in LEVELS}
     if unknown:
         parser.error(f"no level '{unknown.pop()}' (known: {', '.join(one.label for one in LEVELS)})")
     found: dict[str, Any] = {"versions": checkpoint.versions(), "seeds": []}
-    for seed in range(given.seeds):
+    for seed in given.seeds:
         found["seeds"].append(of_seed(seed, given))
         print(f"seed {seed}: {json.dumps(found['seeds'][-1])}", flush=True)
         if given.json:
             given.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found["seeds"]))
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a seed's models are, and what they are made from."""
+
+    work: Path
+    data: dict[str, Path]
+    base: Path
+    seed: int
+    shorter: float
+
+    def outputs(self, **changed: Any) -> Path:
+        """Return the teacher's outputs."""
+        name = "-".join(["outputs", *changed])
+        data = self.data
+        return made(
+            self.work / name,
+            lambda to: teacher_outputs(
+                self.base, data["train"], data["unlabelled"], to, seed=self.seed, batch_size=BATCH, **changed
+            ),
+        )
 
 
 def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -123,12 +184,13 @@ def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     data = {name: work / "data" / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")}
     rows = {"test_rows": given.test_rows, "validation_rows": 500, "max_rows": given.max_rows}
+    others = [f"embedded:{name}" for name in embedded.DATASETS if f"embedded:{name}" != given.data]
     made(
         work / "data",
-        lambda _: prepare_data(given.data, *data.values(), unlabelled_data=OTHER_DOMAINS, seed=seed, **rows),
+        lambda _: prepare_data(given.data, *data.values(), unlabelled_data=",".join(others), seed=seed, **rows),
     )
     base = best_baseline(work, data, given.baseline_epochs, seed)
-    own = made(work / "outputs", lambda to: teacher_outputs(base, data["train"], data["unlabelled"], to, seed=seed))
+    room = Room(work, data, base, seed, given.shorter)
     found: dict[str, Any] = {
         "rows": tasks.read_task(data["train"]).rows,
         "baseline": accuracy(base, data["test"]),
@@ -138,7 +200,14 @@ def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     }
     for level in LEVELS:
         if level.label in given.levels:
-            found["levels"][level.label] = of_level(level, work, data, base, own, seed, given)
+            found["levels"][level.label] = of_level(level, room, not given.no_beside)
+            print(f"seed {seed}, {level.label}: {json.dumps(found['levels'][level.label])}", flush=True)
+    if given.ablations:
+        found["ablations"] = {"all ingredients": of_level(ABLATED, room, False)["relative_accuracy"]}
+        for name, change in ABLATIONS.items():
+            small = student(ABLATED, room, name, change)
+            found["ablations"][name] = figures(small, base, data["test"])["relative_accuracy"]
+            print(f"seed {seed}, {name}: {found['ablations'][name]:.4f}", flush=True)
     return found
 
 
@@ -168,53 +237,101 @@ def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int) -
     return max(rates[best], tuned(best, True), key=validated)
 
 
-def of_level(
-    level: Level, work: Path, data: dict[str, Path], base: Path, own: Path, seed: int, given: argparse.Namespace
-) -> dict[str, Any]:
-    """Make a level by the stages, and its shape in the simpler ways; return their figures."""
-    room = work / level.label.replace("/", "-").replace(" ", "_").replace(",", "")
-    room.mkdir(exist_ok=True)
-    epochs = level.train["epochs"] * given.shorter
-    train = {**level.train, "epochs": epochs, "seed": seed}
-    short = made(room / "short", lambda to: layer_remove(base, data["validation"], to, keep=level.keep))
+def folder_of(level: Level, room: Room) -> Path:
+    """Return a level's folder."""
+    folder = room.work / level.label.replace("/", "-").replace(" ", "_").replace(",", "")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def asked_flops(level: Level, room: Room) -> Options:
+    """Return matrix-prune's options, the share of FLOPs as one of the baseline as it is."""
+    if not level.both_sides:
+        return level.prune
+    return {**level.prune, "flops": level.prune["flops"] * flops.ratio(*leaner(room), mean_length_of(room))}
+
+
+def leaner(room: Room) -> tuple[Options, Options]:
+    """Return records of the baseline without what nobody reads, and as it is."""
+    network, _ = checkpoint.load(room.base)
+    free = surgery.cut(network, [{} for _ in network.base_model.encoder.layer], free=True)
+    return {"flops": flops.count(free).as_dict()}, {"flops": flops.count(network).as_dict()}
+
+
+def mean_length_of(room: Room) -> float:
+    """Return the mean tokens of a test row."""
+    return mean_length(room.base, room.data["test"])
+
+
+def student(level: Level, room: Room, name: str = "small", change: Change | None = None) -> Path:
+    """Make a level by the stages, with what an ablation changes in as many steps."""
+    change = change or Change()
+    home, own = folder_of(level, room), room.outputs()
+    outputs = room.outputs(**change.outputs)
+    epochs = level.train["epochs"] * room.shorter * len(transfer.open_set(own)) / len(transfer.open_set(outputs))
+    train = {**level.train, **change.train, "epochs": epochs, "seed": room.seed}
+    short = made(
+        home / "short", lambda to: layer_remove(room.base, room.data["validation"], to, keep=level.keep, seed=room.seed)
+    )
     cut = short
     if level.prune:
-        cut = made(room / "cut", lambda to: matrix_prune(short, own, to, seed=seed, **level.prune))
-    small = made(room / "small", lambda to: distill(cut, own, data["validation"], to, **train))
-    stages = checkpoint.read_record(small)["lineage"][len(checkpoint.read_record(base)["lineage"]) :]
-    found = {**figures(small, base, data["test"]), "training_seconds": sum(one["seconds"] for one in stages)}
+        prune = {**asked_flops(level, room), **change.prune, "seed": room.seed}
+        without = patch.object(one_token, "can", lambda *_: False) if change.every_token else nullcontext()
+        with without:
+            cut = made(home / f"cut-{name}", lambda to: matrix_prune(short, outputs, to, **prune))
+    return made(home / name, lambda to: distill(cut, outputs, room.data["validation"], to, **train))
+
+
+def of_level(level: Level, room: Room, beside: bool) -> dict[str, Any]:
+    """Make a level, and its shape in the simpler ways; return their figures."""
+    small, home, test = student(level, room), folder_of(level, room), room.data["test"]
+    of_base = len(checkpoint.read_record(room.base)["lineage"])
+    stages = [one for one in checkpoint.read_record(small)["lineage"][of_base:] if one["stage"] != "teacher-outputs"]
+    found = {**figures(small, room.base, test), "training_seconds": sum(one["seconds"] for one in stages)}
+    if level.both_sides:
+        found["flops_ratio"] /= flops.ratio(*leaner(room), mean_length_of(room))
     if level.int8:
-        int8 = made(room / "int8", lambda to: quantize(small, data["train"], to, seed=seed))
-        found["int8"] = quantized_accuracy(int8, data["test"]) / found["accuracy"]
-    if not given.no_beside:
-        record, teacher = checkpoint.read_record(cut), checkpoint.read_record(own)
-        fresh = made(room / "random.cut", lambda to: random_like(cut, to, seed))
-        random = made(room / "random", lambda to: distill(fresh, own, data["validation"], to, **train))
-        passes = epochs * len(transfer.open_set(own)) / tasks.read_task(data["train"]).rows
-        plain = made(
-            room / "plain",
+        int8 = made(home / "int8", lambda to: quantize(small, room.data["train"], to, seed=room.seed))
+        found["int8"] = quantized_accuracy(int8, test) / found["accuracy"]
+    if beside:
+        found |= simpler(level, room)
+    return found
+
+
+def simpler(level: Level, room: Room) -> dict[str, float]:
+    """Return the relative accuracies of the simpler ways."""
+    home, data, own = folder_of(level, room), room.data, room.outputs()
+    cut = home / ("cut-small" if level.prune else "short")
+    record, teacher = checkpoint.read_record(cut), checkpoint.read_record(own)
+    epochs = level.train["epochs"] * room.shorter
+    passes = epochs * len(transfer.open_set(own)) / tasks.read_task(data["train"]).rows
+    recipe = training.Recipe(
+        "beside", passes, suggested_rate(record, teacher), suggested_batch(record, teacher), seed=room.seed
+    )
+    fresh = made(home / "random.cut", lambda to: random_like(cut, to, room.seed))
+    train = {**level.train, "epochs": epochs, "seed": room.seed}
+    models: dict[str, tuple[Path, Callable[[Path], Any]]] = {
+        "random": (home / "random", lambda to: distill(fresh, own, data["validation"], to, **train)),
+        "plain": (
+            home / "plain",
             lambda to: fine_tune(
                 str(cut),
                 data["train"],
                 data["validation"],
                 to,
                 epochs=passes,
-                batch_size=suggested_batch(record, teacher),
-                learning_rate=suggested_rate(record, teacher),
-                seed=seed,
+                batch_size=recipe.batch_size,
+                learning_rate=recipe.learning_rate,
+                seed=room.seed,
             ),
-        )
-        for name, model in (("random", random), ("plain", plain)):
-            found[name] = figures(model, base, data["test"])["relative_accuracy"]
+        ),
+    }
+    found = {name: figures(made(*one), room.base, data["test"])["relative_accuracy"] for name, one in models.items()}
+    if level.torch_pruning:
+        slow = replace(recipe, learning_rate=max(RATES))
+        theirs = by_torch_pruning(room.base, data, home / "torch_pruning.json", level.prune["flops"], slow)
+        found["torch_pruning"] = theirs["accuracy"] / accuracy(room.base, data["test"])
     return found
-
-
-def random_like(model: Path, to: Path, seed: int) -> None:
-    """Write a model of the same shape with random weights."""
-    set_seed(seed)
-    network, tokenizer = checkpoint.load(model)
-    to.mkdir()
-    checkpoint.save(type(network)(network.config), tokenizer, to, checkpoint.read_record(model))
 
 
 def quantized_accuracy(model: Path, test: Path) -> float:
@@ -228,40 +345,51 @@ def quantized_accuracy(model: Path, test: Path) -> float:
     return metrics.score("accuracy", np.concatenate(logits), np.array(columns["label"]))
 
 
+def told(values: list[float]) -> str:
+    """Return a mean and its spread in percent."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{100 * statistics.mean(values):.1f} ± {100 * spread:.1f}"
+
+
 def table(seeds: list[dict[str, Any]]) -> str:
     """Return the means over seeds with their spread, beside the goals."""
-
-    def told(values: list[float]) -> str:
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        return f"{100 * statistics.mean(values):.1f} ± {100 * spread:.1f}"
-
+    few = seeds[0]["rows"] < FEW_ROWS
     lines = [
         f"\n{len(seeds)} seeds, {seeds[0]['rows']} training rows; baseline's accuracy "
         f"{told([one['baseline'] for one in seeds])} %, bag of words relative to it "
         f"{told([one['floor'] / one['baseline'] for one in seeds])} %",
         f"{'level, relative accuracy in %':36} {'FLOPs':>6} {'mean':>12} {'goal':>6} {'stretch':>7}  {'random':>12} "
-        f"{'labels only':>12} {'training':>8}",
+        f"{'labels only':>12} {'Torch-Pruning':>13} {'training':>8}",
     ]
     for level in LEVELS:
         each = [one["levels"][level.label] for one in seeds if level.label in one["levels"]]
         if not each:
             continue
+        goal = FEW_ROWS_GOAL if few and level.most_flops == SMALL else level.goal
         mean = statistics.mean(one["relative_accuracy"] for one in each)
         share = max(one["flops_ratio"] for one in each)
-        met = "" if mean >= level.goal and share <= level.most_flops else "  missed"
-        beside = [told([one[name] for one in each]) if name in each[0] else "" for name in ("random", "plain")]
+        met = "" if mean >= goal and share <= level.most_flops else "  missed"
+        names = ("random", "plain", "torch_pruning")
+        beside = [told([one[name] for one in each]) if name in each[0] else "" for name in names]
         minutes = statistics.mean(one["training_seconds"] for one in each) / 60
         lines.append(
             f"{level.label:36} {100 * share:6.1f} {told([one['relative_accuracy'] for one in each]):>12} "
-            f"{100 * level.goal:6.1f} {100 * level.stretch:7.1f}  {beside[0]:>12} {beside[1]:>12} {minutes:6.1f} m{met}"
+            f"{100 * goal:6.1f} {100 * level.stretch:7.1f}  {beside[0]:>12} {beside[1]:>12} {beside[2]:>13} "
+            f"{minutes:6.1f} m{met}"
         )
         if "int8" in each[0]:
             kept = [one["int8"] for one in each]
             met = "" if statistics.mean(kept) >= INT8_GOAL else "  missed"
             lines.append(
-                f"  int8, of its own accuracy {'':16} {told(kept):>12} {100 * INT8_GOAL:6.1f} {100 * INT8_STRETCH:7.1f}"
-                f"{met:>40}"
+                f"{'  int8, of its own accuracy':43} {told(kept):>12} {100 * INT8_GOAL:6.1f} {100 * INT8_STRETCH:7.1f}"
+                f"{met}"
             )
+    if "ablations" in seeds[0]:
+        whole = statistics.mean(one["ablations"]["all ingredients"] for one in seeds)
+        lines.append(f"\n{ABLATED.label}, one ingredient taken out, in as many steps:")
+        for name in seeds[0]["ablations"]:
+            values = [one["ablations"][name] for one in seeds]
+            lines.append(f"{name:36} {told(values):>12}   {100 * (statistics.mean(values) - whole):+.1f} points")
     return "\n".join(lines)
 
 

@@ -198,10 +198,29 @@ def test_counted_flops_are_what_torch_counts(name):
 
 
 @every_model
+def test_tokens_that_nobody_reads_are_not_computed_and_change_nothing(name):
+    """Else a free shape pays for them, or gives other logits without them, or wrong states to whoever asks."""
+    model = models.made(name)
+    free = surgery.cut(model, [{} for _ in shapes.shape_of(model).layers], free=True)
+    pad = model.config.pad_token_id
+    for padded in (slice(0, 0), slice(5, None), slice(None, 4)):  # none, right and left
+        inputs = batch(3, 9)
+        inputs["attention_mask"][1, padded] = 0
+        inputs["input_ids"][1, padded] = pad
+        torch.testing.assert_close(logits(free, inputs), logits(model, inputs), rtol=0, atol=1e-9)
+        with torch.no_grad():
+            states = [one(**inputs, output_hidden_states=True).hidden_states[-1] for one in (free, model)]
+        torch.testing.assert_close(*states, rtol=0, atol=1e-9)
+    assert flops.leaves_out(free) == (not family_of(model.config).answers_in_text)
+    assert (flops.count(free).at(9) < flops.count(model).at(9)) == flops.leaves_out(free)
+
+
+@every_model
 def test_a_unit_saves_what_it_is_said_to_cost(name):
     """Else budgets are missed: the widths that pruning chooses rest on these costs."""
     model = models.made(name)
-    shape, costs = shapes.shape_of(model), flops.units(model)
+    model = surgery.cut(model, [{} for _ in shapes.shape_of(model).layers], free=True)
+    shape, costs = shapes.shape_of(model), flops.units(model, one_token=flops.leaves_out(model))
     for index, layer in enumerate(shape.layers):
         for unit, count in shape.units(layer).items():
             if count < 2:

@@ -1,0 +1,86 @@
+"""Leave out what a classifier never reads: of the last layer's output it reads one token.
+
+The other tokens' queries, attention outputs and feed-forward networks are computed for nothing; in a model of two
+layers they are two fifths of the FLOPs. Their keys and values are needed. The logits are the same.
+
+It is done by hooks on the matrices of the last layer: they get the one token, and what they give is spread over all
+places as a view, so that the layer's own code runs as it is, and is right at the token that is read.
+"""
+
+from typing import Any
+
+import torch
+
+from kfp_bonsai.shared.families import token_read
+from kfp_bonsai.shared.shapes import module_at, stacks_of
+
+
+def can(model_class: type, config: Any) -> bool:
+    """Say whether models of a class and a configuration read one token only of their last layer."""
+    return model_class.__name__.endswith("ForSequenceClassification") and bool(token_read(config))
+
+
+def install(model: Any) -> None:
+    """Make a classifier leave out, in inference, what it does not read of its last layer.
+
+    Asked for its hidden states, and in training, it computes all.
+    """
+    reading = _Reading(model.config)
+    model.register_forward_pre_hook(reading.begin, with_kwargs=True)
+    model.register_forward_hook(reading.end, always_call=True)
+    stack, layers = stacks_of(model)[-1]
+    for path in stack.of_one_token():
+        module = module_at(layers[-1], path)
+        if module is None:
+            continue
+        output, read = stack.layer[path]
+        if read != "ffn":  # the neurons are those of one token already
+            module.register_forward_pre_hook(reading.pick)
+        if output == "hidden" or path == stack.query:
+            module.register_forward_hook(reading.spread)
+
+
+class _Reading:
+    """Where the token is in the batch at hand, of the shape (rows, tokens); no shape means that all are computed."""
+
+    def __init__(self, config: Any) -> None:
+        self.config, self.last = config, token_read(config) == "last"
+        self.shape: Any = None
+        self.at: torch.Tensor | None = None
+        self.flat = False
+
+    def begin(self, model: Any, arguments: tuple, options: dict) -> None:
+        ids = options.get("input_ids", arguments[0] if arguments else None)
+        states = options.get("output_hidden_states", getattr(self.config, "output_hidden_states", False))
+        if ids is None or states or model.training:
+            return
+        self.shape = ids.shape
+        if self.last:
+            self.at = last_token(ids, self.config.pad_token_id)
+
+    def end(self, *_: Any) -> None:
+        self.shape = self.at = None
+
+    def pick(self, _module: Any, inputs: tuple) -> tuple | None:
+        if self.shape is None:
+            return None
+        states = inputs[0]
+        self.flat = states.dim() == 2  # OPT's feed-forward network takes the tokens of all rows in one list
+        if self.flat:
+            states = states.view(*self.shape, -1)
+        if self.at is None:
+            return (states[:, :1], *inputs[1:])
+        places = self.at[:, None, None].expand(-1, 1, states.shape[-1])
+        return (states.gather(1, places), *inputs[1:])
+
+    def spread(self, _module: Any, _inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        if self.shape is None:
+            return output
+        everywhere = output.expand(-1, self.shape[1], -1)
+        return everywhere.flatten(0, 1) if self.flat else everywhere
+
+
+def last_token(ids: torch.Tensor, pad_id: int | None) -> torch.Tensor:
+    """Return where each row's last token is that is no padding, as transformers finds it: (rows,)."""
+    places = torch.arange(ids.shape[1], device=ids.device)
+    return (places * (ids != (-1 if pad_id is None else pad_id))).argmax(-1)

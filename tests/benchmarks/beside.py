@@ -1,0 +1,112 @@
+"""What quality.py sets a level beside: the same FLOPs, rows and steps, in simpler ways or by another tool."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from trained import mean_length
+from transformers import set_seed
+
+from kfp_bonsai.shared import checkpoint, metrics, rows, training
+
+TAYLOR_ROWS = 512  # whose gradients score the units
+
+
+def random_like(model: Path, to: Path, seed: int) -> None:
+    """Write a model of the same shape with random weights."""
+    set_seed(seed)
+    network, tokenizer = checkpoint.load(model)
+    to.mkdir()
+    checkpoint.save(type(network)(network.config), tokenizer, to, checkpoint.read_record(model))
+
+
+def by_torch_pruning(
+    base: Path, data: dict[str, Path], to: Path, share: float, recipe: training.Recipe
+) -> dict[str, float]:
+    """Prune a BERT by Torch-Pruning's group Taylor importance, fine-tune it on the labels, and return its figures.
+
+    All of its layers are narrowed alike: heads, neurons and hidden features, by the ratio that gives the share of the
+    FLOPs. No checkpoint of transformers' holds such a model, so only its figures are kept.
+
+    Args:
+        base: the fine-tuned baseline.
+        data: the splits.
+        to: file to keep the figures in.
+        share: FLOPs, relative to the baseline's.
+        recipe: how long and how fast to train.
+    """
+    if to.exists():
+        return json.loads(to.read_text())
+    network, tokenizer = checkpoint.load(base)
+    network.set_attn_implementation("eager")  # whose products torch counts, and Torch-Pruning sees
+    record = checkpoint.read_record(base)
+    length = round(mean_length(base, data["test"]))
+    train, test = (rows.read_rows(data[name], tokenizer, record["max_length"]) for name in ("train", "test"))
+    pad = tokenizer.pad_token_id
+    network.train()
+    some = rows.pad([train[index] for index in range(min(TAYLOR_ROWS, len(train)))], pad)
+    network(**some).loss.backward()
+    whole, low, high = measured_flops(network, length), 0.0, 0.95
+    pruned: Any = None
+    for _ in range(8):
+        middle = (low + high) / 2
+        tried = narrowed(network, middle, length)
+        if measured_flops(tried, length) <= share * whole:
+            pruned, high = tried, middle
+        else:
+            low = middle
+    pruned.zero_grad()
+    training.train(pruned, train, recipe, to.parent / "scratch", pad_id=pad)
+    right = metrics.score("accuracy", training.predict(pruned, test, pad), test.labels)
+    found = {"accuracy": right, "flops_ratio": measured_flops(pruned, length) / whole, "pruning_ratio": high}
+    to.write_text(json.dumps(found))
+    return found
+
+
+def narrowed(network: Any, ratio: float, length: int) -> Any:
+    """Return a copy that Torch-Pruning has narrowed by a ratio, as its examples do it for BERT."""
+    import torch_pruning
+
+    small = copy.deepcopy(network)
+    for mine, other in zip(small.parameters(), network.parameters(), strict=True):
+        mine.grad = other.grad.clone()
+    heads = {}
+    for layer in small.bert.encoder.layer:
+        attention = layer.attention.self
+        heads |= dict.fromkeys((attention.query, attention.key, attention.value), small.config.num_attention_heads)
+    pruner = torch_pruning.pruner.BasePruner(
+        small,
+        example(length),
+        importance=torch_pruning.importance.GroupTaylorImportance(),
+        pruning_ratio=ratio,
+        head_pruning_ratio=ratio,
+        prune_num_heads=True,
+        prune_head_dims=False,
+        num_heads=heads,
+        ignored_layers=[small.classifier],
+        output_transform=lambda found: found.logits.sum(),
+    )
+    pruner.step()
+    for layer in small.bert.encoder.layer:
+        attention = layer.attention.self
+        attention.num_attention_heads = pruner.num_heads[attention.query]
+        attention.attention_head_size = attention.query.out_features // attention.num_attention_heads
+        attention.all_head_size = attention.query.out_features
+    return small
+
+
+def example(length: int) -> dict[str, torch.Tensor]:
+    """Return a batch of one row."""
+    return {"input_ids": torch.ones(1, length, dtype=torch.long), "attention_mask": torch.ones(1, length)}
+
+
+def measured_flops(network: nn.Module, length: int) -> int:
+    """Return what torch counts for one row; all matrix products, as our own definition."""
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(**example(length))
+    return counter.get_total_flops()

@@ -74,7 +74,7 @@ wheel: $(VENV)/.installed-dev  ## Build dist/*.whl.
 images: image-gpu image-cpu image-edge  ## Build the container images (images/README.md says more).
 
 # torch's CPU build is for the CPU image alone.
-image-cpu: BUILD_ARGS += $(if $(TORCH_INDEX),--build-arg PIP_EXTRA_INDEX_URL=$(TORCH_INDEX))
+image-cpu: override BUILD_ARGS += $(if $(TORCH_INDEX),--build-arg PIP_EXTRA_INDEX_URL=$(TORCH_INDEX))
 image-gpu image-cpu image-edge: image-%:
 	$(DOCKER) build -f images/$*/Dockerfile -t $(REGISTRY)/$*:$(TAG) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \

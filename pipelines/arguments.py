@@ -42,6 +42,8 @@ def _parameters(pipeline: Path) -> dict[str, Mapping[str, Any]]:
     try:
         spec = next(iter(yaml.safe_load_all(pipeline.read_text(encoding="utf-8"))))
         root = spec["root"]
+    except OSError as error:
+        raise BonsaiError(f"--pipeline {pipeline} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, StopIteration, KeyError, TypeError) as error:
         raise BonsaiError(f"--pipeline {pipeline} is no compiled pipeline: make it with `bonsai compile`") from error
     return root.get("inputDefinitions", {}).get("parameters", {})

@@ -1,6 +1,8 @@
 """`bonsai compile`: a pipeline as a file for a cluster."""
 
 import ast
+import hashlib
+import json
 import pprint
 import re
 from collections.abc import Sequence
@@ -100,7 +102,7 @@ def compile_pipeline(
         ParseDict(limit, built.platform_spec.platforms["kubernetes"])
     with new_file(target) as scratch_file:
         manifest = KubernetesManifestOptions(
-            pipeline_version_name=f"{options['pipeline']}-{__version__}".replace(".", "-"),
+            pipeline_version_name=_version_name(options["pipeline"], built),
             namespace=options["namespace"] or None,
             include_pipeline_manifest=True,
         )
@@ -158,6 +160,14 @@ def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     if options["pipeline"] == "retrain":
         return retrain_pipeline(cluster)
     return compress_pipeline(cluster, options["parallel_levels"])
+
+
+def _version_name(pipeline: str, built: Any) -> str:
+    """Return a name of its own for each content, as a PipelineVersion's cannot be changed once it is there."""
+    from google.protobuf.json_format import MessageToDict
+
+    content = json.dumps([MessageToDict(built.pipeline_spec), MessageToDict(built.platform_spec)], sort_keys=True)
+    return f"{pipeline}-{__version__}-{hashlib.sha256(content.encode()).hexdigest()[:8]}".replace(".", "-")
 
 
 def _same_each_time(text: str) -> str:

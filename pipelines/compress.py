@@ -102,7 +102,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             split_by=split_by,
             seed=seed,
         ).set_display_name("Prepare data")
-        place(prepared, cluster)
+        place(prepared, cluster).set_caching_options(cluster is None)  # the same path may hold new data
         splits = prepared.outputs
 
         tuning = {

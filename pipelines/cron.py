@@ -15,6 +15,7 @@ FIELDS = {
     "weekday": (0, 6, DAYS),
 }
 PART = re.compile(r"(?P<first>\*|\?|\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?")
+EVERY = re.compile(r"@every ([1-9]\d*(h|m|s))+")
 WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
 
@@ -22,12 +23,12 @@ def check_cron(text: str) -> None:
     """Refuse what is no cron expression of six fields.
 
     Args:
-        text: such as "0 30 3 * * MON-FRI", or "@daily".
+        text: such as "0 30 3 * * MON-FRI", "@daily" or "@every 12h".
 
     Raises:
         BonsaiError: too few or too many fields, or one that is out of range.
     """
-    if text in WORDS:
+    if text in WORDS or EVERY.fullmatch(text):
         return
     fields = text.split()
     if len(fields) != len(FIELDS):
@@ -56,4 +57,4 @@ def _fits(part: str, least: int, most: int, names: tuple[str, ...], any_word: bo
 def _number(text: str, least: int, names: tuple[str, ...]) -> int:
     if text.upper() in names:
         return names.index(text.upper()) + least
-    return int(text) if text.isdigit() else -1
+    return int(text) if text.isdecimal() and text.isascii() else -1

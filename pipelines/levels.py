@@ -42,7 +42,8 @@ def parse_levels(texts: Sequence[str], epochs: float = 3.0, total_layers: int = 
 def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int = 512) -> None:
     """Refuse shares of the FLOPs that matrix-prune would refuse after the training before it.
 
-    The bounds hold for texts of any length, so that a share near them may still be refused there.
+    The bounds hold for texts of any length (the powers of two were tried), so that a share near them may still be
+    refused there.
 
     Args:
         levels: what parse_levels gives.
@@ -75,7 +76,7 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
             kept += [sum(shape.stacks[:number])] * (asked if isinstance(asked, int) else len(asked))
         kept[-1] = len(shape.layers) - 1  # which may cost less than the others
         bounds = []
-        for length in (1, longest):  # what costs too much at both costs too much between
+        for length in (*(1 << power for power in range(longest.bit_length())), longest):
             full = sum(_full(shape, costs, index).at(length) for index in kept)
             rest = whole.at(length) - sum(_full(shape, costs, index).at(length) for index in range(len(shape.layers)))
             least = sum(_least(smallest[level["shape"]][index]).at(length) for index in kept)

@@ -143,7 +143,7 @@ class _Pruning:
             )
         if self.uniform is not None:
             self.after = self._spent(self.uniform, self._costs(self.uniform.hidden, self.free))
-        too_much = self.after > self.before if self.uniform else flops * whole > now
+        too_much = self.after > self.before if heads or ffn else flops * whole > now
         if too_much:
             raise BonsaiError(f"--flops {flops}: the model costs {now / whole:.3f} of the baseline: ask for less")
         if self.after < budget.least(self.costs) and self.uniform is None:

@@ -133,7 +133,8 @@ def _what(record: dict[str, Any], row: dict[str, Any]) -> str:
     if row["stage"] == "quantized":
         return f"{text}, quantized to int8 for {row['runtime']} on a CPU"
     if shape.get("kind") == "free":
-        return f"{text}, with widths that differ from layer to layer (a *free* shape: it needs `import kfp_bonsai`)"
+        why = "each layer has its own widths, and the last one computes what is read"
+        return f"{text}, a *free* shape ({why}), which needs `import kfp_bonsai`"
     return f"{text}, a *stock* shape that plain transformers loads"
 
 

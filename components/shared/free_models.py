@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from kfp_bonsai.shared.answers import answering
-from kfp_bonsai.shared.families import FAMILIES, FREE_PREFIX, Stack, family_name, family_of, is_free
+from kfp_bonsai.shared.families import FAMILIES, FREE_PREFIX, Stack, family_name, family_of, is_free, token_read
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
@@ -36,7 +36,7 @@ def free_config_class(family: str) -> Any:
             "__module__": __name__,
             "__doc__": f"{stock.__name__} with `layer_shapes`: [heads, neurons] of each layer, and with an encoder "
             "to read also the heads that read it; an encoder's layers before its decoder's. `one_token`: a classifier "
-            "computes of its last layer only the token that it reads, unless it is asked for hidden states.",
+            "computes of its last layer only the token that it reads, unless asked for hidden states or attentions.",
             "__annotations__": {"layer_shapes": list | None, "one_token": bool},
             "model_type": FREE_PREFIX + family,
             "layer_shapes": None,
@@ -100,7 +100,7 @@ def free_config(config: Any, layers: Sequence[Any]) -> Any:
     """Return a configuration of the family's free type with these layers' widths."""
     shapes = [[one.heads, one.ffn, *([one.cross_heads] if one.cross_heads else [])] for one in layers]
     values = {**_values(config), "layer_shapes": shapes}
-    return free_config_class(config.model_type)(**values, one_token=True)
+    return free_config_class(config.model_type)(**values, one_token=bool(token_read(config)))
 
 
 def stock_config(config: Any) -> Any:

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from trained import mean_length
 from transformers import set_seed
 
 from kfp_bonsai.shared import checkpoint, metrics, rows, training
+from kfp_bonsai.shared.files import new_folder
 
 TAYLOR_ROWS = 512  # whose gradients score the units
 
@@ -20,12 +24,12 @@ def random_like(model: Path, to: Path, seed: int) -> None:
     """Write a model of the same shape with random weights."""
     set_seed(seed)
     network, tokenizer = checkpoint.load(model)
-    to.mkdir()
-    checkpoint.save(type(network)(network.config), tokenizer, to, checkpoint.read_record(model))
+    with new_folder(to) as folder:
+        checkpoint.save(type(network)(network.config), tokenizer, folder, checkpoint.read_record(model))
 
 
 def by_torch_pruning(
-    base: Path, data: dict[str, Path], to: Path, share: float, recipe: training.Recipe
+    base: Path, data: dict[str, Path], to: Path, share: float, recipe: training.Recipe, rates: Sequence[float]
 ) -> dict[str, float]:
     """Prune a BERT by Torch-Pruning's group Taylor importance, fine-tune it on the labels, and return its figures.
 
@@ -37,19 +41,21 @@ def by_torch_pruning(
         data: the splits.
         to: file to keep the figures in.
         share: FLOPs, relative to the baseline's.
-        recipe: how long and how fast to train.
+        recipe: how long to train; the epoch that is best by validation counts.
+        rates: learning rates to try; the best by validation counts.
     """
     if to.exists():
         return json.loads(to.read_text())
     network, tokenizer = checkpoint.load(base)
     network.set_attn_implementation("eager")  # whose products torch counts, and Torch-Pruning sees
-    record = checkpoint.read_record(base)
+    record, pad = checkpoint.read_record(base), tokenizer.pad_token_id
     length = round(mean_length(base, data["test"]))
-    train, test = (rows.read_rows(data[name], tokenizer, record["max_length"]) for name in ("train", "test"))
-    pad = tokenizer.pad_token_id
-    network.train()
-    some = rows.pad([train[index] for index in range(min(TAYLOR_ROWS, len(train)))], pad)
-    network(**some).loss.backward()
+    train, validation, test = (
+        rows.read_rows(data[name], tokenizer, record["max_length"]) for name in ("train", "validation", "test")
+    )
+    for start in range(0, min(TAYLOR_ROWS, len(train)), recipe.batch_size):
+        some = [train[index] for index in range(start, min(start + recipe.batch_size, len(train)))]
+        network(**rows.pad(some, pad)).loss.backward()
     whole, low, high = measured_flops(network, length), 0.0, 0.95
     pruned: Any = None
     for _ in range(8):
@@ -60,9 +66,18 @@ def by_torch_pruning(
         else:
             low = middle
     pruned.zero_grad()
-    training.train(pruned, train, recipe, to.parent / "scratch", pad_id=pad)
-    right = metrics.score("accuracy", training.predict(pruned, test, pad), test.labels)
-    found = {"accuracy": right, "flops_ratio": measured_flops(pruned, length) / whole, "pruning_ratio": high}
+    best = {"validation": -1.0}
+    for rate in rates:
+        tuned = copy.deepcopy(pruned)
+        with tempfile.TemporaryDirectory() as scratch:
+            own = replace(recipe, learning_rate=rate)
+            training.train(tuned, train, own, Path(scratch), validation=validation, pad_id=pad)
+        scores = [
+            metrics.score("accuracy", training.predict(tuned, split, pad), split.labels) for split in (validation, test)
+        ]
+        if scores[0] > best["validation"]:
+            best = {"validation": scores[0], "accuracy": scores[1], "learning_rate": rate}
+    found = {**best, "flops_ratio": measured_flops(pruned, length) / whole, "pruning_ratio": high}
     to.write_text(json.dumps(found))
     return found
 

@@ -66,16 +66,15 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "a third of the layers": cuts[LAYERS // 3],
         "the same model, sleeping": sleeping(cuts[LAYERS]),
     }
-    fixed = fixed_share([cuts[count] for count in range(1, LAYERS + 1)], batches)
+    fixed, unsure = fixed_share([cuts[count] for count in range(1, LAYERS + 1)], batches)
     truths = {
         "the same model": 1.0,
         "half of the layers": fixed + (1 - fixed) / 2,
         "a third of the layers": fixed + (1 - fixed) / 3,
         "the same model, sleeping": 1.0,
     }
-    print(
-        f"beside the layers: {100 * fixed:.2f} % of the whole model's CPU time; source: {sources[0].name}", flush=True
-    )
+    print(f"beside the layers: {100 * fixed:.2f} ± {100 * unsure:.2f} % of the whole model's CPU time")
+    print(f"source: {sources[0].name}", flush=True)
     truths = {name: truth for name, truth in truths.items() if not args.only or name in args.only}
     found: dict[str, dict[str, Any]] = {name: {"truth": truth, "intervals": []} for name, truth in truths.items()}
     plan = protocol.Plan(args.pairs, args.block_seconds, args.precision)
@@ -96,7 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def networks() -> dict[int, Any]:
-    """Return predict functions of a random six-layer model's cuts (the same layers), by their layers; 0 is it again."""
+    """Return predict functions of random models by their layers, alike but for the weights; 0 is the largest again."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -139,8 +138,8 @@ def made_batches() -> list[dict[str, np.ndarray]]:
     ]
 
 
-def fixed_share(cuts: list[Any], batches: list[dict[str, np.ndarray]]) -> float:
-    """Return what share of the last cut's CPU time does not grow with the layers: the median over rounds.
+def fixed_share(cuts: list[Any], batches: list[dict[str, np.ndarray]]) -> tuple[float, float]:
+    """Return what share of the last cut's CPU time does not grow with the layers, and its standard error, over rounds.
 
     Args:
         cuts: predict functions of models with 1, 2, 3, ... layers.
@@ -156,7 +155,7 @@ def fixed_share(cuts: list[Any], batches: list[dict[str, np.ndarray]]) -> float:
             seconds[index] = time.process_time() - started
         slope, start = np.polyfit(range(1, len(cuts) + 1), seconds, 1)
         shares.append(start / (start + slope * len(cuts)))
-    return float(np.median(shares[1:]))
+    return float(np.median(shares[1:])), float(1.25 * np.std(shares[1:]) / np.sqrt(TRUTH_ROUNDS))
 
 
 def table(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:

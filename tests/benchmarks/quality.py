@@ -10,9 +10,11 @@ length, on both sides alike. A free shape leaves out the tokens of its last laye
 baseline computes them; for the level "both sides" the baseline leaves them out too, which loses it nothing. "training"
 is what making a level took after the baseline, its part of the teacher's outputs not included.
 
-Beside each level, in as many steps: its shape from random weights, distilled (what the teacher's weights are worth);
-its cut weights, trained on the labels alone (what distillation is worth); for one level Torch-Pruning at its FLOPs.
---ablations takes one ingredient out at a time. Folders that are there already are not made again.
+Beside each level, in as many steps as its distillation: its shape from random weights, distilled (what the teacher's
+weights are worth); its cut weights, trained on the labels alone (what distillation is worth; where matrices were
+pruned, that cut was already guided by the teacher); for one level Torch-Pruning at its FLOPs, the best of two rates.
+What is trained on labels alone keeps its best epoch by validation. --ablations takes one ingredient out at a time.
+Folders that are there already are not made again, and a folder of other arguments is refused.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import json
 import statistics
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -182,13 +184,12 @@ def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """Make a split, its baseline and its levels; return everybody's figures."""
     work = given.work / f"seed-{seed}"
     work.mkdir(parents=True, exist_ok=True)
+    same_arguments(work / "arguments.json", given)
     data = {name: work / "data" / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")}
     rows = {"test_rows": given.test_rows, "validation_rows": 500, "max_rows": given.max_rows}
     others = [f"embedded:{name}" for name in embedded.DATASETS if f"embedded:{name}" != given.data]
-    made(
-        work / "data",
-        lambda _: prepare_data(given.data, *data.values(), unlabelled_data=",".join(others), seed=seed, **rows),
-    )
+    if not data["unlabelled"].exists():  # which is written last
+        prepare_data(given.data, *data.values(), unlabelled_data=",".join(others), seed=seed, **rows)
     base = best_baseline(work, data, given.baseline_epochs, seed)
     room = Room(work, data, base, seed, given.shorter)
     found: dict[str, Any] = {
@@ -209,6 +210,15 @@ def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
             found["ablations"][name] = figures(small, base, data["test"])["relative_accuracy"]
             print(f"seed {seed}, {name}: {found['ablations'][name]:.4f}", flush=True)
     return found
+
+
+def same_arguments(file: Path, given: argparse.Namespace) -> None:
+    """Refuse a folder whose models were made from other data or for another time."""
+    names = ("data", "test_rows", "max_rows", "baseline_epochs", "shorter")
+    own = {name: getattr(given, name) for name in names}
+    if file.exists() and json.loads(file.read_text()) != own:
+        raise SystemExit(f"{file} says {file.read_text()}: give these arguments, or another --work")
+    file.write_text(json.dumps(own))
 
 
 def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int) -> Path:
@@ -328,8 +338,8 @@ def simpler(level: Level, room: Room) -> dict[str, float]:
     }
     found = {name: figures(made(*one), room.base, data["test"])["relative_accuracy"] for name, one in models.items()}
     if level.torch_pruning:
-        slow = replace(recipe, learning_rate=max(RATES))
-        theirs = by_torch_pruning(room.base, data, home / "torch_pruning.json", level.prune["flops"], slow)
+        rates = (max(RATES), recipe.learning_rate)
+        theirs = by_torch_pruning(room.base, data, home / "torch_pruning.json", level.prune["flops"], recipe, rates)
         found["torch_pruning"] = theirs["accuracy"] / accuracy(room.base, data["test"])
     return found
 

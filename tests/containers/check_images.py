@@ -56,7 +56,7 @@ def test_it_runs_read_only_as_any_user(client, images, kind, user):
 @ALL
 def test_nothing_that_builds_is_left_in(client, images, kind):
     """An image with a compiler for whoever breaks in, or with gigabytes of caches."""
-    tools = "for tool in gcc cc g++ ld make cmake ninja rustc go git nvcc; do command -v $tool; done; "
+    tools = "for tool in gcc cc g++ ld make cmake ninja rustc go git nvcc pip pip3; do command -v $tool; done; "
     caches = "ls -d /opt/*/bin/pip* /source /root/.cache/* /var/cache/apt/archives/*.deb 2>/dev/null; "
     caches += "find /opt -name '*.whl' -o -name '*.tar.gz' -size +1M; true"
     assert output(client, images[kind], "sh", "-c", tools + caches, user="0") == ""

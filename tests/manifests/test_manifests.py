@@ -23,7 +23,7 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 README = (MANIFESTS / "README.md").read_text(encoding="utf-8")
 SECRETS = set(re.findall(r"^\| `([a-z0-9-]+)` \|", README.partition("## Secrets")[2].partition("\n## ")[0], re.M))
 OVERLAYS = ("overlays/local", "overlays/gke", "overlays/onprem")
-FOLDERS = (*OVERLAYS, "multi-gpu", "trainer", "monitoring")
+FOLDERS = (*OVERLAYS, "multi-gpu", "trainer", "shell", "monitoring")
 ABSENT = object()
 
 
@@ -177,7 +177,7 @@ def test_our_pods_are_those_that_the_network_policies_are_about(folder):
     assert of_kind("trainer", "NetworkPolicy")["spec"]["podSelector"]["matchLabels"][key] == value
     everything_denied = [each for each in policies if not {"egress", "ingress"} & set(each["spec"])]
     assert [set(each["spec"]["policyTypes"]) for each in everything_denied] == [{"Egress", "Ingress"}]
-    pods = [pod for one in (folder, "multi-gpu", "trainer") for _, pod in rules.pod_templates(rendered(one))]
+    pods = [pod for one in (folder, "multi-gpu", "trainer", "shell") for _, pod in rules.pod_templates(rendered(one))]
     assert all(pod["metadata"]["labels"][key] == value for pod in pods)
 
 
@@ -195,6 +195,15 @@ def test_the_settings_compile_and_fit_the_rest(folder, tmp_path):
     submit = rules.containers(job)[-1]
     texts = [each.partition("=")[2] for each in submit["args"] if each.startswith("--argument=")]
     assert set(read_arguments(tmp_path / "retrain.yaml", texts)) == {"champion", "data"}
+
+
+def test_the_quota_lets_our_own_jobs_start():
+    """Nodes of a training that wait for ever, as the namespace may not hold their GPUs."""
+    quota = int(of_kind("overlays/local", "ResourceQuota")["spec"]["hard"]["requests.nvidia.com/gpu"])
+    trainer = of_kind("trainer", "TrainJob")["spec"]["trainer"]
+    nodes = trainer["numNodes"] * int(trainer["resourcesPerNode"]["requests"]["nvidia.com/gpu"])
+    job = rules.containers(of_kind("multi-gpu", "Job")["spec"]["template"])[-1]
+    assert max(nodes, int(job["resources"]["requests"]["nvidia.com/gpu"])) <= quota
 
 
 def parsed(words: list[str]) -> Any:

@@ -33,6 +33,14 @@ def test_the_flops_asked_for_are_reached(made, short, tmp_path, shape):
     assert all((parameter.abs().sum() > 0).item() for parameter in model.parameters())
 
 
+def test_tokens_that_nobody_reads_go_first(made, short, tmp_path):
+    """Else heads and neurons are cut for a target that costs no accuracy at all."""
+    record = read_record(short)
+    result = matrix_prune(short, made.transfer, tmp_path / "out", flops=0.6, steps=4)
+    assert result["flops_ratio"] < 0.6
+    assert read_record(tmp_path / "out")["shape"]["layers"] == record["shape"]["layers"]
+
+
 def test_stated_widths_are_given(made, short, tmp_path):
     """Else --heads and --ffn are only hints."""
     result = matrix_prune(short, made.transfer, tmp_path / "out", shape="stock", heads=2, ffn=32, steps=4)
@@ -51,6 +59,7 @@ def test_a_level_without_pruning_passes_through_unchanged(made, short, tmp_path)
         ({"flops": 0.0}, "--flops is 0"),
         ({"flops": 1.5}, "--flops is 1.5"),
         ({"flops": 0.9}, "costs 0.6"),
+        ({"flops": 0.9, "shape": "stock"}, "costs 0.6"),
         ({"flops": 0.01}, "ask for"),
         ({"shape": "fre"}, "did you mean 'free'"),
         ({"heads": 9}, "at most 4 and 64"),

@@ -79,12 +79,12 @@ def test_images_come_from_where_the_cluster_pulls_them(compiled):
     assert "/gpu:" in images["distill"] and "/cpu:" in images["evaluate-emissions-edge"]
 
 
-def test_measurements_are_never_replayed_and_failures_are_retried(compiled):
-    """A report with another day's emissions."""
+def test_measurements_and_data_are_never_replayed_and_failures_are_retried(compiled):
+    """A report with another day's emissions, or a model of the data that lay at the same path last week."""
     spec = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
     found = tasks(spec["root"]["dag"], spec["components"])
     cached = {name for name, task in found.items() if task.get("cachingOptions", {}).get("enableCache")}
-    assert set(found) - cached == {"evaluate-emissions", "evaluate-emissions-edge"}
+    assert set(found) - cached == {"prepare-data", "evaluate-emissions", "evaluate-emissions-edge"}
     assert all(task["retryPolicy"]["maxRetryCount"] for task in found.values())
 
 
@@ -97,11 +97,14 @@ def test_resources_for_kubernetes_hold_the_same_pipeline(compiled, tmp_path):
     files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
     for file in files:
         compile_pipeline(output=file, gpu_node=["pool=gpu"], cpu_node=["pool=cpu"], **options)
+    compile_pipeline(output=tmp_path / "other.yaml", gpu_node=["pool=other"], **options)
     assert files[0].read_bytes() == files[1].read_bytes()
     pipeline, version = yaml.safe_load_all(files[0].read_text(encoding="utf-8"))
     assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
     assert pipeline["metadata"]["namespace"] == version["metadata"]["namespace"] == "team"
     assert re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", version["metadata"]["name"])
+    other = list(yaml.safe_load_all((tmp_path / "other.yaml").read_text(encoding="utf-8")))[1]
+    assert other["metadata"]["name"] != version["metadata"]["name"], "a version cannot be changed once it is there"
     uploaded = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
     assert version["spec"]["pipelineSpec"] == uploaded
     platform = version["spec"]["platformSpec"]

@@ -33,8 +33,9 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture
 def server():
-    """A KFP API server of one experiment; `status` other than 200 is what it answers to all but healthz."""
+    """A KFP API server of one experiment; `status` is what it answers, after as many good answers as `let_through`."""
     state = SimpleNamespace(status=200, sent=[], headers=[], runs=["RUNNING", "SUCCEEDED"], recurring=[], asked=[])
+    state.answered, state.let_through = 0, 0
     shapes = api.ApiClient().sanitize_for_serialization
 
     class Handler(BaseHTTPRequestHandler):
@@ -84,7 +85,8 @@ def server():
             return api.V2beta1Run(run_id="run-1", state=now, run_details=details, error=error, created_at=NOW)
 
         def answer(self, what):
-            status = 200 if "/healthz" in self.path else state.status
+            state.answered += 1
+            status = state.status if state.answered > state.let_through else 200
             body = shapes(what) if status == 200 else {"error_message": "because"}
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -162,10 +164,11 @@ def test_a_token_that_was_renewed_is_read_again(compiled, server, tmp_path, monk
     assert sent[0] == "Bearer old" and sent[-1] == "Bearer new"
 
 
+@pytest.mark.parametrize("let_through", [0, 1], ids=["at once", "after the first"])
 @pytest.mark.parametrize(("status", "said"), [(401, "token-file"), (403, "namespace"), (500, "API server")])
-def test_what_a_server_refuses_is_told_with_what_to_do(compiled, server, status, said):
+def test_what_a_server_refuses_is_told_with_what_to_do(compiled, server, status, said, let_through):
     """A traceback of the client's internals tells nobody that a token has expired."""
-    server.status = status
+    server.status, server.let_through = status, let_through
     with pytest.raises(BonsaiError, match=said) as error:
         submit(pipeline=compiled, argument=NEEDED, endpoint=server.url)
     assert str(status) in str(error.value) and "because" in str(error.value)
@@ -219,7 +222,9 @@ def test_other_files_are_no_pipelines(tmp_path, content):
         read_arguments(file, ())
 
 
-@pytest.mark.parametrize("text", ["0 0 3 * * MON", "*/10 0-30/5 3,15 1 JAN-MAR ?", "@daily", "0 0 0 ? * SUN"])
+@pytest.mark.parametrize(
+    "text", ["0 0 3 * * MON", "*/10 0-30/5 3,15 1 JAN-MAR ?", "@daily", "@every 1h30m", "0 0 0 ? * SUN"]
+)
 def test_cron_expressions_that_kubeflow_takes(text):
     """What it takes must not be refused here."""
     check_cron(text)
@@ -236,6 +241,8 @@ def test_cron_expressions_that_kubeflow_takes(text):
         ("0 0 3 * * 7", "weekday '7'"),
         ("0 0 5-3 * * *", "hour '5-3'"),
         ("*/0 0 3 * * *", "second"),
+        ("0 0 ² * * *", "hour '²'"),
+        ("@every 0h", "2 fields"),
         ("every day", "2 fields"),
     ],
 )

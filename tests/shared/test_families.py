@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import models
@@ -211,8 +212,38 @@ def test_tokens_that_nobody_reads_are_not_computed_and_change_nothing(name):
         with torch.no_grad():
             states = [one(**inputs, output_hidden_states=True).hidden_states[-1] for one in (free, model)]
         torch.testing.assert_close(*states, rtol=0, atol=1e-9)
+    for one in (free, model):
+        one.set_attn_implementation("eager")
+    with torch.no_grad():
+        seen = [getattr(one(**batch(), output_attentions=True), "attentions", None) for one in (free, model)]
+    if seen[1]:
+        torch.testing.assert_close(seen[0][-1], seen[1][-1], rtol=0, atol=1e-9)
     assert flops.leaves_out(free) == (not family_of(model.config).answers_in_text)
     assert (flops.count(free).at(9) < flops.count(model).at(9)) == flops.leaves_out(free)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_threads_share_a_free_shape(name):
+    """Else a server that answers two requests at once gives one of them the other's token, or fails."""
+    model = models.made(name)
+    free = surgery.cut(model, [{} for _ in shapes.shape_of(model).layers], free=True)
+    inputs = [batch(2, length) for length in (3, 30, 7, 21)] * 10
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: logits(free, one), inputs))
+    for one, own in zip(found, inputs, strict=True):
+        torch.testing.assert_close(one, logits(model, own), rtol=0, atol=1e-9)
+
+
+def test_a_call_that_broke_off_leaves_nothing_behind():
+    """Else training after Ctrl-C in a prediction learns from one token only."""
+    model = models.made("bert")
+    free = surgery.cut(model, [{} for _ in shapes.shape_of(model).layers], free=True)
+    hook = free.bert.pooler.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        logits(free)
+    hook.remove()
+    states = free(**batch(), output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(states, model(**batch(), output_hidden_states=True).hidden_states[-1])
 
 
 @every_model

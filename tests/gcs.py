@@ -23,6 +23,7 @@ class Fault:
 
     Attributes:
         matches: decides by method and path (with the query).
+        holds: what the body must hold, such as an object's name; "" for anything.
         kind: "status" (answer it, without passing the request on), "cut" (pass half of the body on as if that were
             all of it, then drop the connection), "half" (drop the connection while the body comes, pass nothing on),
             "silent" (pass it on, then drop the connection without the answer), "truncated" (store half of what was
@@ -35,6 +36,7 @@ class Fault:
     kind: str = "status"
     times: int = 1
     status: int = 503
+    holds: str = ""
 
 
 @dataclass
@@ -55,10 +57,12 @@ class Bucket:
     seen: list[tuple[str, str]] = field(default_factory=list)
     hooks: list[Callable[[str, str], None]] = field(default_factory=list)
 
-    def fail(self, kind: str, matches: Callable[[str, str], bool], times: int = 1, status: int = 503) -> list[int]:
+    def fail(
+        self, kind: str, matches: Callable[[str, str], bool], times: int = 1, status: int = 503, holds: str = ""
+    ) -> list[int]:
         """Let the next requests that match fail; return a list whose one entry says how many still will."""
         left = [times]
-        self.faults.append((Fault(matches, kind, times, status), left))
+        self.faults.append((Fault(matches, kind, times, status, holds), left))
         return left
 
     def names(self) -> set[str]:
@@ -135,6 +139,8 @@ class _Proxy(BaseHTTPRequestHandler):
             self.rfile.read(length // 2)
             return self._drop()
         body = self.rfile.read(length)
+        if not fault:
+            fault, left = self._fault(body)
         if fault and fault.kind == "status":
             return self._answer(fault.status, {}, b'{"error": {"message": "as the test wants it"}}')
         if fault and fault.kind == "cut":
@@ -159,9 +165,11 @@ class _Proxy(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = handle_one
 
-    def _fault(self) -> tuple[Fault | None, list[int]]:
+    def _fault(self, body: bytes | None = None) -> tuple[Fault | None, list[int]]:
+        """Return the fault that a request meets: before its body is read, of those that ask for nothing in it."""
         for fault, left in self.bucket.faults:
-            if left[0] and fault.matches(self.command, self.path):
+            meant = not fault.holds if body is None else bool(fault.holds) and fault.holds.encode() in body
+            if left[0] and meant and fault.matches(self.command, self.path):
                 left[0] -= 1
                 return fault, left
         return None, []

@@ -1,6 +1,7 @@
 """Compare new data with what the champion was trained on, before any GPU is asked for."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ def check_drift(
     check_schema(tasks.read_task(train), read_record(incumbent)["task"], Path(train))
     data = champions.data_sha256([train, validation, test])
     decided = read_pointer(champions.decision_at(champion, data))[0]
+    if decided is None and found.get("data_sha256") == data:  # promote could not note it
+        decided = {"reason": "the champion was made from it"}
     shifts = _shifts(found["profile"], Path(incumbent), Path(train))
     moved = _in_words(shifts)
     if decided and not again:
@@ -106,9 +109,19 @@ def check_schema(task: tasks.Task, before: dict[str, Any], train: Path) -> None:
     for labels, what in ((unseen, "labels that the champion does not know"), (gone, "no rows with the champion's")):
         if labels:
             raise BonsaiError(
-                f"{train} has {what}: {', '.join(labels[:8])}: mend the data, or start a new task with `bonsai run` "
+                f"{train} has {what}: {_listed(labels)}: mend the data, or start a new task with `bonsai run` "
                 "and `bonsai promote --first`"
             )
+    if task.labels != tuple(before["labels"]):
+        raise BonsaiError(
+            f"{train} has its classes in another order ({_listed(task.labels)}) than the champion "
+            f"({_listed(before['labels'])}), so that the same number means another class: give data whose class names "
+            "come in the champion's order, or start a new task with `bonsai run` and `bonsai promote --first`"
+        )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
 
 
 def _shifts(before: dict[str, Any], incumbent: Path, train: Path) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared.checkpoint import read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.files import new_file, new_folder
 from kfp_bonsai.shared.progress import say
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
@@ -29,6 +29,7 @@ def fetch_champion(
 
     Raises:
         BonsaiError: there is no champion, its package is gone or damaged, or it was not made by the compress pipeline.
+            Then there is no output.
 
     Example:
         bonsai fetch-champion --champion gs://bucket/reviews --output champion --document champion.json
@@ -37,13 +38,13 @@ def fetch_champion(
 
     found, _ = champions.find(champion)
     version = found["version"]
-    download_folder(champions.package_at(champion, version), Path(output))
-    for name in OF_THE_PACKAGE:  # they tell of the package, and this is a model to be measured beside another
-        (Path(output) / name).unlink(missing_ok=True)
-    record = read_record(output)
-    made = recipe(record, champion)
-    write_record(Path(output), {**record, "level": f"champion ({record['level']})"})
-    with new_file(Path(document)) as file:
+    with new_folder(Path(output)) as folder, new_file(Path(document)) as file:
+        download_folder(champions.package_at(champion, version), folder)
+        for name in OF_THE_PACKAGE:  # they tell of the package, and this is a model to be measured beside another
+            (folder / name).unlink(missing_ok=True)
+        record = read_record(folder)
+        made = recipe(record, champion)
+        write_record(folder, {**record, "level": f"champion ({record['level']})"})
         file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     say(f"fetch-champion  {champion}: version {version}, {record['level']}, made from {made['model']}")
     return {"version": version, "level": record["level"], **made, "model": model or made["model"]}

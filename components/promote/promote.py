@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.files import check_writable, new_file
 from kfp_bonsai.shared.progress import say
 
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated
 BATCH = 64
+ALREADY = {"promoted": False, "reason": "it is the champion already"}
 
 
 def promote(
@@ -39,10 +39,11 @@ def promote(
     """Put a packaged model in the champion's place if its accuracy is not worse and its emission meets the target.
 
     Both models answer the same test rows. The challenger is not worse where the 95 % interval of its accuracy relative
-    to the champion's (a bootstrap that draws the same rows for both) stays above 1 - `margin`: a test of
-    non-inferiority, which doubt decides for the champion. Its emission, measured beside the champion's in one run, must
-    be at most `max_emission` of the baseline's or, where no target is stated, hardly above the champion's (5 %). The
-    champion changes in one step, and only if nobody else has changed it meanwhile.
+    to the champion's (a bootstrap that draws the same rows for both) stays above 1 - `margin`, and the rows are enough
+    to rule out a larger loss (see loss.py): a test of non-inferiority, which doubt decides for the champion. Its
+    emission, measured beside the champion's in one run, must be at most `max_emission` of the baseline's or, where no
+    target is stated, hardly above the champion's (5 %). The champion changes in one step, and only if nobody else has
+    changed it meanwhile.
 
     Args:
         challenger: the package of the new model, from `bonsai package-model` or `bonsai run` (its model/).
@@ -50,11 +51,13 @@ def promote(
         decision: the JSON file to write: what was decided and why.
         document: the champion.json that the challenger was measured against (from fetch-champion).
         incumbent: the champion's model folder (from fetch-champion).
-        train: training split of the challenger.
+        train: training split of the challenger. A first champion without it has no profile, so that the first
+            retraining cannot tell how far its data have moved.
         validation: its validation split.
         test: the test split that both answer.
         margin: how much of the champion's accuracy may be lost, such as 0.01.
-        max_emission: the largest emission as a share of the baseline's; 0 takes the champion's target.
+        max_emission: the largest emission as a share of the baseline's; 0 takes the champion's target, or for the first
+            champion that of the run it comes from.
         first: there is no champion yet: put the model there without a comparison.
         seed: seed of the bootstrap.
 
@@ -62,21 +65,25 @@ def promote(
         promoted, reason, version, and relative_accuracy with its interval.
 
     Raises:
-        BonsaiError: the champion has vanished or was changed meanwhile, or the challenger was not measured beside it.
+        BonsaiError: the champion has vanished or was changed meanwhile, the challenger was not measured beside it, or
+            the decision cannot be written. Then the champion stays.
 
     Example:
         bonsai promote --challenger runs/demo/model --champion gs://bucket/reviews --decision decision.json --first
+            --train runs/demo/work/*/prepare-data/train
     """
     check_margin(margin)
     if not 0 <= max_emission <= 1:
         raise BonsaiError(f"--max-emission {max_emission}: give a fraction such as 0.2, or 0")
+    if Path(decision).is_dir():
+        raise BonsaiError(f"--decision {decision} is a folder: name a file in it")
+    check_writable(Path(decision))
     version = champions.version_of(challenger)
     mine = measured(Path(challenger), read_record(challenger)["sha256"])
     new = {"format": 1, "version": version, "level": mine["level"], "accuracy": mine["accuracy"]}
     if first:
-        _check_none(champion)
-        found: dict[str, Any] = {"promoted": True, "reason": "it is the first champion"}
-        target, token, data = max_emission, None, ""
+        found = _first(champion, version)
+        target, token, data = max_emission or mine["target"], None, ""
         new["profile"] = _profile(Path(challenger), Path(train)) if train else {}
     else:
         given = {"document": document, "incumbent": incumbent, "train": train, "validation": validation, "test": test}
@@ -93,17 +100,17 @@ def promote(
         data = champions.data_sha256([Path(train), Path(validation), Path(test)])
         target = max_emission or float(now.get("max_emission") or 0)
         if now["version"] == version:
-            found = {"promoted": False, "reason": "it is the champion already"}
+            found = ALREADY
         else:
             found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, target, seed)
             new |= {"previous": now["version"], "profile": _profile(Path(challenger), Path(train))}
-    if found["promoted"]:
-        _publish(Path(challenger), champion, {**new, "max_emission": target, "data_sha256": data}, token)
     written = {"format": 1, "challenger": version, "margin": margin, "data_sha256": data, "decided": _now(), **found}
-    if data:
-        _note(champions.decision_at(champion, data), written)
-    with new_file(Path(decision)) as file:
+    with new_file(Path(decision)) as file:  # before the champion changes: what cannot be told does not happen
         file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if found["promoted"]:
+            _publish(Path(challenger), champion, {**new, "max_emission": target, "data_sha256": data}, token)
+        if data:
+            _note(champions.decision_at(champion, data), written)
     say(f"promote  {'promoted' if found['promoted'] else 'the champion stays'}: {found['reason']}")
     return {"version": version, **found}
 
@@ -119,7 +126,7 @@ def check_margin(margin: float) -> None:
 
 
 def measured(package: Path, sha256: str) -> dict[str, Any]:
-    """Return a model's own row of the results that a package holds.
+    """Return a model's own row of the results that a package holds, whether to believe it, and the run's target.
 
     Raises:
         BonsaiError: it was not measured there.
@@ -131,7 +138,8 @@ def measured(package: Path, sha256: str) -> dict[str, Any]:
             f"{package / 'results.json'} has no measurement of the model with weights {sha256[:12]}: measure both "
             "in one run of evaluate-emissions"
         )
-    return {**rows[0], "believable": results.get("control_covers_one", True)}
+    target = float((results.get("target") or {}).get("max_emission") or 0)
+    return {**rows[0], "believable": results.get("control_covers_one") is True, "target": target}
 
 
 def _compare(
@@ -144,6 +152,7 @@ def _compare(
     seed: int,
 ) -> dict[str, Any]:
     """Return whether the challenger is to be promoted, why, and by which figures."""
+    from kfp_bonsai.promote.loss import largest_loss
     from kfp_bonsai.shared import metrics, statistics
 
     theirs = measured(challenger, read_record(incumbent)["sha256"])
@@ -155,14 +164,17 @@ def _compare(
         return metrics.score_predictions(task.metric, predicted, labels, classes=max(2, task.num_labels))
 
     found = statistics.relative_score(score, others, ours, right, seed)
+    loss = largest_loss(task.metric, right, others, ours)
     figures = {
         "relative_accuracy": found.value,
         "relative_accuracy_low": found.low,
         "relative_accuracy_high": found.high,
+        "largest_loss": loss,
+        "test_rows": len(right),
         "relative_emission": mine["relative_emission"],
         "champion_emission": theirs["relative_emission"],
     }
-    why_not = _why_not(found, mine, theirs, margin, target)
+    why_not = _not_as_good(found.low, loss, len(right), margin) + _why_not(mine, theirs, target)
     kept = (
         f"it keeps {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}) of the champion's accuracy"
     )
@@ -173,16 +185,22 @@ def _compare(
     return {"promoted": not why_not, "reason": reason, **figures}
 
 
-def _why_not(found: Any, mine: dict[str, Any], theirs: dict[str, Any], margin: float, target: float) -> Sequence[str]:
+def _not_as_good(low: float, loss: float, rows: int, margin: float) -> list[str]:
+    if not low >= 1 - margin:
+        return [f"it may be worse by more than {_percent(margin)}"]
+    if not loss <= margin:
+        return [f"{rows:,} test rows are too few to rule out a loss above {_percent(margin)} (up to {_percent(loss)})"]
+    return []
+
+
+def _why_not(mine: dict[str, Any], theirs: dict[str, Any], target: float) -> list[str]:
     parts = []
-    if not found.low >= 1 - margin:
-        parts.append(f"it may be worse by more than {_percent(margin)}")
     limit = target or theirs["relative_emission"] * (1 + EMISSION_MARGIN)
     if not mine["relative_emission"] <= limit:
         whose = "the target" if target else f"the champion's and {_percent(EMISSION_MARGIN)} more"
         parts.append(f"its emission is above {whose} ({_percent(limit)})")
     if not mine["believable"]:
-        parts.append("the measurement's control failed, so that its emission is not to be believed")
+        parts.append("the measurement's control failed or is missing, so that its emission is not to be believed")
     return parts
 
 
@@ -217,18 +235,31 @@ def _publish(challenger: Path, champion: str, document: dict[str, Any], token: A
     write_pointer(champions.pointer_at(champion), {**document, "promoted": _now()}, token)
 
 
-def _check_none(champion: str) -> None:
+def _first(champion: str, version: str) -> dict[str, Any]:
+    """Return the decision on a first champion: nothing changes where it is that already."""
     from kfp_bonsai.shared.store import read_pointer
 
-    if read_pointer(champions.pointer_at(champion))[0] is not None:
+    now = read_pointer(champions.pointer_at(champion))[0]
+    if now is None:
+        return {"promoted": True, "reason": "it is the first champion"}
+    if now.get("version") != version:
         raise BonsaiError(f"there is a champion at {champion} already: leave out --first, or give another location")
+    return ALREADY
 
 
 def _note(location: str, written: dict[str, Any]) -> None:
-    """Write down what was decided on this data, in place of an earlier decision on it."""
+    """Write down what was decided on this data, in place of an earlier decision on it.
+
+    After a promotion the champion's document tells of the data too, so there a failure is told and is none.
+    """
     from kfp_bonsai.shared.store import read_pointer, write_pointer
 
-    write_pointer(location, written, read_pointer(location)[1])
+    try:
+        write_pointer(location, written, read_pointer(location)[1])
+    except BonsaiError as error:
+        if not written["promoted"]:
+            raise
+        say(f"promote  the decision is not noted beside the champion: {error}")
 
 
 def _percent(value: float) -> str:

@@ -40,7 +40,7 @@ def open_bucket(name: str, *, write: bool = False) -> Any:
     Raises:
         BonsaiError: it is to be written to, and there are no credentials, or they cannot be used.
     """
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
     from google.cloud import storage
 
     try:
@@ -52,6 +52,8 @@ def open_bucket(name: str, *, write: bool = False) -> Any:
                 "give the pod a service account (Workload Identity)"
             ) from error
         client = storage.Client.create_anonymous_client()
+    except TransportError:  # the network, see `bucket_errors`
+        raise
     except (GoogleAuthError, ValueError, OSError) as error:
         raise BonsaiError(
             f"gs://{name}: the credentials cannot be used ({_first_line(error)}): log in again"
@@ -94,7 +96,7 @@ def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
     import requests
     import urllib3
     from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import GoogleAuthError, TransportError
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
     name, _ = split_location(where)
@@ -112,6 +114,8 @@ def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
             f"let the pod's service account {'write to' if write else 'read'} the bucket '{name}' ({role})"
         ) from error
     except GoogleAuthError as error:
+        if any(isinstance(each, TransportError) for each in (error, error.__cause__)):  # nobody was reached
+            raise _unreachable(where, write, error) from error
         raise BonsaiError(f"{where}: the credentials were refused ({_first_line(error)}): log in again") from error
     except (DataCorruption, InvalidResponse) as error:
         raise BonsaiError(
@@ -119,10 +123,14 @@ def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
             "network, then run again"
         ) from error
     except (GoogleAPIError, requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
-        raise BonsaiError(
-            f"{where} cannot be {'written' if write else 'read'} ({_first_line(error)}): check the network and the "
-            "credentials, then run again"
-        ) from error
+        raise _unreachable(where, write, error) from error
+
+
+def _unreachable(where: str, write: bool, error: BaseException) -> BonsaiError:
+    return BonsaiError(
+        f"{where} cannot be {'written' if write else 'read'} ({_first_line(error)}): check the network and the "
+        "credentials, then run again"
+    )
 
 
 def list_objects(bucket: Any, prefix: str) -> dict[str, Any]:
@@ -142,6 +150,11 @@ def read_object(location: str) -> tuple[bytes | None, int | None]:
             if blob is None:
                 next(iter(bucket.client.list_blobs(bucket, prefix=key, max_results=1, retry=patience())), None)
                 return None, None
+            if not _is_whole(blob):
+                raise BonsaiError(
+                    f"{location} is there in part (who writes it broke off, or is at it now): run again, and if that "
+                    "does not help remove it and write it again"
+                )
             if blob.size > SMALL_BYTES:
                 raise BonsaiError(f"{location} has {blob.size:,} bytes, so it is something else: name another object")
             try:
@@ -155,14 +168,21 @@ def _content(blob: Any) -> bytes:
     return transfer(lambda: blob.download_as_bytes(checksum="crc32c", retry=patience()))
 
 
-def put_object(blob: Any, send: Callable[[int], None], size: int, crc32c: str, generation: int = 0) -> None:
+def _is_whole(blob: Any) -> bool:
+    """Say whether an object is what its writer sent; one without `put_object`'s mark is taken as it is."""
+    return (blob.metadata or {}).get("crc32c", blob.crc32c) == blob.crc32c
+
+
+def put_object(blob: Any, send: Callable[[int], Any], size: int, crc32c: str, generation: int = 0) -> None:
     """Send content until it is there whole, in place of one generation of an object; lost answers do no harm.
 
-    Each sending bears a mark, which tells our own object, whole or not, from somebody else's.
+    Each sending bears a mark: it tells our own object from somebody else's, and by its checksum half of one from the
+    whole.
 
     Args:
         blob: the object.
-        send: sends the content, on the condition that the object has this generation (0: that there is none).
+        send: sends the content, on the condition that the object has this generation (0: that there is none), and
+            returns the object as it then is.
         size: bytes of the content.
         crc32c: the content's checksum, in base64.
         generation: the generation that is to be replaced.
@@ -173,15 +193,14 @@ def put_object(blob: Any, send: Callable[[int], None], size: int, crc32c: str, g
     from google.api_core.exceptions import PreconditionFailed
     from google.cloud.storage.exceptions import DataCorruption
 
-    mark = {"write": uuid.uuid4().hex}
+    mark = {"write": uuid.uuid4().hex, "crc32c": crc32c}
     expected = generation
 
     def attempt() -> None:
         nonlocal expected
         blob.metadata = mark
-        there = blob
         try:
-            send(expected)
+            there = send(expected)
         except PreconditionFailed:
             there = blob.bucket.get_blob(blob.name, retry=patience())
             if there is None or there.metadata != mark:
@@ -203,17 +222,50 @@ def put_object(blob: Any, send: Callable[[int], None], size: int, crc32c: str, g
         raise
 
 
-def write_object(blob: Any, content: bytes, content_type: str, generation: int) -> None:
-    """Write a small object in place of this generation (0: there must be none), see `put_object`."""
+def write_object(blob: Any, content: bytes, content_type: str, generation: int, scratch: str) -> None:
+    """Write a small object in place of this generation (0: there must be none), and leave no half of it.
+
+    It is first written beside: what keeps half of all that it is sent is found out there, and nothing has changed. The
+    object itself is uploaded too, for that is what a generation can be stated for on every server (fake-gcs-server
+    ignores it on copies); should half of it arrive, the server copies what lies beside over it.
+
+    Args:
+        blob: the object.
+        content: what to write.
+        content_type: its media type.
+        generation: the generation that is to be replaced.
+        scratch: the name of what is written beside; a random part is added.
+
+    Raises:
+        PreconditionFailed: another object is there.
+    """
     import google_crc32c
 
-    def send(expected: int) -> None:
-        blob.upload_from_string(
-            content, content_type=content_type, if_generation_match=expected, checksum="crc32c", retry=patience()
-        )
-
+    beside = blob.bucket.blob(f"{scratch}.{uuid.uuid4().hex}.part")
+    beside.cache_control = blob.cache_control
     digest = base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
-    put_object(blob, send, len(content), digest, generation)
+
+    def upload(target: Any, expected: int) -> Any:
+        options = {"content_type": content_type, "if_generation_match": expected, "checksum": "crc32c"}
+        target.upload_from_string(content, **options, retry=patience())
+        return target
+
+    def swap(expected: int) -> Any:
+        if expected == generation:
+            return upload(blob, expected)
+        copy = blob.bucket.blob(blob.name)
+        copy.metadata, copy.content_type, copy.cache_control = blob.metadata, content_type, blob.cache_control
+        copy.rewrite(beside, if_generation_match=expected, retry=patience())
+        return copy
+
+    again = None
+    try:
+        put_object(beside, lambda expected: upload(beside, expected), len(content), digest)
+        put_object(blob, swap, len(content), digest, generation)
+        again = patience()
+    finally:
+        with suppress(Exception):  # it may never have been there, and what is left of it does no harm
+            beside.delete(retry=again)
 
 
 def download_object(location: str, path: Path) -> None:

@@ -3,7 +3,8 @@
 A location is a folder's path or gs://bucket/prefix. A published folder never changes, and is whole once its SHA256SUMS
 is there: on a disk it appears by one rename; in a bucket SHA256SUMS is written last, after all other files were found
 there as they are here. No file is ever replaced, so two writers cannot mix theirs. A pointer is one small JSON document
-that changes only where nobody else has changed it since it was read.
+that changes only where nobody else has changed it since it was read. Of neither is half ever taken for the whole: in a
+bucket each object bears the checksum of what was sent.
 """
 
 import base64
@@ -380,8 +381,9 @@ def _upload(blob: Any, file: _File) -> None:
     """Send a file that must not be there yet; one that is there with this content is as good."""
     from google.api_core.exceptions import PreconditionFailed
 
-    def send(generation: int) -> None:
+    def send(generation: int) -> Any:
         blob.upload_from_filename(str(file.path), if_generation_match=generation, checksum="crc32c", retry=patience())
+        return blob
 
     try:
         put_object(blob, send, file.size, file.crc32c)
@@ -397,7 +399,7 @@ def _publish(blob: Any, manifest: str, destination: str) -> None:
     from google.api_core.exceptions import PreconditionFailed
 
     try:
-        write_object(blob, manifest.encode(), "text/plain", 0)
+        write_object(blob, manifest.encode(), "text/plain", 0, split_location(destination)[1])
     except PreconditionFailed as error:
         if read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
             raise BonsaiError(f"{destination} was published by somebody else meanwhile: name a new one") from error
@@ -412,7 +414,7 @@ def _swap_object(location: str, content: bytes, token: Any) -> None:
         blob = bucket.blob(key)
         blob.cache_control = "no-store"
         try:
-            write_object(blob, content, "application/json", token or 0)
+            write_object(blob, content, "application/json", token or 0, key)
         except PreconditionFailed as error:
             raise _changed(location) from error
         except NotFound as error:

@@ -76,6 +76,7 @@ def test_another_vocabulary_is_told(check, tmp_path):
 @pytest.mark.parametrize(
     ("names", "labels", "said"),
     [
+        (("good", "bad"), [0, 1, 1], r"in another order \(good, bad\) than the champion \(bad, good\)"),
         (("bad", "good", "odd"), [0, 1, 2], "labels that the champion does not know: odd"),
         (("good",), [0, 0, 0], "no rows with the champion's: bad"),
         (("bad", "fine"), [0, 1, 1], "labels that the champion does not know: fine"),
@@ -101,6 +102,16 @@ def test_data_that_was_decided_on_is_not_trained_on_again(check, made, tmp_path)
     found = check(train)
     assert found["todo"] == "nothing" and "it was worse" in found["reason"]
     assert check(train, again=True)["todo"] == "train"
+
+
+def test_data_that_made_the_champion_is_not_trained_on_again(check, made, tmp_path):
+    """A promotion whose note could not be written, and a second champion from the same data."""
+    train = split(tmp_path / "new", *rows(300, 2))
+    document = tmp_path / "champion.json"
+    data = champions.data_sha256([train, made.validation, made.test])
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"data_sha256": data}))
+    found = check(train)
+    assert found["todo"] == "nothing" and "the champion was made from it" in found["reason"]
 
 
 def test_the_deciles_of_numbers_are_compared(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,12 @@ from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared import bucket as bucket_module
 from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared.champion import version_of as version
-from kfp_bonsai.shared.checkpoint import load, read_record, save
+from kfp_bonsai.shared.checkpoint import load, read_record, save, write_record
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.store import read_pointer
+from kfp_bonsai.shared.store import read_pointer, write_manifest
+from kfp_bonsai.shared.tasks import read_task
 
+TARGET = 0.93
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 10, "pairs": 2, "block_seconds": 1.0, "precision": 0.0}
 
 
@@ -36,7 +39,7 @@ def packaged(folder: Path, baseline: Path, models: dict[str, Path], made) -> dic
     evaluate_emissions(
         baseline, [*models.values()], made.train, made.test, files[0], pairs=2, block_seconds=1, precision=0
     )
-    select_model(files[0], [*models.values()], folder / "chosen", files[1])
+    select_model(files[0], [*models.values()], folder / "chosen", files[1], max_emission=TARGET)
     report(files[0], files[1], *files[2:], folder / "figures")
     for name, model in models.items():
         package_model(model, files[4], folder / f"{name}-package")
@@ -45,7 +48,7 @@ def packaged(folder: Path, baseline: Path, models: dict[str, Path], made) -> dic
 
 @pytest.fixture(scope="module")
 def world(made, tmp_path_factory):
-    """Two packages: of a trained model, and of one that has forgotten everything."""
+    """Three packages: of a trained model, of one that has forgotten everything, of one that answers as the first."""
     folder = tmp_path_factory.mktemp("champions")
     layer_remove(made.baseline, made.validation, folder / "short", keep="2", level="small")
     matrix_prune(folder / "short", made.transfer, folder / "pruned", flops=0.4, steps=10)
@@ -53,13 +56,17 @@ def world(made, tmp_path_factory):
     model, tokenizer = load(folder / "good")
     model.classifier.weight.data.zero_()  # it answers the same, whatever the text
     save(model, tokenizer, folder / "bad", read_record(folder / "good"))
-    return packaged(folder, made.baseline, {name: folder / name for name in ("good", "bad")}, made)
+    model, tokenizer = load(folder / "good")
+    model.classifier.weight.data *= 2
+    model.classifier.bias.data *= 2
+    save(model, tokenizer, folder / "twin", read_record(folder / "good"))
+    return packaged(folder, made.baseline, {name: folder / name for name in ("good", "bad", "twin")}, made)
 
 
 @pytest.fixture
 def champion(world, tmp_path):
     """A location whose champion is the trained model."""
-    promote(world["good"], str(tmp_path / "champion"), tmp_path / "first.json", max_emission=0.9, first=True)
+    promote(world["good"], str(tmp_path / "champion"), tmp_path / "first.json", first=True)
     return str(tmp_path / "champion")
 
 
@@ -92,6 +99,82 @@ def test_a_worse_model_never_takes_the_place(made, world, champion, tmp_path):
     assert read_pointer(champions.pointer_at(champion)) == before
     data = champions.data_sha256([made.train, made.validation, made.test])
     assert read_pointer(champions.decision_at(champion, data))[0]["reason"] == found["reason"]
+
+
+def test_few_rows_on_which_both_agree_prove_nothing(made, world, champion, tmp_path):
+    """A bootstrap that draws from 128 equal answers is sure that none differ, and promotes whatever comes."""
+    found = compared(made, world, champion, tmp_path, "twin", max_emission=1.0)
+    assert found["relative_accuracy_low"] == 1 and not found["promoted"]
+    assert "but 128 test rows are too few to rule out a loss above 1.0 % (up to" in found["reason"]
+    assert compared(made, world, champion, tmp_path, "twin", max_emission=1.0, margin=0.05)["promoted"]
+
+
+def test_a_measurement_without_a_control_is_not_believed(made, world, champion, tmp_path):
+    """Results of which nobody knows whether the measurement was right, taken for good ones."""
+    package = tmp_path / "package"
+    shutil.copytree(world["twin"], package)
+    results = json.loads((package / "results.json").read_text())
+    del results["control_covers_one"]
+    (package / "results.json").write_text(json.dumps(results))
+    found = compared(made, {"twin": package}, champion, tmp_path, "twin", max_emission=1.0, margin=0.05)
+    assert not found["promoted"] and "control failed or is missing" in found["reason"]
+
+
+def test_the_target_of_the_run_is_kept(world, champion, tmp_path):
+    """`bonsai run --max-emission 0.2` and `promote --first`, and retrainings that know no target."""
+    assert read_pointer(champions.pointer_at(champion))[0]["max_emission"] == TARGET
+    promote(world["good"], str(tmp_path / "other"), tmp_path / "other.json", max_emission=0.5, first=True)
+    assert read_pointer(champions.pointer_at(str(tmp_path / "other")))[0]["max_emission"] == 0.5
+
+
+def full_disk(monkeypatch, name: str) -> None:
+    """Let no file of this name be written."""
+    write = Path.write_text
+
+    def refuse(path: Path, *given, **options):
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        return write(path, *given, **options)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+
+
+@pytest.mark.parametrize("fault", ["full disk", "a folder"])
+def test_nothing_is_promoted_whose_decision_cannot_be_written(made, world, tmp_path, monkeypatch, fault):
+    """A run that failed, says its exit code, and another model in use."""
+    location = str(tmp_path / "champion")
+    promote(world["bad"], location, tmp_path / "first.json", first=True)
+    before = read_pointer(champions.pointer_at(location))
+    compared(made, world, location, tmp_path, "bad")  # fetches what to compare with
+    if fault == "full disk":
+        full_disk(monkeypatch, "good.json")
+    else:
+        (tmp_path / "good.json").mkdir()
+    with pytest.raises(BonsaiError, match=r"no space left on the disk|good\.json is a folder"):
+        compared(made, world, location, tmp_path, "good", max_emission=1.0)
+    assert read_pointer(champions.pointer_at(location)) == before
+    data = champions.data_sha256([made.train, made.validation, made.test])
+    assert read_pointer(champions.decision_at(location, data))[0]["challenger"] == version(world["bad"])
+
+
+def test_a_promotion_whose_note_cannot_be_written_is_one(made, world, tmp_path, capsys):
+    """An error after the champion has changed, and a second try that says that nothing was promoted."""
+    location = tmp_path / "champion"
+    promote(world["bad"], str(location), tmp_path / "first.json", first=True)
+    (location / "decisions").write_text("a file, where a folder should be")
+    assert compared(made, world, str(location), tmp_path, "good", max_emission=1.0)["promoted"]
+    assert "the decision is not noted beside the champion" in capsys.readouterr().out
+    assert json.loads((tmp_path / "good.json").read_text())["promoted"]
+    now = read_pointer(champions.pointer_at(str(location)))[0]
+    assert now["data_sha256"] == champions.data_sha256([made.train, made.validation, made.test])
+
+
+def test_a_refusal_that_cannot_be_noted_is_an_error(made, world, champion, tmp_path):
+    """The same data trained on every night, because nobody knows that it was decided on."""
+    (Path(champion) / "decisions").write_text("a file, where a folder should be")
+    with pytest.raises(BonsaiError, match="cannot be written"):
+        compared(made, world, champion, tmp_path, "bad", max_emission=1.0)
+    assert not (tmp_path / "bad.json").exists()
 
 
 def test_a_model_that_is_better_takes_the_place_and_the_old_one_stays_published(made, world, tmp_path):
@@ -136,6 +219,31 @@ def test_a_second_first_champion_is_refused(world, champion, tmp_path):
     """`--first` in a script, which replaces whatever is there."""
     with pytest.raises(BonsaiError, match=r"there is a champion at .* already"):
         promote(world["bad"], champion, tmp_path / "second.json", first=True)
+
+
+def test_the_same_first_champion_again_changes_nothing(world, champion, tmp_path):
+    """A script that is run again, or a task that is tried again, and that fails although its work is done."""
+    before = read_pointer(champions.pointer_at(champion))
+    found = promote(world["good"], champion, tmp_path / "second.json", max_emission=0.1, first=True)
+    assert not found["promoted"] and found["reason"] == "it is the champion already"
+    assert read_pointer(champions.pointer_at(champion)) == before
+
+
+def test_a_champion_that_cannot_be_made_again_leaves_nothing(world, tmp_path):
+    """A folder of a model that was refused, and a second try that says that the folder exists, not what is wrong."""
+    from kfp_bonsai.fetch_champion.fetch import fetch_champion
+
+    package = tmp_path / "package"
+    shutil.copytree(world["good"], package)
+    record = read_record(package)
+    record["lineage"] = [entry for entry in record["lineage"] if entry["stage"] != "distill"]
+    write_record(package, record)
+    write_manifest(package)
+    promote(package, str(tmp_path / "champion"), tmp_path / "first.json", first=True)
+    for _ in range(2):
+        with pytest.raises(BonsaiError, match="was made without distill"):
+            fetch_champion(str(tmp_path / "champion"), tmp_path / "model", tmp_path / "document.json")
+    assert not (tmp_path / "model").exists() and not (tmp_path / "document.json").exists()
 
 
 def test_a_champion_in_a_bucket_that_breaks_off(made, world, tmp_path, monkeypatch):
@@ -210,6 +318,14 @@ def test_the_same_data_again_changes_nothing(retrained):
     assert second.returncode == 0, second.stdout + second.stderr
     assert "nothing to do: it was decided on this data before" in second.stdout and "fine-tune" not in second.stdout
     assert len([*(location / "versions").iterdir()]) == 2 and not (folder / "two" / "report.html").exists()
+
+
+def test_the_training_split_is_where_the_readme_says(retrained):
+    """A command of the README that fails, or a first champion without a profile."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    pattern = re.search(r"--train runs/first/(\S+)", readme)
+    (found,) = (retrained[0] / "one").glob(pattern[1])
+    assert read_task(found).split == "train"
 
 
 def test_a_champion_that_is_not_there_is_told_before_any_work(made, tmp_path):

@@ -72,10 +72,20 @@ def is_manifest(method: str, path: str) -> bool:
     return sends(method, path) and "multipart" in path and path.endswith("ifGenerationMatch=0")
 
 
+def replaces(path: str) -> bool:
+    """Say whether a request replaces an object: only a pointer's does."""
+    return path.startswith("/upload/") and "ifGenerationMatch=" in path and not path.endswith("ifGenerationMatch=0")
+
+
 def below(bucket, place: str) -> set[str]:
     """Return what is there, by the names within the location."""
     prefix = place.removeprefix("gs://bucket/") + "/"
     return {name.removeprefix(prefix) for name in bucket.names() if name.startswith(prefix)}
+
+
+def scratches(bucket, place: str) -> set[str]:
+    """Return what was left of what is written beside."""
+    return {name for name in bucket.names() if name.startswith(place.removeprefix("gs://bucket/")) and ".part" in name}
 
 
 def wholly_published(bucket, place: str, folder: Path) -> bool:
@@ -191,14 +201,19 @@ def test_faults_that_pass_do_not_show(bucket, folder, place, kind, times, which)
     assert wholly_published(bucket, place, folder)
 
 
-@pytest.mark.parametrize("kind", ["status", "half", "silent", "truncated", "truncated-silent"])
-def test_faults_while_the_manifest_is_written(bucket, folder, place, kind):
-    """The last request of all is as likely to break as any other."""
+@pytest.mark.parametrize(
+    ("kind", "itself"),
+    [(kind, False) for kind in ("status", "half", "silent", "truncated", "truncated-silent")]
+    + [(kind, True) for kind in ("status", "cut", "silent", "truncated", "truncated-silent")],
+)
+def test_faults_while_the_manifest_is_written(bucket, folder, place, kind, itself):
+    """The last requests of all, that beside it (the first to be sent) and its own, are as likely to break as others."""
     upload_folder(folder, place)
     bucket.client().bucket("bucket").blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS").delete()
-    left = bucket.fail(kind, is_manifest)
+    left = bucket.fail(kind, is_manifest, holds="/SHA256SUMS" if itself else "")
     upload_folder(folder, place)
     assert left == [0] and wholly_published(bucket, place, folder)
+    assert not scratches(bucket, place)
 
 
 def test_too_many_requests_are_waited_out(bucket, folder, place):
@@ -219,6 +234,8 @@ def test_a_fault_that_stays_leaves_no_manifest(bucket, impatient, folder, place,
     assert "SHA256SUMS" not in below(bucket, place)
     with pytest.raises(BonsaiError, match="not completely published"):
         download_folder(place, tmp_path / "fetched")
+    if "truncated" in kind:
+        assert not scratches(bucket, place)
     bucket.faults.clear()
     monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
     upload_folder(folder, place)  # and going on works
@@ -235,9 +252,8 @@ def test_an_interrupted_publication_goes_on_where_it_was(bucket, impatient, fold
     bucket.seen.clear()
     monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
     upload_folder(folder, place)
-    assert (
-        len([path for method, path in bucket.seen if method == "POST" and "multipart" in path]) == 2
-    )  # not config.json
+    small = [path for method, path in bucket.seen if method == "POST" and "multipart" in path]
+    assert len(small) == 3  # the empty file, and SHA256SUMS twice: beside and in its place; not config.json
     assert wholly_published(bucket, place, folder)
 
 
@@ -351,15 +367,69 @@ def test_of_many_writers_of_a_pointer_one_wins(anywhere):
     assert len(won) == 1 and read_pointer(pointer)[0] == {"model": won[0]}
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["beside", "itself"])
 @pytest.mark.parametrize("kind", ["status", "half", "silent", "cut", "truncated", "truncated-silent"])
-def test_a_pointer_is_written_through_faults(bucket, place, kind):
+def test_a_pointer_is_written_through_faults(bucket, place, kind, replaced):
     """A lost answer would be taken for somebody else's change, although the change was ours."""
     pointer = f"{place}/champion.json"
     write_pointer(pointer, {"model": "first"}, None)
     _, token = read_pointer(pointer)
-    left = bucket.fail(kind, sends)
+    left = bucket.fail(kind, lambda method, path: sends(method, path) and replaces(path) == replaced)
     write_pointer(pointer, {"model": "second"}, token)
     assert left == [0] and read_pointer(pointer)[0] == {"model": "second"}
+    assert below(bucket, place) == {"champion.json"}
+
+
+@pytest.mark.parametrize("kind", ["status", "half", "silent", "cut", "truncated", "truncated-silent"])
+def test_a_fault_that_stays_leaves_the_pointer_as_it_was(bucket, impatient, place, kind):
+    """Half a pointer in the place of the old one: no model in use, because a new one could not be promoted."""
+    pointer, name = f"{place}/champion.json", f"{place}/champion.json".removeprefix("gs://bucket/")
+    write_pointer(pointer, {"model": "first"}, None)
+    before, token = bucket.content(name), read_pointer(pointer)[1]
+    left = bucket.fail(kind, sends, times=10**6)
+    with pytest.raises(BonsaiError, match=r"champion\.json"):
+        write_pointer(pointer, {"model": "second"}, token)
+    assert left[0] < 10**6 and bucket.content(name) == before and read_pointer(pointer)[1] == token
+
+
+@pytest.mark.parametrize("kind", ["truncated", "truncated-silent"])
+def test_half_that_always_arrives_is_mended_and_never_read(bucket, folder, place, kind):
+    """A pointer that is cut would stay cut, and a manifest cut at a line's end would be that of a smaller package."""
+    pointer, seen = f"{place}/champion.json", []
+
+    def look(method: str, path: str) -> None:
+        if "rewriteTo" in path:  # half of it lies there until this request is answered
+            bucket.hooks.clear()
+            with pytest.raises(BonsaiError, match="is there in part"):
+                read_pointer(pointer) if "champion.json" in path else download_folder(place, folder.parent / "half")
+            seen.append(path)
+
+    upload_folder(folder, place)
+    bucket.client().bucket("bucket").blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS").delete()
+    left = bucket.fail(kind, is_manifest, times=10**6, holds="/SHA256SUMS")
+    bucket.hooks.append(look)
+    upload_folder(folder, place)
+    assert left[0] < 10**6 and wholly_published(bucket, place, folder)
+    write_pointer(pointer, {"model": "first"}, None)
+    _, token = read_pointer(pointer)
+    left = bucket.fail(kind, lambda _, path: replaces(path), times=10**6)
+    bucket.hooks.append(look)
+    write_pointer(pointer, {"model": "second"}, token)
+    assert left[0] < 10**6 and read_pointer(pointer)[0] == {"model": "second"} and len(seen) == 2
+    assert not scratches(bucket, place)
+
+
+def test_half_a_manifest_of_a_writer_that_died_is_refused(bucket, folder, place, tmp_path):
+    """Cut at a line's end it lists fewer files, and would be taken for the whole of a smaller package."""
+    upload_folder(folder, place)
+    blob = bucket.client().bucket("bucket").get_blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS")
+    whole = blob.download_as_bytes()
+    blob.upload_from_string(whole[: whole.index(b"\n") + 1])  # with the metadata that it had
+    with pytest.raises(BonsaiError, match="SHA256SUMS is there in part"):
+        download_folder(place, tmp_path / "fetched")
+    with pytest.raises(BonsaiError, match="remove it and write it again"):
+        upload_folder(folder, place)
+    assert not (tmp_path / "fetched").exists()
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
@@ -420,6 +490,28 @@ def test_no_credentials(folder, monkeypatch, call):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setattr("google.auth.default", none)
     with pytest.raises(BonsaiError, match=r"no credentials to write with: log in"):
+        call("gs://bucket/models/v1", folder)
+
+
+@every_call
+@pytest.mark.parametrize("metadata_server", [False, True], ids=["key", "pod"])
+def test_no_network_with_credentials(impatient, folder, monkeypatch, call, metadata_server):
+    """Whoever is offline would be told to log in again: nobody was reached who could have refused the credentials."""
+    from google.auth import compute_engine, credentials
+    from google.auth.exceptions import TransportError
+
+    class Key(credentials.Credentials):
+        def refresh(self, request):
+            raise TransportError("no route to the host")
+
+    def unreachable(*_, **__):
+        raise TransportError("no route to the host")
+
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr("google.auth.compute_engine._metadata.get", unreachable)
+    found = compute_engine.Credentials() if metadata_server else Key()
+    monkeypatch.setattr("google.auth.default", lambda *_, **__: (found, "p"))
+    with pytest.raises(BonsaiError, match=r"cannot be (read|written) \(no route to the host\): check the network"):
         call("gs://bucket/models/v1", folder)
 
 

@@ -1,0 +1,63 @@
+"""How much of the champion's accuracy the challenger may have lost, as far as the test rows can tell."""
+
+import math
+
+import numpy as np
+
+from kfp_bonsai.shared.metrics import REGRESSION_METRICS
+
+Z = 1.959964  # of a two-sided interval of 95 %
+
+
+def largest_loss(metric: str, right: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> float:
+    """Return the largest share of the champion's right answers that the challenger may lose, from 0 to 1.
+
+    A bootstrap cannot draw what no row shows: of two models that agree on 20 rows it says that they agree on all. This
+    limit falls with the number of rows, to 1 % at 381 rows where nothing was lost or won.
+
+    Args:
+        metric: the task's. F1 and Matthews' correlation hardly count what is right about the commonest class, so rows
+            of which all say that they are of it are left out. A regression's answers are not right or wrong: there it
+            is the limit for models that agree on all rows, and the bootstrap of the score says the rest.
+        right: the right answers, one a row.
+        champion: its predictions.
+        challenger: its predictions.
+    """
+    if metric in REGRESSION_METRICS:
+        return net_loss_limit(0, 0, len(right))
+    if metric != "accuracy":
+        common = np.bincount(right).argmax()
+        counted = (right != common) | (champion != common) | (challenger != common)
+        right, champion, challenger = right[counted], champion[counted], challenger[counted]
+    before, now = champion == right, challenger == right
+    if not before.any():
+        return 1.0
+    limit = net_loss_limit(int((before & ~now).sum()), int((~before & now).sum()), len(before))
+    return min(1.0, limit / float(before.mean()))
+
+
+def net_loss_limit(lost: int, won: int, rows: int) -> float:
+    """Return the upper 95 % limit of (lost - won) / rows, for rows that were drawn from many more.
+
+    It is that of Tango's score interval for paired shares (T. Tango, Statistics in Medicine 17, 1998, 891-908): the
+    loss at which the rows seen would just be too good. It is right for few rows too; with none lost or won it is
+    Z^2 / (rows + Z^2), a little above the rule of three.
+
+    Args:
+        lost: rows that only the first model got right.
+        won: rows that only the second one did.
+        rows: all rows.
+    """
+    from scipy.optimize import brentq
+
+    if lost == rows:
+        return 1.0
+
+    def room(loss: float) -> float:
+        """Return how far the rows seen are from being too good for this loss; below 0 they are."""
+        spread = loss * (1 - loss)
+        linear = (2 * rows - lost + won) * loss - lost - won
+        winning = (math.sqrt(max(0.0, linear * linear + 8 * rows * won * spread)) - linear) / (4 * rows)
+        return lost - won - rows * loss + Z * math.sqrt(max(0.0, rows * (2 * winning + spread)))
+
+    return float(brentq(room, (lost - won) / rows + 1e-9, 1.0))

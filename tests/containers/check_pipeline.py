@@ -102,7 +102,7 @@ def test_the_whole_pipeline_runs_in_its_images(made):
 def test_a_component_that_fails_fails_the_run(work, capsys):
     """A run that reports success while a stage of it failed, and goes on with what is not there."""
     # KFP takes a container that is gone before it asks for its status for a success; then the next task lacks its data.
-    with pytest.raises((RuntimeError, ValueError), match="FAILURE|task 'prepare-data' not found"):
+    with pytest.raises((RuntimeError, ValueError), match=r"FAILURE|task 'prepare-data' not found"):
         compress(work, "failing", label_column="stars")
     printed = capsys.readouterr().out
     assert "stars" in printed

@@ -121,9 +121,9 @@ def retrain(
 
     Example:
         bonsai run --model embedded:minilm --data reviews.csv --split-by hash --max-emission 0.2 --output runs/first
-        bonsai promote --challenger runs/first/model --champion champions/reviews --decision first.json --first
+        bonsai promote --challenger runs/first/model --champion champions/reviews --decision first.json --first --train runs/first/work/*/prepare-data/train
         bonsai retrain --champion champions/reviews --data reviews.csv --output runs/second
-    """
+    """  # noqa: E501
     arguments = {key: value for key, value in locals().items() if key not in ("output", "overwrite")}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")

@@ -121,7 +121,7 @@ class _Pruning:
     ) -> None:
         from kfp_bonsai.matrix_prune import budget, masks
         from kfp_bonsai.shared import one_token
-        from kfp_bonsai.shared.flops import Flops, leaves_out
+        from kfp_bonsai.shared.flops import Flops
         from kfp_bonsai.shared.shapes import Shape, shape_of, stacks_of
 
         self.network = network
@@ -129,7 +129,7 @@ class _Pruning:
         self.length = sum(data.lengths) / len(data)
         self.same_heads = shape == "stock" and any(stack.shared_bias for stack, _ in stacks_of(network))
         now, whole = Flops.from_record(record).at(self.length), Flops.from_record(teacher).at(self.length)
-        rest = now - self._spent(self.shape, self._costs(one_token=leaves_out(network)))
+        rest = now - self._spent(self.shape, self._costs(one_token=one_token.leaves_out(network)))
         self.free = shape == "free" and one_token.can(type(network), network.config)
         self.costs = self._costs(one_token=self.free)
         self.before = self._spent(self.shape, self.costs)

@@ -44,6 +44,7 @@ class Flops:
 def count(model: Any) -> Flops:
     """Count the FLOPs of a model of a known family from its weights."""
     from kfp_bonsai.shared.families import family_of
+    from kfp_bonsai.shared.one_token import leaves_out
     from kfp_bonsai.shared.shapes import matrices, shape_of
 
     def products(paths: Any) -> float:
@@ -59,13 +60,6 @@ def count(model: Any) -> Flops:
         for unit, cost in costs.items():
             total += cost * shape.units(layer)[unit]
     return total
-
-
-def leaves_out(model: Any) -> bool:
-    """Say whether a model computes only the token that it reads of its last layer."""
-    from kfp_bonsai.shared import one_token
-
-    return bool(getattr(model.config, "one_token", False)) and one_token.can(type(model), model.config)
 
 
 def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str, Flops]]:

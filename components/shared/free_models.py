@@ -61,7 +61,7 @@ def free_class(stock: type) -> type:
             if stack.shared_bias:
                 _part_biases(stack, layers)
         resize(self, [LayerShape(*widths) for widths in config.layer_shapes])
-        if config.one_token and one_token.can(stock, config):
+        if one_token.leaves_out(self):
             one_token.install(self)
 
     return type(

@@ -25,6 +25,11 @@ def can(model_class: type, config: Any) -> bool:
     return model_class.__name__.endswith("ForSequenceClassification") and bool(token_read(config)) and not in_chunks
 
 
+def leaves_out(model: Any) -> bool:
+    """Say whether a model computes only the token that it reads of its last layer."""
+    return bool(getattr(model.config, "one_token", False)) and can(type(model), model.config)
+
+
 def install(model: Any) -> None:
     """Make a classifier leave out, in inference, what it does not read of its last layer.
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from kfp_bonsai.shared import flops, shapes, surgery
+from kfp_bonsai.shared import flops, one_token, shapes, surgery
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import FAMILIES, family_name, family_of, is_free
 from kfp_bonsai.shared.free_models import task_class
@@ -218,8 +218,8 @@ def test_tokens_that_nobody_reads_are_not_computed_and_change_nothing(name):
         seen = [getattr(one(**batch(), output_attentions=True), "attentions", None) for one in (free, model)]
     if seen[1]:
         torch.testing.assert_close(seen[0][-1], seen[1][-1], rtol=0, atol=1e-9)
-    assert flops.leaves_out(free) == (not family_of(model.config).answers_in_text)
-    assert (flops.count(free).at(9) < flops.count(model).at(9)) == flops.leaves_out(free)
+    assert one_token.leaves_out(free) == (not family_of(model.config).answers_in_text)
+    assert (flops.count(free).at(9) < flops.count(model).at(9)) == one_token.leaves_out(free)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
@@ -251,7 +251,7 @@ def test_a_unit_saves_what_it_is_said_to_cost(name):
     """Else budgets are missed: the widths that pruning chooses rest on these costs."""
     model = models.made(name)
     model = surgery.cut(model, [{} for _ in shapes.shape_of(model).layers], free=True)
-    shape, costs = shapes.shape_of(model), flops.units(model, one_token=flops.leaves_out(model))
+    shape, costs = shapes.shape_of(model), flops.units(model, one_token=one_token.leaves_out(model))
     for index, layer in enumerate(shape.layers):
         for unit, count in shape.units(layer).items():
             if count < 2:

@@ -3,11 +3,13 @@
     python tests/benchmarks/measurement.py --repetitions 20 [--busy] [--json FILE]
 
 The truth of a cut of one and the same network is its share of the layers, plus what does not shrink (embeddings,
-classifier, what a call costs): where the line through the CPU times of one to six layers, each alone, begins. The same
-model twice must give 1, and added sleep must change nothing, as a process that waits uses no energy of its own.
+classifier, what a call costs): where the line through the CPU times of one to six layers, each alone, begins, found in
+between the repetitions. The same model twice must give 1, and added sleep must change nothing, as a process that waits
+uses no energy of its own. It sleeps seldom and long, since a core that has slept needs more CPU time for a while.
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -25,8 +27,8 @@ from kfp_bonsai.evaluate_emissions import machine, protocol
 from kfp_bonsai.shared import energy, statistics
 
 LAYERS, ROWS, TOKENS = 6, 8, 32  # with 16 tokens, what a call costs beside its layers is 1 to 6 % of the whole
-SLEEP_SECONDS = 0.005  # before each batch; after 20 ms a core wakes up so slowly that the CPU time itself grows by 4 %
-TRUTH_ROUNDS = 15
+SLEEP_SECONDS, SLEEP_EVERY = 0.05, 10  # batches; 20 ms before each of them is 4 % more CPU time, measured alone
+TRUTH_ROUNDS = 10  # before each repetition
 GOAL_ERROR, GOAL_WIDTH, GOAL_COVERAGE = 0.03, 0.03, 0.90
 
 
@@ -35,7 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=20, help="whole measurements (20)")
     parser.add_argument("--pairs", type=int, default=10, help="rounds of each (10)")
-    parser.add_argument("--block-seconds", type=float, default=2.0, help="seconds a block (2)")
+    parser.add_argument(
+        "--block-seconds", type=float, default=0.5, help="seconds a block (0.5, a quarter of the stage's)"
+    )
     parser.add_argument("--precision", type=float, default=0.02, help="goal of the interval, as --precision (0.02)")
     parser.add_argument("--busy", action="store_true", help="keep another core busy meanwhile")
     parser.add_argument("--only", nargs="*", help="names of models, as the table has them; all of them")
@@ -66,22 +70,22 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "a third of the layers": cuts[LAYERS // 3],
         "the same model, sleeping": sleeping(cuts[LAYERS]),
     }
-    fixed, unsure = fixed_share([cuts[count] for count in range(1, LAYERS + 1)], batches)
-    truths = {
-        "the same model": 1.0,
-        "half of the layers": fixed + (1 - fixed) / 2,
-        "a third of the layers": fixed + (1 - fixed) / 3,
-        "the same model, sleeping": 1.0,
-    }
-    print(f"beside the layers: {100 * fixed:.2f} ± {100 * unsure:.2f} % of the whole model's CPU time")
     print(f"source: {sources[0].name}", flush=True)
-    truths = {name: truth for name, truth in truths.items() if not args.only or name in args.only}
-    found: dict[str, dict[str, Any]] = {name: {"truth": truth, "intervals": []} for name, truth in truths.items()}
+    layers = {
+        "the same model": LAYERS,
+        "half of the layers": LAYERS // 2,
+        "a third of the layers": LAYERS // 3,
+        "the same model, sleeping": LAYERS,
+    }
+    layers = {name: count for name, count in layers.items() if not args.only or name in args.only}
+    found: dict[str, dict[str, Any]] = {name: {"intervals": []} for name in layers}
+    fixed: list[float] = []
     plan = protocol.Plan(args.pairs, args.block_seconds, args.precision)
     for repetition in range(args.repetitions):
         started = time.monotonic()
+        fixed += fixed_shares([cuts[count] for count in range(1, LAYERS + 1)], batches, seed=repetition)
         subjects = [protocol.Subject("baseline", models["whole"])]
-        subjects += [protocol.Subject(name, models[name]) for name in truths]
+        subjects += [protocol.Subject(name, models[name]) for name in layers]
         rounds = protocol.measure(subjects, batches, plan, sources)
         for subject in subjects[1:]:
             ratio = statistics.ratio(protocol.pairs_of(subject, subjects[0], rounds.again))
@@ -91,6 +95,10 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             f"neighbours {100 * rounds.neighbours:.0f} %",
             flush=True,
         )
+    share, unsure = float(np.median(fixed)), 1.25 * float(np.std(fixed)) / len(fixed) ** 0.5
+    print(f"beside the layers: {100 * share:.2f} ± {100 * unsure:.2f} % of the whole model's CPU time")
+    for name, count in layers.items():
+        found[name] |= {"truth": share + (1 - share) * count / LAYERS, "unsure": unsure * (1 - count / LAYERS)}
     return found
 
 
@@ -117,10 +125,12 @@ def networks() -> dict[int, Any]:
 
 
 def sleeping(predict: Any) -> Any:
-    """Return a predict function that waits before each batch."""
+    """Return a predict function that waits now and then."""
+    calls = itertools.count()
 
     def wait_first(batch: dict[str, np.ndarray]) -> np.ndarray:
-        time.sleep(SLEEP_SECONDS)
+        if next(calls) % SLEEP_EVERY == 0:
+            time.sleep(SLEEP_SECONDS)
         return predict(batch)
 
     return wait_first
@@ -138,24 +148,26 @@ def made_batches() -> list[dict[str, np.ndarray]]:
     ]
 
 
-def fixed_share(cuts: list[Any], batches: list[dict[str, np.ndarray]]) -> tuple[float, float]:
-    """Return what share of the last cut's CPU time does not grow with the layers, and its standard error, over rounds.
+def fixed_shares(cuts: list[Any], batches: list[dict[str, np.ndarray]], seed: int) -> list[float]:
+    """Return what share of the last cut's CPU time does not grow with the layers, once for each of some rounds.
 
     Args:
         cuts: predict functions of models with 1, 2, 3, ... layers.
         batches: what a pass runs.
+        seed: of the models' order.
     """
-    shares = []
-    for turn in range(TRUTH_ROUNDS + 1):
+    random, shares = np.random.default_rng(seed), []
+    for _ in range(TRUTH_ROUNDS):
         seconds = [0.0] * len(cuts)
-        for index in np.random.default_rng(turn).permutation(len(cuts)):
+        for index in random.permutation(len(cuts)):
+            cuts[index](batches[0])
             started = time.process_time()
             for batch in batches:
                 cuts[index](batch)
             seconds[index] = time.process_time() - started
         slope, start = np.polyfit(range(1, len(cuts) + 1), seconds, 1)
         shares.append(start / (start + slope * len(cuts)))
-    return float(np.median(shares[1:])), float(1.25 * np.std(shares[1:]) / np.sqrt(TRUTH_ROUNDS))
+    return shares
 
 
 def table(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:
@@ -174,7 +186,7 @@ def table(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:
         error = float(np.median(errors))
         met = abs(error) <= GOAL_ERROR and width <= GOAL_WIDTH and covered >= GOAL_COVERAGE
         lines.append(
-            f"{name:26} {one['truth']:7.3f} {np.median(values[:, 0]):7.3f} {100 * error:+7.1f}% "
+            f"{name:26} {one['truth']:7.4f} {np.median(values[:, 0]):7.4f} {100 * error:+7.1f}% "
             f"{100 * np.abs(errors).max():7.1f}% {'±' + format(100 * width, '.1f'):>8}% {100 * covered:6.0f}%  "
             f"{'met' if met else 'missed'}"
         )

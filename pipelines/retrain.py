@@ -105,6 +105,7 @@ def retrain_pipeline(cluster: Cluster | None = None) -> Any:
             test=splits["test"],
             on_drift=on_drift,
             again=again,
+            margin=margin,
         ).set_display_name("Check for drift")
         place(checked, cluster, light=True).set_caching_options(False)
 

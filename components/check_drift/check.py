@@ -12,6 +12,7 @@ from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_file
 from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.statistics import rows_to_rule_out
 
 WARN, STOP = "warn", "stop"
 TRAIN, NOTHING = "train", "nothing"
@@ -30,6 +31,7 @@ def check_drift(
     *,
     on_drift: str = WARN,
     again: bool = False,
+    margin: float = 0.0,
 ) -> dict[str, str | int | float | bool]:
     """Check new data against the champion's: whether it was decided on before, its schema, and how far it moved.
 
@@ -47,6 +49,8 @@ def check_drift(
         output: the JSON file to write: what was compared, and what is to be done.
         on_drift: warn or stop.
         again: train although it was decided on this data before.
+        margin: how much of the champion's accuracy promote will let go, such as 0.01: test rows that are too few to
+            rule out a larger loss are told before anything is trained. 0 leaves that out.
 
     Returns:
         todo (train or nothing), reason, data_sha256, and label_shift, vocabulary_shift and vocabulary_noise where the
@@ -79,8 +83,20 @@ def check_drift(
     result = {"todo": todo, "reason": reason, "data_sha256": data, **shifts}
     with new_file(Path(output)) as file:
         file.write_text(json.dumps({"format": 1, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if todo == TRAIN and margin:
+        _tell_few_rows(tasks.read_task(test).rows, margin, found.get("accuracy") or 1.0)
     say(f"check-drift  {'nothing to do' if todo == NOTHING else 'to be trained'}: {reason}")
     return result
+
+
+def _tell_few_rows(rows: int, margin: float, accuracy: float) -> None:
+    """Say if so many test rows can hardly promote anything, as a share of the champion's accuracy is allowed for."""
+    enough = rows_to_rule_out(margin * accuracy)
+    if rows < enough:
+        say(
+            f"check-drift  {rows:,} test rows are too few to rule out a loss above {100 * margin:g} %, so that only a "
+            f"clearly better model will be promoted: give {enough:,} or more, or a larger --margin"
+        )
 
 
 def check_on_drift(on_drift: str) -> None:

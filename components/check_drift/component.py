@@ -17,6 +17,7 @@ def check_drift(
     metrics: Output[Metrics],
     on_drift: str = "warn",
     again: bool = False,
+    margin: float = 0.0,
 ) -> str:
     """Check new data against the champion's; return what is to be done, train or nothing."""
     from pathlib import Path
@@ -34,6 +35,7 @@ def check_drift(
         Path(output.path),
         on_drift=on_drift,
         again=again,
+        margin=margin,
     )
     output.metadata.update(storable(result))
     log_numbers(result, metrics)

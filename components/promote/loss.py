@@ -1,12 +1,9 @@
 """How much of the champion's accuracy the challenger may have lost, as far as the test rows can tell."""
 
-import math
-
 import numpy as np
 
 from kfp_bonsai.shared.metrics import REGRESSION_METRICS
-
-Z = 1.959964  # of a two-sided interval of 95 %
+from kfp_bonsai.shared.statistics import net_loss_limit
 
 
 def largest_loss(metric: str, right: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> float:
@@ -34,30 +31,3 @@ def largest_loss(metric: str, right: np.ndarray, champion: np.ndarray, challenge
         return 1.0
     limit = net_loss_limit(int((before & ~now).sum()), int((~before & now).sum()), len(before))
     return min(1.0, limit / float(before.mean()))
-
-
-def net_loss_limit(lost: int, won: int, rows: int) -> float:
-    """Return the upper 95 % limit of (lost - won) / rows, for rows that were drawn from many more.
-
-    It is that of Tango's score interval for paired shares (T. Tango, Statistics in Medicine 17, 1998, 891-908): the
-    loss at which the rows seen would just be too good. It is right for few rows too; with none lost or won it is
-    Z^2 / (rows + Z^2), a little above the rule of three.
-
-    Args:
-        lost: rows that only the first model got right.
-        won: rows that only the second one did.
-        rows: all rows.
-    """
-    from scipy.optimize import brentq
-
-    if lost == rows:
-        return 1.0
-
-    def room(loss: float) -> float:
-        """Return how far the rows seen are from being too good for this loss; below 0 they are."""
-        spread = loss * (1 - loss)
-        linear = (2 * rows - lost + won) * loss - lost - won
-        winning = (math.sqrt(max(0.0, linear * linear + 8 * rows * won * spread)) - linear) / (4 * rows)
-        return lost - won - rows * loss + Z * math.sqrt(max(0.0, rows * (2 * winning + spread)))
-
-    return float(brentq(room, (lost - won) / rows + 1e-9, 1.0))

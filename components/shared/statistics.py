@@ -1,5 +1,6 @@
 """Intervals and tests: nothing in a report stands without one."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 from kfp_bonsai.shared.errors import BonsaiError
 
 CONFIDENCE = 0.95
+Z = 1.959964  # of a two-sided interval of 95 %
 SIGNED_RANK_PAIRS = 10
 RESAMPLES = 2000
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -85,10 +87,9 @@ def mean(values: Sequence[float]) -> Interval:
 
 def share(hits: int, rows: int) -> Interval:
     """Return a share with Wilson's interval, which is right near 0 and 1 and for few rows too."""
-    z = 1.959964
     fraction = hits / rows
-    centre = (fraction + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z / (1 + z * z / rows) * np.sqrt(fraction * (1 - fraction) / rows + z * z / (4 * rows * rows))
+    centre = (fraction + Z * Z / (2 * rows)) / (1 + Z * Z / rows)
+    half = Z / (1 + Z * Z / rows) * np.sqrt(fraction * (1 - fraction) / rows + Z * Z / (4 * rows * rows))
     return Interval(fraction, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
@@ -154,6 +155,38 @@ def mcnemar(baseline_right: np.ndarray, candidate_right: np.ndarray) -> float:
     if lost + won == 0:
         return 1.0
     return float(stats.binomtest(min(lost, won), lost + won, 0.5).pvalue)
+
+
+def net_loss_limit(lost: int, won: int, rows: int) -> float:
+    """Return the upper 95 % limit of (lost - won) / rows, for rows that were drawn from many more.
+
+    It is that of Tango's score interval for paired shares (T. Tango, Statistics in Medicine 17, 1998, 891-908): the
+    loss at which the rows seen would just be too good. It is right for few rows too; with none lost or won it is
+    Z^2 / (rows + Z^2), a little above the rule of three.
+
+    Args:
+        lost: rows that only the first model got right.
+        won: rows that only the second one did.
+        rows: all rows.
+    """
+    from scipy.optimize import brentq
+
+    if lost == rows:
+        return 1.0
+
+    def room(loss: float) -> float:
+        """Return how far the rows seen are from being too good for this loss; below 0 they are."""
+        spread = loss * (1 - loss)
+        linear = (2 * rows - lost + won) * loss - lost - won
+        winning = (math.sqrt(max(0.0, linear * linear + 8 * rows * won * spread)) - linear) / (4 * rows)
+        return lost - won - rows * loss + Z * math.sqrt(max(0.0, rows * (2 * winning + spread)))
+
+    return float(brentq(room, (lost - won) / rows + 1e-9, 1.0))
+
+
+def rows_to_rule_out(loss: float) -> int:
+    """Return how many rows `net_loss_limit` needs to be below a loss where none was lost or won."""
+    return math.ceil(Z * Z * (1 - loss) / loss)
 
 
 def _resamples(rows: int, seed: int) -> list[np.ndarray]:

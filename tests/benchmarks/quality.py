@@ -14,7 +14,8 @@ Beside each level, in as many steps as its distillation: its shape from random w
 weights are worth); its cut weights, trained on the labels alone (what distillation is worth; where matrices were
 pruned, that cut was already guided by the teacher); for one level Torch-Pruning at its FLOPs, the best of two rates.
 What is trained on labels alone keeps its best epoch by validation. --ablations takes one ingredient out at a time.
-Folders that are there already are not made again, and a folder of other arguments is refused.
+Folders that are there already are not made again, nor are seeds whose figures --json holds; what was made with other
+arguments is refused.
 """
 
 import argparse
@@ -149,13 +150,31 @@ def main() -> None:
     unknown = set(given.levels) - {one.label for one in LEVELS}
     if unknown:
         parser.error(f"no level '{unknown.pop()}' (known: {', '.join(one.label for one in LEVELS)})")
-    found: dict[str, Any] = {"versions": checkpoint.versions(), "seeds": []}
+    kept = earlier(given)
     for seed in given.seeds:
-        found["seeds"].append(of_seed(seed, given))
-        print(f"seed {seed}: {json.dumps(found['seeds'][-1])}", flush=True)
+        if str(seed) not in kept:
+            kept[str(seed)] = of_seed(seed, given)
+            print(f"seed {seed}: {json.dumps(kept[str(seed)])}", flush=True)
         if given.json:
+            found = {"versions": checkpoint.versions(), "arguments": asked(given), "seeds": kept}
             given.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found["seeds"]))
+    print(table([kept[str(seed)] for seed in given.seeds]))
+
+
+def asked(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that make a figure what it is."""
+    return {name: getattr(given, name) for name in ("data", "test_rows", "max_rows", "baseline_epochs", "shorter")}
+
+
+def earlier(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of seeds that an earlier run left in --json, with the levels that are asked for now."""
+    if not given.json or not given.json.exists():
+        return {}
+    found = json.loads(given.json.read_text())
+    whole = [set(given.levels) <= set(one["levels"]) for one in found["seeds"].values()]
+    if found["arguments"] != asked(given) or not all(whole):
+        raise SystemExit(f"{given.json} holds figures of other arguments or levels: give another file")
+    return found["seeds"]
 
 
 @dataclass(frozen=True)
@@ -214,8 +233,7 @@ def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
 
 def same_arguments(file: Path, given: argparse.Namespace) -> None:
     """Refuse a folder whose models were made from other data or for another time."""
-    names = ("data", "test_rows", "max_rows", "baseline_epochs", "shorter")
-    own = {name: getattr(given, name) for name in names}
+    own = asked(given)
     if file.exists() and json.loads(file.read_text()) != own:
         raise SystemExit(f"{file} says {file.read_text()}: give these arguments, or another --work")
     file.write_text(json.dumps(own))

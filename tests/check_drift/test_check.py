@@ -94,6 +94,15 @@ def test_another_kind_of_task_is_refused(check, tmp_path):
         check(split(tmp_path / "new", ["a film", "the film"], [0.1, 0.7], (), "regression"))
 
 
+def test_test_rows_that_can_promote_nothing_are_told_before_training(check, tmp_path, capsys):
+    """An hour of training, after which promote finds that the rows are too few for the margin."""
+    train = split(tmp_path / "new", *rows(300, 2))
+    check(train, margin=0.01)
+    assert "test rows are too few to rule out a loss above 1 %" in capsys.readouterr().out
+    check(train, margin=0.5)
+    assert "too few" not in capsys.readouterr().out
+
+
 def test_data_that_was_decided_on_is_not_trained_on_again(check, made, tmp_path):
     """GPU hours every night for nothing; and --again, which must go on nevertheless."""
     train = split(tmp_path / "new", *rows(300, 2))

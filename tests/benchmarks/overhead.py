@@ -1,0 +1,93 @@
+"""Where a run's wall time goes: the stages' own work, and what KFP's local runner adds by running each in a process.
+
+    python tests/benchmarks/overhead.py runs/demo/run.log [--json FILE]
+
+Reads the times that KFP notes in the log of a run that was not resumed. "Between the functions" is all time in which no
+task's function runs: processes start and import kfp, and artifacts are noted. Within their functions most stages import
+torch and transformers once more, which one process for all would do once: that is timed here, in processes of its own,
+and counted for every task but the first that does it.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+WITHOUT_TORCH = {"prepare-data", "select-model", "report", "package-model"}
+IMPORTS = "import torch; from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer"
+TRIES = 3
+GOAL = 0.10
+KFP = re.compile(r"(\d\d:\d\d:\d\d) kfp: (.*)")
+EXECUTOR = re.compile(r"\[KFP Executor (\S+ \S+),(\d+) INFO\]: (.*)")
+
+
+def main() -> None:
+    """Read a log and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=Path, help="run.log of a finished run")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    given = parser.parse_args()
+    total, tasks = times(given.log.read_text(encoding="utf-8").splitlines())
+    found = {"seconds": total, "tasks": tasks, "import_seconds": import_seconds()}
+    print(table(found))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def times(lines: list[str]) -> tuple[float, dict[str, float]]:
+    """Return the seconds from the first task to the last one's end, and those of each task's function."""
+    functions: dict[str, float] = {}
+    name, began, first, last = "", 0.0, "", ""
+    for line in lines:
+        if found := KFP.match(line):
+            if started := re.match(r"Executing task '(.+)'", found[2]):
+                name, first = started[1], first or found[1]
+            last = found[1]
+        elif found := EXECUTOR.match(line):
+            now = datetime.fromisoformat(found[1]).timestamp() + int(found[2]) / 1000
+            if found[3].startswith("Got executor_input"):
+                began = now
+            elif found[3].startswith("Wrote executor output"):
+                functions[name] = now - began
+    if not functions:
+        raise SystemExit("no finished task in this log: give the run.log of a whole run")
+    whole = datetime.strptime(last, "%H:%M:%S") - datetime.strptime(first, "%H:%M:%S")
+    return whole.total_seconds() % 86400, functions
+
+
+def import_seconds() -> float:
+    """Return the median seconds that a new process takes longer with what the stages import."""
+
+    def timed(code: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - started
+
+    return statistics.median(timed(IMPORTS) - timed("pass") for _ in range(TRIES))
+
+
+def table(found: dict) -> str:
+    """Return the tasks' seconds, and KFP's share."""
+    total, tasks = found["seconds"], found["tasks"]
+    lines = [f"{'':32}{'seconds':>8}{'share':>8}"]
+    lines += [f"{name:32}{seconds:8.1f}{100 * seconds / total:7.1f}%" for name, seconds in tasks.items()]
+    repeated = max(0, sum(re.sub(r"-\d+$", "", name) not in WITHOUT_TORCH for name in tasks) - 1)
+    between, imports = total - sum(tasks.values()), repeated * found["import_seconds"]
+    own = (between + imports) / total
+    lines += [
+        f"{'between the functions':32}{between:8.1f}{100 * between / total:7.1f}%  ({len(tasks)} tasks)",
+        f"{'imports again, in them':32}{imports:8.1f}{100 * imports / total:7.1f}%  "
+        f"({repeated} times {found['import_seconds']:.1f} s)",
+        f"KFP's own share: {100 * own:.1f} % of {total:.0f} s, goal {100 * GOAL:.0f} %: "
+        f"{'met' if own <= GOAL else 'missed'}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

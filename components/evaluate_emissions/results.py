@@ -280,8 +280,9 @@ def flags(models: Sequence[dict[str, Any]], control: dict[str, Any], common: Com
     if not control["covers_one"]:
         low, high = control["ci"]
         found.append(
-            f"The control failed: the baseline against itself gave {control['ratio']:.3f} ({low:.3f} to {high:.3f}), "
-            f"which leaves out 1, so the machine was too noisy; {control['what_to_do']}."
+            f"The control failed: the baseline against itself gave {control['ratio']:.4f} ({low:.4f} to {high:.4f}), "
+            "which leaves out 1 (one in twenty does so by chance), so the machine was too noisy; "
+            f"{control['what_to_do']}."
         )
     for row in models[1:]:
         if row["error"]:

@@ -142,12 +142,13 @@ def _control(where: str, measurement: dict[str, Any]) -> Check:
     shown = f"{control['ratio']:.3f} ({plain_interval(control['ci'])})"
     if control.get("covers_one"):
         return Check(True, name, f"The baseline measured against itself gives {shown}, which covers 1 as it must.")
+    exact = f"{control['ratio']:.4f} ({plain_interval(control['ci'], 4)})"  # shows on which side of 1 it ends
     return Check(
         False,
         name,
-        f"The baseline measured against itself gives {shown}, which does not cover 1: the machine was too busy, and "
-        "the emission figures are off by at least as much. Stop other work on it, or ask for more pairs "
-        "(--pairs), and measure again.",
+        f"The baseline measured against itself gives {exact}, which does not cover 1: the machine was too busy, and "
+        "the emission figures are off by at least as much (one in twenty such intervals leaves out 1 by chance). Stop "
+        "other work on it, or ask for more pairs (--pairs), and measure again.",
     )
 
 

@@ -72,14 +72,15 @@ def read_task(path: Path) -> Task:
     if not path.is_file():
         raise BonsaiError(f"no data set at {path}: give a Parquet split written by `bonsai prepare-data`")
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        file = pq.read_metadata(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise BonsaiError(f"{path} is not a whole Parquet file ({error}): prepare the data set again") from error
+    metadata = file.schema.to_arrow_schema().metadata or {}
     if METADATA_KEY not in metadata:
         raise BonsaiError(f"{path} does not say what its labels mean: make it with `bonsai prepare-data`")
     stored: dict[str, Any] = json.loads(metadata[METADATA_KEY])
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    return Task(**values)
+    return Task(**{**values, "rows": file.num_rows})  # of a file that somebody filtered, too
 
 
 def batches(path: Path, rows: int = 1024) -> Iterator[dict[str, list]]:

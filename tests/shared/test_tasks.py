@@ -34,6 +34,13 @@ def test_a_task_is_read_as_it_was_written(tmp_path):
     assert about.num_labels == 2 and task(kind="regression", labels=()).num_labels == 1
 
 
+def test_a_filtered_split_has_the_rows_that_it_holds(tmp_path):
+    """An emptied test set that still says it has 2,000 rows, and an error in the middle of a measurement."""
+    write(tmp_path / "x.parquet", task(), {"text": ["a", "b", "c"], "label": [0, 1, 0]})
+    pq.write_table(pq.read_table(tmp_path / "x.parquet").slice(0, 0), tmp_path / "x.parquet")
+    assert tasks.read_task(tmp_path / "x.parquet").rows == 0
+
+
 def test_labels_are_of_the_kind_and_unlabelled_splits_have_none():
     """A wrong column type would train a wrong head."""
     assert tasks.schema(task()).field("label").type == pa.int64()

@@ -77,7 +77,7 @@ def table(found: dict) -> str:
     lines = [f"{'':32}{'seconds':>8}{'share':>8}"]
     lines += [f"{name:32}{seconds:8.1f}{100 * seconds / total:7.1f}%" for name, seconds in tasks]
     with_torch = [seconds for name, seconds in tasks if re.sub(r"-\d+$", "", name) not in WITHOUT_TORCH]
-    repeated = [min(seconds, found["import_seconds"]) for seconds in with_torch[1:]]  # no more than a task took that had nothing to do
+    repeated = [min(seconds, found["import_seconds"]) for seconds in with_torch[1:]]
     between, imports = total - sum(seconds for _, seconds in tasks), sum(repeated)
     own = (between + imports) / total
     lines += [

@@ -113,15 +113,22 @@ def _summary(where: str) -> str:
 
 
 def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> Any:
-    """Derive a command from a plain function: options from its signature, help from its docstring."""
+    """Derive a command from a plain function: options from its signature, help from its docstring.
+
+    What is positional-only in Python is an argument on the command line, and all else an option.
+    """
     import docstring_parser
 
     described = docstring_parser.parse(inspect.getdoc(function) or "", docstring_parser.DocstringStyle.GOOGLE)
     texts = {each.arg_name: " ".join((each.description or "").split()) for each in described.params}
     hints = get_type_hints(function)
-    parameters = []
+    parameters, positional = [], []
     for parameter in inspect.signature(function).parameters.values():
-        option = typer.Option(help=texts.get(parameter.name, ""), show_default=parameter.default not in ("", (), []))
+        help_text = texts.get(parameter.name, "")
+        option: Any = typer.Option(help=help_text, show_default=parameter.default not in ("", (), []))
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            positional.append(parameter.name)
+            option = typer.Argument(help=help_text, metavar=parameter.name.upper())
         hint = hints[parameter.name]
         if get_origin(hint) is Sequence:
             hint = list[get_args(hint)[0]]  # type: ignore[misc]
@@ -132,7 +139,7 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
         try:
             if not 0 <= arguments.get("seed", 0) < MOST_SEEDS:
                 raise BonsaiError(f"--seed {arguments['seed']}: give a number from 0 to {MOST_SEEDS - 1}")
-            result = function(**arguments)
+            result = function(*[arguments.pop(each) for each in positional], **arguments)
         except BonsaiError as error:
             if os.environ.get("BONSAI_DEBUG"):
                 raise

@@ -30,9 +30,10 @@ def test_help_has_every_option_with_its_explanation(command):
     explained = {each.arg_name: each.description for each in docstring_parser.parse(inspect.getdoc(function)).params}
     shown = invoke(command, "--help")
     assert shown.exit_code == 0, shown.output
-    for parameter in inspect.signature(function).parameters:
-        assert f"--{parameter.replace('_', '-')}" in shown.output
-        assert explained.get(parameter), f"{command}: Args does not explain {parameter}"
+    for name, parameter in inspect.signature(function).parameters.items():
+        argument = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+        assert (name.upper() if argument else f"--{name.replace('_', '-')}") in shown.output
+        assert explained.get(name), f"{command}: Args does not explain {name}"
     assert "Example:" in shown.output and f"bonsai {command}" in shown.output
 
 
@@ -97,6 +98,12 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch):
 
     monkeypatch.setattr(module, "package_model", broken)
     assert isinstance(invoke("package-model", "--model", "x").exception, ZeroDivisionError)
+
+
+def test_runs_to_compare_are_arguments(tmp_path):
+    """`bonsai compare RUN1 RUN2`, which people type, and an answer that asks for an option before each."""
+    result = invoke("compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "c"))
+    assert result.exit_code == 2 and f"no file at {tmp_path / 'a'}" in result.output
 
 
 def test_unknown_commands_and_missing_options_exit_with_2():

@@ -42,11 +42,11 @@ class Run:
     marker: str
 
 
-def compare(run: list[Path], output: Path, *, title: str = "") -> dict[str, str | int]:
+def compare(run: list[Path], /, output: Path, *, title: str = "") -> dict[str, str | int]:
     """Draw several runs into one figure and one table: relative accuracy against relative emission.
 
     Args:
-        run: A run's folder, or its results.json; give two or more.
+        run: A run's folder, or its results.json; two or more.
         output: Folder to make, for compare.html, compare.md, compare.csv, compare.svg and compare.png.
         title: What the comparison is called.
 
@@ -57,10 +57,10 @@ def compare(run: list[Path], output: Path, *, title: str = "") -> dict[str, str 
         BonsaiError: fewer than two runs, one without results.json or of another format, or output exists.
 
     Example:
-        bonsai compare --run runs/reviews --run runs/news --output compared
+        bonsai compare runs/reviews runs/news --output compared
     """
     if len(run) < 2:
-        raise BonsaiError(f"--run was given {len(run)} times: give two runs or more to compare, each with --run")
+        raise BonsaiError(f"{len(run)} run was given: give the folders of two runs or more to compare")
     runs = _read(run)
     drawn = [(each, [row for row in each.rows if _drawable(row)]) for each in runs]
     for each, rows in drawn:

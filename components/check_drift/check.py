@@ -84,17 +84,17 @@ def check_drift(
     with new_file(Path(output)) as file:
         file.write_text(json.dumps({"format": 1, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if todo == TRAIN and margin:
-        _tell_few_rows(tasks.read_task(test).rows, margin, found.get("accuracy") or 1.0)
+        _tell_few_rows(tasks.read_task(test), margin, found.get("accuracy") or 1.0)
     say(f"check-drift  {'nothing to do' if todo == NOTHING else 'to be trained'}: {reason}")
     return result
 
 
-def _tell_few_rows(rows: int, margin: float, accuracy: float) -> None:
-    """Say if so many test rows can hardly promote anything, as a share of the champion's accuracy is allowed for."""
-    enough = rows_to_rule_out(margin * accuracy)
-    if rows < enough:
+def _tell_few_rows(test: tasks.Task, margin: float, score: float) -> None:
+    """Say if the test rows are too few for promote, which allows for a share of the champion's right answers."""
+    enough = rows_to_rule_out(margin * (score if test.metric == "accuracy" else 1.0))
+    if test.rows < enough:
         say(
-            f"check-drift  {rows:,} test rows are too few to rule out a loss above {100 * margin:g} %, so that only a "
+            f"check-drift  {test.rows:,} test rows are too few to rule out a loss above {100 * margin:g} %, so that only a "
             f"clearly better model will be promoted: give {enough:,} or more, or a larger --margin"
         )
 

@@ -94,8 +94,8 @@ def _tell_few_rows(test: tasks.Task, margin: float, score: float) -> None:
     enough = rows_to_rule_out(margin * (score if test.metric == "accuracy" else 1.0))
     if test.rows < enough:
         say(
-            f"check-drift  {test.rows:,} test rows are too few to rule out a loss above {100 * margin:g} %, so that only "
-            f"a clearly better model will be promoted: give {enough:,} or more, or a larger --margin"
+            f"check-drift  {test.rows:,} test rows are too few to rule out a loss above {100 * margin:g} %, so that "
+            f"only a clearly better model will be promoted: give {enough:,} or more, or a larger --margin"
         )
 
 

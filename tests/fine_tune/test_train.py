@@ -1,5 +1,6 @@
 """Fine-tuning: it learns, keeps its best epoch, resumes, and refuses what cannot work before it starts."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,6 +53,20 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
     tune(made, tmp_path / "model", epochs=3)
     assert "resuming" in capsys.readouterr().out
     assert not list(tmp_path.glob(".model*"))
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused_one(made, lost, monkeypatch):
+    """Else training takes a third longer there, or the models that it leaves are slower than need be."""
+    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: False)
+    for bf16, during in ((True, "eager"), (False, "sdpa")):
+        monkeypatch.setattr(training, "bf16_is_faster", lambda bf16=bf16: bf16)
+        model, _ = load(made.baseline)
+        with contextlib.suppress(KeyboardInterrupt), training._attention_for_training(model):
+            assert model.base_model.encoder.layer[0].attention.self.config._attn_implementation == during
+            if lost:
+                raise KeyboardInterrupt
+        assert model.config._attn_implementation == "sdpa"
 
 
 def test_other_arguments_never_resume_from_each_other(made, tmp_path):

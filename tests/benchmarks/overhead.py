@@ -4,9 +4,9 @@
 
 Reads the times that KFP notes in the log of a run that was not resumed. "Between the functions" is all time in which no
 task's function runs: processes start and import kfp, and artifacts are noted. Within their functions most stages import
-torch and transformers' models once more, those that train its Trainer too, which one process for all would do once: that
-is timed here, in processes of its own, and counted for every task but the first that does it. Give it a quiet machine,
-like the run's.
+torch and transformers' models once more, those that train its Trainer too, which one process for all would do once:
+that is timed here, in processes of its own, and counted for every task but the first that does it. Give it a quiet
+machine, like the run's.
 """
 
 import argparse

@@ -14,8 +14,8 @@ Beside each level, in as many steps as its distillation: its shape from random w
 weights are worth); its cut weights, trained on the labels alone (what distillation is worth; where matrices were
 pruned, that cut was already guided by the teacher); for one level Torch-Pruning at its FLOPs, the best of two rates.
 What is trained on labels alone keeps its best epoch by validation. --ablations takes one ingredient out at a time.
-Folders that are there already are not made again, nor are seeds whose figures --json holds; what was made with other
-arguments is refused.
+Folders that are there already are not made again, nor are figures that --json holds; what was made with other arguments
+is refused. So it can be done bit by bit: a seed or a level now, what stands beside it another day.
 """
 
 import argparse
@@ -143,21 +143,26 @@ def main() -> None:
     parser.add_argument("--shorter", type=float, default=1, help="multiply every level's epochs, to try it out (1)")
     parser.add_argument("--no-beside", action="store_true", help="leave out the simpler ways")
     parser.add_argument(
-        "--ablations", action="store_true", help=f"take out one ingredient of '{ABLATED.label}' at a time"
+        "--ablations",
+        nargs="*",
+        metavar="INGREDIENT",
+        help=f"take out one ingredient of '{ABLATED.label}' at a time; all of them: {', '.join(ABLATIONS)}",
     )
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     given = parser.parse_args()
-    unknown = set(given.levels) - {one.label for one in LEVELS}
-    if unknown:
-        parser.error(f"no level '{unknown.pop()}' (known: {', '.join(one.label for one in LEVELS)})")
+    given.ablations = [] if given.ablations is None else given.ablations or list(ABLATIONS)
+    known = {one.label for one in LEVELS} | set(ABLATIONS)
+    for name in {*given.levels, *given.ablations} - known:
+        parser.error(f"no level or ingredient '{name}' (known: {', '.join(sorted(known))})")
     kept = earlier(given)
-    for seed in given.seeds:
-        if str(seed) not in kept:
-            kept[str(seed)] = of_seed(seed, given)
-            print(f"seed {seed}: {json.dumps(kept[str(seed)])}", flush=True)
+
+    def note() -> None:
         if given.json:
             found = {"versions": checkpoint.versions(), "arguments": asked(given), "seeds": kept}
             given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+    for seed in given.seeds:
+        of_seed(seed, given, kept.setdefault(str(seed), {"levels": {}, "ablations": {}}), note)
     print(table([kept[str(seed)] for seed in given.seeds]))
 
 
@@ -167,13 +172,12 @@ def asked(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def earlier(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of seeds that an earlier run left in --json, with the levels that are asked for now."""
+    """Return the figures that earlier runs left in --json, by seed."""
     if not given.json or not given.json.exists():
         return {}
     found = json.loads(given.json.read_text())
-    whole = [set(given.levels) <= set(one["levels"]) for one in found["seeds"].values()]
-    if found["arguments"] != asked(given) or not all(whole):
-        raise SystemExit(f"{given.json} holds figures of other arguments or levels: give another file")
+    if found["arguments"] != asked(given):
+        raise SystemExit(f"{given.json} holds figures of other arguments: give another file")
     return found["seeds"]
 
 
@@ -199,8 +203,14 @@ class Room:
         )
 
 
-def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
-    """Make a split, its baseline and its levels; return everybody's figures."""
+def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: Callable[[], None]) -> None:
+    """Make a split, its baseline and its levels, and add everybody's figures to what was found; note each."""
+    ablated = {"all ingredients": Change(), **ABLATIONS}
+    names = ["all ingredients", *given.ablations] if given.ablations else []
+    levels = [one for one in LEVELS if one.label in given.levels and lacks(one, found, not given.no_beside)]
+    ablations = {name: ablated[name] for name in names if name not in found["ablations"]}
+    if not levels and not ablations:
+        return
     work = given.work / f"seed-{seed}"
     work.mkdir(parents=True, exist_ok=True)
     same_arguments(work / "arguments.json", given)
@@ -211,24 +221,27 @@ def of_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
         prepare_data(given.data, *data.values(), unlabelled_data=",".join(others), seed=seed, **rows)
     base = best_baseline(work, data, given.baseline_epochs, seed)
     room = Room(work, data, base, seed, given.shorter)
-    found: dict[str, Any] = {
+    found |= {
         "rows": tasks.read_task(data["train"]).rows,
         "baseline": accuracy(base, data["test"]),
         "floor": floor(data["train"], data["test"]),
         "made_from": checkpoint.read_record(base)["lineage"][-1]["arguments"],
-        "levels": {},
     }
-    for level in LEVELS:
-        if level.label in given.levels:
-            found["levels"][level.label] = of_level(level, room, not given.no_beside)
-            print(f"seed {seed}, {level.label}: {json.dumps(found['levels'][level.label])}", flush=True)
-    if given.ablations:
-        found["ablations"] = {"all ingredients": of_level(ABLATED, room, False)["relative_accuracy"]}
-        for name, change in ABLATIONS.items():
-            small = student(ABLATED, room, name, change)
-            found["ablations"][name] = figures(small, base, data["test"])["relative_accuracy"]
-            print(f"seed {seed}, {name}: {found['ablations'][name]:.4f}", flush=True)
-    return found
+    for level in levels:
+        found["levels"][level.label] = of_level(level, room, not given.no_beside)
+        print(f"seed {seed}, {level.label}: {json.dumps(found['levels'][level.label])}", flush=True)
+        note()
+    for name, change in ablations.items():
+        small = student(ABLATED, room, name if name in ABLATIONS else "small", change)
+        found["ablations"][name] = figures(small, base, data["test"])["relative_accuracy"]
+        print(f"seed {seed}, {name}: {found['ablations'][name]:.4f}", flush=True)
+        note()
+
+
+def lacks(level: Level, found: dict[str, Any], beside: bool) -> bool:
+    """Return whether a level's figures are not all there."""
+    own = found["levels"].get(level.label)
+    return own is None or (beside and not {"random", "plain"} <= set(own))
 
 
 def same_arguments(file: Path, given: argparse.Namespace) -> None:
@@ -398,7 +411,7 @@ def table(seeds: list[dict[str, Any]]) -> str:
         share = max(one["flops_ratio"] for one in each)
         met = "" if mean >= goal and share <= level.most_flops else "  missed"
         names = ("random", "plain", "torch_pruning")
-        beside = [told([one[name] for one in each]) if name in each[0] else "" for name in names]
+        beside = [told([one[name] for one in each]) if all(name in one for one in each) else "" for name in names]
         minutes = statistics.mean(one["training_seconds"] for one in each) / 60
         lines.append(
             f"{level.label:36} {100 * share:6.1f} {told([one['relative_accuracy'] for one in each]):>12} "
@@ -412,12 +425,13 @@ def table(seeds: list[dict[str, Any]]) -> str:
                 f"{'  int8, of its own accuracy':43} {told(kept):>12} {100 * INT8_GOAL:6.1f} {100 * INT8_STRETCH:7.1f}"
                 f"{met}"
             )
-    if "ablations" in seeds[0]:
-        whole = statistics.mean(one["ablations"]["all ingredients"] for one in seeds)
-        lines.append(f"\n{ABLATED.label}, one ingredient taken out, in as many steps:")
-        for name in seeds[0]["ablations"]:
-            values = [one["ablations"][name] for one in seeds]
-            lines.append(f"{name:36} {told(values):>12}   {100 * (statistics.mean(values) - whole):+.1f} points")
+    ablated = [one["ablations"] for one in seeds if one["ablations"]]
+    if ablated:
+        lines.append(f"\n{ABLATED.label}, one ingredient taken out, in as many steps ({len(ablated)} seeds):")
+        for name in ablated[0]:
+            both = [(one[name], one["all ingredients"]) for one in ablated if name in one]
+            lost = [100 * (without - whole) for without, whole in both]
+            lines.append(f"{name:36} {told([one for one, _ in both]):>12}   {statistics.mean(lost):+.1f} points")
     return "\n".join(lines)
 
 

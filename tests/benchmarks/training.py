@@ -86,9 +86,7 @@ def once(work: Path, most: int, given: argparse.Namespace, seed: int, found: Fou
         (
             OURS,
             base,
-            lambda: fine_tune(
-                "embedded:minilm", data["train"], data["validation"], base, freeze_embeddings=True, **tune
-            ),
+            lambda: fine_tune("embedded:minilm", data["train"], data["validation"], base, **tune),
         ),
         (THEIRS, plain, lambda: tuned_by_trainer(data, plain, given.epochs, seed)),
     ]

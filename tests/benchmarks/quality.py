@@ -205,10 +205,9 @@ class Room:
 
 def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: Callable[[], None]) -> None:
     """Make a split, its baseline and its levels, and add everybody's figures to what was found; note each."""
-    ablated = {"all ingredients": Change(), **ABLATIONS}
-    names = ["all ingredients", *given.ablations] if given.ablations else []
-    levels = [one for one in LEVELS if one.label in given.levels and lacks(one, found, not given.no_beside)]
-    ablations = {name: ablated[name] for name in names if name not in found["ablations"]}
+    labels = {*given.levels, *([ABLATED.label] if given.ablations else [])}
+    levels = [one for one in LEVELS if one.label in labels and lacks(one, found, not given.no_beside)]
+    ablations = {name: ABLATIONS[name] for name in given.ablations if name not in found["ablations"]}
     if not levels and not ablations:
         return
     work = given.work / f"seed-{seed}"
@@ -232,7 +231,7 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
         print(f"seed {seed}, {level.label}: {json.dumps(found['levels'][level.label])}", flush=True)
         note()
     for name, change in ablations.items():
-        small = student(ABLATED, room, name if name in ABLATIONS else "small", change)
+        small = student(ABLATED, room, name, change)
         found["ablations"][name] = figures(small, base, data["test"])["relative_accuracy"]
         print(f"seed {seed}, {name}: {found['ablations'][name]:.4f}", flush=True)
         note()
@@ -425,13 +424,15 @@ def table(seeds: list[dict[str, Any]]) -> str:
                 f"{'  int8, of its own accuracy':43} {told(kept):>12} {100 * INT8_GOAL:6.1f} {100 * INT8_STRETCH:7.1f}"
                 f"{met}"
             )
-    ablated = [one["ablations"] for one in seeds if one["ablations"]]
-    if ablated:
-        lines.append(f"\n{ABLATED.label}, one ingredient taken out, in as many steps ({len(ablated)} seeds):")
-        for name in ablated[0]:
-            both = [(one[name], one["all ingredients"]) for one in ablated if name in one]
-            lost = [100 * (without - whole) for without, whole in both]
-            lines.append(f"{name:36} {told([one for one, _ in both]):>12}   {statistics.mean(lost):+.1f} points")
+    if any(one["ablations"] for one in seeds):
+        lines.append(f"\n{ABLATED.label}, one ingredient taken out, in as many steps:")
+    for name in ABLATIONS:
+        there = [one for one in seeds if name in one["ablations"]]
+        if there:
+            without = [one["ablations"][name] for one in there]
+            whole = statistics.mean(one["levels"][ABLATED.label]["relative_accuracy"] for one in there)
+            lost = 100 * (statistics.mean(without) - whole)
+            lines.append(f"{name:36} {told(without):>12}   {lost:+.1f} points ({len(there)} seeds)")
     return "\n".join(lines)
 
 

@@ -76,6 +76,7 @@ class Family:
         per_layer: names of lists in the configuration that have an entry a layer.
         reads: the token of the last layer's output that a classifier reads: "first", or "last" (that is no padding; its
             head works on every token all the same); "" if it reads more.
+        full_attention: every token attends to every token that is no padding, before it or after, near or far.
         answers_in_text: classifies by writing the label's text (sequence to sequence).
         token_types: takes token_type_ids.
         positions_after_pad: positions count from the padding token's number on, so that those before are lost.
@@ -88,6 +89,7 @@ class Family:
     config: Mapping[str, str]
     per_layer: tuple[str, ...] = ()
     reads: str = ""
+    full_attention: bool = False
     answers_in_text: bool = False
     token_types: bool = False
     positions_after_pad: bool = False
@@ -194,6 +196,7 @@ FAMILIES: dict[str, Family] = {
         head={"bert.pooler.dense": ("hidden", "hidden"), "classifier": (None, "hidden")},
         config=_BERT_CONFIG,
         reads="first",
+        full_attention=True,
         token_types=True,
     ),
     "roberta": Family(
@@ -202,6 +205,7 @@ FAMILIES: dict[str, Family] = {
         head=_DENSE_HEAD,
         config=_BERT_CONFIG,
         reads="first",
+        full_attention=True,
         positions_after_pad=True,
     ),
     "electra": Family(
@@ -210,6 +214,7 @@ FAMILIES: dict[str, Family] = {
         head=_DENSE_HEAD,
         config={**_BERT_CONFIG, "embedding": "embedding_size"},
         reads="first",
+        full_attention=True,
         token_types=True,
     ),
     "distilbert": Family(
@@ -238,6 +243,7 @@ FAMILIES: dict[str, Family] = {
         head={"pre_classifier": ("hidden", "hidden"), "classifier": (None, "hidden")},
         config={"heads": "n_heads", "ffn": "hidden_dim", "hidden": "dim"},
         reads="first",
+        full_attention=True,
     ),
     "modernbert": Family(
         stacks=(

@@ -159,12 +159,17 @@ def _openvino(file: Path, threads: int, hint: str) -> Predictor:
         config["INFERENCE_NUM_THREADS"] = threads
     compiled = core.compile_model(core.read_model(file), "CPU", config)
     inputs = tuple(one.get_any_name() for one in compiled.inputs)
-    if hint == ONE_AT_A_TIME:
-        request = compiled.create_infer_request()
-        return Predictor(OPENVINO, inputs, lambda batch: np.array(request.infer(batch, share_inputs=True)[0]))
-    return Predictor(
-        OPENVINO, inputs, lambda batch: np.array(compiled.create_infer_request().infer(batch, share_inputs=True)[0])
-    )
+    kept = compiled.create_infer_request() if hint == ONE_AT_A_TIME else None
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        request = kept or compiled.create_infer_request()
+        arrays = [np.ascontiguousarray(batch[name], np.int64) for name in inputs]  # they live until it has run
+        for place, array in enumerate(arrays):  # `infer(batch)` takes 0.05 ms more, a tenth of a short text
+            request.set_input_tensor(place, openvino.Tensor(array, shared_memory=True))
+        request.infer(share_outputs=True)
+        return request.get_output_tensor(0).data.copy()
+
+    return Predictor(OPENVINO, inputs, run)
 
 
 def _onnxruntime(file: Path, threads: int, hint: str) -> Predictor:

@@ -7,7 +7,7 @@ from typing import Any
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
-DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 3.0, "rate": 0.0}
+DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
 SHAPES = ("free", "stock")
 SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"
 ANY_LAYERS = 1_000_000
@@ -16,12 +16,12 @@ FEWEST_NEURONS = 32  # a layer, as matrix-prune leaves them
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
 
 
-def parse_levels(texts: Sequence[str], epochs: float = 3.0, total_layers: int = 0) -> list[dict[str, Any]]:
+def parse_levels(texts: Sequence[str], epochs: float = 0.0, total_layers: int = 0) -> list[dict[str, Any]]:
     """Read levels, the paper's three if there are none.
 
     Args:
         texts: levels such as "small:layers=1/3,flops=0.1"; without a label, the text itself is the label.
-        epochs: epochs of distillation of the levels that do not state them.
+        epochs: epochs of distillation of the levels that do not state them; 0 leaves them to distill.
         total_layers: how many layers the model has, to refuse what it cannot give; 0 if that is not known.
 
     Raises:
@@ -121,8 +121,8 @@ def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
             raise BonsaiError(f"--level '{text}': {key}={level[key]} is not a number") from error
     if not 0 < level["flops"] <= 1:
         raise BonsaiError(f"--level '{text}': flops={level['flops']:g} must be above 0 and at most 1")
-    if not 0 < level["epochs"] < math.inf:
-        raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must be a number above 0")
+    if not 0 <= level["epochs"] < math.inf:
+        raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must be a number such as 3, or 0")
     if not 0 <= level["rate"] < math.inf:
         raise BonsaiError(f"--level '{text}': rate={level['rate']:g} must be a learning rate such as 3e-4, or 0")
     if level["shape"] not in SHAPES:

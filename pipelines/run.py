@@ -51,7 +51,7 @@ def run(
     batch_size: int = 32,
     max_length: int = 0,
     freeze_embeddings: bool = False,
-    distill_epochs: float = 3,
+    distill_epochs: float = 0,
     augmentations: int = 1,
     unlabelled_rows: int = -1,
     prune_steps: int = 200,
@@ -99,7 +99,7 @@ def run(
         level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
             count or indices that stay; flops: share of the baseline's FLOPs; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
-            it by the size; short trainings want more). By default the three of the white paper: "2/3 layers", "1/3
+            either by the size). By default the three of the white paper: "2/3 layers", "1/3
             layers", "1/3 layers + matrix pruning" (flops=0.1).
         min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;
             0.95 if no target is given.
@@ -110,7 +110,7 @@ def run(
         batch_size: Rows a step of fine-tuning.
         max_length: Tokens at which texts are cut; 0 for the longest training text (at most 512).
         freeze_embeddings: Leave the embeddings as they are while fine-tuning.
-        distill_epochs: Epochs of distillation, where a level does not state them.
+        distill_epochs: Epochs of distillation, where a level does not state them; 0 chooses them by the size.
         augmentations: Changed copies of each training text to distill with.
         unlabelled_rows: Texts without labels to use; -1 for all.
         prune_steps: Training steps during which matrices are pruned.

@@ -12,7 +12,7 @@ def distill(
     validation: Input[Dataset],
     output: Output[Model],
     metrics: Output[Metrics],
-    epochs: float = 3,
+    epochs: float = 0,
     learning_rate: float = 0,
     batch_size: int = 0,
     temperature: float = 2,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_rate
+from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_epochs, suggested_rate
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared import distillation, rows, training, transfer
@@ -59,14 +59,16 @@ def test_the_hidden_states_line_up_with_their_tokens(made):
     assert len(batch["hidden_at"]) == sum(len(item["positions"]) for item in items)
 
 
-def test_smaller_students_get_higher_rates(made):
-    """Else tiny models learn at a rate made for large ones."""
+def test_smaller_students_get_higher_rates_and_more_passes(made):
+    """Else tiny models learn at a rate and for a time made for large ones."""
     record = read_record(made.baseline)
     whole = record["flops"]
     tenth = {**record, "flops": {name: value / 10 for name, value in whole.items()}}
+    most = {**record, "flops": {name: value * 2 / 3 for name, value in whole.items()}}
     third = {**record, "flops": {name: value / 3 for name, value in whole.items()}}
-    assert suggested_rate(tenth, record) == pytest.approx(6e-4)
-    assert suggested_rate(third, record) == pytest.approx(2e-4)
+    rates = [suggested_rate(one, record) for one in (tenth, third, most)]
+    assert rates == pytest.approx([5e-4, 5e-4, 1e-4])
+    assert (suggested_epochs(tenth, record), suggested_epochs(third, record)) == (6, 3)
     assert (suggested_batch(tenth, record), suggested_batch(third, record)) == (64, 32)
 
 
@@ -74,9 +76,9 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     """Else a wrong folder or number ends in a stack trace."""
     with pytest.raises(BonsaiError, match="holds no teacher outputs"):
         distill(made.baseline, made.baseline, made.validation, tmp_path / "out")
-    with pytest.raises(BonsaiError, match="must be above 0"):
-        distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=0)
-    with pytest.raises(BonsaiError, match="must be above 0"):
+    with pytest.raises(BonsaiError, match="not below 0"):
+        distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=-1)
+    with pytest.raises(BonsaiError, match="not below 0"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=float("nan"))
     with pytest.raises(BonsaiError, match="has not the labels"):
         distill(made.baseline, made.transfer, made.unlabelled, tmp_path / "out")

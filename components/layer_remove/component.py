@@ -11,7 +11,7 @@ def layer_remove(
     data: Input[Dataset],
     output: Output[Model],
     keep: str = "1/3",
-    scheme: str = "bottom-last",
+    scheme: str = "lower-last",
     level: str = "",
     seed: int = 0,
 ):

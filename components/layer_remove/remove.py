@@ -9,7 +9,7 @@ from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_folder
 
-SCHEMES = ("bottom-last", "bottom", "even", "importance", "top")
+SCHEMES = ("lower-last", "bottom", "even", "importance", "top")
 SCORED_ROWS = 256
 
 
@@ -19,7 +19,7 @@ def layer_remove(
     output: Path,
     *,
     keep: str = "1/3",
-    scheme: str = "bottom-last",
+    scheme: str = "lower-last",
     level: str = "",
     seed: int = 0,
 ) -> dict:
@@ -31,9 +31,9 @@ def layer_remove(
         output: Folder to write the shorter model to.
         keep: What stays: a fraction ("1/3", "0.5"), a count ("4"), or the layers' indices ("0,2,5"); of the encoder
             and of the decoder where a model has both.
-        scheme: How layers are chosen where `keep` does not name them: bottom-last (the lowest ones, and the last,
-            which the classifier reads; kept most on the demo task), bottom, even, top, or importance (the ones that
-            change their input most: block influence, arXiv 2403.03853, section 2).
+        scheme: How layers are chosen where `keep` does not name them: lower-last (evenly from the lower half, and the
+            last, which the classifier reads; kept most on the demo task), bottom, even, top, or importance (the ones
+            that change their input most: block influence, arXiv 2403.03853, section 2).
         level: Name of the compression level, shown in the report.
         seed: Seed of the choice of rows to score on.
 
@@ -118,8 +118,9 @@ def layers_asked(keep: str, total: int) -> int | list[int]:
 def _chosen(scheme: str, count: int, total: int, influence: Sequence[float]) -> list[int]:
     if count == total:
         return list(range(total))
-    if scheme == "bottom-last":
-        return [*range(count - 1), total - 1]
+    if scheme == "lower-last":
+        pool = max(total // 2, count - 1)
+        return [*((2 * index + 1) * pool // (2 * count - 2) for index in range(count - 1)), total - 1]
     if scheme == "bottom":
         return list(range(count))
     if scheme == "top":

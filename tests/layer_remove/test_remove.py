@@ -2,7 +2,7 @@
 
 import pytest
 
-from kfp_bonsai.layer_remove.remove import SCHEMES, layer_remove, layers_asked
+from kfp_bonsai.layer_remove.remove import SCHEMES, _chosen, layer_remove, layers_asked
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.shapes import layers_of
@@ -22,6 +22,22 @@ def test_what_cannot_be_kept_is_refused(keep):
     """Else a mistake ends in an IndexError, or in another model than asked for."""
     with pytest.raises(BonsaiError, match="--keep"):
         layers_asked(keep, 6)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_scheme_chooses_as_many_as_asked(scheme):
+    """Else rounding takes a layer twice, and the model is shorter than its level says."""
+    for total in range(1, 26):
+        for count in range(1, total + 1):
+            chosen = _chosen(scheme, count, total, range(total))
+            assert len(chosen) == count and chosen == sorted(set(chosen)) and 0 <= chosen[0] <= chosen[-1] < total
+
+
+def test_the_default_spreads_over_the_lower_half_and_keeps_the_last():
+    """Else two of six layers are the first and the last, which kept 1 to 2.5 points less of the demo task."""
+    chosen = [_chosen("lower-last", count, 6, ()) for count in range(1, 6)]
+    assert chosen == [[5], [1, 5], [0, 2, 5], [0, 1, 2, 5], [0, 1, 2, 3, 5]]
+    assert _chosen("lower-last", 4, 12, ()) == [1, 3, 5, 11]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -98,7 +98,7 @@ class Change:
 
 SHORT, LONG = {"epochs": 3.0, "learning_rate": 5e-4}, {"epochs": 6.0, "learning_rate": 5e-4}
 LEVELS = (
-    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 1.0}),
+    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 2.0, "learning_rate": 2e-4}),
     Level("1/3 layers", 0.34, 0.98, 0.99, "1/3", {}, SHORT),
     Level("3 layers, free", 0.34, 0.99, 1.0, "1/2", {"flops": 0.335}, SHORT),
     Level("1/3 layers + matrix pruning, free", SMALL, 0.98, 0.995, "1/3", {"flops": 0.0995}, LONG),

@@ -99,8 +99,8 @@ def run(
         level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
             count or indices that stay; flops: share of the baseline's FLOPs; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
-            either by the size). By default the three of the white paper: "2/3 layers", "1/3
-            layers", "1/3 layers + matrix pruning" (flops=0.1).
+            either by the size). By default the three of the white paper: "2/3 layers", "1/3 layers", "1/3 layers +
+            matrix pruning" (flops=0.1).
         min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;
             0.95 if no target is given.
         max_emission: Choose the best accuracy with at most this share of the baseline's emission, such as 0.2.

@@ -15,7 +15,8 @@ weights are worth); its cut weights, trained on the labels alone (what distillat
 pruned, that cut was already guided by the teacher); for one level Torch-Pruning at its FLOPs, the best of two rates.
 What is trained on labels alone keeps its best epoch by validation. --ablations takes one ingredient out at a time.
 Folders that are there already are not made again, nor are figures that --json holds; what was made with other arguments
-is refused. So it can be done bit by bit: a seed or a level now, what stands beside it another day.
+is refused, and a level's figures of other settings are made anew. So it can be done bit by bit: a seed or a level now,
+what stands beside it another day, on another machine (of a seed's baselines, only the best one is trained again there).
 """
 
 import argparse
@@ -209,13 +210,13 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
         return
     work = given.work / f"seed-{seed}"
     work.mkdir(parents=True, exist_ok=True)
-    same_arguments(work / "arguments.json", given)
+    same_arguments(work / "arguments.json", asked(given))
     data = {name: work / "data" / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")}
     rows = {"test_rows": given.test_rows, "validation_rows": 500, "max_rows": given.max_rows}
     others = [f"embedded:{name}" for name in embedded.DATASETS if f"embedded:{name}" != given.data]
     if not data["unlabelled"].exists():  # which is written last
         prepare_data(given.data, *data.values(), unlabelled_data=",".join(others), seed=seed, **rows)
-    base = best_baseline(work, data, given.baseline_epochs, seed)
+    base = best_baseline(work, data, given.baseline_epochs, seed, found.get("made_from"))
     room = Room(work, data, base, seed, given.shorter)
     found |= {
         "rows": tasks.read_task(data["train"]).rows,
@@ -235,21 +236,28 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
 
 
 def lacks(level: Level, found: dict[str, Any], beside: bool) -> bool:
-    """Return whether a level's figures are not all there."""
-    own = found["levels"].get(level.label)
-    return own is None or (beside and not {"random", "plain"} <= set(own))
+    """Return whether a level's figures are not all there, or of other settings."""
+    own = found["levels"].get(level.label, {})
+    return own.get("settings") != settings(level) or (beside and not {"random", "plain"} <= set(own))
 
 
-def same_arguments(file: Path, given: argparse.Namespace) -> None:
-    """Refuse a folder whose models were made from other data or for another time."""
-    own = asked(given)
+def settings(level: Level) -> Options:
+    """Return what makes a level's figures what they are."""
+    return {"keep": level.keep, "prune": level.prune, "train": level.train, "both_sides": level.both_sides}
+
+
+def same_arguments(file: Path, own: Options) -> None:
+    """Refuse a folder whose models were made from other data, for another time or with other settings."""
     if file.exists() and json.loads(file.read_text()) != own:
-        raise SystemExit(f"{file} says {file.read_text()}: give these arguments, or another --work")
+        raise SystemExit(f"{file} says {file.read_text()}, not {json.dumps(own)}: give another --work")
     file.write_text(json.dumps(own))
 
 
-def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int) -> Path:
-    """Fine-tune at three rates, then the best of them with frozen embeddings; return the best by validation."""
+def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int, known: Options | None) -> Path:
+    """Fine-tune at three rates, then the best of them with frozen embeddings; return the best by validation.
+
+    An earlier run that tried them all left the arguments of the best one: then only that one is made.
+    """
 
     def tuned(rate: float, frozen: bool) -> Path:
         return made(
@@ -269,15 +277,18 @@ def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int) -
     def validated(model: Path) -> float:
         return float(checkpoint.read_record(model)["validation"]["accuracy"])
 
+    if known:
+        return tuned(known["learning_rate"], known["freeze_embeddings"])
     rates = {rate: tuned(rate, False) for rate in RATES}
     best = max(RATES, key=lambda rate: validated(rates[rate]))
     return max(rates[best], tuned(best, True), key=validated)
 
 
 def folder_of(level: Level, room: Room) -> Path:
-    """Return a level's folder."""
+    """Return a level's folder; one that was made with other settings is refused."""
     folder = room.work / level.label.replace("/", "-").replace(" ", "_").replace(",", "")
     folder.mkdir(exist_ok=True)
+    same_arguments(folder / "settings.json", settings(level))
     return folder
 
 
@@ -324,7 +335,11 @@ def of_level(level: Level, room: Room, beside: bool) -> dict[str, Any]:
     small, home, test = student(level, room), folder_of(level, room), room.data["test"]
     of_base = len(checkpoint.read_record(room.base)["lineage"])
     stages = [one for one in checkpoint.read_record(small)["lineage"][of_base:] if one["stage"] != "teacher-outputs"]
-    found = {**figures(small, room.base, test), "training_seconds": sum(one["seconds"] for one in stages)}
+    found = {
+        "settings": settings(level),
+        **figures(small, room.base, test),
+        "training_seconds": sum(one["seconds"] for one in stages),
+    }
     if level.both_sides:
         found["flops_ratio"] /= flops.ratio(*leaner(room), mean_length_of(room))
     int8 = made(home / "int8", lambda to: quantize(small, room.data["train"], to, seed=room.seed))

@@ -158,7 +158,12 @@ def test_a_token_that_was_renewed_is_read_again(compiled, server, tmp_path, monk
     """A pod's token lasts an hour, a run many: --wait would end with 401 while the run goes on."""
     token = tmp_path / "token"
     token.write_text("old\n")
-    monkeypatch.setattr("time.sleep", lambda _: token.write_text("new\n"))
+
+    def renew(_):  # as a kubelet does it: never half written
+        (tmp_path / "renewed").write_text("new\n")
+        (tmp_path / "renewed").replace(token)
+
+    monkeypatch.setattr("time.sleep", renew)
     submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, token_file=str(token), wait=True)
     sent = [each["authorization"] for each in server.headers]
     assert sent[0] == "Bearer old" and sent[-1] == "Bearer new"

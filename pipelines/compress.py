@@ -64,7 +64,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         batch_size: int = 32,
         max_length: int = 0,
         freeze_embeddings: bool = False,
-        augmentations: int = 1,
+        augmentations: int = -1,
         unlabelled_rows: int = -1,
         prune_steps: int = 200,
         pairs: int = 10,

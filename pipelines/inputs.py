@@ -47,13 +47,14 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
     for flag in ("min_accuracy", "max_emission"):
         if not 0 <= arguments[flag] <= 1:
             raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a fraction such as 0.98 or 0.2")
-    for flag in ("max_length", "augmentations", "test_rows", "validation_rows", "max_rows"):
+    for flag in ("max_length", "test_rows", "validation_rows", "max_rows"):
         if arguments.get(flag, 0) < 0:
             raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give 0 or more")
     if 0 < arguments["max_length"] < FEWEST_TOKENS:
         raise BonsaiError(f"--max-length is {arguments['max_length']}: give 0, or room for a text, such as 64")
-    if arguments["unlabelled_rows"] < -1:
-        raise BonsaiError(f"--unlabelled-rows is {arguments['unlabelled_rows']}: give a number of rows, or -1 for all")
+    for flag, what in (("unlabelled_rows", "a number of rows, or -1 for all"), ("augmentations", "0 or more, or -1")):
+        if arguments[flag] < -1:
+            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give {what}")
 
 
 def fingerprint(*references: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def retrain(
     batch_size: int = 32,
     max_length: int = 0,
     freeze_embeddings: bool = False,
-    augmentations: int = 1,
+    augmentations: int = -1,
     unlabelled_rows: int = -1,
     prune_steps: int = 200,
     pairs: int = 10,
@@ -97,7 +97,7 @@ def retrain(
         batch_size: Rows a step of fine-tuning.
         max_length: Tokens at which texts are cut; 0 for the longest training text (at most 512).
         freeze_embeddings: Leave the embeddings as they are while fine-tuning.
-        augmentations: Changed copies of each training text to distill with.
+        augmentations: Changed copies of each training text to distill with; -1 chooses by how many texts there are.
         unlabelled_rows: Texts without labels to use; -1 for all.
         prune_steps: Training steps during which matrices are pruned.
         pairs: Rounds of measuring all models at the least.

@@ -52,7 +52,7 @@ def run(
     max_length: int = 0,
     freeze_embeddings: bool = False,
     distill_epochs: float = 0,
-    augmentations: int = 1,
+    augmentations: int = -1,
     unlabelled_rows: int = -1,
     prune_steps: int = 200,
     pairs: int = 10,
@@ -111,7 +111,7 @@ def run(
         max_length: Tokens at which texts are cut; 0 for the longest training text (at most 512).
         freeze_embeddings: Leave the embeddings as they are while fine-tuning.
         distill_epochs: Epochs of distillation, where a level does not state them; 0 chooses them by the size.
-        augmentations: Changed copies of each training text to distill with.
+        augmentations: Changed copies of each training text to distill with; -1 chooses by how many texts there are.
         unlabelled_rows: Texts without labels to use; -1 for all.
         prune_steps: Training steps during which matrices are pruned.
         pairs: Rounds of measuring all models at the least.

@@ -16,7 +16,7 @@ def distill(
     learning_rate: float = 0,
     batch_size: int = 0,
     temperature: float = 2,
-    hidden_weight: float = 3,
+    hidden_weight: float = 10,
     label_weight: float = 0.3,
     seed: int = 0,
 ):

@@ -23,7 +23,7 @@ def matrix_prune(
     learning_rate: float = 2e-4,
     batch_size: int = 32,
     temperature: float = 2,
-    hidden_weight: float = 3,
+    hidden_weight: float = 10,
     seed: int = 0,
 ) -> dict:
     """Prune attention heads, feed-forward neurons and (stock shapes) the hidden width to a share of the FLOPs.

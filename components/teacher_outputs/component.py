@@ -11,7 +11,7 @@ def teacher_outputs(
     train: Input[Dataset],
     unlabelled: Input[Dataset],
     output: Output[Dataset],
-    augmentations: int = 1,
+    augmentations: int = -1,
     unlabelled_rows: int = -1,
     hidden_positions: int = 64,
     batch_size: int = 64,

@@ -15,7 +15,7 @@ def teacher_outputs(
     unlabelled: Path,
     output: Path,
     *,
-    augmentations: int = 1,
+    augmentations: int = -1,
     unlabelled_rows: int = -1,
     hidden_positions: int = 64,
     batch_size: int = 64,
@@ -32,7 +32,7 @@ def teacher_outputs(
         train: Training split.
         unlabelled: Split with text only; may have no rows.
         output: Folder to write the transfer set to.
-        augmentations: Changed copies of each training row.
+        augmentations: Changed copies of each training row; -1 makes 3 where there are fewer than 20,000 rows, else 1.
         unlabelled_rows: Rows of unlabelled text to use; -1 for all.
         hidden_positions: Tokens a row whose hidden states are kept (evenly spaced in longer rows).
         batch_size: Rows a step.
@@ -54,7 +54,7 @@ def teacher_outputs(
     if tasks.read_task(unlabelled).columns != task.columns:
         raise BonsaiError(f"{unlabelled} has other text columns than {train}: prepare them in one run")
     for flag, value, least in (
-        ("--augmentations", augmentations, 0),
+        ("--augmentations", augmentations, -1),
         ("--unlabelled-rows", unlabelled_rows, -1),
         ("--hidden-positions", hidden_positions, 1),
         ("--batch-size", batch_size, 1),
@@ -64,12 +64,13 @@ def teacher_outputs(
 
     from kfp_bonsai.shared import energy
 
+    copies = suggested_copies(task.rows) if augmentations < 0 else augmentations
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
-            items = _items(train, unlabelled, tokenizer, record["max_length"], augmentations, unlabelled_rows, seed)
+            items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
             tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)
-        arguments = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
+        arguments = {"augmentations": copies, "unlabelled_rows": unlabelled_rows, "seed": seed}
         made = extend_record(
             record,
             stage="teacher-outputs",
@@ -88,8 +89,13 @@ def teacher_outputs(
     }
 
 
+def suggested_copies(rows: int) -> int:
+    """Return the changed copies of each of so many training rows: few rows, once learnt by heart, teach no more."""
+    return 3 if rows < 20_000 else 1
+
+
 def _items(
-    train: Path, unlabelled: Path, tokenizer: Any, max_length: int, augmentations: int, unlabelled_rows: int, seed: int
+    train: Path, unlabelled: Path, tokenizer: Any, max_length: int, copies: int, unlabelled_rows: int, seed: int
 ) -> list[dict]:
     import random
 
@@ -100,7 +106,7 @@ def _items(
     known = read_rows(train, tokenizer, max_length)
     items = [known[index] for index in range(len(known))]
     columns = tasks.read_columns(train)
-    texts = [augment([columns[name] for name in task.columns], seed + 1 + copy) for copy in range(augmentations)]
+    texts = [augment([columns[name] for name in task.columns], seed + 1 + copy) for copy in range(copies)]
     if tasks.read_task(unlabelled).rows and unlabelled_rows:
         more = tasks.read_columns(unlabelled)
         order = list(range(len(more[task.columns[0]])))

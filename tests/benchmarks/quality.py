@@ -97,9 +97,9 @@ class Change:
     every_token: bool = False
 
 
-SHORT, LONG = {"epochs": 3.0, "learning_rate": 5e-4}, {"epochs": 6.0, "learning_rate": 5e-4}
+SHORT, LONG = {"epochs": 2.0, "learning_rate": 5e-4}, {"epochs": 4.0, "learning_rate": 5e-4}
 LEVELS = (
-    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 2.0, "learning_rate": 2e-4}),
+    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 1.25, "learning_rate": 2e-4}),
     Level("1/3 layers", 0.34, 0.98, 0.99, "1/3", {}, SHORT),
     Level("3 layers, free", 0.34, 0.99, 1.0, "1/2", {"flops": 0.335}, SHORT),
     Level("1/3 layers + matrix pruning, free", SMALL, 0.98, 0.995, "1/3", {"flops": 0.0995}, LONG),
@@ -118,9 +118,11 @@ LEVELS = (
 ABLATED = LEVELS[3]
 ABLATIONS = {
     "no hidden states": Change(prune={"hidden_weight": 0.0}, train={"hidden_weight": 0.0}),
+    "hidden states a third": Change(prune={"hidden_weight": 3.0}, train={"hidden_weight": 3.0}),
     "no labels": Change(train={"label_weight": 0.0}),
     "no unlabelled text": Change(outputs={"unlabelled_rows": 0}),
     "no changed copies": Change(outputs={"augmentations": 0}),
+    "one changed copy": Change(outputs={"augmentations": 1}),
     "cut at once": Change(prune={"steps": 20}),
     "twice the rate": Change(train={"learning_rate": 1e-3}),
     "every token computed": Change(every_token=True),

@@ -77,7 +77,7 @@ def test_a_full_disk_is_told_as_one(made, tmp_path, monkeypatch):
     [
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"unlabelled_rows": -2}, "--unlabelled-rows is -2"),
-        ({"augmentations": -1}, "--augmentations is -1"),
+        ({"augmentations": -2}, "--augmentations is -2"),
         ({"hidden_positions": 0}, "--hidden-positions is 0"),
         ({"train": "unlabelled"}, "has no labels"),
     ],

@@ -27,7 +27,7 @@ def test_a_family_learns_shrinks_and_runs_quantized(made, family, tmp_path):
         str(model), made.train, made.validation, tmp_path / "base", epochs=6, learning_rate=rate, batch_size=16
     )
     assert tuned["accuracy"] > 0.8
-    teacher_outputs(tmp_path / "base", made.train, made.unlabelled, tmp_path / "transfer")
+    teacher_outputs(tmp_path / "base", made.train, made.unlabelled, tmp_path / "transfer", augmentations=1)
     layer_remove(tmp_path / "base", made.validation, tmp_path / "short", keep="2/3")
     for shape in ("free", "stock"):
         pruned = matrix_prune(

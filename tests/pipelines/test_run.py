@@ -31,6 +31,7 @@ def inputs(tmp_path_factory):
         ({"max_length": 65}, "has 64 positions"),
         ({"max_length": 2}, "--max-length is 2"),
         ({"unlabelled_rows": -2}, "--unlabelled-rows is -2"),
+        ({"augmentations": -2}, "--augmentations is -2"),
         ({"level": ["x:layers=1/3,flops=0.9"]}, "flops=0.9 is more than its 1 of 3 layers"),
         ({"level": ["x:layers=1/3,flops=0.01"]}, "flops=0.01 is less than one head and 32 neurons"),
         ({"level": ["x:layers=4"]}, "the model has 3 layers"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kfp_bonsai.shared import transfer
 from kfp_bonsai.shared.augment import augment
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
+from kfp_bonsai.teacher_outputs.outputs import suggested_copies, teacher_outputs
 
 
 def test_it_holds_training_rows_copies_and_unlabelled_text(made):
@@ -19,6 +19,13 @@ def test_it_holds_training_rows_copies_and_unlabelled_text(made):
     data = transfer.open_set(made.transfer)
     assert len(data) == made.outputs["rows"] == 320 + 320 + 64
     assert int((data.labels != transfer.NO_LABEL).sum()) == 320
+
+
+def test_few_rows_are_changed_more_often(made, tmp_path):
+    """Else a student learns few rows by heart; or many rows fill the disk with hidden states for nothing."""
+    found = teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", unlabelled_rows=0)
+    assert found["rows"] == 320 * (1 + 3)
+    assert suggested_copies(1_000_000) == 1
 
 
 def test_long_rows_keep_only_so_many_hidden_states(made, tmp_path):

@@ -23,7 +23,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     tuned = fine_tune(
         str(model), data["train"], data["validation"], folder / "baseline", epochs=6, learning_rate=3e-3, seed=1
     )
-    outputs = teacher_outputs(folder / "baseline", data["train"], data["unlabelled"], folder / "transfer", augmentations=1)
+    outputs = teacher_outputs(
+        folder / "baseline", data["train"], data["unlabelled"], folder / "transfer", augmentations=1
+    )
     return SimpleNamespace(
         folder=folder,
         **data,

@@ -172,12 +172,19 @@ def asked(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def earlier(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures that earlier runs left in --json, by seed."""
+    """Return the figures that earlier runs left in --json, by seed, without those of other settings."""
     if not given.json or not given.json.exists():
         return {}
     found = json.loads(given.json.read_text())
     if found["arguments"] != asked(given):
         raise SystemExit(f"{given.json} holds figures of other arguments: give another file")
+    today = {one.label: settings(one) for one in LEVELS}
+    for one in found["seeds"].values():
+        one["levels"] = {
+            label: own for label, own in one["levels"].items() if label in today and own.get("settings") == today[label]
+        }
+        if ABLATED.label not in one["levels"]:  # what each ingredient is worth is told against it
+            one["ablations"] = {}
     return found["seeds"]
 
 
@@ -238,9 +245,9 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
 
 
 def lacks(level: Level, found: dict[str, Any], beside: bool) -> bool:
-    """Return whether a level's figures are not all there, or of other settings."""
-    own = found["levels"].get(level.label, {})
-    return own.get("settings") != settings(level) or (beside and not {"random", "plain"} <= set(own))
+    """Return whether a level's figures are not all there."""
+    own = found["levels"].get(level.label)
+    return own is None or (beside and not {"random", "plain"} <= set(own))
 
 
 def settings(level: Level) -> Options:

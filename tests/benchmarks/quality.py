@@ -20,6 +20,7 @@ what stands beside it another day, on another machine (of a seed's baselines, on
 """
 
 import argparse
+import inspect
 import json
 import statistics
 from collections.abc import Callable
@@ -251,8 +252,19 @@ def lacks(level: Level, found: dict[str, Any], beside: bool) -> bool:
 
 
 def settings(level: Level) -> Options:
-    """Return what makes a level's figures what they are."""
-    return {"keep": level.keep, "prune": level.prune, "train": level.train, "both_sides": level.both_sides}
+    """Return what makes a level's figures what they are: its options, and the stages' defaults of the others."""
+    return {
+        "keep": level.keep,
+        "prune": {**defaults(matrix_prune), **level.prune} if level.prune else {},
+        "train": {**defaults(distill), **level.train},
+        "both_sides": level.both_sides,
+    }
+
+
+def defaults(stage: Callable[..., Any]) -> Options:
+    """Return the options of a stage that have a default."""
+    options = inspect.signature(stage).parameters.values()
+    return {one.name: one.default for one in options if one.default is not one.empty}
 
 
 def same_arguments(file: Path, own: Options) -> None:

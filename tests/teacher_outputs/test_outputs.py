@@ -24,8 +24,8 @@ def test_it_holds_training_rows_copies_and_unlabelled_text(made):
 def test_few_rows_are_changed_more_often(made, tmp_path):
     """Else a student learns few rows by heart; or many rows fill the disk with hidden states for nothing."""
     found = teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", unlabelled_rows=0)
-    assert found["rows"] == 320 * (1 + 3)
-    assert suggested_copies(1_000_000) == 1
+    assert found["rows"] == 320 * (1 + 8)
+    assert (suggested_copies(20_000), suggested_copies(1_000_000)) == (3, 1)
 
 
 def test_long_rows_keep_only_so_many_hidden_states(made, tmp_path):

@@ -15,6 +15,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from kfp_bonsai.shared import metrics, parallel, rows
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.heap import keep_freed_memory
 from kfp_bonsai.shared.progress import Ticker, say
 
 Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
@@ -91,6 +92,7 @@ def train(
             f"--batch-size {recipe.batch_size} is shared by {parallel.processes()} processes: give a multiple of that"
         )
     parallel.begin()
+    keep_freed_memory()
     keep_best = validation is not None
     arguments = TrainingArguments(
         output_dir=str(scratch),

@@ -1,0 +1,22 @@
+"""How the C library's heap treats what a training step frees."""
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of the GNU C library
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for the next step to take.
+
+    By default glibc gives large blocks back to the kernel when they are freed, and a training step takes as many
+    again: the kernel then clears gigabytes a second for nothing, a tenth to a fifth of the CPU time of a small model's
+    training. The peak stays as it is. Does nothing where there is another C library.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TOP_PAD, 2**26)

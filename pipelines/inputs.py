@@ -21,7 +21,9 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
         BonsaiError: an argument that no stage takes.
     """
     from kfp_bonsai.evaluate_emissions.inputs import check_numbers
+    from kfp_bonsai.package_model.register import check_target
     from kfp_bonsai.prepare_data.read import open_source
+    from kfp_bonsai.quantize.quantize import AUTO, check_runtime
     from kfp_bonsai.shared.carbon import intensity_of
     from kfp_bonsai.shared.store import check_location
 
@@ -30,6 +32,10 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
         check_location(arguments["upload"].rstrip("/"))
     elif arguments.get("register"):
         raise BonsaiError("--register tells where the model was published: give --upload too")
+    if arguments.get("register"):
+        check_target(arguments["register"])
+    if arguments.get("edge"):
+        check_runtime(AUTO)
 
     for flag in ("data", "test_data", "validation_data"):
         if flag == "data" or arguments[flag]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.families import family_of, is_free
 
 DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
 SHAPES = ("free", "stock")
@@ -37,6 +38,27 @@ def parse_levels(texts: Sequence[str], epochs: float = 0.0, total_layers: int = 
         if set(label) & set("'\"\\{}"):
             raise BonsaiError(f"--level '{label}:...': leave quotes, backslashes and braces out of the label")
     return levels
+
+
+def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
+    """Refuse layers and shapes that a model of this configuration cannot have, before it is trained.
+
+    Raises:
+        BonsaiError: a level leaves out a first layer that must stay, or makes a free shape stock.
+    """
+    for level in levels:
+        for stack in family_of(config).stacks:
+            asked = layers_asked(level["layers"], getattr(config, stack.count))
+            if stack.first_stays and isinstance(asked, list) and asked[0] != 0:
+                raise BonsaiError(
+                    f"--level '{level['label']}': layer 0 of a {config.model_type} model is made unlike the others: "
+                    f"keep it, as in layers=0,{','.join(map(str, asked[1:] or asked))}"
+                )
+        if level["shape"] == "stock" and is_free(config):
+            raise BonsaiError(
+                f"--level '{level['label']}': a model of free shape cannot become stock: leave shape out, or start "
+                "from a model with uniform layers"
+            )
 
 
 def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int = 512) -> None:

@@ -73,7 +73,8 @@ def retrain_pipeline(cluster: Cluster | None = None) -> Any:
         seed: int = 0,
     ):
         # The cache knows a bucket by its name alone, and what is in it changes: both are read anew each time.
-        fetched = fetch_champion(champion=champion, model=model).set_display_name("Fetch the champion")
+        fetched = fetch_champion(champion=champion, model=model, augmentations=augmentations)
+        fetched.set_display_name("Fetch the champion")
         place(fetched, cluster, light=True).set_caching_options(cluster is None)
         prepared = prepare_data(
             data=data,
@@ -120,7 +121,7 @@ def retrain_pipeline(cluster: Cluster | None = None) -> Any:
                 "freeze_embeddings": freeze_embeddings,
                 "seed": seed,
             }
-            teaching = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
+            teaching = {"augmentations": made["augmentations"], "unlabelled_rows": unlabelled_rows, "seed": seed}
             baseline, taught = make_baseline(cluster, splits, tuning, teaching)
             challenger = make_smaller(
                 cluster,

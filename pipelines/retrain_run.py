@@ -97,7 +97,7 @@ def retrain(
         batch_size: Rows a step of fine-tuning.
         max_length: Tokens at which texts are cut; 0 for the longest training text (at most 512).
         freeze_embeddings: Leave the embeddings as they are while fine-tuning.
-        augmentations: Changed copies of each training text to distill with; -1 chooses by how many texts there are.
+        augmentations: Changed copies of each training text to distill with; -1 for what the champion was made with.
         unlabelled_rows: Texts without labels to use; -1 for all.
         prune_steps: Training steps during which matrices are pruned.
         pairs: Rounds of measuring all models at the least.

@@ -15,7 +15,7 @@ from kfp_bonsai.fine_tune.train import SCRATCH
 from kfp_bonsai.pipelines.collect import collect, every, result_table
 from kfp_bonsai.pipelines.folder import LOG, run_folder
 from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
-from kfp_bonsai.pipelines.levels import check_flops, parse_levels
+from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
 from kfp_bonsai.shared.checkpoint import read_config
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_of, positions_of
@@ -148,6 +148,7 @@ def run(
     config = read_config(model)
     fewest_layers = min(getattr(config, stack.count) for stack in family_of(config).stacks)
     levels = parse_levels(level, distill_epochs, fewest_layers)
+    check_fit(levels, config)
     positions = positions_of(config)
     if max_length > positions:
         raise BonsaiError(

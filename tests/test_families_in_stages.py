@@ -77,7 +77,8 @@ def test_a_text_without_tokens_is_answered_too(made, tmp_path):
     np.testing.assert_allclose(together[:1], alone, atol=1e-5)
 
 
-def test_a_tokenizer_of_another_language_is_refused(made, tmp_path):
+@pytest.mark.parametrize("family", ["bert", "gpt2"])  # which mark a text's ends, or do not
+def test_a_tokenizer_of_another_language_is_refused(made, tmp_path, family):
     """Else hours of training on unknown tokens end at chance, without a word."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -85,9 +86,9 @@ def test_a_tokenizer_of_another_language_is_refused(made, tmp_path):
     from kfp_bonsai.shared.errors import BonsaiError
 
     table = pq.read_table(made.train)
-    words = pa.array(["κακό"] * table.num_rows)
+    words = pa.array(["πολύ κακό βιβλίο"] * table.num_rows)
     pq.write_table(table.set_column(0, table.schema.field("text"), words), tmp_path / "greek.parquet")
-    model = tiny.pretrained(tmp_path / "pretrained", family="gpt2")
+    model = tiny.pretrained(tmp_path / "pretrained", family=family)
     with pytest.raises(BonsaiError, match="knows nothing of 320 of 320 texts"):
         fine_tune(str(model), tmp_path / "greek.parquet", made.validation, tmp_path / "base")
 

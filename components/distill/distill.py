@@ -7,6 +7,7 @@ from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
+from kfp_bonsai.shared.teacher import check_teacher
 
 
 def distill(
@@ -48,7 +49,11 @@ def distill(
         bonsai distill --model pruned --teacher-outputs transfer --validation data/validation.parquet --output small
     """
     record, teacher = read_record(model), read_record(teacher_outputs)
-    _check(record, teacher, model, teacher_outputs, epochs, learning_rate, batch_size, temperature)
+    weights = {"temperature": temperature, "hidden_weight": hidden_weight, "label_weight": label_weight}
+    check_teacher(model, record, teacher_outputs, teacher, **weights)
+    for flag, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):
+        if not 0 <= value < math.inf:
+            raise BonsaiError(f"{flag} is {value}: give a number of 0 or more")
     task = tasks.read_task(validation)
     if task.split == "unlabelled" or list(task.labels) != record["task"]["labels"]:
         raise BonsaiError(f"{validation} has not the labels of {model}: give the validation split of its data set")
@@ -69,9 +74,7 @@ def distill(
                 training.Recipe("distill", passes, rate, rows_a_step, seed=seed),
                 Path(scratch),
                 tokenizer.pad_token_id,
-                temperature=temperature,
-                hidden_weight=hidden_weight,
-                label_weight=label_weight,
+                **weights,
             )
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
         logits = training.predict(student, held_out, tokenizer.pad_token_id)
@@ -80,9 +83,7 @@ def distill(
             "epochs": passes,
             "learning_rate": rate,
             "batch_size": rows_a_step,
-            "temperature": temperature,
-            "hidden_weight": hidden_weight,
-            "label_weight": label_weight,
+            **weights,
             "seed": seed,
         }
         taught = {**record, "lineage": [*record["lineage"], teacher["lineage"][-1]]}
@@ -124,22 +125,3 @@ def _is_small(record: dict, teacher: dict) -> bool:
     from kfp_bonsai.shared.flops import ratio
 
     return ratio(record, teacher, record["max_length"]) < 0.2
-
-
-def _check(
-    record: dict,
-    teacher: dict,
-    model: Path,
-    teacher_outputs: Path,
-    epochs: float,
-    learning_rate: float,
-    batch_size: int,
-    temperature: float,
-) -> None:
-    if "hidden_positions" not in teacher:
-        raise BonsaiError(f"{teacher_outputs} holds no teacher outputs: make them with `bonsai teacher-outputs`")
-    if record["task"]["labels"] != teacher["task"]["labels"]:
-        raise BonsaiError(f"{model} and {teacher_outputs} have different labels: both must come from one baseline")
-    chosen_at_0 = (epochs, learning_rate, batch_size)
-    if not 0 < temperature < math.inf or not all(0 <= one < math.inf for one in chosen_at_0):
-        raise BonsaiError("--temperature must be above 0, --epochs, --learning-rate and --batch-size not below 0")

@@ -13,6 +13,7 @@ def fetch_champion(
     output: Output[Model],
     document: Output[Artifact],
     model: str = "",
+    augmentations: int = -1,
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Outputs",
     [
@@ -24,6 +25,7 @@ def fetch_champion(
         ("shape", str),
         ("heads", int),
         ("ffn", int),
+        ("augmentations", int),
         ("epochs", float),
         ("rate", float),
     ],
@@ -35,6 +37,6 @@ def fetch_champion(
     from kfp_bonsai.fetch_champion.fetch import fetch_champion as stage
     from kfp_bonsai.shared.scalars import storable
 
-    result = stage(champion, Path(output.path), Path(document.path), model=model)
+    result = stage(champion, Path(output.path), Path(document.path), model=model, augmentations=augmentations)
     output.metadata.update(storable(result))
     return namedtuple("Outputs", list(result))(**result)

@@ -14,7 +14,7 @@ OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
 
 
 def fetch_champion(
-    champion: str, output: Path, document: Path, *, model: str = ""
+    champion: str, output: Path, document: Path, *, model: str = "", augmentations: int = -1
 ) -> dict[str, str | int | float | bool]:
     """Fetch the champion, the model in use, and say how it was made: what a retraining starts from.
 
@@ -23,9 +23,10 @@ def fetch_champion(
         output: the folder to write the model to.
         document: the JSON file to write champion.json to.
         model: the pretrained model to start from again, if not the one that the champion was made from.
+        augmentations: changed copies of each training text to distill with; -1 for as many as the champion's.
 
     Returns:
-        version, level, model, and the champion's layers, flops, shape, heads, ffn, epochs and rate.
+        version, level, model, augmentations, and the champion's layers, flops, shape, heads, ffn, epochs and rate.
 
     Raises:
         BonsaiError: there is no champion, its package is gone or damaged, or it was not made by the compress pipeline.
@@ -47,7 +48,8 @@ def fetch_champion(
         write_record(folder, {**record, "level": f"champion ({record['level']})"})
         file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     say(f"fetch-champion  {champion}: version {version}, {record['level']}, made from {made['model']}")
-    return {"version": version, "level": record["level"], **made, "model": model or made["model"]}
+    asked = {"model": model or made["model"]} | ({"augmentations": augmentations} if augmentations >= 0 else {})
+    return {"version": version, "level": record["level"], **made, **asked}
 
 
 def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:
         "shape": str(pruned.get("shape", "free")),
         "heads": int(pruned.get("heads", 0)),
         "ffn": int(pruned.get("ffn", 0)),
+        "augmentations": int(stages.get("teacher-outputs", {}).get("augmentations", -1)),
         "epochs": float(stages["distill"]["epochs"]),
         "rate": float(stages["distill"]["learning_rate"]),
     }

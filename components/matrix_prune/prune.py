@@ -6,6 +6,7 @@ from typing import Any
 from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save, write_record
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_folder
+from kfp_bonsai.shared.teacher import check_teacher
 
 SHAPES = ("free", "stock")
 
@@ -60,6 +61,7 @@ def matrix_prune(
         bonsai matrix-prune --model short --teacher-outputs transfer --shape stock --heads 8 --ffn 512 --output pruned
     """
     record, teacher = read_record(model), read_record(teacher_outputs)
+    check_teacher(model, record, teacher_outputs, teacher, temperature=temperature, hidden_weight=hidden_weight)
     _check(record, flops, shape, heads, ffn, steps)
     if not 0 < learning_rate < float("inf") or batch_size < 1:
         raise BonsaiError("--learning-rate must be above 0, and --batch-size 1 or more")

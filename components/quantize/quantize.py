@@ -82,7 +82,7 @@ def quantize(
         bonsai quantize --model distilled --calibration train.parquet --output int8 --runtime onnxruntime
     """
     model, calibration, output = Path(model), Path(calibration), Path(output)
-    _check_runtime(runtime)
+    check_runtime(runtime)
     record = _checked_record(model)
     task = tasks.read_task(calibration)
     _check_task(task, record, calibration)
@@ -117,11 +117,12 @@ def quantize(
             "size_ratio": round(size / checkpoint.size_bytes(model), 4),
         } | {f"cpu_ms_{shape}": round(value, 3) for shape, value in times[chosen.name].items()}
         _write_record(folder, record, arguments | {"seed": seed}, meter.reading, result)
-    _tell(chosen, result, meter.reading.seconds)
+    _tell(chosen, result, meter.reading.seconds, runtime)
     return result
 
 
-def _check_runtime(runtime: str) -> None:
+def check_runtime(runtime: str) -> None:
+    """Refuse a runtime that is unknown or not installed."""
     if runtime not in CANDIDATES:
         raise BonsaiError(
             f"--runtime {runtime}: not one of {', '.join(CANDIDATES)}{nearest(runtime, list(CANDIDATES))}"
@@ -223,8 +224,10 @@ def _times(candidates: list[Candidate], fp32: Path, record: dict[str, Any], mode
 
 
 def _choose(candidates: list[Candidate], times: timing.Times) -> Candidate:
-    """Return the fastest of those that follow the unquantized model, or of all if none does."""
-    faithful = [one for one in candidates if one.agreement >= FAITHFUL] or candidates
+    """Return the fastest of those that follow the unquantized model; if none does, the one that follows it best."""
+    faithful = [one for one in candidates if one.agreement >= FAITHFUL]
+    if not faithful:
+        return max(candidates, key=lambda one: one.agreement)
     name = timing.fastest({one.name: times[one.name] for one in faithful})
     return next(one for one in faithful if one.name == name)
 
@@ -265,14 +268,15 @@ def _write_record(
     checkpoint.write_record(folder, extended)
 
 
-def _tell(chosen: Candidate, result: dict[str, Any], seconds: float) -> None:
+def _tell(chosen: Candidate, result: dict[str, Any], seconds: float, tried: str) -> None:
     say(
         f"quantize  {chosen.name}: {result['size_bytes'] / 1e6:.1f} MB ({result['size_ratio']:.0%}), agrees with the "
         f"unquantized model {result['agreement']:.1%} ({result['agreement_kind']}), took {duration(seconds)}"
     )
     if chosen.agreement < FAITHFUL:
+        other = "" if tried == AUTO else f"--runtime {ONNXRUNTIME if tried == OPENVINO else OPENVINO}, "
         say(
-            f"quantize  WARNING: agreement {chosen.agreement:.1%} is below {FAITHFUL:.0%}: try --runtime "
-            f"{ONNXRUNTIME if chosen.runtime == OPENVINO else OPENVINO}, more --calibration-rows, or training the "
-            "model for longer; serve the unquantized model if accuracy matters more than speed"
+            f"quantize  WARNING: agreement {chosen.agreement:.1%} is below {FAITHFUL:.0%}: try {other}more "
+            "--calibration-rows, or training the model for longer; serve the unquantized model if accuracy matters "
+            "more than speed"
         )

@@ -20,7 +20,7 @@ PROJECTION = "distillation_projection"
 
 
 def objective(
-    temperature: float, hidden_weight: float, label_weight: float
+    temperature: float, hidden_weight: float, label_weight: float, variance: float = 1.0
 ) -> Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]:
     """Return the loss of a student on a batch of a transfer set.
 
@@ -28,6 +28,8 @@ def objective(
         temperature: softens both distributions; 1 leaves them as they are.
         hidden_weight: weight of the hidden states' error against that of the logits (1).
         label_weight: weight of the loss on true labels, where a row has one.
+        variance: of the teacher's outputs in regression, over which squared errors are told, so that the scale of the
+            labels is no weight of its own.
     """
 
     def loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -35,7 +37,7 @@ def objective(
         plain = getattr(model, "module", model)
         found = model(**inputs, output_hidden_states=True)
         logits = found.logits.float()
-        total = _output_loss(logits, batch["teacher_logits"], temperature)
+        total = _output_loss(logits, batch["teacher_logits"], temperature) / variance
         if hidden_weight:
             student = found.hidden_states[-1].flatten(0, 1)[batch["hidden_at"]]
             projection = getattr(plain, PROJECTION, None)
@@ -43,7 +45,7 @@ def objective(
                 student = projection(student)
             total = total + hidden_weight * _hidden_error(student.float(), batch["teacher_hidden"].float())
         if label_weight:
-            total = total + label_weight * _label_loss(logits, batch["labels"], plain.config)
+            total = total + label_weight * _label_loss(logits, batch["labels"], plain.config) / variance
         return total
 
     return loss
@@ -55,6 +57,16 @@ def states_width(model: Any) -> int:
     with torch.no_grad():
         found = model(input_ids=token, attention_mask=torch.ones_like(token), output_hidden_states=True)
     return int(found.hidden_states[-1].shape[-1])
+
+
+def without_dropout(model: Any) -> None:
+    """Let a model train without dropout: that of modules, and the rates that attention and layers keep as numbers."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout", "layerdrop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def distill_into(
@@ -70,18 +82,17 @@ def distill_into(
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Train a student in place against its teacher's outputs, without dropout."""
-    for module in student.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    without_dropout(student)
     width, own = data.hidden.shape[1], states_width(student)
     if hidden_weight and own != width:
         setattr(student, PROJECTION, nn.Linear(own, width))
+    variance = float(data.logits.var()) or 1.0 if data.logits.shape[1] == 1 else 1.0
     training.train(
         student,
         data,
         recipe,
         scratch,
-        objective=objective(temperature, hidden_weight, label_weight),
+        objective=objective(temperature, hidden_weight, label_weight, variance),
         collate=lambda items: transfer.collate(items, pad_id),
         pad_id=pad_id,
         callbacks=callbacks,

@@ -53,10 +53,17 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     task = tasks.read_task(path)
     inputs: dict[str, list[np.ndarray]] = {}
     labels: list[float] = []
+    silent = 0
     for batch in tasks.batches(path):
-        for name, rows in tokenize(tokenizer, [batch[column] for column in task.columns], max_length).items():
+        made = tokenize(tokenizer, [batch[column] for column in task.columns], max_length)
+        for name, rows in made.items():
             inputs.setdefault(name, []).extend(rows)
-        _check_tokens(path, tokenizer, inputs["input_ids"])
+        silent += _silent(tokenizer, made["input_ids"])
+        if silent > len(inputs["input_ids"]) / 2:
+            raise BonsaiError(
+                f"the tokenizer knows nothing of {silent:,} of {len(inputs['input_ids']):,} texts in {path}: does it "
+                "belong to the model, and to the language?"
+            )
         labels.extend(batch.get("label", []))
     if not inputs:
         raise BonsaiError(f"{path} has no rows: prepare the data set again")
@@ -64,14 +71,10 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     return Rows(inputs, np.asarray(labels, kind) if labels else None)
 
 
-def _check_tokens(path: Path, tokenizer: Any, rows: list[np.ndarray]) -> None:
-    nothing = [tokenizer.pad_token_id], [tokenizer.unk_token_id]
-    silent = sum(row.tolist() in nothing for row in rows)
-    if silent > len(rows) / 2:
-        raise BonsaiError(
-            f"the tokenizer knows nothing of {silent:,} of {len(rows):,} texts in {path}: does it belong to the model, "
-            "and to the language?"
-        )
+def _silent(tokenizer: Any, rows: list[np.ndarray]) -> int:
+    """Return how many rows hold no token of a text, only unknown ones and those that mark its ends."""
+    unknown = {*tokenizer.all_special_ids, tokenizer.unk_token_id}
+    return sum(unknown.issuperset(row.tolist()) for row in rows)
 
 
 def tokenize(tokenizer: Any, columns: Sequence[list[str]], max_length: int) -> dict[str, list[np.ndarray]]:

@@ -32,7 +32,8 @@ def teacher_outputs(
         train: Training split.
         unlabelled: Split with text only; may have no rows.
         output: Folder to write the transfer set to.
-        augmentations: Changed copies of each training row; -1 makes some 65,000 in all, 1 to 8 of each row.
+        augmentations: Changed copies of each training row, where a change makes another text of it; -1 makes 8, or as
+            many as give 65,000 in all.
         unlabelled_rows: Rows of unlabelled text to use; -1 for all.
         hidden_positions: Tokens a row whose hidden states are kept (evenly spaced in longer rows).
         batch_size: Rows a step.
@@ -70,7 +71,7 @@ def teacher_outputs(
             network, tokenizer = load(model)
             items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
             tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)
-        arguments = {"augmentations": copies, "unlabelled_rows": unlabelled_rows, "seed": seed}
+        arguments = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
         made = extend_record(
             record,
             stage="teacher-outputs",
@@ -91,7 +92,7 @@ def teacher_outputs(
 
 def suggested_copies(rows: int) -> int:
     """Return the changed copies of each of so many training rows: few rows, once learnt by heart, teach no more."""
-    return min(8, max(1, 65_000 // rows))
+    return min(8, 65_000 // max(rows, 1))
 
 
 def _items(
@@ -99,14 +100,13 @@ def _items(
 ) -> list[dict]:
     import random
 
-    from kfp_bonsai.shared.augment import augment
     from kfp_bonsai.shared.rows import read_rows, tokenize
 
     task = tasks.read_task(train)
     known = read_rows(train, tokenizer, max_length)
     items = [known[index] for index in range(len(known))]
     columns = tasks.read_columns(train)
-    texts = [augment([columns[name] for name in task.columns], seed + 1 + copy) for copy in range(copies)]
+    texts = _copies([columns[name] for name in task.columns], copies, seed)
     if tasks.read_task(unlabelled).rows and unlabelled_rows:
         more = tasks.read_columns(unlabelled)
         order = list(range(len(more[task.columns[0]])))
@@ -117,6 +117,22 @@ def _items(
         inputs = tokenize(tokenizer, block, max_length)
         items += [{name: rows[index] for name, rows in inputs.items()} for index in range(len(block[0]))]
     return items
+
+
+def _copies(columns: list[list[str]], copies: int, seed: int) -> list[list[list[str]]]:
+    """Return the changed copies of all rows that are new: some texts are too short to be changed."""
+    from kfp_bonsai.shared.augment import augment
+
+    seen, found = set(zip(*columns, strict=True)), []
+    for copy in range(copies):
+        new = []
+        for row in zip(*augment(columns, seed + 1 + copy), strict=True):
+            if row not in seen:
+                seen.add(row)
+                new.append(row)
+        if new:
+            found.append([list(texts) for texts in zip(*new, strict=True)])
+    return found
 
 
 def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int, batch_size: int) -> int:

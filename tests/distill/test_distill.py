@@ -1,5 +1,7 @@
 """Distillation: the student comes nearer to its teacher, whatever its width."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,23 @@ def test_the_loss_is_zero_for_the_teacher_itself(made):
     assert found < 1e-3  # hidden states are kept in float16, and made in bfloat16 where that is faster
 
 
+def test_the_scale_of_regression_labels_weighs_nothing():
+    """Else labels in hundredths are not learnt beside the hidden states, and prices drown them."""
+
+    class Student(torch.nn.Module):
+        config = None
+
+        def forward(self, input_ids, output_hidden_states):
+            return SimpleNamespace(logits=input_ids)
+
+    def loss(scale):
+        answers = scale * torch.tensor([[0.0], [1.0], [3.0]])
+        batch = {"input_ids": answers + scale, "teacher_logits": answers, "labels": answers[:, 0]}
+        return float(distillation.objective(2.0, 0.0, 0.3, float(answers.var()))(Student(), batch))
+
+    assert loss(1000.0) == pytest.approx(loss(1.0)) and loss(1.0) > 0.1
+
+
 def test_the_hidden_states_line_up_with_their_tokens(made):
     """Else a student learns another token's states: padding and sampling must not shift them."""
     teacher, tokenizer = load(made.baseline)
@@ -76,9 +95,9 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     """Else a wrong folder or number ends in a stack trace."""
     with pytest.raises(BonsaiError, match="holds no teacher outputs"):
         distill(made.baseline, made.baseline, made.validation, tmp_path / "out")
-    with pytest.raises(BonsaiError, match="not below 0"):
+    with pytest.raises(BonsaiError, match="--epochs is -1: give a number of 0"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=-1)
-    with pytest.raises(BonsaiError, match="not below 0"):
+    with pytest.raises(BonsaiError, match="--epochs is nan"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=float("nan"))
     with pytest.raises(BonsaiError, match="has not the labels"):
         distill(made.baseline, made.transfer, made.unlabelled, tmp_path / "out")

@@ -64,6 +64,8 @@ def test_a_level_without_pruning_passes_through_unchanged(made, short, tmp_path)
         ({"shape": "fre"}, "did you mean 'free'"),
         ({"heads": 9}, "at most 4 and 64"),
         ({"steps": 0}, "--steps"),
+        ({"temperature": 0}, "--temperature is 0: give a number above 0"),
+        ({"hidden_weight": float("nan")}, "--hidden-weight is nan: give a number of 0 or more"),
         ({"learning_rate": -1}, "--learning-rate"),
         ({"batch_size": 0}, "--batch-size"),
     ],

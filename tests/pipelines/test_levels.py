@@ -1,10 +1,12 @@
 """Levels as users write them."""
 
 import pytest
-from transformers import BertConfig, T5Config
+from transformers import BertConfig, ModernBertConfig, T5Config
 
-from kfp_bonsai.pipelines.levels import FEWEST_NEURONS, check_flops, parse_levels
+from kfp_bonsai.pipelines.levels import FEWEST_NEURONS, check_fit, check_flops, parse_levels
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.free_models import free_config
+from kfp_bonsai.shared.shapes import LayerShape
 
 
 def test_without_levels_there_are_the_three_of_the_white_paper():
@@ -101,3 +103,15 @@ def test_the_bound_is_that_of_the_stage():
     from kfp_bonsai.matrix_prune.budget import STEP
 
     assert FEWEST_NEURONS == STEP
+
+
+def test_layers_and_shapes_that_a_model_cannot_have():
+    """The baseline and its teacher's outputs, and then layer-remove or matrix-prune refuses."""
+    modern = ModernBertConfig(num_hidden_layers=6)
+    check_fit(parse_levels(["layers=0,5", "layers=1/3"]), modern)
+    with pytest.raises(BonsaiError, match=r"layer 0 of a modernbert model .* layers=0,5"):
+        check_fit(parse_levels(["layers=2,5"]), modern)
+    free = free_config(BertConfig(num_hidden_layers=2), [LayerShape(heads=2, ffn=64)] * 2)
+    with pytest.raises(BonsaiError, match="a model of free shape cannot become stock"):
+        check_fit(parse_levels(["layers=1/2,shape=stock"]), free)
+    check_fit(parse_levels(["layers=1/2", "layers=1/2,flops=0.1"]), free)

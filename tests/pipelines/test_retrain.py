@@ -87,8 +87,12 @@ def test_what_is_fetched_says_how_to_make_it_again(made, champion, tmp_path):
 
     found = fetch_champion(champion, tmp_path / "model", tmp_path / "document.json")
     assert (found["layers"], found["flops"], found["shape"], found["level"]) == ("2", 0.4, "free", "small")
-    assert (found["epochs"], found["rate"]) == (4, 3e-3) and found["model"] == str(made.pretrained)
+    assert (found["epochs"], found["rate"], found["augmentations"]) == (4, 3e-3, 1) and found["model"] == str(
+        made.pretrained
+    )
     assert read_record(tmp_path / "model")["level"] == "champion (small)"
+    other = fetch_champion(champion, tmp_path / "again", tmp_path / "again.json", augmentations=0)
+    assert other["augmentations"] == 0
 
 
 def test_a_worse_model_never_takes_the_place(made, world, champion, tmp_path):

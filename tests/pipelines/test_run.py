@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from kfp_bonsai.pipelines.run import run
+from kfp_bonsai.quantize import quantize
 from kfp_bonsai.shared.errors import BonsaiError
 
 
@@ -35,6 +36,7 @@ def inputs(tmp_path_factory):
         ({"level": ["x:layers=1/3,flops=0.9"]}, "flops=0.9 is more than its 1 of 3 layers"),
         ({"level": ["x:layers=1/3,flops=0.01"]}, "flops=0.01 is less than one head and 32 neurons"),
         ({"level": ["x:layers=4"]}, "the model has 3 layers"),
+        ({"upload": "gs://bucket/models", "register": "wandb://here"}, "--register 'wandb://here': give mlflow"),
     ],
 )
 def test_what_a_late_stage_would_refuse(inputs, tmp_path, options, said):
@@ -43,6 +45,13 @@ def test_what_a_late_stage_would_refuse(inputs, tmp_path, options, said):
     with pytest.raises(BonsaiError, match=said):
         run(str(inputs / "model"), str(inputs / "reviews.csv"), tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_edge_model_without_its_packages(inputs, tmp_path, monkeypatch):
+    """The whole pipeline, and then the last but one stage asks for a package."""
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    with pytest.raises(BonsaiError, match=r"quantize needs .* pip install 'kfp-bonsai\[cpu\]'"):
+        run(str(inputs / "model"), str(inputs / "reviews.csv"), tmp_path / "run", edge=True)
 
 
 def test_a_configuration_without_its_numbers(inputs, tmp_path):

@@ -163,6 +163,13 @@ def test_the_cheapest_of_the_faithful_is_chosen():
     assert stage._choose([fast], times) is fast
 
 
+def test_where_none_is_faithful_the_closest_is_chosen():
+    """Else a file that answers at random is served because it does so fast."""
+    fast, close = candidate("fast", 0.6), candidate("close", 0.96)
+    times = {"fast int8 static": {"1x32": 1.0}, "close int8 static": {"1x32": 9.0}}
+    assert stage._choose([fast, close], times) is close
+
+
 def test_timing_tells_more_work_from_less():
     """Else `auto` would choose by chance."""
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from kfp_bonsai.shared import flops, one_token, shapes, surgery
+from kfp_bonsai.shared.distillation import without_dropout
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import FAMILIES, family_name, family_of, is_free
 from kfp_bonsai.shared.free_models import task_class
@@ -365,6 +366,19 @@ def test_a_cut_language_model_still_generates(name, free, tmp_path):
     written = [loaded.eval().generate(**batch(2, 5), use_cache=cache, **options) for cache in (True, False)]
     torch.testing.assert_close(*written)
     torch.testing.assert_close(written[0], smaller.eval().generate(**batch(2, 5), **options))
+
+
+@every_model
+def test_a_student_trains_without_dropout(name):
+    """Else a student chases answers that its teacher gave without noise; some families keep their rates as numbers."""
+    config = models.made(name).config
+    for option, value in config.to_dict().items():
+        if "drop" in option and isinstance(value, float):
+            setattr(config, option, 0.3)
+    model, inputs = task_class(config)(config).double().train(), batch()
+    assert (logits(model, inputs) - logits(model, inputs)).abs().max() > 1e-6
+    without_dropout(model)
+    torch.testing.assert_close(logits(model, inputs), logits(model, inputs), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["t5", "gated t5"])

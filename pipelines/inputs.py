@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.fine_tune.train import FEWEST_TOKENS
 from kfp_bonsai.shared.errors import BonsaiError
-
-FEWEST_TOKENS = 3  # a word between the tokens for beginning and end
 
 
 def check_inputs(arguments: Mapping[str, Any]) -> None:

@@ -83,7 +83,8 @@ def run(
         output: Folder for the report, the numbers and the models.
         test_data: Test rows, as for --data; else the data's own test split, else drawn from it.
         validation_data: Validation rows; else the data's own, else drawn from it.
-        unlabelled_data: Texts without labels to distill with, separated by commas.
+        unlabelled_data: Texts without labels to distill with, as for --data, separated by commas; for film reviews
+            there is embedded:film-sentences.
         name: What the task is called in the report; by default the data's name.
         text_column: Column of texts; found by its name if not given.
         text_pair_column: Column of second texts, for tasks on pairs.

@@ -27,7 +27,7 @@ def layer_remove(
 
     Args:
         model: The fine-tuned model.
-        data: A split whose text the layers are scored on.
+        data: A split whose text the layers are scored on, with --scheme importance.
         output: Folder to write the shorter model to.
         keep: What stays: a fraction ("1/3", "0.5"), a count ("4"), or the layers' indices ("0,2,5"); of the encoder
             and of the decoder where a model has both.

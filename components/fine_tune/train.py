@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from kfp_bonsai.shared import tasks
@@ -71,7 +72,7 @@ def fine_tune(
 
     from transformers import set_seed
 
-    from kfp_bonsai.shared import energy, metrics, rows, training
+    from kfp_bonsai.shared import energy, metrics, regression, rows, training
     from kfp_bonsai.shared.advice import lines
     from kfp_bonsai.shared.families import family_name, positions_of
     from kfp_bonsai.shared.progress import say
@@ -79,7 +80,7 @@ def fine_tune(
     with new_folder(output) as folder:
         with energy.track() as meter:
             set_seed(seed)
-            network, tokenizer = _pretrained(source, task)
+            network, tokenizer, new_head = _pretrained(source, task)
             say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
             for line in lines(family_name(network.config.model_type), task.rows):
                 say(f"fine-tune    {line}")
@@ -93,19 +94,28 @@ def fine_tune(
             validation_rows = rows.read_rows(validation, tokenizer, cut_at)
             for parameter in network.get_input_embeddings().parameters():
                 parameter.requires_grad = not freeze_embeddings
+            scale, learnt, held_out = None, train_rows, validation_rows
+            if task.kind == tasks.REGRESSION:
+                scale = regression.scale_for(train_rows.labels, network)
+                learnt = replace(train_rows, labels=scale.of(train_rows.labels))
+                held_out = replace(validation_rows, labels=scale.of(validation_rows.labels))
+                if not new_head:
+                    regression.to_learnt(network, scale)
             try:
                 training.train(
                     network,
-                    train_rows,
+                    learnt,
                     training.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
                     scratch,
-                    validation=validation_rows,
+                    validation=held_out,
                     metric=task.metric,
                     pad_id=tokenizer.pad_token_id,
                 )
             except BonsaiError:  # what is lost is not worth resuming
                 shutil.rmtree(scratch, ignore_errors=True)
                 raise
+            if scale:
+                regression.to_labels(network, scale)
             logits = training.predict(network, validation_rows, tokenizer.pad_token_id)
             score = metrics.score(task.metric, logits, validation_rows.labels)
         record = extend_record(
@@ -118,6 +128,7 @@ def fine_tune(
             max_length=cut_at,
             validation={task.metric: score},
             seed=seed,
+            **({"label_scale": scale.as_dict()} if scale else {}),
         )
         save(network, tokenizer, folder, record)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -151,7 +162,7 @@ def _check(
 
 
 def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
-    """Load a pretrained body with a new head for the task, and its tokenizer; only the head may be missing."""
+    """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer
 
@@ -199,7 +210,7 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
     tokens.make_room(tokenizer, network)
     if family.answers_in_text:
         network.generation_config.max_new_tokens = max(map(len, config.label_tokens))
-    return network, tokenizer
+    return network, tokenizer, bool(keys)
 
 
 def _checkpoints(output: Path, identity: list) -> Path:

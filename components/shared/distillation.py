@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kfp_bonsai.shared import parallel, training, transfer
+from kfp_bonsai.shared import parallel, regression, training, transfer
 from kfp_bonsai.shared.families import family_of
 
 PROJECTION = "distillation_projection"
 
 
 def objective(
-    temperature: float, hidden_weight: float, label_weight: float, variance: float = 1.0
+    temperature: float, hidden_weight: float, label_weight: float
 ) -> Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]:
     """Return the loss of a student on a batch of a transfer set.
 
@@ -28,8 +28,6 @@ def objective(
         temperature: softens both distributions; 1 leaves them as they are.
         hidden_weight: weight of the hidden states' error against that of the logits (1).
         label_weight: weight of the loss on true labels, where a row has one.
-        variance: of the teacher's outputs in regression, over which squared errors are told, so that the scale of the
-            labels is no weight of its own.
     """
 
     def loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -37,7 +35,7 @@ def objective(
         plain = getattr(model, "module", model)
         found = model(**inputs, output_hidden_states=True)
         logits = found.logits.float()
-        total = _output_loss(logits, batch["teacher_logits"], temperature) / variance
+        total = _output_loss(logits, batch["teacher_logits"], temperature)
         if hidden_weight:
             student = found.hidden_states[-1].flatten(0, 1)[batch["hidden_at"]]
             projection = getattr(plain, PROJECTION, None)
@@ -45,7 +43,7 @@ def objective(
                 student = projection(student)
             total = total + hidden_weight * _hidden_error(student.float(), batch["teacher_hidden"].float())
         if label_weight:
-            total = total + label_weight * _label_loss(logits, batch["labels"], plain.config) / variance
+            total = total + label_weight * _label_loss(logits, batch["labels"], plain.config)
         return total
 
     return loss
@@ -86,17 +84,21 @@ def distill_into(
     width, own = data.hidden.shape[1], states_width(student)
     if hidden_weight and own != width:
         setattr(student, PROJECTION, nn.Linear(own, width))
-    variance = float(data.logits.var()) or 1.0 if data.logits.shape[1] == 1 else 1.0
+    scale = regression.scale_of(data.record)
+    if scale:
+        regression.to_learnt(student, scale)
     training.train(
         student,
         data,
         recipe,
         scratch,
-        objective=objective(temperature, hidden_weight, label_weight, variance),
+        objective=objective(temperature, hidden_weight, label_weight),
         collate=lambda items: transfer.collate(items, pad_id),
         pad_id=pad_id,
         callbacks=callbacks,
     )
+    if scale:
+        regression.to_labels(student, scale)
     if hasattr(student, PROJECTION):
         delattr(student, PROJECTION)
 

@@ -63,13 +63,18 @@ def teacher_outputs(
         if value < least:
             raise BonsaiError(f"{flag} is {value}: give {least} or more")
 
-    from kfp_bonsai.shared import energy
+    from kfp_bonsai.shared import energy, regression
 
     copies = suggested_copies(task.rows) if augmentations < 0 else augmentations
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
             items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
+            scale = regression.scale_of(record)
+            if scale:  # what the students learn
+                regression.to_learnt(network, scale)
+                for item in items[: task.rows]:
+                    item["labels"] = scale.of(item["labels"])
             tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)
         arguments = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
         made = extend_record(

@@ -1,7 +1,6 @@
 """Fine-tuning: it learns, keeps its best epoch, resumes, and refuses what cannot work before it starts."""
 
 import contextlib
-import json
 import os
 import shutil
 
@@ -190,30 +189,6 @@ def test_an_output_in_use_is_refused(made, tmp_path):
     (tmp_path / "out" / "something").write_text("kept")
     with pytest.raises(BonsaiError, match="exists already"):
         tune(made, tmp_path / "out")
-
-
-def test_a_regression_task_trains_one_output(made, tmp_path):
-    """Else regression is trained as classification."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from kfp_bonsai.shared.tasks import Task, schema
-
-    for name, rows in (("train", 320), ("validation", 64)):
-        found = tiny.texts(rows, 7)
-        task = Task("made", "regression", ("text",), (), "pearson", "made", name, rows, name)
-        table = pa.table({"text": [text for text, _ in found], "label": [label * 2.5 for _, label in found]})
-        pq.write_table(table.cast(schema(task)), tmp_path / f"{name}.parquet")
-    result = fine_tune(
-        str(made.pretrained),
-        tmp_path / "train.parquet",
-        tmp_path / "validation.parquet",
-        tmp_path / "out",
-        epochs=6,
-        learning_rate=3e-3,
-    )
-    assert result["pearson"] > 0.7
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["problem_type"] == "regression"
 
 
 def test_who_may_read_the_configuration_may_read_the_weights(made):

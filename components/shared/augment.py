@@ -4,28 +4,40 @@ import random
 from collections.abc import Sequence
 
 DROPPED = 0.15
+LONG_WORDS = 12  # characters a word, on average: a language that writes no spaces
 
 
 def drop_words(text: str, chance: random.Random) -> str:
     """Leave out about one word in seven."""
-    kept = [word for word in text.split() if chance.random() > DROPPED]
-    return " ".join(kept) or text
+    words, space = _words(text)
+    return space.join(word for word in words if chance.random() > DROPPED) or text
 
 
 def crop(text: str, chance: random.Random) -> str:
     """Keep a stretch of half to nearly all of the words."""
-    words = text.split()
-    if len(words) < 4:
-        return text
-    size = chance.randint(len(words) // 2, len(words) - 1)
-    start = chance.randint(0, len(words) - size)
-    return " ".join(words[start : start + size])
+    words, space = _words(text)
+    return space.join(_stretch(words, chance))
 
 
 def mix(text: str, other: str, chance: random.Random) -> str:
     """Join a crop of one text to a crop of another."""
-    first, second = crop(text, chance).split(), crop(other, chance).split()
-    return " ".join(first[: max(1, len(first) // 2 + 1)] + second[len(second) // 2 :])
+    (words, space), (others, _) = _words(text), _words(other)
+    first, second = _stretch(words, chance), _stretch(others, chance)
+    return space.join(first[: max(1, len(first) // 2 + 1)] + second[len(second) // 2 :])
+
+
+def _words(text: str) -> tuple[list[str], str]:
+    """Return the words of a text, and what is between them; the characters where it has no spaces, as Chinese."""
+    words = text.split()
+    return (list(text), "") if len(text) > LONG_WORDS * len(words) else (words, " ")
+
+
+def _stretch(words: list[str], chance: random.Random) -> list[str]:
+    if len(words) < 4:
+        return words
+    size = chance.randint(len(words) // 2, len(words) - 1)
+    start = chance.randint(0, len(words) - size)
+    return words[start : start + size]
 
 
 def augment(columns: Sequence[list[str]], seed: int) -> list[list[str]]:

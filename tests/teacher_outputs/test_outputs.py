@@ -29,6 +29,14 @@ def test_few_rows_are_changed_more_often(made, tmp_path):
     assert (suggested_copies(20_000), suggested_copies(1_000_000)) == (3, 0)
 
 
+def test_text_without_spaces_is_changed_by_its_signs():
+    """Else Chinese, Japanese or Thai gets no changed copies, or two whole texts glued together."""
+    texts = ["这部电影的情节非常精彩而且演员也很好", "故事太长了让人觉得无聊并且没有什么意思"]
+    found = [row for block in _copies([texts], 8, seed=0) for row in block[0]]
+    assert len(found) > 10 and all(set(row) <= set("".join(texts)) for row in found)
+    assert sum(len(row) < len(texts[0]) for row in found) > 5 and max(map(len, found)) < sum(map(len, texts))
+
+
 def test_no_text_is_answered_twice():
     """Else texts that are too short to be changed are learnt several times over, and paid for each time."""
     columns = [["good", "a bad film", "the same again and again"], ["x", "y", "z"]]
@@ -56,7 +64,7 @@ def test_kept_positions_are_different_and_within_the_row(length, most):
     assert kept[0] == 0 and kept.max() < length
 
 
-@given(st.lists(st.text(alphabet="ab c", min_size=1), min_size=1, max_size=5), st.integers(0, 50))
+@given(st.lists(st.text(alphabet="ab c", min_size=1, max_size=12), min_size=1, max_size=5), st.integers(0, 50))
 def test_changed_copies_use_only_words_of_the_texts(texts, seed):
     """Else augmentation invents words or loses rows."""
     (changed,) = augment([texts], seed)

@@ -1,6 +1,5 @@
 """A run's folder: one run, never a mix of two."""
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -30,8 +29,14 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         overwrite: start over, whatever is there of an earlier run.
 
     Raises:
-        BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use.
+        BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use; or this
+            is Windows.
     """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise BonsaiError("bonsai runs pipelines on Linux and macOS: on Windows, use WSL") from error
+
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise BonsaiError(f"--output {output} is a file: name a folder")

@@ -30,6 +30,7 @@ def retrain(
     label_column: str = "",
     kind: str = "auto",
     metric: str = "",
+    positive_class: str = "",
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     max_rows: int = 0,
@@ -82,6 +83,7 @@ def retrain(
         label_column: Column of labels; found by its name if not given.
         kind: classification, regression or auto.
         metric: accuracy, f1, matthews_correlation, pearson or spearman; by default accuracy or pearson.
+        positive_class: Of two classes the one that f1 is of; by default the data's second, else that by alphabet.
         validation_fraction: Share of the rows to validate on, where none are given.
         test_fraction: Share of the rows to test on, where none are given.
         max_rows: Train on at most so many rows; 0 takes all.

@@ -37,6 +37,7 @@ def run(
     label_column: str = "",
     kind: str = "auto",
     metric: str = "",
+    positive_class: str = "",
     test_rows: int = 0,
     validation_rows: int = 0,
     max_rows: int = 0,
@@ -91,6 +92,7 @@ def run(
         label_column: Column of labels; found by its name if not given.
         kind: classification, regression or auto.
         metric: accuracy, f1, matthews_correlation, pearson or spearman; by default accuracy or pearson.
+        positive_class: Of two classes the one that f1 is of; by default the data's second, else that by alphabet.
         test_rows: Rows to draw for the test where none are given; 0 draws a fifth.
         validation_rows: Rows to draw for validation where none are given; 0 draws a tenth.
         max_rows: Train on at most so many rows; 0 takes all.

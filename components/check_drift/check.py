@@ -151,6 +151,7 @@ def _shifts(before: dict[str, Any], incumbent: Path, train: Path) -> dict[str, f
     now = drift.profile(train, AutoTokenizer.from_pretrained(incumbent), before.get("edges"))
     return {
         "label_shift": drift.label_shift(before, now),
+        "label_noise": drift.label_noise(before, now),
         "vocabulary_shift": drift.token_distance(before["tokens"], now["tokens"]),
         "vocabulary_noise": max(before["noise"], now["noise"]),
     }
@@ -160,10 +161,10 @@ def _in_words(shifts: dict[str, float]) -> str:
     if not shifts:
         return ""
     parts = []
-    if shifts["label_shift"] > MAJOR_LABEL_SHIFT:
+    if shifts["label_shift"] > shifts["label_noise"] + MAJOR_LABEL_SHIFT:
         parts.append(
-            f"the labels' balance has shifted (population stability index {shifts['label_shift']:.2f}, above "
-            f"{MAJOR_LABEL_SHIFT})"
+            f"the labels' balance has shifted (population stability index {shifts['label_shift']:.2f}, where chance "
+            f"gives {shifts['label_noise']:.2f})"
         )
     if shifts["vocabulary_shift"] > shifts["vocabulary_noise"] + MAJOR_TOKEN_SHIFT:
         parts.append(

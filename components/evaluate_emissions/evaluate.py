@@ -71,8 +71,8 @@ def evaluate_emissions(
         For each model, relative accuracy and relative emission under its level's name; the control and the rounds.
 
     Raises:
-        BonsaiError: models or splits that do not belong together, an unknown device or country, or too short blocks;
-            without --wait, another measurement that runs.
+        BonsaiError: models or splits that do not belong together, an unknown device or country, a GPU whose energy
+            cannot be read, or too short blocks; without --wait, another measurement that runs.
 
     Example:
         bonsai evaluate-emissions --baseline baseline --candidates small --train data/train.parquet --test data/test.parquet --output measurement.json
@@ -97,10 +97,11 @@ def evaluate_emissions(
     from kfp_bonsai.evaluate_emissions import protocol, results
     from kfp_bonsai.shared import energy, inference, metrics, statistics
     from kfp_bonsai.shared.checkpoint import versions
-    from kfp_bonsai.shared.floor import METHODS, floor
+    from kfp_bonsai.shared.floor import floor_and_method
 
+    sources = energy.find_sources(device)
     with machine.alone(wait):
-        bag_of_words = floor(Path(train), Path(test))
+        bag_of_words, floor_method = floor_and_method(Path(train), Path(test))
         threads = machine.threads()
         found = machine.environment(threads) | {"load_start": machine.load()}
         max_length = int(records[0].get("max_length") or 128)
@@ -136,7 +137,6 @@ def evaluate_emissions(
                 continue
             batch_seconds = batch_seconds or seconds
         batches = protocol.block_batches(rows.batches, batch_seconds, block_seconds)
-        sources = energy.find_sources()
         idle = protocol.idle_watts(sources, IDLE_SECONDS)
         sliced = device != "cuda"  # NVML's counter needs windows of seconds
         plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
@@ -178,7 +178,7 @@ def evaluate_emissions(
         "seed": seed,
         "versions": versions(),
         "environment": found | {"neighbours": rounds.neighbours},
-        "floor": {"accuracy": bag_of_words, "method": METHODS[task.kind]},
+        "floor": {"accuracy": bag_of_words, "method": floor_method},
         "protocol": {
             "pairs": rounds.done,
             "block_seconds": block_seconds,

@@ -1,6 +1,5 @@
 """The machine that a measurement was made on, and one measurement on it at a time."""
 
-import fcntl
 import os
 import platform
 import sys
@@ -19,7 +18,9 @@ LOCK = "kfp-bonsai-measurement.lock"
 def threads() -> int:
     """Return the threads that every model gets: OMP_NUM_THREADS, or the cores this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(asked) if asked.isdigit() and int(asked) else len(os.sched_getaffinity(0))
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
 
 
 def wait_without_spinning() -> str:
@@ -81,8 +82,13 @@ def alone(wait: bool = True) -> Iterator[None]:
         wait: whether to wait for one that runs already, or to refuse.
 
     Raises:
-        BonsaiError: another measurement runs, and nobody wants to wait.
+        BonsaiError: another measurement runs, and nobody wants to wait; or this is Windows.
     """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise BonsaiError("evaluate-emissions runs on Linux and macOS: on Windows, use WSL") from error
+
     path = Path(tempfile.gettempdir()) / LOCK
     try:
         file = path.open() if path.exists() else path.open("a")  # another user's file can be locked, not written

@@ -13,6 +13,7 @@ from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, drift, pairs
 from kfp_bonsai.shared import carbon, energy, metrics, statistics, tasks
 from kfp_bonsai.shared.checkpoint import size_bytes
 from kfp_bonsai.shared.flops import Flops
+from kfp_bonsai.shared.loss import largest_loss
 
 FLOPS_MARGIN = 0.5
 BUSY_NEIGHBOURS = 0.15
@@ -154,13 +155,14 @@ def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, An
     else:
         whole = statistics.bootstrap(score, ours, right, common.seed)
     relative = statistics.relative_score(score, theirs, ours, right, common.seed)
+    low = relative.low if is_baseline else min(relative.low, 1 - largest_loss(task.metric, right, theirs, ours))
     is_classes = task.kind == tasks.CLASSIFICATION
     return {
         "metric": whole.value,
         "accuracy": whole.value,
         "accuracy_ci": [whole.low, whole.high],
         "relative_accuracy": relative.value,
-        "relative_accuracy_ci": [relative.low, relative.high],
+        "relative_accuracy_ci": [low, relative.high],
         "mcnemar_p": statistics.mcnemar(theirs == right, ours == right) if is_classes and not is_baseline else None,
         "confusion": metrics.confusion(ours, right, task.num_labels).tolist() if is_classes else None,
         "roc": roc(scored.logits, right) if is_classes and task.num_labels == 2 else None,

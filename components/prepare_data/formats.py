@@ -161,7 +161,10 @@ def _csv_batches(where: str, file: BinaryIO, columns: list[str]) -> Iterator[dic
         for block in reader:
             for start in range(0, block.num_rows, BATCH_ROWS):
                 part = block.slice(start, BATCH_ROWS)
-                yield {name: part.column(name).to_pylist() for name in columns}
+                found = {name: part.column(name).to_pylist() for name in columns}
+                if delimiter == "\t":
+                    _check_quotes(where, found)
+                yield found
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         said = _first_line(error)
         if "UTF8" in said:
@@ -170,6 +173,16 @@ def _csv_batches(where: str, file: BinaryIO, columns: list[str]) -> Iterator[dic
             f"{where} is malformed ({said}; the header is row 1): every line needs {len(names)} values, and a value "
             'with the delimiter, a quote or a line break goes between quotes, a quote in it doubled ("")'
         ) from error
+
+
+def _check_quotes(where: str, columns: dict[str, list]) -> None:
+    """Refuse what a quote that is plain text does to a table with tabs: rows between two of them become one value."""
+    value = next((one for each in columns.values() for one in each if "\t" in one and "\n" in one), None)
+    if value is not None:
+        raise BonsaiError(
+            f"{where}: the value {value[:40]!r}... goes over several rows: a quote at its beginning is read as one "
+            "around it; double the quotes and put the value between quotes, or give Parquet or JSON lines"
+        )
 
 
 def _json_rows(where: str, file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -45,6 +45,7 @@ def prepare_data(
     label_column: str = "",
     kind: str = "auto",
     metric: str = "",
+    positive_class: str = "",
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     validation_rows: int = 0,
@@ -77,6 +78,7 @@ def prepare_data(
         label_column: the column of labels; by default label, labels, target, class, sentiment, score or rating.
         kind: classification, regression, or auto: regression where labels are more than 10 different floats.
         metric: accuracy, f1, matthews_correlation, pearson or spearman; by default accuracy or pearson.
+        positive_class: of two classes the one that f1 is of; by default the data's second, else that by alphabet.
         validation_fraction: the fraction of train to draw for validation where none is given.
         test_fraction: the fraction of train to draw for the test where none is given.
         validation_rows: how many rows to draw for validation instead of a fraction; 0 takes the fraction.
@@ -117,7 +119,9 @@ def prepare_data(
     kind = _kind(surveys[TRAIN], kind)
     _check_metric(metric, kind)
     metric = metric or ("accuracy" if kind == tasks.CLASSIFICATION else "pearson")
-    labels = _labels(surveys[TRAIN], given[TRAIN][0], kind)
+    labels = _labels(surveys[TRAIN], given[TRAIN][0], kind, positive_class)
+    if metric == "f1" and len(labels) == 2:
+        notes.append(f"f1 is that of the class '{labels[1]}'; another one by --positive-class")
     columns = surveys[TRAIN].columns
     say(
         f"{STAGE}  {data}: text {' and '.join(columns)}, label {surveys[TRAIN].label}, {kind}"
@@ -350,16 +354,19 @@ def _kind(found: Survey, kind: str) -> str:
     return kind
 
 
-def _labels(found: Survey, rows: Rows, kind: str) -> tuple[str, ...]:
-    """Return the class names: in the data's own order, else by number, else by alphabet."""
+def _labels(found: Survey, rows: Rows, kind: str, positive: str) -> tuple[str, ...]:
+    """Return the class names: in the data's own order, else by number, else by alphabet; of two, the positive last."""
     if kind == tasks.REGRESSION:
         return ()
-    stated = [name for name in rows.class_names(found.label) if name in found.classes]
-    if stated:
-        return tuple(stated)
-    if all(_number(name) for name in found.classes):
-        return tuple(sorted(found.classes, key=float))
-    return tuple(sorted(found.classes))
+    labels = [name for name in rows.class_names(found.label) if name in found.classes]
+    if not labels:
+        labels = sorted(found.classes, key=float if all(_number(name) for name in found.classes) else None)
+    if positive and (positive not in labels or len(labels) != 2):
+        raise BonsaiError(
+            f"--positive-class '{positive}' is not one of two classes: the labels are {_shown(labels)}"
+            f"{nearest(positive, labels)}"
+        )
+    return tuple(sorted(labels, key=lambda name: name == positive)) if positive else tuple(labels)
 
 
 def _written_labels(found: Survey, labels: tuple[str, ...], kind: str, role: int) -> np.ndarray:

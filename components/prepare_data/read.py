@@ -215,11 +215,17 @@ def _from_files(text: str, files: list[DataFile]) -> Source:
 
 
 def _split_of(where: str) -> str:
-    stem = PurePosixPath(where.replace("\\", "/")).name.lower()
-    return next(
-        (split for split, names in SPLITS.items() if re.match(rf"({'|'.join(names)})(?![a-z])", stem)),
-        "",
-    )
+    """Return the split that a file is of by its name (train-0.csv, reviews_train.csv), else by its folder's, or ""."""
+    path = PurePosixPath(where.replace("\\", "/").lower())
+    for pattern, name in (
+        (r"({})(?![a-z]).*", path.name),
+        (r".*[^a-z0-9]({})", path.stem),
+        (r"({})", path.parent.name),
+    ):
+        for split, names in SPLITS.items():
+            if re.fullmatch(pattern.format("|".join(names)), name):
+                return split
+    return ""
 
 
 def _bucket_files(text: str) -> list[DataFile]:

@@ -152,8 +152,8 @@ def _compare(
     seed: int,
 ) -> dict[str, Any]:
     """Return whether the challenger is to be promoted, why, and by which figures."""
-    from kfp_bonsai.promote.loss import largest_loss
     from kfp_bonsai.shared import metrics, statistics
+    from kfp_bonsai.shared.loss import largest_loss
 
     theirs = measured(challenger, read_record(incumbent)["sha256"])
     task = tasks.read_task(test)
@@ -163,6 +163,16 @@ def _compare(
     def score(predicted: np.ndarray, labels: np.ndarray) -> float:
         return metrics.score_predictions(task.metric, predicted, labels, classes=max(2, task.num_labels))
 
+    emissions = {"relative_emission": mine["relative_emission"], "champion_emission": theirs["relative_emission"]}
+    if not score(others, right) > 0:  # it does no better than chance, and nothing is relative to that
+        gain = statistics.score_difference(score, others, ours, right, seed)
+        why_not = ([] if gain.low > 0 else ["that is not clearly better"]) + _why_not(mine, theirs, target)
+        reason = (
+            f"the champion's {task.metric} is {score(others, right):.3g} on these rows, and it is better by "
+            f"{gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g})"
+            + (f", but {' and '.join(why_not)}" if why_not else "")
+        )
+        return {"promoted": not why_not, "reason": reason, "test_rows": len(right), **emissions}
     found = statistics.relative_score(score, others, ours, right, seed)
     loss = largest_loss(task.metric, right, others, ours)
     figures = {
@@ -171,8 +181,7 @@ def _compare(
         "relative_accuracy_high": found.high,
         "largest_loss": loss,
         "test_rows": len(right),
-        "relative_emission": mine["relative_emission"],
-        "champion_emission": theirs["relative_emission"],
+        **emissions,
     }
     why_not = _not_as_good(found.low, loss, len(right), margin) + _why_not(mine, theirs, target)
     kept = (

@@ -93,7 +93,7 @@ def quantize(
     arguments = {"model": model, "calibration": calibration, "runtime": runtime, "calibration_rows": calibration_rows}
 
     with files.new_folder(output) as folder:
-        with energy.track() as meter:
+        with energy.track(energy.find_sources()) as meter:
             work = folder / "work"
             work.mkdir()
             fp32, difference = _export(model, work)

@@ -21,7 +21,8 @@ GLOSSARY = {
     "measured": "read from an energy counter (NVML on a GPU, RAPL on a CPU).",
     "estimated": "worked out by codecarbon from the processor's rated power and the time it worked. "
     "The ratio of two models is reliable; the joules themselves are rough.",
-    "proxy": "no energy reading at all: counted from floating-point operations (FLOPs).",
+    "proxy": "no reading of all the energy: counted from floating-point operations (FLOPs), or, of "
+    "making a model, without the GPU's part.",
 }
 
 

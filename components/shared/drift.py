@@ -62,6 +62,15 @@ def label_shift(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     return float(((new - old) * np.log(new / old)).sum())
 
 
+def label_noise(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """Return the population stability index that chance rarely exceeds for so many rows and classes.
+
+    Without a shift it is distributed like chi squared times 1/rows + 1/rows: this is its mean and two deviations.
+    """
+    freedom = len(now["shares"]) - 1
+    return (freedom + 2 * math.sqrt(2 * freedom)) * (1 / before["rows"] + 1 / now["rows"])
+
+
 def token_distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     """Return the Jensen-Shannon distance of two token frequencies: 0 where they are alike, 1 where nothing is shared.
 

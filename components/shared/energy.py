@@ -11,7 +11,7 @@ Each part has the best source that the machine offers:
   which are the TDP in codecarbon's data base / the threads. It is the formula of codecarbon's process mode, read
   at the ends of the block instead of by a thread that wakes every second, so that it is also right for blocks of
   a second (codecarbon reads 0 there) and cannot fail in silence.
-- GPU: the energy counter of NVML (measured).
+- GPU: the energy counter of NVML (measured) of each GPU that the work uses; other GPUs are left out, busy or idle.
 - RAM: codecarbon's model, watts that depend on the memory used x time (estimated). As it is a clock and not a
   meter of work, it is told apart and is no part of `joules`.
 """
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from kfp_bonsai.shared import parallel
 from kfp_bonsai.shared.embedded import cache_folder
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.progress import say
 
 MEASURED, ESTIMATED, PROXY = "measured", "estimated", "proxy"
 _STRENGTH = (PROXY, ESTIMATED, MEASURED)
@@ -52,7 +53,7 @@ class Reading:
         seconds: wall time.
         joules: energy of the processors, CPU and GPU.
         cpu_joules: the CPU's part.
-        gpu_joules: the GPUs' part; 0 if there is none.
+        gpu_joules: the part of the GPUs in use; 0 if there is none, or if its energy cannot be read (`source` says so).
         ram_joules: the memory's, which `joules` leaves out.
         label: "measured", "estimated" or "proxy": that of the weakest part of `joules`.
         source: each part's source in words.
@@ -103,12 +104,12 @@ def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
     """Measure the energy of a block, in all processes that train together; nothing is read if the block raises.
 
     Args:
-        sources: what to read, from `find_sources`; found out if not given.
+        sources: what to read, from `find_sources`; `training_sources` if not given.
 
     Raises:
         BonsaiError: a counter cannot be read, went back, or stood still for a second.
     """
-    sources = find_sources() if sources is None else sources
+    sources = training_sources() if sources is None else sources
     meter = Meter()
     before, started = [one.mark() for one in sources], time.perf_counter()
     yield meter
@@ -116,7 +117,7 @@ def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
     parts = {CPU: 0.0, GPU: 0.0, RAM: 0.0}
     for one, start, end in zip(sources, before, after, strict=True):
         joules = _checked(one, one.between(start, end), seconds)
-        if one.label != MEASURED or parallel.is_first_here():  # such a counter reads the whole machine
+        if one.label != MEASURED or parallel.is_first_here():  # such counters are the machine's, of all its processes
             parts[one.part] += joules
     parts = parallel.totals(parts)
     counted = [one for one in sources if one.part != RAM]
@@ -149,13 +150,36 @@ def _checked(source: Source, joules: float, seconds: float) -> float:
 
 
 @cache
-def find_sources(powercap: Path = POWERCAP) -> tuple[Source, ...]:
-    """Return the best source of each part: CPU, GPUs if there are any, and RAM.
+def find_sources(device: str = "cpu", powercap: Path = POWERCAP) -> tuple[Source, ...]:
+    """Return the best source of each part: CPU, the GPUs in use, and RAM.
 
     Args:
+        device: where the work is done: "cpu", and no GPU counts, or "cuda".
         powercap: where Linux shows RAPL's counters.
+
+    Raises:
+        BonsaiError: the work is done on a GPU whose energy cannot be read.
     """
-    return (rapl(powercap) or ProcessCpu(watts_per_thread()[0]), *nvml_gpus(), Memory())
+    gpus = gpus_in_use() if device == "cuda" else ()
+    return (rapl(powercap) or ProcessCpu(watts_per_thread()[0]), *gpus, Memory())
+
+
+def training_sources() -> tuple[Source, ...]:
+    """Return the sources for work that a GPU does if torch sees one, as in training.
+
+    A GPU whose energy cannot be read ends no training: a line says that it is not counted, and so does the label.
+    """
+    import torch
+
+    cpu, memory = find_sources()
+    gpus: Sequence[Source] = ()
+    if torch.cuda.is_available():
+        try:
+            gpus = gpus_in_use()
+        except BonsaiError as error:
+            say(f"note: the joules told here leave out the GPU: {error}")
+            gpus = (NotCounted(),)
+    return (cpu, *gpus, memory)
 
 
 @dataclass(frozen=True)
@@ -294,55 +318,69 @@ class Nvml:
         return (after - before) / 1000
 
 
-def nvml_gpus() -> list[Source]:
-    """Return a source for each GPU that torch may use (CUDA_VISIBLE_DEVICES); none where there is no driver.
+@dataclass(frozen=True)
+class NotCounted:
+    """A GPU that works, and whose energy cannot be read: 0 J, so that the rest is a proxy at the best."""
+
+    part = GPU
+    label = PROXY
+    name = "not counted, as it cannot be read"
+
+    def mark(self) -> None:
+        """Note nothing."""
+
+    def between(self, before: None, after: None) -> float:
+        """Return 0."""
+        return 0.0
+
+
+def gpus_in_use() -> list[Source]:
+    """Return a source for each GPU that this machine's processes compute on; none in all but the first of them.
 
     Raises:
-        BonsaiError: a GPU without an energy counter (older than Volta), or with one that a MIG slice hides.
+        BonsaiError: NVML does not start, or a GPU is not NVIDIA's, has no energy counter (older than Volta), or one
+            that a MIG slice hides.
     """
+    import torch
+
+    if torch.version.hip:
+        raise BonsaiError("the energy of AMD GPUs is not measured yet: measure with --device cpu")
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no package, no driver or no GPU: then there is nothing to measure
+    except Exception as error:
+        raise BonsaiError(
+            f"the GPU's energy counter cannot be read, as NVML does not start ({error}): hand the driver's utilities "
+            "into the container (NVIDIA_DRIVER_CAPABILITIES=compute,utility), or measure with --device cpu"
+        ) from error
+    return [_nvml(pynvml, torch.cuda.get_device_properties(index)) for index in _numbers_in_use()]
+
+
+def _numbers_in_use() -> list[int]:
+    """Return torch's numbers of the GPUs in use: one a process (see `parallel.begin`), all read by the first one."""
+    import torch
+
+    if parallel.processes() == 1:
+        return [torch.cuda.current_device()]
+    if not parallel.is_first_here():
         return []
-    found: list[Source] = []
-    for index in _visible(pynvml):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        model = pynvml.nvmlDeviceGetName(handle)
-        read = _reader(pynvml, handle)
-        try:
-            read()
-        except pynvml.NVMLError as error:
-            raise BonsaiError(
-                f"the energy counter of GPU {index} ({model}) cannot be read ({error}): use a whole GPU of the Volta "
-                "generation or newer, or hide it with CUDA_VISIBLE_DEVICES= and measure the CPU"
-            ) from error
-        found.append(Nvml(read, model, _synchronise))
-    return found
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return list(range(min(here, torch.cuda.device_count())))
 
 
-def _reader(pynvml: Any, handle: Any) -> Callable[[], int]:
-    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-
-
-def _visible(pynvml: Any) -> list[int]:
-    """Return NVML's indices of the GPUs in CUDA_VISIBLE_DEVICES (indices or UUIDs), or all."""
-    count = pynvml.nvmlDeviceGetCount()
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        return list(range(count))
-    names = [name.strip() for name in listed.split(",") if name.strip()]
-    chosen = []
-    for name in names:
-        if name.lstrip("-").isdigit():
-            if not 0 <= int(name) < count:
-                break  # as CUDA does: the first unknown device ends the list
-            chosen.append(int(name))
-            continue
-        uuids = [pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(count)]
-        chosen += [index for index, uuid in enumerate(uuids) if uuid.startswith(name)]
-    return chosen
+def _nvml(pynvml: Any, device: Any) -> Nvml:
+    """Return the counter of a device of torch, found by UUID: NVML numbers GPUs in an order of its own."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{device.uuid}")
+        read = partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        read()
+    except pynvml.NVMLError as error:
+        raise BonsaiError(
+            f"the energy counter of the GPU {device.name} cannot be read ({error}): use a whole GPU (no MIG slice) of "
+            "the Volta generation or newer, or measure with --device cpu"
+        ) from error
+    return Nvml(read, device.name, _synchronise)
 
 
 def _synchronise() -> None:

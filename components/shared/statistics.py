@@ -133,6 +133,21 @@ def relative_score(
     return Interval(float(score(candidate, right) / whole), float(low), float(high))
 
 
+def score_difference(
+    score: Score, baseline: np.ndarray, candidate: np.ndarray, right: np.ndarray, seed: int = 0
+) -> Interval:
+    """Return score(candidate) - score(baseline) with its interval, for a baseline whose score nothing is relative to.
+
+    The arguments are those of `relative_score`.
+    """
+    values = [
+        score(candidate[rows], right[rows]) - score(baseline[rows], right[rows])
+        for rows in _resamples(len(right), seed)
+    ]
+    low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(score(candidate, right) - score(baseline, right)), float(low), float(high))
+
+
 def check_baseline(score: float) -> None:
     """Check that scores can be relative to the baseline's.
 

@@ -52,6 +52,11 @@ def teacher_outputs(
     task = tasks.read_task(train)
     if task.split == "unlabelled":
         raise BonsaiError(f"{train} has no labels: give the training split as --train")
+    if not record["validation"].get(task.metric, 1) > 0:
+        raise BonsaiError(
+            f"{model} scores {record['validation'][task.metric]:.3g} by {task.metric} on its validation rows, so "
+            "nothing can be relative to it: fine-tune it longer or at another --learning-rate, or look at the labels"
+        )
     if tasks.read_task(unlabelled).columns != task.columns:
         raise BonsaiError(f"{unlabelled} has other text columns than {train}: prepare them in one run")
     for flag, value, least in (

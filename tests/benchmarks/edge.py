@@ -22,6 +22,7 @@ os.environ.setdefault("NNCF_CI", "1")  # no telemetry
 
 import numpy as np
 
+from kfp_bonsai.evaluate_emissions.machine import threads as cores
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared import checkpoint, tasks
 from kfp_bonsai.shared.inference import encode, load_predictor
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--calibration", required=True, type=Path, help="Parquet training split")
     parser.add_argument("--test", type=Path, help="Parquet test split, for accuracy")
     parser.add_argument("--runtime", default="auto", help="what quantize is asked for")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: CPU time, with one thread")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write all figures here")

@@ -2,14 +2,16 @@
 
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
 
-from kfp_bonsai.check_drift.check import check_drift
+from kfp_bonsai.check_drift.check import MAJOR_LABEL_SHIFT, check_drift
 from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared import drift
 from kfp_bonsai.shared.errors import BonsaiError
@@ -134,3 +136,13 @@ def test_the_deciles_of_numbers_are_compared(tmp_path):
     same = profile("b", [((i * 7) % 200) / 200 for i in range(200)], before["edges"])
     moved = profile("c", [0.5 + i / 400 for i in range(200)], before["edges"])
     assert drift.label_shift(before, same) < 0.01 and drift.label_shift(before, moved) > 1
+
+
+def test_many_classes_of_few_rows_are_not_said_to_shift():
+    """Else of 77 intents every retraining is told of a shift, and stopped, that is only chance."""
+    chance = np.random.default_rng(0)
+    draws = [chance.multinomial(500, np.full(77, 1 / 77)) for _ in range(40)]
+    profiles = [{"rows": 500, "shares": (draw / 500).tolist()} for draw in draws]
+    found = [(drift.label_shift(*pair), drift.label_noise(*pair)) for pair in pairwise(profiles)]
+    assert np.mean([shift > MAJOR_LABEL_SHIFT for shift, _ in found]) > 0.9
+    assert not any(shift > noise + MAJOR_LABEL_SHIFT for shift, noise in found)

@@ -162,6 +162,23 @@ def test_cuda_without_a_gpu_is_refused(made):
         measure(made, ["short"], device="cuda")
 
 
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_a_gpu_without_a_counter_is_refused_before_anything_runs(made, monkeypatch, device):
+    """A GPU's ratios that are made of its CPU's joules, or hours of work before it is said that there are none."""
+    import pynvml
+    import torch
+
+    def no_driver():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
+    out = made / "refused.json"
+    with pytest.raises(BonsaiError, match="NVIDIA_DRIVER_CAPABILITIES=compute,utility"):
+        measure(made, ["short"], device=device, output=out)
+    assert not out.exists()
+
+
 @pytest.fixture
 def another(tmp_path, monkeypatch):
     """Another process that measures until it is told to end."""

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gcs
+import numpy as np
 import pytest
 import tiny
 
@@ -18,6 +20,7 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.pipelines.retrain_run import retrain
+from kfp_bonsai.promote import promote as promoting
 from kfp_bonsai.promote.promote import promote
 from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
@@ -103,6 +106,23 @@ def test_a_worse_model_never_takes_the_place(made, world, champion, tmp_path):
     assert read_pointer(champions.pointer_at(champion)) == before
     data = champions.data_sha256([made.train, made.validation, made.test])
     assert read_pointer(champions.decision_at(champion, data))[0]["reason"] == found["reason"]
+
+
+@pytest.mark.parametrize(("flipped", "promoted"), [(100, True), (498, False)])
+def test_a_champion_no_better_than_chance_can_be_replaced(monkeypatch, flipped, promoted):
+    """Else after a shift of the data every retraining fails at its end, since nothing is relative to a score of 0."""
+    right = np.arange(1000) % 2
+    ours = np.where(np.arange(1000) < flipped, 1 - right, right)
+    answers = {"challenger": np.eye(2)[ours], "champion": np.eye(2)[right * 0]}
+    monkeypatch.setattr(promoting, "measured", lambda *_: {"relative_emission": 0.3})
+    monkeypatch.setattr(promoting, "read_record", lambda _: {"sha256": ""})
+    monkeypatch.setattr(promoting, "_logits", lambda folder, _: answers[folder])
+    task = SimpleNamespace(metric="matthews_correlation", num_labels=2)
+    monkeypatch.setattr(promoting.tasks, "read_task", lambda _: task)
+    monkeypatch.setattr(promoting.tasks, "read_columns", lambda _: {"label": right})
+    mine = {"relative_emission": 0.2, "believable": True}
+    found = promoting._compare("challenger", "champion", None, mine, 0.01, 0.25, 0)
+    assert found["promoted"] == promoted and "the champion's matthews_correlation is 0" in found["reason"]
 
 
 def test_few_rows_on_which_both_agree_prove_nothing(made, world, champion, tmp_path):

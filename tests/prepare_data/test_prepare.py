@@ -226,6 +226,27 @@ def test_a_folder_with_named_splits_is_read_as_such(tmp_path):
     assert prepare(str(folder / "train-*.csv"), tmp_path)[0]["test_rows"] == 24
 
 
+@pytest.mark.parametrize("name", ["{}/part-0.csv", "reviews_{}.csv", "reviews.{}.csv"])
+def test_files_whose_folder_or_ending_names_the_split(tmp_path, name):
+    """Else the test rows that Spark or a script wrote beside are trained on, and others are drawn to test with."""
+    for start, split in ((0, "train"), (1000, "test")):
+        file = tmp_path / "data" / name.format(split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(file, rows(60, start=start))
+    _, columns, _ = prepare(tmp_path / "data", tmp_path / "out")
+    assert set(columns["test"]["text"]) == {row["text"] for row in rows(60, start=1000)}
+
+
+def test_the_class_that_f1_is_of_can_be_chosen_and_is_told(tmp_path, capsys):
+    """Else F1 of "legit" is reported for a detector of fraud, and a model that finds none keeps it all."""
+    file = write_csv(tmp_path / "rows.csv", rows(100, classes=("fraud", "legit")))
+    found, *_ = prepare(file, tmp_path / "one", metric="f1")
+    assert found["classes"] == "fraud, legit" and "f1 is that of the class 'legit'" in capsys.readouterr().out
+    found, *_ = prepare(file, tmp_path / "two", metric="f1", positive_class="fraud")
+    assert found["classes"] == "legit, fraud" and "f1 is that of the class 'fraud'" in capsys.readouterr().out
+    refused(file, tmp_path / "three", "--positive-class 'frau'", "fraud, legit", "'fraud'?", positive_class="frau")
+
+
 def test_a_data_set_of_the_hub_uses_its_own_splits(tmp_path):
     """GLUE's test has no labels (-1): its validation split is the test, class names are the data set's own."""
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -384,6 +405,14 @@ def test_malformed_csv(tmp_path):
     path = write_csv(tmp_path / "d.csv", rows(40))
     path.write_text(path.read_text() + "a,b,c\n")
     refused(path, tmp_path, "d.csv is malformed", "42", "needs 2 values")
+
+
+def test_a_quote_that_is_plain_text_in_a_table_with_tabs(tmp_path):
+    """Else all rows up to the next quote become one text, with their labels in it, and nothing is said."""
+    lines = ["text\tlabel", '"Great start, but dull\tbad', "fine\tgood", "fair\tgood", 'the "end\tbad', "so so\tbad"]
+    file = tmp_path / "rows.tsv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    refused(file, tmp_path / "out", "rows.tsv", "Great start", "over several rows", "double the quotes")
 
 
 def test_csv_that_is_not_utf8(tmp_path):

@@ -1,8 +1,11 @@
 """Joules must come from a named counter, be labelled as weak as they are, and never be zero in silence."""
 
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from kfp_bonsai.shared import energy
 from kfp_bonsai.shared.errors import BonsaiError
@@ -77,7 +80,7 @@ def test_rapl_is_preferred_where_it_can_be_read_and_missed_without_a_word_where_
     """A machine without counters must be labelled estimated, one with them measured."""
     assert energy.rapl(tmp_path) is None
     zone(tmp_path, "intel-rapl:0", 1, 999)
-    assert energy.find_sources(tmp_path)[0].label == energy.MEASURED
+    assert energy.find_sources(powercap=tmp_path)[0].label == energy.MEASURED
     assert process_sources()[0].label == energy.ESTIMATED
 
 
@@ -106,21 +109,6 @@ def test_nvml_counter_that_goes_back_is_an_error():
         pass
 
 
-def test_visible_gpus_are_those_cuda_would_use(monkeypatch):
-    """On a shared machine the neighbours' GPUs must not be charged."""
-
-    class ThreeGpus:
-        nvmlDeviceGetCount = staticmethod(lambda: 3)
-        nvmlDeviceGetHandleByIndex = staticmethod(lambda index: index)
-        nvmlDeviceGetUUID = staticmethod(lambda index: f"GPU-{index}abc")
-
-    for listed, expected in (("1", [1]), ("GPU-2a,0", [2, 0]), ("", []), ("0,7,1", [0]), ("-1", [])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
-        assert energy._visible(ThreeGpus) == expected, listed
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert energy._visible(ThreeGpus) == [0, 1, 2]
-
-
 def test_a_total_is_as_weak_as_its_weakest_part():
     """One estimated part must not hide behind a measured one."""
     assert energy.weakest(["measured", "proxy", "estimated"]) == "proxy"
@@ -133,6 +121,98 @@ def test_a_meter_has_no_reading_before_its_block_ends():
     """Half a block's reading must not be written into a record."""
     with energy.track(process_sources()) as meter, pytest.raises(BonsaiError):
         _ = meter.reading
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Four GPUs, which torch numbers the other way round than NVML; their counters stand at 0, 1, 2 and 3 mJ."""
+
+    class Failure(Exception):
+        pass
+
+    nvml = SimpleNamespace(
+        NVMLError=Failure,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID={f"GPU-{at}abc": at for at in range(4)}.__getitem__,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: handle,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda at: SimpleNamespace(uuid=f"{3 - at}abc", name=f"GPU {at}")
+    )
+    return nvml
+
+
+def counted(sources):
+    return [(one.model, one.read()) for one in sources if one.part == energy.GPU]
+
+
+def test_only_gpus_in_use_are_counted(gpus, monkeypatch):
+    """Neighbours' GPUs, an idle one beside a model on the CPU, or another one, where NVML's order is not torch's."""
+    assert counted(energy.find_sources.__wrapped__("cpu")) == []
+    assert counted(energy.find_sources.__wrapped__("cuda")) == counted(energy.training_sources()) == [("GPU 0", 3)]
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    assert counted(energy.training_sources()) == [("GPU 2", 1)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert counted(energy.training_sources()) == []
+
+
+def test_processes_that_train_together_count_each_of_their_gpus_once(gpus, monkeypatch):
+    """A cost of one GPU where two work, or of two for each of them; a process at a GPU that is another's."""
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert counted(energy.training_sources()) == [("GPU 0", 3), ("GPU 1", 2)]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert counted(energy.training_sources()) == []
+
+
+def fails(error):
+    def call(*_):
+        raise error
+
+    return call
+
+
+def unreadable(gpus, monkeypatch, how):
+    if how == "no driver":
+        gpus.nvmlInit = fails(OSError("NVML Shared Library Not Found"))
+    elif how == "AMD":
+        monkeypatch.setattr(torch.version, "hip", "7.2")
+    elif how == "a slice":
+        gpus.nvmlDeviceGetHandleByUUID = fails(gpus.NVMLError("Not Found"))
+    else:
+        gpus.nvmlDeviceGetTotalEnergyConsumption = fails(gpus.NVMLError("Not Supported"))
+
+
+UNREADABLE = {
+    "no driver": "Library Not Found.*NVIDIA_DRIVER_CAPABILITIES=compute,utility.*--device cpu",
+    "AMD": "AMD GPUs is not measured yet.*--device cpu",
+    "a slice": "Not Found.*no MIG slice.*--device cpu",
+    "too old": "Not Supported.*Volta.*--device cpu",
+}
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_a_gpu_that_works_and_cannot_be_read_is_refused(gpus, monkeypatch, how):
+    """The joules of a model on a GPU would be those of its CPU alone."""
+    unreadable(gpus, monkeypatch, how)
+    with pytest.raises(BonsaiError, match=UNREADABLE[how]):
+        energy.find_sources("cuda")
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_training_on_a_gpu_that_cannot_be_read_goes_on_and_says_so(gpus, monkeypatch, capsys, how):
+    """Hours of training would be lost for a number beside them, or the CPU's joules told as all of them."""
+    unreadable(gpus, monkeypatch, how)
+    with energy.track() as meter:
+        busy(0.05)
+    assert meter.reading.joules == meter.reading.cpu_joules > 0 == meter.reading.gpu_joules
+    assert meter.reading.label == energy.PROXY and "GPU proxy: not counted" in meter.reading.source
+    assert capsys.readouterr().out.count("leave out the GPU") == 1
 
 
 def process_sources():

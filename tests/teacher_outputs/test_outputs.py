@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from kfp_bonsai.shared import transfer
 from kfp_bonsai.shared.augment import augment
+from kfp_bonsai.shared.checkpoint import read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.teacher_outputs.outputs import _copies, suggested_copies, teacher_outputs
 
@@ -75,8 +77,6 @@ def test_changed_copies_use_only_words_of_the_texts(texts, seed):
 
 def test_a_damaged_set_is_refused(made, tmp_path):
     """Else a copy that broke off trains students on other rows' states."""
-    import shutil
-
     shutil.copytree(made.transfer, tmp_path / "set")
     np.save(tmp_path / "set" / "hidden.npy", np.zeros((3, 32), np.float16))
     with pytest.raises(BonsaiError, match="incomplete"):
@@ -117,3 +117,12 @@ def test_bad_input_is_refused(made, tmp_path, changes, said):
             output=tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_baseline_that_has_learnt_nothing_is_refused(made, tmp_path):
+    """Else all levels are trained before the measurement says that nothing can be relative to a score of 0."""
+    shutil.copytree(made.baseline, tmp_path / "base")
+    record = read_record(tmp_path / "base")
+    write_record(tmp_path / "base", {**record, "validation": {"accuracy": 0.0}})
+    with pytest.raises(BonsaiError, match="scores 0 by accuracy on its validation rows"):
+        teacher_outputs(tmp_path / "base", made.train, made.unlabelled, tmp_path / "out")

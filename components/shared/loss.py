@@ -1,4 +1,4 @@
-"""How much of the champion's accuracy the challenger may have lost, as far as the test rows can tell."""
+"""How much of a model's accuracy another one may have lost, as far as the test rows can tell."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from kfp_bonsai.shared.metrics import REGRESSION_METRICS
 from kfp_bonsai.shared.statistics import net_loss_limit
 
 
-def largest_loss(metric: str, right: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> float:
-    """Return the largest share of the champion's right answers that the challenger may lose, from 0 to 1.
+def largest_loss(metric: str, right: np.ndarray, baseline: np.ndarray, candidate: np.ndarray) -> float:
+    """Return the largest share of the baseline's right answers that a candidate may lose, from 0 to 1.
 
     A bootstrap cannot draw what no row shows: of two models that agree on 20 rows it says that they agree on all. This
     limit falls with the number of rows, to 1 % at 381 rows where nothing was lost or won.
@@ -17,16 +17,16 @@ def largest_loss(metric: str, right: np.ndarray, champion: np.ndarray, challenge
             of which all say that they are of it are left out. A regression's answers are not right or wrong: there it
             is the limit for models that agree on all rows, and the bootstrap of the score says the rest.
         right: the right answers, one a row.
-        champion: its predictions.
-        challenger: its predictions.
+        baseline: its predictions, or those of a champion.
+        candidate: the other model's.
     """
     if metric in REGRESSION_METRICS:
         return net_loss_limit(0, 0, len(right))
     if metric != "accuracy":
         common = np.bincount(right).argmax()
-        counted = (right != common) | (champion != common) | (challenger != common)
-        right, champion, challenger = right[counted], champion[counted], challenger[counted]
-    before, now = champion == right, challenger == right
+        counted = (right != common) | (baseline != common) | (candidate != common)
+        right, baseline, candidate = right[counted], baseline[counted], candidate[counted]
+    before, now = baseline == right, candidate == right
     if not before.any():
         return 1.0
     limit = net_loss_limit(int((before & ~now).sum()), int((~before & now).sum()), len(before))

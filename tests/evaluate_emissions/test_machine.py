@@ -1,0 +1,37 @@
+"""What other systems than Linux lack ends in a sentence, or is done without."""
+
+import os
+import subprocess
+import sys
+
+from kfp_bonsai.evaluate_emissions import machine
+
+
+def test_threads_are_known_without_affinity(monkeypatch):
+    """On macOS, where a process has no affinity, a measurement would crash once everything is trained."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert machine.threads() == os.cpu_count()
+
+
+WITHOUT_FCNTL = """
+import sys
+sys.modules["fcntl"] = None
+from pathlib import Path
+from kfp_bonsai.evaluate_emissions import machine
+from kfp_bonsai.pipelines.folder import run_folder
+from kfp_bonsai.shared.errors import BonsaiError
+for need in (machine.alone(), run_folder(Path(sys.argv[1]) / "run", {}, overwrite=False)):
+    try:
+        need.__enter__()
+    except BonsaiError as error:
+        print(error)
+"""
+
+
+def test_windows_is_refused_in_a_sentence_where_locks_are_needed(tmp_path):
+    """`bonsai --help` and all stages would end in a missing module, without a word on what to do."""
+    run = [sys.executable, "-c", WITHOUT_FCNTL, str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert [line.partition(": ")[2] for line in done.stdout.splitlines()] == ["on Windows, use WSL"] * 2, done.stderr
+    assert not (tmp_path / "run").exists()

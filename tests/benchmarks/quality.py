@@ -444,7 +444,8 @@ def table(seeds: list[dict[str, Any]]) -> str:
             thirds.append(kept)
         goal = FEW_ROWS_GOAL if few and level.most_flops == SMALL else level.goal
         names = ("random", "plain", "torch_pruning")
-        beside = [told([one[name] for one in each]) if all(name in one for one in each) else "" for name in names]
+        found = [[one[name] for one in each if name in one] for name in names]
+        beside = [told(values) if values else "" for values in found]
         minutes = statistics.mean(one["training_seconds"] for one in each) / 60
         lines += [
             f"{level.label:36} {100 * share:6.1f} {beside_goal(kept, goal, level.stretch)}  "

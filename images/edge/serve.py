@@ -351,9 +351,24 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = 1 << 16  # headers and body leave together
     disable_nagle_algorithm = True
 
+    def handle_expect_100(self) -> bool:
+        """Ask for the body, unless the answer does without it."""
+        if self.command != "POST":
+            return True
+        try:
+            self._length()
+        except BodyError as error:
+            self.send_error(error.code, str(error))
+            return False
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def do_GET(self) -> None:
         """Answer a probe, or say what the model takes and gives."""
         model, name = self.server.model, self.server.name
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # the body, which nobody reads, would be read as the next request
         found: dict[str, dict[str, Any]] = {
             "/v2": {"name": self.server_version, "version": "2", "extensions": []},
             "/v2/health/live": {"live": True},
@@ -376,40 +391,48 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._unknown()
         except BodyError as error:
-            self.close_connection = True  # what is left of the body would be read as the next request
             self.send_error(error.code, str(error))
         except InputError as error:
-            self.send_error(HTTPStatus.BAD_REQUEST, str(error))
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except Exception:  # a fault of ours: the details are for the log
             traceback.print_exc()
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "the model failed: see the server's log")
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the model failed: see the server's log")
 
     def _route(self) -> str:
         return self.path.partition("?")[0].rstrip("/")
 
     def _unknown(self) -> None:
         here = f"the model here is /v2/models/{self.server.name}"
-        self.send_error(HTTPStatus.NOT_FOUND, f"there is no {self._route()}: {here}")
+        self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self._route()}: {here}")
 
-    def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
+    def _length(self) -> int:
+        """Return the body's length in bytes, or refuse the body before it is read."""
+        length = ", ".join(self.headers.get_all("Content-Length", []))  # two are no number
         if self.headers.get("Inference-Header-Content-Length"):
             raise BodyError(HTTPStatus.BAD_REQUEST, "binary tensors are not read: give the texts in JSON")
-        if not (length.isascii() and length.isdigit()):
-            raise BodyError(HTTPStatus.LENGTH_REQUIRED, "give the body's Content-Length")
+        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
+            raise BodyError(HTTPStatus.LENGTH_REQUIRED, "give one Content-Length, and no Transfer-Encoding")
         if len(length) > 10 or int(length) > MOST_BYTES:
             raise BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has over {MOST_BYTES} bytes")
+        return int(length)
+
+    def _body(self) -> bytes:
+        length = self._length()
         try:
-            body = self.rfile.read(int(length))
+            body = self.rfile.read(length)
         except TimeoutError as error:
             raise BodyError(HTTPStatus.REQUEST_TIMEOUT, f"no more of it came for {self.timeout} s") from error
-        if len(body) < int(length):
+        if len(body) < length:
             raise BodyError(HTTPStatus.BAD_REQUEST, "the body is shorter than its Content-Length")
         return body
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer an error, also those that http.server finds itself."""
-        self._reply(code, {"error": message or HTTPStatus(code).phrase})
+        """Answer an error that leaves the request partly unread; http.server too calls this for those it finds."""
+        self.close_connection = True  # the rest would be read as the next request
+        self._refuse(code, message or HTTPStatus(code).phrase)
+
+    def _refuse(self, code: int, message: str) -> None:
+        self._reply(code, {"error": message})
 
     def _reply(self, code: int, found: dict[str, Any]) -> None:
         body = json.dumps(found).encode()
@@ -420,7 +443,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
         self.wfile.flush()
 
     def log_message(self, *arguments: Any) -> None:

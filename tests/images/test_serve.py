@@ -261,12 +261,13 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_requests_are_answered_in_words(simple, case, capfd):
-    """A traceback for a client's mistake, or a server that is gone afterwards."""
+    """A traceback for a client's mistake, or a server or a connection that is gone afterwards."""
     body, message = BAD[case]
     with listening(simple) as connection:
         status, answer = ask(connection, "POST", "/v2/models/reviews/infer", body)
         assert status == 400 and list(answer) == ["error"]
         assert re.search(message, answer["error"]), answer
+        assert connection.sock is not None  # http.client has closed it where the answer says so
         assert ask(connection, "GET", "/v2/health/live")[0] == 200
     assert "Traceback" not in capfd.readouterr().err
 
@@ -308,6 +309,71 @@ def test_bodies_that_cannot_be_read_end_the_connection(simple, monkeypatch, head
             text = answer.read().decode()  # to its end: the server closes
     assert text.startswith(f"HTTP/1.1 {status} ")
     assert "error" in json.loads(text.partition("\r\n\r\n")[2])
+
+
+def sent_raw(connection, text: str) -> str:
+    """Send bytes that no client would, and return all that comes until the server closes."""
+    with socket.create_connection((connection.host, connection.port), 30) as raw, raw.makefile("rb") as answer:
+        raw.sendall(text.encode())
+        return answer.read().decode()
+
+
+def test_a_client_that_waits_is_asked_for_its_body(simple, monkeypatch):
+    """Large bodies that curl sends a second late, and 408 for a client that waits as it should."""
+    monkeypatch.setattr(serve.Handler, "timeout", 2)
+    body = json.dumps({"inputs": [texts_input("a great film")]}).encode()
+    head = f"Host: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    with listening(simple) as connection, socket.create_connection((connection.host, connection.port), 30) as raw:
+        raw.sendall(f"POST /v2/models/reviews/infer HTTP/1.1\r\n{head}".encode())
+        with raw.makefile("rb") as answer:
+            assert [answer.readline(), answer.readline()] == [b"HTTP/1.1 100 Continue\r\n", b"\r\n"]
+            raw.sendall(body)
+            assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "status"),
+    [
+        ("POST", "Content-Length: 99999999", 413),
+        ("POST", "Transfer-Encoding: chunked", 411),
+        ("PUT", "Content-Length: 9", 501),
+        ("GET", "Connection: close", 404),
+    ],
+)
+def test_a_body_is_not_asked_for_in_vain(simple, monkeypatch, method, head, status):
+    """Megabytes that a client sends only to have them refused, or a request of no body refused for its length."""
+    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    with listening(simple) as connection:
+        request = f"{method} /v2/models/reviews/infer HTTP/1.1\r\nHost: x\r\n{head}\r\nExpect: 100-continue\r\n\r\n"
+        assert sent_raw(connection, request).startswith(f"HTTP/1.1 {status} ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("PUT /v2/models/reviews HTTP/1.1\r\nContent-Length: 29\r\n", 501),
+        ("GET /v2/models/other HTTP/1.1\r\nContent-Length: 29\r\n", 404),
+        ("GET /v2/health/live HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", 200),
+        ("POST /v2/models/reviews/infer HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n", 411),
+        ("POST /v2/models/reviews/infer HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 29\r\n", 411),
+        ("GET /v2/health/live HTTP/1.1" + "\r\nA: b" * 101, 431),
+    ],
+)
+def test_what_is_left_of_a_request_is_not_the_next_one(simple, monkeypatch, head, status):
+    """A request within a request, which passes what a proxy forbids, and whose answer another client gets."""
+    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    with listening(simple) as connection:
+        text = sent_raw(connection, f"{head}\r\nGET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert re.findall(r"HTTP/1\.1 (\d+)", text) == [str(status)]
+    assert "\r\nConnection: close\r\n" in text
+
+
+def test_the_answer_to_head_has_no_body(simple, monkeypatch):
+    """A body that the client reads as the next answer."""
+    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    with listening(simple) as connection:
+        text = sent_raw(connection, "HEAD /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert text.startswith("HTTP/1.1 501 ") and text.endswith("\r\n\r\n")
 
 
 def test_a_fault_of_ours_is_no_traceback_for_the_client(simple, capfd):

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from kfp_bonsai.fine_tune.train import SCRATCH
+from kfp_bonsai.fine_tune.train import RUN, SCRATCH
 from kfp_bonsai.pipelines.checks import cores
 
 HUB_READERS = ("fetch-champion", "fine-tune", "prepare-data")  # the components that may download from a model hub
 READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
 CACHE, SCRATCH_VOLUME = "/cache", "/scratch"
+RUN_ID = "metadata.labels['pipeline/runid']"  # where KFP notes a pod's run; in variables it replaces no placeholders
 FIRST_WAIT = 30  # seconds until the first retry; then twice as long each time
 DAY = 86400
 LABEL = ("kfp-bonsai/network", "egress-only")  # what the network policies in manifests/ go by
@@ -138,6 +139,7 @@ def _give_volumes(task: PipelineTask, cluster: Cluster, light: bool) -> None:
         task.set_env_variable("HF_HOME", f"{CACHE}/huggingface")
         if name == "fine-tune":
             task.set_env_variable(SCRATCH, f"{CACHE}/checkpoints")
+            kubernetes.use_field_path_as_env(task, RUN, RUN_ID)
     if cluster.hub_secret and name in HUB_READERS:
         kubernetes.use_secret_as_env(task, cluster.hub_secret, {"token": "HF_TOKEN"})
     if cluster.scratch and not light:

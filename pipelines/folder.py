@@ -16,6 +16,7 @@ from kfp_bonsai.shared.files import check_writable, is_full_disk, new_file
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
 RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")
+MADE = (RECORD, LOG, WORK, *RESULTS)
 RUNNING, FINISHED = "running", "finished"
 
 
@@ -40,7 +41,8 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise BonsaiError(f"--output {output} is a file: name a folder")
-    if output.is_dir() and any(output.iterdir()) and not any((output / name).exists() for name in (RECORD, LOCK)):
+    found = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if found - {LOG} and not found & {RECORD, LOCK}:  # a log alone is of a run that failed at its first task
         raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
     check_writable(output / RECORD)
     with (output / LOCK).open("w") as lock:
@@ -61,7 +63,8 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
             yield output / WORK
         except BaseException as error:
             if not any((output / WORK / "finished").glob("*.json")):  # nothing that a later run could use
-                clear(output)
+                told = str(output / LOG) in str(error)  # the error sends its reader to the log
+                clear(output, (RECORD, WORK, *RESULTS) if told else MADE)
                 (output / LOCK).unlink()
                 if not any(output.iterdir()):
                     output.rmdir()
@@ -101,7 +104,7 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
     return started
 
 
-def clear(output: Path, names: Sequence[str] = (RECORD, LOG, WORK, *RESULTS)) -> None:
+def clear(output: Path, names: Sequence[str] = MADE) -> None:
     """Remove what a run makes, and nothing else."""
     for name in names:
         path = output / name

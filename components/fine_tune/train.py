@@ -8,12 +8,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from kfp_bonsai import __version__
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, save
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
+RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
 FEWEST_TOKENS = 3  # a word between the tokens for beginning and end
 
 
@@ -56,8 +58,8 @@ def fine_tune(
     Example:
         bonsai fine-tune --model embedded:minilm --train data/train.parquet --validation data/validation.parquet --output baseline
     """  # noqa: E501
-    task = tasks.read_task(train)
-    _check(task, tasks.read_task(validation), train, validation, epochs, learning_rate, batch_size)
+    task, held_out_task = tasks.read_task(train), tasks.read_task(validation)
+    _check(task, held_out_task, train, validation, epochs, learning_rate, batch_size)
     source = find_model(model)
     arguments = {
         "model": model,
@@ -68,7 +70,7 @@ def fine_tune(
         "freeze_embeddings": freeze_embeddings,
         "seed": seed,
     }
-    scratch = _checkpoints(output, [task.sha256, arguments])
+    scratch = _checkpoints(output, [task.sha256, held_out_task.sha256, arguments])
 
     from transformers import set_seed
 
@@ -214,6 +216,11 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
 
 
 def _checkpoints(output: Path, identity: list) -> Path:
-    """Return the folder for the checkpoints of exactly this run, so that two runs never mix."""
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-    return Path(os.environ.get(SCRATCH) or Path(output).parent) / f".{Path(output).name}.{digest}.checkpoints"
+    """Return the folder for the checkpoints of exactly this run, so that two runs never mix.
+
+    On a cluster every output has the same name, and all checkpoints are in one place: there the run's id is part of
+    the folder's name.
+    """
+    digest = hashlib.sha256(json.dumps([__version__, *identity]).encode()).hexdigest()[:12]
+    name = ".".join(part for part in (Path(output).name, os.environ.get(RUN), digest) if part)
+    return Path(os.environ.get(SCRATCH) or Path(output).parent) / f".{name}.checkpoints"

@@ -68,11 +68,30 @@ def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused
         assert model.config._attn_implementation == "sdpa"
 
 
-def test_other_arguments_never_resume_from_each_other(made, tmp_path):
-    """Else two runs are mixed."""
-    from kfp_bonsai.fine_tune.train import _checkpoints
+def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch):
+    """Else two runs are mixed, delete each other's checkpoints, or a best epoch is taken by another split's scores."""
+    found = []
 
-    assert _checkpoints(tmp_path / "a", ["x", {"epochs": 1}]) != _checkpoints(tmp_path / "a", ["x", {"epochs": 2}])
+    def stop(_network, _rows, _recipe, scratch, **_options):
+        found.append(scratch)
+        raise KeyboardInterrupt
+
+    def attempt(validation=made.validation, **options):
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(str(made.pretrained), made.train, validation, tmp_path / "output", **options)
+        return found[-1]
+
+    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setenv("BONSAI_RUN", "first")
+    first = attempt()
+    assert attempt() == first and ".first." in first.name
+    others = {attempt(epochs=2), attempt(made.test)}
+    with monkeypatch.context() as patch:
+        patch.setattr("kfp_bonsai.fine_tune.train.__version__", "another")
+        others.add(attempt())
+    monkeypatch.setenv("BONSAI_RUN", "second")
+    others.add(attempt())
+    assert len(others) == 4 and first not in others
 
 
 def test_a_pipelines_second_attempt_resumes_though_its_output_is_elsewhere(made, tmp_path, monkeypatch, capsys):

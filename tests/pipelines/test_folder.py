@@ -82,6 +82,27 @@ def test_a_run_that_got_nowhere_leaves_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_log_that_an_error_names_is_kept_and_in_no_ones_way(tmp_path):
+    """An error that sends its reader to a file that is gone, or a folder that refuses the next run."""
+    log = tmp_path / "run" / "run.log"
+    with pytest.raises(BonsaiError), run_folder(tmp_path / "run", ARGUMENTS, overwrite=False) as work:
+        work.mkdir()
+        log.write_text("Killed")
+        raise BonsaiError(f"prepare-data failed (its last lines are above, all of them in {log})")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.log"] and log.read_text() == "Killed"
+    with run_folder(tmp_path / "run", ARGUMENTS | {"epochs": 4.0}, overwrite=False):
+        assert not log.exists()
+
+
+def test_a_log_beside_other_files_is_no_run(tmp_path):
+    """A folder of another program's, in which its log is overwritten."""
+    (tmp_path / "run.log").write_text("mine")
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(BonsaiError, match="other files"), run_folder(tmp_path, ARGUMENTS, overwrite=True):
+        pass
+    assert (tmp_path / "run.log").read_text() == "mine"
+
+
 def test_a_full_disk_is_told_as_one_and_the_work_is_kept(tmp_path):
     """A traceback of the log file, or hours of finished tasks that are lost."""
     interrupted(tmp_path / "run")

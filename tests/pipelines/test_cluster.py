@@ -1,0 +1,27 @@
+"""What a cluster is told of single tasks, and its users of what they have to do for it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kfp_bonsai.pipelines.compile import PIPELINES, compile_pipeline
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_fine_tune_that_keeps_checkpoints_knows_its_run(pipeline, tmp_path):
+    """Two runs with one folder for checkpoints: KFP replaces placeholders in arguments, but none in variables."""
+    compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"), cache_volume="models")
+    spec, platform = yaml.safe_load_all((tmp_path / "out.yaml").read_text(encoding="utf-8"))
+    told = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    run = [{"name": "BONSAI_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}]
+    keeps = [name for name, each in spec["deploymentSpec"]["executors"].items() if "BONSAI_SCRATCH" in str(each)]
+    assert keeps and [told[name].get("fieldPathAsEnv") for name in keeps] == [run] * len(keeps)
+
+
+def test_the_readme_says_what_a_scratch_volume_needs():
+    """A volume that tasks cannot write, so that temporary files fill the node's disk without a word."""
+    readme = (Path(__file__).parents[2] / "manifests" / "README.md").read_text(encoding="utf-8")
+    (advice,) = re.findall(r"^- [^\n]*`--scratch .*?(?=^- |^#)", readme, re.M | re.S)
+    assert "fsGroup" in advice and re.search(r"COMPILED_PIPELINE_SPEC_PATCH=.*fsGroup", readme)

@@ -1,4 +1,4 @@
-"""What the local pipelines are given: checked before a stage works for nothing, and told apart from run to run."""
+"""What the pipelines are given: checked before a stage works for nothing, and told apart from run to run."""
 
 import glob
 import math
@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.fine_tune.train import FEWEST_TOKENS
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+
+MEASURED: dict[str, Any] = {  # what stands for the numbers of a measurement that are not given
+    "pairs": 10,
+    "block_seconds": 2.0,
+    "batch_size": 32,
+    "precision": 0.02,
+    "time_budget": 0.0,
+    "traffic": 0,
+    "embodied": 0.0,
+}
 
 
 def check_inputs(arguments: Mapping[str, Any]) -> None:
-    """Refuse what a late stage would refuse.
+    """Refuse what a late stage would refuse on this machine: a value, a package that is not here, or the data.
 
     Args:
         arguments: a pipeline's, by their names; of the rows and the target, those that it has.
@@ -19,47 +29,90 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
     Raises:
         BonsaiError: an argument that no stage takes.
     """
-    from kfp_bonsai.evaluate_emissions.inputs import check_numbers
     from kfp_bonsai.package_model.register import check_target
     from kfp_bonsai.prepare_data.read import open_source
     from kfp_bonsai.quantize.quantize import AUTO, check_runtime
-    from kfp_bonsai.shared.carbon import intensity_of
-    from kfp_bonsai.shared.store import check_location
 
-    intensity_of(arguments["country"], arguments["intensity"])
-    if arguments.get("upload"):
-        check_location(arguments["upload"].rstrip("/"))
-    elif arguments.get("register"):
-        raise BonsaiError("--register tells where the model was published: give --upload too")
+    check_values(arguments)
     if arguments.get("register"):
         check_target(arguments["register"])
     if arguments.get("edge"):
         check_runtime(AUTO)
-
     for flag in ("data", "test_data", "validation_data"):
         if flag == "data" or arguments[flag]:
-            open_source(arguments[flag], "--" + flag.replace("_", "-"))
+            open_source(arguments[flag], _flag(flag))
     for text in filter(None, arguments["unlabelled_data"].split(",")):
         open_source(text.strip(), "--unlabelled-data")
+
+
+def check_values(arguments: Mapping[str, Any]) -> None:
+    """Refuse values that a late stage would refuse anywhere; nothing is opened, and no package need be here.
+
+    Args:
+        arguments: a pipeline's, by their names, or those of them that are given.
+
+    Raises:
+        BonsaiError: a value that no stage takes.
+    """
+    from kfp_bonsai.check_drift.check import WARN, check_on_drift
+    from kfp_bonsai.promote.promote import check_margin
+    from kfp_bonsai.quantize.quantize import AUTO, CANDIDATES
+    from kfp_bonsai.shared.carbon import intensity_of
+
+    intensity_of(arguments.get("country", ""), arguments.get("intensity", 0))
+    _check_published(arguments)
+    _check_numbers(arguments)
+    check_on_drift(arguments.get("on_drift", WARN))
+    check_margin(arguments.get("margin", 0))
+    runtime = arguments.get("runtime", AUTO)
+    if runtime not in CANDIDATES:
+        raise BonsaiError(f"--runtime {runtime}: give one of {', '.join(CANDIDATES)}{nearest(runtime, [*CANDIDATES])}")
+
+
+def _check_published(arguments: Mapping[str, Any]) -> None:
+    """Check the form of where the model is published, and of the registry that is told."""
+    from kfp_bonsai.package_model.register import MLFLOW, check_target
+    from kfp_bonsai.shared.store import check_location
+
+    register = arguments.get("register", "")
+    if arguments.get("upload"):
+        check_location(arguments["upload"].rstrip("/"))
+    elif register:
+        raise BonsaiError("--register tells where the model was published: give --upload too")
+    usual = register.startswith((MLFLOW, "http://", "https://")) and register != MLFLOW and "@" not in register
+    if register and not usual:  # else it would ask for the registry's client, which need not be here
+        check_target(register)
+
+
+def _check_numbers(arguments: Mapping[str, Any]) -> None:
+    """Check the numbers that are given."""
+    from kfp_bonsai.evaluate_emissions.inputs import check_numbers
+
+    def given(*flags: str) -> list[tuple[str, Any]]:
+        return [(flag, arguments[flag]) for flag in flags if flag in arguments]
+
     for flag, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {value}: give a number")
-    numbers = ("pairs", "block_seconds", "batch_size", "precision", "time_budget", "traffic", "embodied")
-    check_numbers(*(arguments[flag] for flag in numbers))
-    for flag in ("epochs", "learning_rate", "batch_size", "prune_steps"):
-        if not arguments[flag] > 0:
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a number above 0")
-    for flag in ("min_accuracy", "max_emission"):
-        if not 0 <= arguments[flag] <= 1:
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give a fraction such as 0.98 or 0.2")
-    for flag in ("max_length", "test_rows", "validation_rows", "max_rows"):
-        if arguments.get(flag, 0) < 0:
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give 0 or more")
-    if 0 < arguments["max_length"] < FEWEST_TOKENS:
+            raise BonsaiError(f"{_flag(flag)} is {value}: give a number")
+    check_numbers(**{flag: arguments.get(flag, usual) for flag, usual in MEASURED.items()})
+    for flag, value in given("epochs", "learning_rate", "batch_size", "prune_steps"):
+        if not value > 0:
+            raise BonsaiError(f"{_flag(flag)} is {value}: give a number above 0")
+    for flag, value in given("min_accuracy", "max_emission"):
+        if not 0 <= value <= 1:
+            raise BonsaiError(f"{_flag(flag)} is {value}: give a fraction such as 0.98 or 0.2")
+    for flag, value in given("max_length", "test_rows", "validation_rows", "max_rows"):
+        if value < 0:
+            raise BonsaiError(f"{_flag(flag)} is {value}: give 0 or more")
+    if 0 < arguments.get("max_length", 0) < FEWEST_TOKENS:
         raise BonsaiError(f"--max-length is {arguments['max_length']}: give 0, or room for a text, such as 64")
     for flag, what in (("unlabelled_rows", "a number of rows, or -1 for all"), ("augmentations", "0 or more, or -1")):
-        if arguments[flag] < -1:
-            raise BonsaiError(f"--{flag.replace('_', '-')} is {arguments[flag]}: give {what}")
+        if arguments.get(flag, 0) < -1:
+            raise BonsaiError(f"{_flag(flag)} is {arguments[flag]}: give {what}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def fingerprint(*references: str) -> dict[str, Any]:

@@ -130,7 +130,8 @@ def run(
         wait: Before measuring, wait while another measurement runs on this machine; --no-wait ends the run instead.
         license: License of the model for its card, such as apache-2.0.
         upload: Where to publish the chosen model, gs://bucket/prefix or a folder; its version is added.
-        register: Registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry.
+        register: Registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry; its
+            password or token goes in the environment, such as in MLFLOW_TRACKING_TOKEN.
         seed: Seed of everything that is drawn.
         overwrite: Start over, whatever is in the output folder of an earlier run.
 

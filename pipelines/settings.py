@@ -40,8 +40,16 @@ def with_settings(file: str, given: Mapping[str, Any], function: Callable[..., A
 def _read(file: str) -> Mapping[Any, Any]:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Takes true and false for booleans as YAML 1.2 does, and leaves yes, no, on and off the texts they are."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
+            first: [one for one in found if not one[0].endswith(":bool") or first in "tTfF"]
+            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
-        found = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        found = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BonsaiError(f"--settings {file} cannot be read ({error})") from error
     if not isinstance(found or {}, dict):
@@ -54,7 +62,7 @@ def _fitting(value: Any, hint: Any, what: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if get_origin(hint) is Sequence:
         if isinstance(value, dict):
-            return [f"{key}={each}" for key, each in value.items()]
+            return [f"{_text(key, what)}={_text(each, what)}" for key, each in value.items()]
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return value
         raise BonsaiError(f"{what}: write a list such as [pool=gpu], or a mapping such as {{pool: gpu}}")
@@ -64,3 +72,12 @@ def _fitting(value: Any, hint: Any, what: str) -> Any:
         return value
     kind = {str: "text", int: "a whole number", bool: "true or false"}[hint]
     raise BonsaiError(f"{what}: {value!r} is not {kind}")
+
+
+def _text(value: Any, what: str) -> str:
+    """Return a key or a value as it was written; YAML keeps no number so: 010 is 8, and 1.10 is 1.1."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value
+    raise BonsaiError(f"{what}: YAML reads {value!r} there, which may not be what is written: put it in quotes")

@@ -35,7 +35,8 @@ def submit(
 
     Args:
         pipeline: The file that `bonsai compile` wrote.
-        argument: NAME=VALUE, a parameter of the pipeline; may be given again. Lists are JSON.
+        argument: NAME=VALUE, a parameter of the pipeline; may be given again. Lists are JSON, such as
+            'levels=["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]'.
         endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
         namespace: The profile's namespace, where Kubeflow has several users.
         experiment: Experiment that the run belongs to; made if there is none.
@@ -94,7 +95,8 @@ def schedule(
         pipeline: The file that `bonsai compile` wrote.
         cron: When, in six fields: second minute hour day month weekday, such as "0 0 3 * * MON".
         name: Name of the recurring run; one that is taken in the experiment is refused, unless with --replace.
-        argument: NAME=VALUE, a parameter of the pipeline; may be given again. Lists are JSON.
+        argument: NAME=VALUE, a parameter of the pipeline; may be given again. Lists are JSON, such as
+            'levels=["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]'.
         endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
         namespace: The profile's namespace, where Kubeflow has several users.
         experiment: Experiment that the runs belong to; made if there is none.
@@ -113,7 +115,7 @@ def schedule(
             or is down.
 
     Example:
-        bonsai schedule --pipeline compress.yaml --cron "0 0 3 * * MON" --name weekly --argument model=gs://bucket/bert --argument data=gs://bucket/reviews/
+        bonsai schedule --pipeline compress.yaml --cron "0 0 3 * * MON" --name weekly --argument model=google-bert/bert-base-uncased --argument data=gs://bucket/reviews/
     """  # noqa: E501
     check_cron(cron)
     arguments = read_arguments(pipeline, argument)

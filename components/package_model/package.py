@@ -37,7 +37,8 @@ def package_model(
         name: what the model is called; by default the data set and the level.
         license: the license's identifier on the Hugging Face hub, such as apache-2.0; "" leaves it open.
         upload: where to publish it, gs://bucket/prefix or a folder; its version, a hash of its content, is added.
-        register: the registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry.
+        register: the registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry;
+            its password or token goes in the environment, such as in MLFLOW_TRACKING_TOKEN.
         images: where the manifests pull kfp-bonsai's images from; by default BONSAI_IMAGES, or kfp-bonsai.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,12 @@ from kfp_bonsai.shared.errors import BonsaiError
 MLFLOW = "mlflow+"
 AUTHOR = EXPERIMENT = "kfp-bonsai"
 VERSION_TAG = "kfp-bonsai.version"
+MLFLOW_SECRETS = (
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN (for a database PGPASSWORD or the "
+    "like)"
+)
+REGISTRY_SECRETS = "KF_PIPELINES_SA_TOKEN_PATH, a file with a service account's token"
+IN_ADDRESS = re.compile(r"(?i)https?://.*@|://[^/?#]*:.*@")  # a database's user alone is no secret
 MEASURED = (
     "accuracy",
     "relative_accuracy",
@@ -33,8 +40,14 @@ def check_target(target: str) -> None:
     """Check, before any work, that a registry's URI can be used.
 
     Raises:
-        BonsaiError: it is of neither kind, or its client is not installed.
+        BonsaiError: it holds a user's name or password, is of neither kind, or its client is not installed.
     """
+    if IN_ADDRESS.search(target):  # told without the address, which is kept with the run and shown in its report
+        known = MLFLOW_SECRETS if target.startswith(MLFLOW) else REGISTRY_SECRETS
+        raise BonsaiError(
+            "--register holds a user's name or password before the @, which the run's records would show: leave them "
+            f"out of it, and set {known} in the environment"
+        )
     if target.startswith(MLFLOW) and len(target) > len(MLFLOW):
         _installed("mlflow", "MLflow", "mlflow")
     elif target.startswith(("http://", "https://")):
@@ -50,7 +63,7 @@ def register(target: str, name: str, version: str, uri: str, facts: Mapping[str,
     """Register a published model; one that is registered already stays as it is.
 
     Args:
-        target: mlflow+URI, or the URL of Kubeflow Model Registry.
+        target: mlflow+URI, or the URL of Kubeflow Model Registry, without a user's name or password.
         name: what the model is called there.
         version: the version that it was published under.
         uri: where it was published.
@@ -106,7 +119,7 @@ def _in_mlflow(address: str, name: str, version: str, uri: str, facts: Mapping[s
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    with _refusals(f"MLflow at {address}", "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD"):
+    with _refusals(f"MLflow at {address}", MLFLOW_SECRETS):
         client = MlflowClient(tracking_uri=address, registry_uri=address)
         try:
             client.create_registered_model(name, tags={"made-by": AUTHOR})
@@ -142,9 +155,7 @@ def _in_model_registry(address: str, name: str, version: str, uri: str, facts: M
 
     from model_registry import ModelRegistry
 
-    with _refusals(
-        f"the model registry at {address}", "KF_PIPELINES_SA_TOKEN_PATH, a file with a service account's token"
-    ):
+    with _refusals(f"the model registry at {address}", REGISTRY_SECRETS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # without a token, which the registry may not ask for
             client = ModelRegistry(

@@ -19,6 +19,7 @@ from kfp_bonsai.shared.progress import say
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated
 BATCH = 64
 ALREADY = {"promoted": False, "reason": "it is the champion already"}
+NOTE = ("format", "challenger", "margin", "data_sha256", "decided")  # what a note says beside the decision itself
 
 
 def promote(
@@ -43,7 +44,7 @@ def promote(
     to rule out a larger loss (see loss.py): a test of non-inferiority, which doubt decides for the champion. Its
     emission, measured beside the champion's in one run, must be at most `max_emission` of the baseline's or, where no
     target is stated, hardly above the champion's (5 %). The champion changes in one step, and only if nobody else has
-    changed it meanwhile.
+    changed it meanwhile. Tried again after an attempt that ended before it could tell, it tells of that promotion.
 
     Args:
         challenger: the package of the new model, from `bonsai package-model` or `bonsai run` (its model/).
@@ -82,9 +83,8 @@ def promote(
     mine = measured(Path(challenger), read_record(challenger)["sha256"])
     new = {"format": 1, "version": version, "level": mine["level"], "accuracy": mine["accuracy"]}
     if first:
-        found = _first(champion, version)
-        target, token, data = max_emission or mine["target"], None, ""
-        new["profile"] = _profile(Path(challenger), Path(train)) if train else {}
+        now, token, data = _first(champion, version), None, ""
+        new["max_emission"] = max_emission or mine["target"]
     else:
         given = {"document": document, "incumbent": incumbent, "train": train, "validation": validation, "test": test}
         missing = [f"--{name}" for name, value in given.items() if not value]
@@ -98,21 +98,26 @@ def promote(
                 "retrain again, against the new one"
             )
         data = champions.data_sha256([Path(train), Path(validation), Path(test)])
-        target = max_emission or float(now.get("max_emission") or 0)
-        if now["version"] == version:
-            found = ALREADY
-        else:
-            found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, target, seed)
-            new |= {"previous": now["version"], "profile": _profile(Path(challenger), Path(train))}
+        new |= {"previous": before["version"], "max_emission": max_emission or float(now.get("max_emission") or 0)}
+    new["data_sha256"] = data
+    in_place = now.get("version") == version
+    if in_place:
+        found = _again(champion, now, new)
+    elif first:
+        found = {"promoted": True, "reason": "it is the first champion"}
+    else:
+        found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, new["max_emission"], seed)
+    if not in_place:
+        new["profile"] = _profile(Path(challenger), Path(train)) if train else {}
     written = {"format": 1, "challenger": version, "margin": margin, "data_sha256": data, "decided": _now(), **found}
     with new_file(Path(decision)) as file:  # before the champion changes: what cannot be told does not happen
         file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if found["promoted"]:
-            _publish(Path(challenger), champion, {**new, "max_emission": target, "data_sha256": data}, token)
+        if found["promoted"] and not in_place:
+            _publish(Path(challenger), champion, new, token)
         if data:
             _note(champions.decision_at(champion, data), written)
     say(f"promote  {'promoted' if found['promoted'] else 'the champion stays'}: {found['reason']}")
-    return {"version": version, **found}
+    return {"version": version, **{key: value for key, value in found.items() if key not in NOTE}}
 
 
 def check_margin(margin: float) -> None:
@@ -245,15 +250,31 @@ def _publish(challenger: Path, champion: str, document: dict[str, Any], token: A
 
 
 def _first(champion: str, version: str) -> dict[str, Any]:
-    """Return the decision on a first champion: nothing changes where it is that already."""
+    """Return the document of a first champion that is this version already, or an empty one; refuse another's."""
     from kfp_bonsai.shared.store import read_pointer
 
     now = read_pointer(champions.pointer_at(champion))[0]
-    if now is None:
-        return {"promoted": True, "reason": "it is the first champion"}
-    if now.get("version") != version:
+    if now is not None and now.get("version") != version:
         raise BonsaiError(f"there is a champion at {champion} already: leave out --first, or give another location")
-    return ALREADY
+    return now or {}
+
+
+def _again(champion: str, now: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the decision on a model that is the champion: this run's own, where an earlier attempt promoted it.
+
+    Args:
+        champion: where the champion is kept.
+        now: its document, which names the model.
+        new: the document that this run would write.
+    """
+    from kfp_bonsai.shared.store import read_pointer
+
+    if any(now.get(key) != new.get(key) for key in ("previous", "max_emission", "data_sha256")):
+        return ALREADY
+    noted = read_pointer(champions.decision_at(champion, new["data_sha256"]))[0] or {}
+    if noted.get("promoted") is True and noted.get("challenger") == new["version"]:
+        return noted
+    return {"promoted": True, "reason": "an earlier attempt put it in place, and ended before it could tell why"}
 
 
 def _note(location: str, written: dict[str, Any]) -> None:

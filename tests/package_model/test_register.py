@@ -198,6 +198,34 @@ def test_clients_that_are_not_installed(target, extra, monkeypatch):
         register(target, "none", "aaa", "gs://bucket/aaa", FACTS)
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("mlflow+https://me:s3cret@mlflow:5000", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        ("mlflow+HTTPS://s3cret@mlflow:5000", "MLFLOW_TRACKING_TOKEN"),
+        ("mlflow+https://me:s3/c#r?et@mlflow:5000", "MLFLOW_TRACKING_TOKEN"),
+        ("mlflow+postgresql://me:s3cret@host/mlflow", "PGPASSWORD"),
+        ("https://me:s3cret@registry", "set KF_PIPELINES_SA_TOKEN_PATH"),
+        ("mlflow-http://me:s3cret@mlflow:5000", "environment"),
+    ],
+)
+def test_no_password_in_an_address(target, said, tmp_path):
+    """It would stand in the parameters of the run, its log and its report, for all who may see them."""
+    model, results = make_stock(tmp_path)
+    with pytest.raises(BonsaiError, match=said) as error:
+        package_model(model, results, tmp_path / "package", upload=str(tmp_path / "v"), register=target)
+    assert "s3" not in str(error.value) and not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["mlflow+sqlite:////a:b/me@home/mlflow.db", "mlflow+postgresql://me@host:5432/mlflow", "http://registry:8080/a:b"],
+)
+def test_an_address_without_a_password_is_taken(target):
+    """A registry that can be reached by no address, as its folder or user looks like a password."""
+    module.check_target(target)
+
+
 @pytest.mark.parametrize("target", ["mlflow+", "mlflow", "registry:8080", "ftp://a"])
 def test_targets_that_are_none(target):
     """It would be taken for a file's name, and a database be made there."""

@@ -217,8 +217,25 @@ def test_the_file_is_called_as_the_pipeline(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("written", "label"),
+    [("true", "true"), ("False", "false"), ("yes", "yes"), ("off", "off"), ("'010'", "010"), ("tesla", "tesla")],
+)
+def test_a_label_in_a_file_is_the_label_of_the_node(tmp_path, written, label):
+    """Pods that wait for ever for a node with the label 'True', which no node has."""
+    (tmp_path / "cluster.yaml").write_text(f"gpu-node: {{nvidia.com/gpu.present: {written}}}")
+    compile_pipeline(output=str(tmp_path / "out.yaml"), settings=str(tmp_path / "cluster.yaml"))
+    found = platforms(read(tmp_path / "out.yaml"))["exec-fine-tune"]["nodeSelector"]["labels"]
+    assert found == {"nvidia.com/gpu.present": label}
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("cpu-node: {pool: 010}", "cpu-node: YAML reads 8 there.*put it in quotes"),
+        ("gpu-node: {cuda: 1.10}", "gpu-node: YAML reads 1.1 there.*put it in quotes"),
+        ("gpu-taint: {dedicated: }", "gpu-taint: YAML reads None there.*put it in quotes"),
+        ("gpu-node: {1: pool}", "gpu-node: YAML reads 1 there.*put it in quotes"),
+        ("kubernetes: yes", "kubernetes: 'yes' is not true or false"),
         ("cpus: 8", "cpus is unknown; did you mean 'cpu'"),
         ("output: here.yaml", "output is unknown"),
         ("accelerators: two", "accelerators: 'two' is not a whole number"),

@@ -213,8 +213,56 @@ def test_a_model_that_is_better_takes_the_place_and_the_old_one_stays_published(
     assert now["previous"] == worse["version"]
     for each in (now["version"], worse["version"]):
         assert (Path(champions.package_at(location, each)) / "model.safetensors").is_file()
+    for name in ("incumbent", "document.json"):  # another run, which fetches the new champion
+        (tmp_path / name).rename(tmp_path / f"earlier-{name}")
     again = compared(made, world, location, tmp_path, "good", max_emission=1.0)
     assert not again["promoted"] and again["reason"] == "it is the champion already"
+
+
+@pytest.mark.parametrize("lost", ["before the note", "after the note"])
+def test_a_promotion_whose_attempt_was_lost_is_told_by_the_next(made, world, tmp_path, monkeypatch, lost):
+    """A run that says that the champion stays, of the model that it has just put in use, and a note that says so."""
+    location = str(tmp_path / "champion")
+    promote(world["bad"], location, tmp_path / "first.json", first=True)
+    if lost == "before the note":
+        with monkeypatch.context() as patch:
+            patch.setattr(promoting, "_note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                compared(made, world, location, tmp_path, "good", max_emission=1.0)
+        assert not (tmp_path / "good.json").exists()
+    else:
+        told = compared(made, world, location, tmp_path, "good", max_emission=1.0)
+        (tmp_path / "good.json").unlink()
+    before = read_pointer(champions.pointer_at(location))
+    noted_at = champions.decision_at(location, before[0]["data_sha256"])
+    noted = read_pointer(noted_at)[0]
+    found = compared(made, world, location, tmp_path, "good", max_emission=1.0)
+    decision = json.loads((tmp_path / "good.json").read_text())
+    assert read_pointer(champions.pointer_at(location)) == before and read_pointer(noted_at)[0] == decision
+    if lost == "before the note":
+        assert found["promoted"] and "earlier attempt" in found["reason"] and decision["promoted"]
+    else:
+        assert found == told and decision == noted
+
+
+def test_a_first_promotion_whose_attempt_was_lost_is_told_by_the_next(world, champion, tmp_path):
+    """A script that stops, told that nothing was promoted, though its first try did it."""
+    before = read_pointer(champions.pointer_at(champion))
+    found = promote(world["good"], champion, tmp_path / "again.json", first=True)
+    assert found["promoted"] and "earlier attempt" in found["reason"]
+    assert read_pointer(champions.pointer_at(champion)) == before
+
+
+@pytest.mark.parametrize("other", [{"data_sha256": "another"}, {"previous": "another"}, {"max_emission": 0.5}])
+def test_what_another_run_promoted_is_not_this_ones(made, world, tmp_path, other):
+    """A retraining that takes for its own what another one did, with other data, another champion or target."""
+    location = str(tmp_path / "champion")
+    promote(world["bad"], location, tmp_path / "first.json", first=True)
+    compared(made, world, location, tmp_path, "good", max_emission=1.0)
+    pointer = Path(champions.pointer_at(location))
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | other))
+    found = compared(made, world, location, tmp_path, "good", max_emission=1.0)
+    assert not found["promoted"] and found["reason"] == "it is the champion already"
 
 
 def test_a_model_above_the_target_does_not_take_the_place(made, world, tmp_path):

@@ -4,6 +4,7 @@ The server keeps what it is sent and answers as KFP's does; it runs nothing. A r
 """
 
 import json
+import re
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,7 +17,9 @@ import pytest
 from kfp_bonsai.pipelines.arguments import read_arguments
 from kfp_bonsai.pipelines.compile import compile_pipeline
 from kfp_bonsai.pipelines.cron import check_cron
+from kfp_bonsai.pipelines.levels import DEFAULTS
 from kfp_bonsai.pipelines.submit import follow, schedule, submit
+from kfp_bonsai.shared.checkpoint import find_model
 from kfp_bonsai.shared.errors import BonsaiError
 
 NEEDED = ("model=embedded:minilm", "data=gs://bucket/reviews/")
@@ -28,6 +31,14 @@ def compiled(tmp_path_factory):
     """The compress pipeline as a file."""
     file = tmp_path_factory.mktemp("compiled") / "compress.yaml"
     compile_pipeline(output=file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def retraining(tmp_path_factory):
+    """The retrain pipeline as a file."""
+    file = tmp_path_factory.mktemp("compiled") / "retrain.yaml"
+    compile_pipeline(pipeline="retrain", output=file)
     return file
 
 
@@ -113,7 +124,8 @@ def test_a_run_is_sent_with_its_arguments_and_the_token(compiled, server, tmp_pa
     path, body = server.sent[-1]
     sent = body["runtime_config"]["parameters"]
     assert path.startswith("/apis/v2beta1/runs") and body["display_name"] == "mine"
-    assert (sent["epochs"], sent["edge"], sent["min_accuracy"], sent["levels"]) == (2, True, 0.98, [{"label": "half"}])
+    assert (sent["epochs"], sent["edge"], sent["min_accuracy"]) == (2, True, 0.98)
+    assert sent["levels"] == [{"label": "half", **DEFAULTS}]
     assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "compress"
     assert server.headers[-1]["authorization"] == "Bearer secret"
 
@@ -210,12 +222,96 @@ def test_a_lost_connection_does_not_end_the_waiting(monkeypatch):
         ((*NEEDED, "edge=maybe"), "true or false"),
         ((*NEEDED, "levels=half"), "JSON"),
         (("model",), "NAME=VALUE"),
+        ((*NEEDED, "country=Germnay"), "--argument country 'Germnay'.*--argument intensity"),
+        ((*NEEDED, "intensity=-5"), "--argument intensity -5"),
+        ((*NEEDED, "min_accuracy=98"), "--argument min_accuracy is 98: give a fraction"),
+        ((*NEEDED, "max_emission=20"), "--argument max_emission is 20"),
+        ((*NEEDED, "time_budget=NaN"), "--argument time_budget is nan"),
+        ((*NEEDED, "pairs=1"), "--argument pairs 1"),
+        ((*NEEDED, "prune_steps=0"), "--argument prune_steps is 0"),
+        ((*NEEDED, "augmentations=-2"), "--argument augmentations is -2"),
+        ((*NEEDED, "runtime=openvno"), "--argument runtime openvno.*did you mean 'openvino'"),
+        ((*NEEDED, "upload=s3://models/x"), "upload=s3://models/x.*give gs://bucket/prefix"),
+        ((*NEEDED, "upload=/cache/models/x"), "upload=/cache/models/x.*no volume.*give gs://bucket/prefix"),
+        ((*NEEDED, "upload=gs://"), "upload=gs://.*give gs://bucket/prefix"),
+        ((*NEEDED, "upload=gs://bucket"), "whole bucket"),
+        ((*NEEDED, "register=mlflow+http://mlflow"), "give --argument upload too"),
+        ((*NEEDED, "upload=gs://b/x", "register=mlflow"), "--argument register 'mlflow'"),
+        ((*NEEDED, "upload=gs://b/x", "register=mlflow+"), "--argument register 'mlflow\\+'"),
+        ((*NEEDED, "upload=gs://b/x", "register=https://me:secret@here"), "--argument register holds a user's name"),
+        (("model=gs://bucket/bert", NEEDED[1]), "model=gs://bucket/bert.*a hub name"),
+        ((*NEEDED, "levels=[]"), "--argument levels: the list is empty"),
+        ((*NEEDED, "levels=[3]"), "--argument levels 3: write a text"),
+        ((*NEEDED, 'levels=[{"layers": "1/2"}]'), "write a text.*or an object"),
+        ((*NEEDED, 'levels=[{"label": "a:b", "layers": "1/2"}]'), "without a colon"),
+        ((*NEEDED, 'levels=[{"label": "half", "layer": "1/2"}]'), "did you mean 'layers'"),
+        ((*NEEDED, 'levels=[{"label": "half", "flops": 2}]'), "--argument levels 'half:flops=2': flops=2 must be"),
+        ((*NEEDED, 'levels=[{"label": "half", "epochs": null}]'), "epochs=None is not a number"),
+        ((*NEEDED, 'levels=[{"label": "half", "layers": [3]}]'), "give a fraction"),
+        ((*NEEDED, 'levels=["half:layers=3/2"]'), "--argument levels 'half:layers=3/2': layers=3/2"),
+        ((*NEEDED, 'levels=["a:layers=1/2", "a:layers=1/3"]'), "two levels are called 'a'"),
     ],
 )
 def test_wrong_arguments_are_errors_before_anything_is_sent(compiled, texts, said):
-    """A cluster would tell it after the upload, in the log of a failed run."""
+    """A cluster would tell it after hours of training, in the log of a failed run, and in another command's options."""
     with pytest.raises(BonsaiError, match=said):
         read_arguments(compiled, texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("country=Germnay", "--argument country 'Germnay'"),
+        ("max_emission=20", "--argument max_emission is 20"),
+        ("on_drift=halt", "--argument on_drift halt"),
+        ("margin=5", "--argument margin 5"),
+    ],
+)
+def test_wrong_arguments_of_retrain_are_errors_too(retraining, text, said):
+    """A recurring run would fail each time, at its end."""
+    needed = ("champion=gs://bucket/champion", "data=gs://bucket/reviews/")
+    assert read_arguments(retraining, needed) == dict(each.split("=") for each in needed)
+    with pytest.raises(BonsaiError, match=said):
+        read_arguments(retraining, (*needed, text))
+
+
+@pytest.mark.parametrize("start", [submit, schedule], ids=["submit", "schedule"])
+def test_wrong_values_are_not_sent(compiled, server, start):
+    """One of the two commands would start what the other one refuses."""
+    when = {"cron": "0 0 3 * * MON", "name": "weekly"} if start is schedule else {}
+    with pytest.raises(BonsaiError, match="min_accuracy is 98"):
+        start(pipeline=compiled, argument=(*NEEDED, "min_accuracy=98"), endpoint=server.url, **when)
+    assert not server.sent
+
+
+@pytest.mark.parametrize(
+    ("level", "read"),
+    [
+        ({"label": "half", "layers": "1/2"}, {"layers": "1/2"}),
+        ("half:layers=1/2,flops=0.3,epochs=6", {"layers": "1/2", "flops": 0.3, "epochs": 6.0}),
+        ({"label": "half", "layers": "0,2,5", "rate": 3e-4}, {"layers": "0,2,5", "rate": 3e-4}),
+        ({"label": "half", "layers": 4, "shape": "stock"}, {"layers": "4", "shape": "stock"}),
+    ],
+)
+def test_a_level_is_given_as_text_or_with_some_of_its_settings(compiled, level, read):
+    """The loop over levels knows no defaults: a key that is missing fails there, after the fine-tuning."""
+    found = read_arguments(compiled, (*NEEDED, f"levels={json.dumps([level])}"))
+    assert found["levels"] == [{"label": "half", **DEFAULTS, **read}]
+
+
+def test_what_the_cluster_alone_can_read_is_taken(compiled):
+    """Data, packages and volumes that this machine has not: a check here would keep a good run from starting."""
+    texts = ("model=/cache/models/bert", "data=gs://private/reviews/", "test_data=/cache/test.csv", "edge=true")
+    texts += ("upload=gs://bucket/models", "register=http://model-registry-service.kubeflow:8080", "country=DEU")
+    found = read_arguments(compiled, texts)
+    assert found == {**dict(each.split("=") for each in texts), "edge": True}
+
+
+@pytest.mark.parametrize("start", [submit, schedule], ids=["submit", "schedule"])
+def test_the_examples_in_the_help_can_be_used(compiled, start):
+    """A copied example whose model no stage finds, so that the run fails."""
+    texts = re.findall(r"--argument (\S+)", start.__doc__)
+    assert find_model(read_arguments(compiled, texts)["model"])
 
 
 @pytest.mark.parametrize("content", ["", "a: 1", "[", "\x00"])

@@ -5,14 +5,8 @@ from typing import Any
 
 from kfp_bonsai.report.numbers import SPACE, about, percent, percent_interval, plain_interval, significant, unit
 from kfp_bonsai.report.numbers import grams as mass
+from kfp_bonsai.shared.metrics import IN_WORDS
 
-METRICS = {
-    "accuracy": "accuracy",
-    "f1": "F1 score",
-    "matthews_correlation": "Matthews correlation",
-    "pearson": "Pearson correlation",
-    "spearman": "Spearman correlation",
-}
 # Emission and FLOPs that differ by more than this factor are pointed out.
 DISAGREEMENT = 1.5
 SURE = 0.05  # a p-value below it is more than chance
@@ -37,7 +31,7 @@ class Check:
 
 def metric_name(task: dict[str, Any]) -> str:
     """Return the metric as people call it."""
-    return METRICS.get(task.get("metric", "accuracy"), str(task.get("metric", "accuracy")).replace("_", " "))
+    return IN_WORDS.get(task.get("metric", "accuracy"), str(task.get("metric", "accuracy")).replace("_", " "))
 
 
 def metric_value(value: float | None, task: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file, new_folder
+from kfp_bonsai.shared.metrics import IN_WORDS
 from kfp_bonsai.shared.progress import say
 
 DEFAULT_MIN_ACCURACY = 0.95
@@ -54,9 +55,11 @@ def select_model(
     if not candidates:
         raise BonsaiError("--candidates: no model is given: name the folders of the compressed models")
     by_default = not min_accuracy and not max_emission
-    target = Target(DEFAULT_MIN_ACCURACY if by_default else min_accuracy, max_emission)
+    found = read_document(measurement, "bonsai evaluate-emissions", "models")
+    models = found["models"]
+    metric = IN_WORDS.get((found.get("task") or {}).get("metric", ""), "accuracy")
+    target = Target(DEFAULT_MIN_ACCURACY if by_default else min_accuracy, max_emission, metric)
 
-    models = read_document(measurement, "bonsai evaluate-emissions", "models")["models"]
     measured = _match([Path(folder) for folder in candidates], models, Path(measurement))
     ranked = sorted((entry for entry in measured if not entry["why_not"]), key=target.rank)
     if not ranked:
@@ -97,6 +100,7 @@ class Target:
 
     min_accuracy: float
     max_emission: float
+    metric: str
 
     def shortfall(self, entry: dict[str, Any]) -> float:
         """Return by how much a model misses the target, in fractions of the baseline; 0 if it meets it."""
@@ -114,7 +118,7 @@ class Target:
     def __str__(self) -> str:
         parts = []
         if self.min_accuracy:
-            parts.append(f"at least {_percent(self.min_accuracy)} of the accuracy")
+            parts.append(f"at least {_percent(self.min_accuracy)} of the {self.metric}")
         if self.max_emission:
             parts.append(f"at most {_percent(self.max_emission)} of the emission")
         return " and ".join(parts)
@@ -154,16 +158,16 @@ def _reason(target: Target, by_default: bool, ranked: list[dict[str, Any]]) -> s
     chosen, others = ranked[0], ranked[1:]
     asked = f"{target} (the default, since no target was given)" if by_default else str(target)
     if target.shortfall(chosen):
-        text = f"No model meets the target of {asked}; {_figures(chosen)} comes nearest"
-        return f"{text}, before {_figures(others[0])}." if others else f"{text}."
-    quality = "has the smallest emission" if target.min_accuracy else "has the best accuracy"
+        text = f"No model meets the target of {asked}; {_figures(chosen, target)} comes nearest"
+        return f"{text}, before {_figures(others[0], target)}." if others else f"{text}."
+    quality = "has the smallest emission" if target.min_accuracy else f"has the best {target.metric}"
     fitting = [entry for entry in others if not target.shortfall(entry)]
     if fitting:
-        text = f"{_figures(chosen)} {quality} of the {len(fitting) + 1} models that meet the target of {asked}"
+        text = f"{_figures(chosen, target)} {quality} of the {len(fitting) + 1} models that meet the target of {asked}"
         overlap = " (their intervals overlap)" if _overlap(chosen, fitting[0], target) else ""
-        return f"{text}, before {_figures(fitting[0])}{overlap}."
-    text = f"{_figures(chosen)} is the only model that meets the target of {asked}"
-    return f"{text}; the next, {_figures(others[0])}, misses it." if others else f"{text}."
+        return f"{text}, before {_figures(fitting[0], target)}{overlap}."
+    text = f"{_figures(chosen, target)} is the only model that meets the target of {asked}"
+    return f"{text}; the next, {_figures(others[0], target)}, misses it." if others else f"{text}."
 
 
 def _overlap(one: dict[str, Any], two: dict[str, Any], target: Target) -> bool:
@@ -172,9 +176,9 @@ def _overlap(one: dict[str, Any], two: dict[str, Any], target: Target) -> bool:
     return bool(first and second and first[0] <= second[1] and second[0] <= first[1])
 
 
-def _figures(entry: dict[str, Any]) -> str:
+def _figures(entry: dict[str, Any], target: Target) -> str:
     accuracy, emission = _percent(entry["relative_accuracy"]), _percent(entry["relative_emission"])
-    return f"{entry['level']} ({accuracy} of the accuracy at {emission} of the emission)"
+    return f"{entry['level']} ({accuracy} of the {target.metric} at {emission} of the emission)"
 
 
 def _percent(value: float) -> str:

@@ -9,6 +9,13 @@ from kfp_bonsai.shared.errors import BonsaiError, nearest
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews_correlation")
 REGRESSION_METRICS = ("pearson", "spearman")
 METRICS = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
+IN_WORDS = {
+    "accuracy": "accuracy",
+    "f1": "F1 score",
+    "matthews_correlation": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
 
 
 def score(metric: str, logits: Any, labels: Any) -> float:

@@ -156,3 +156,15 @@ def test_a_folder_that_was_not_measured(run, tmp_path: Path):
         select_model(tmp_path / "broken.json", [stranger], tmp_path / "o", tmp_path / "t.json")
     with pytest.raises(BonsaiError, match="no model is given"):
         select_model(measurement, [], tmp_path / "o", tmp_path / "t.json")
+
+
+def test_the_reason_names_what_was_measured(tmp_path, monkeypatch, run):
+    """Else a regression is said to keep so much of an accuracy that it has not."""
+    make = made_measurement
+    monkeypatch.setattr(sys.modules[__name__], "made_measurement", lambda **options: as_regression(make(**options)))
+    reason = run([("small", 0.96, 0.1)], min_accuracy=0.95)["document"]["reason"]
+    assert "96 % of the Pearson correlation" in reason and "accuracy" not in reason
+
+
+def as_regression(measurement: dict[str, Any]) -> dict[str, Any]:
+    return {**measurement, "task": {**measurement["task"], "metric": "pearson"}}

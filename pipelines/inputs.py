@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.fine_tune.train import FEWEST_TOKENS
-from kfp_bonsai.shared.errors import BonsaiError, nearest
-
-MEASURED: dict[str, Any] = {  # what stands for the numbers of a measurement that are not given
-    "pairs": 10,
-    "block_seconds": 2.0,
-    "batch_size": 32,
-    "precision": 0.02,
-    "time_budget": 0.0,
-    "traffic": 0,
-    "embodied": 0.0,
-}
+from kfp_bonsai.shared.errors import BonsaiError
 
 
 def check_inputs(arguments: Mapping[str, Any]) -> None:
@@ -31,13 +21,13 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
     """
     from kfp_bonsai.package_model.register import check_target
     from kfp_bonsai.prepare_data.read import open_source
-    from kfp_bonsai.quantize.quantize import AUTO, check_runtime
+    from kfp_bonsai.quantize.quantize import AUTO, check_packages
 
     check_values(arguments)
     if arguments.get("register"):
         check_target(arguments["register"])
     if arguments.get("edge"):
-        check_runtime(AUTO)
+        check_packages(AUTO)
     for flag in ("data", "test_data", "validation_data"):
         if flag == "data" or arguments[flag]:
             open_source(arguments[flag], _flag(flag))
@@ -56,7 +46,7 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     """
     from kfp_bonsai.check_drift.check import WARN, check_on_drift
     from kfp_bonsai.promote.promote import check_margin
-    from kfp_bonsai.quantize.quantize import AUTO, CANDIDATES
+    from kfp_bonsai.quantize.quantize import AUTO, check_runtime
     from kfp_bonsai.shared.carbon import intensity_of
 
     intensity_of(arguments.get("country", ""), arguments.get("intensity", 0))
@@ -64,14 +54,12 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     _check_numbers(arguments)
     check_on_drift(arguments.get("on_drift", WARN))
     check_margin(arguments.get("margin", 0))
-    runtime = arguments.get("runtime", AUTO)
-    if runtime not in CANDIDATES:
-        raise BonsaiError(f"--runtime {runtime}: give one of {', '.join(CANDIDATES)}{nearest(runtime, [*CANDIDATES])}")
+    check_runtime(arguments.get("runtime", AUTO))
 
 
 def _check_published(arguments: Mapping[str, Any]) -> None:
     """Check the form of where the model is published, and of the registry that is told."""
-    from kfp_bonsai.package_model.register import MLFLOW, check_target
+    from kfp_bonsai.package_model.register import check_address
     from kfp_bonsai.shared.store import check_location
 
     register = arguments.get("register", "")
@@ -79,9 +67,8 @@ def _check_published(arguments: Mapping[str, Any]) -> None:
         check_location(arguments["upload"].rstrip("/"))
     elif register:
         raise BonsaiError("--register tells where the model was published: give --upload too")
-    usual = register.startswith((MLFLOW, "http://", "https://")) and register != MLFLOW and "@" not in register
-    if register and not usual:  # else it would ask for the registry's client, which need not be here
-        check_target(register)
+    if register:
+        check_address(register)
 
 
 def _check_numbers(arguments: Mapping[str, Any]) -> None:
@@ -94,7 +81,8 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
     for flag, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise BonsaiError(f"{_flag(flag)} is {value}: give a number")
-    check_numbers(**{flag: arguments.get(flag, usual) for flag, usual in MEASURED.items()})
+    measured = given("pairs", "block_seconds", "batch_size", "precision", "time_budget", "traffic", "embodied")
+    check_numbers(**dict(measured))
     for flag, value in given("epochs", "learning_rate", "batch_size", "prune_steps"):
         if not value > 0:
             raise BonsaiError(f"{_flag(flag)} is {value}: give a number above 0")

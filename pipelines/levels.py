@@ -7,7 +7,7 @@ from typing import Any
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
 from kfp_bonsai.shared.errors import BonsaiError, nearest
-from kfp_bonsai.shared.families import family_of, is_free
+from kfp_bonsai.shared.families import check_first, family_of, is_free
 
 DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
 SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"
@@ -49,11 +49,12 @@ def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
     for level in levels:
         for stack in family_of(config).stacks:
             asked = layers_asked(level["layers"], getattr(config, stack.count))
-            if stack.first_stays and isinstance(asked, list) and asked[0] != 0:
-                raise BonsaiError(
-                    f"--level '{level['label']}': layer 0 of a {config.model_type} model is made unlike the others: "
-                    f"keep it, as in layers=0,{','.join(map(str, asked[1:] or asked))}"
-                )
+            if isinstance(asked, list):
+                try:
+                    check_first(config, stack, asked)
+                except BonsaiError as error:
+                    reason = str(error).replace("as in ", "as in layers=")
+                    raise BonsaiError(f"--level '{level['label']}': {reason}") from error
         if level["shape"] == "stock" and is_free(config):
             raise BonsaiError(
                 f"--level '{level['label']}': a model of free shape cannot become stock: leave shape out, or start "

@@ -42,15 +42,15 @@ class MeasuredRows:
 
 
 def check_numbers(
-    pairs: int,
-    block_seconds: float,
-    batch_size: int,
-    precision: float,
-    time_budget: float,
-    traffic: int,
-    embodied: float,
+    pairs: int = FEWEST_PAIRS,
+    block_seconds: float = SHORTEST_BLOCK,
+    batch_size: int = 1,
+    precision: float = 0,
+    time_budget: float = 0,
+    traffic: int = 0,
+    embodied: float = 0,
 ) -> None:
-    """Check the protocol's numbers.
+    """Check those of the protocol's numbers that are given.
 
     Raises:
         BonsaiError: too few pairs, too short blocks, or a number below zero.

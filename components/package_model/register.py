@@ -37,10 +37,23 @@ MEASURED = (
 
 
 def check_target(target: str) -> None:
-    """Check, before any work, that a registry's URI can be used.
+    """Check, before any work, that a registry's URI can be used here.
 
     Raises:
-        BonsaiError: it holds a user's name or password, is of neither kind, or its client is not installed.
+        BonsaiError: as of `check_address`, or its client is not installed.
+    """
+    check_address(target)
+    if target.startswith(MLFLOW):
+        _installed("mlflow", "MLflow", "mlflow")
+    else:
+        _installed("model_registry", "the client of Kubeflow Model Registry", "registry")
+
+
+def check_address(target: str) -> None:
+    """Check the form of a registry's URI.
+
+    Raises:
+        BonsaiError: it holds a user's name or password, or is of neither kind.
     """
     if IN_ADDRESS.search(target):  # told without the address, which is kept with the run and shown in its report
         known = MLFLOW_SECRETS if target.startswith(MLFLOW) else REGISTRY_SECRETS
@@ -48,11 +61,7 @@ def check_target(target: str) -> None:
             "--register holds a user's name or password before the @, which the run's records would show: leave them "
             f"out of it, and set {known} in the environment"
         )
-    if target.startswith(MLFLOW) and len(target) > len(MLFLOW):
-        _installed("mlflow", "MLflow", "mlflow")
-    elif target.startswith(("http://", "https://")):
-        _installed("model_registry", "the client of Kubeflow Model Registry", "registry")
-    else:
+    if target == MLFLOW or not target.startswith((MLFLOW, "http://", "https://")):
         raise BonsaiError(
             f"--register '{target}': give mlflow+URI, such as mlflow+http://mlflow:5000, or the URL of Kubeflow Model "
             "Registry, such as http://model-registry-service.kubeflow:8080"

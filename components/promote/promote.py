@@ -41,7 +41,7 @@ def promote(
 
     Both models answer the same test rows. The challenger is not worse where the 95 % interval of its accuracy relative
     to the champion's (a bootstrap that draws the same rows for both) stays above 1 - `margin`, and the rows are enough
-    to rule out a larger loss (see loss.py): a test of non-inferiority, which doubt decides for the champion. Its
+    to rule out a larger loss (see shared/loss.py): a test of non-inferiority, which doubt decides for the champion. Its
     emission, measured beside the champion's in one run, must be at most `max_emission` of the baseline's or, where no
     target is stated, hardly above the champion's (5 %). The champion changes in one step, and only if nobody else has
     changed it meanwhile. Tried again after an attempt that ended before it could tell, it tells of that promotion.
@@ -169,11 +169,12 @@ def _compare(
         return metrics.score_predictions(task.metric, predicted, labels, classes=max(2, task.num_labels))
 
     emissions = {"relative_emission": mine["relative_emission"], "champion_emission": theirs["relative_emission"]}
-    if not score(others, right) > 0:  # it does no better than chance, and nothing is relative to that
+    theirs_score = score(others, right)
+    if not theirs_score > 0:  # it does no better than chance, and nothing is relative to that
         gain = statistics.score_difference(score, others, ours, right, seed)
         why_not = ([] if gain.low > 0 else ["that is not clearly better"]) + _why_not(mine, theirs, target)
         reason = (
-            f"the champion's {task.metric} is {score(others, right):.3g} on these rows, and it is better by "
+            f"the champion's {task.metric} is {theirs_score:.3g} on these rows, and it is better by "
             f"{gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g})"
             + (f", but {' and '.join(why_not)}" if why_not else "")
         )

@@ -83,6 +83,7 @@ def quantize(
     """
     model, calibration, output = Path(model), Path(calibration), Path(output)
     check_runtime(runtime)
+    check_packages(runtime)
     record = _checked_record(model)
     task = tasks.read_task(calibration)
     _check_task(task, record, calibration)
@@ -122,11 +123,15 @@ def quantize(
 
 
 def check_runtime(runtime: str) -> None:
-    """Refuse a runtime that is unknown or not installed."""
+    """Refuse a runtime that is unknown."""
     if runtime not in CANDIDATES:
         raise BonsaiError(
             f"--runtime {runtime}: not one of {', '.join(CANDIDATES)}{nearest(runtime, list(CANDIDATES))}"
         )
+
+
+def check_packages(runtime: str) -> None:
+    """Refuse a runtime that is not installed."""
     missing = [name for name in PACKAGES.get(runtime, PACKAGES[AUTO]) if find_spec(name) is None]
     if missing:
         raise BonsaiError(f"quantize needs {', '.join(missing)}: pip install 'kfp-bonsai[cpu]'")

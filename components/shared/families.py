@@ -17,7 +17,7 @@ one after the other in one matrix, such as a fused query, key and value. A new f
 see CONTRIBUTING.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -403,6 +403,19 @@ def token_read(config: Any) -> str:
     """Return the token of the last layer that a classifier of this configuration reads: "first", "last", or ""."""
     pooled = getattr(config, "classifier_pooling", "cls") == "cls"  # ModernBERT may take the mean of all
     return family_of(config).reads if pooled else ""
+
+
+def check_first(config: Any, stack: Stack, kept: Sequence[int]) -> None:
+    """Check that a first layer that must stay is among the layers kept.
+
+    Raises:
+        BonsaiError: it is not.
+    """
+    if stack.first_stays and kept[0] != 0:
+        raise BonsaiError(
+            f"layer 0 of a {config.model_type} model is made unlike the others and cannot go: "
+            f"keep it, as in 0,{','.join(map(str, kept[1:] or kept))}"
+        )
 
 
 def is_free(config: Any) -> bool:

@@ -57,8 +57,7 @@ def floor_and_method(train: Path, test: Path) -> tuple[float, str]:
     if vectors is None:
         return metrics.score_predictions(task.metric, [0] * len(unknown["label"]), unknown["label"]), method
     model = LinearSVC() if task.kind == tasks.CLASSIFICATION else Ridge()
-    if one_class:  # the others, if there are any, are too rare to be drawn
-        model = DummyClassifier()
+    model = DummyClassifier() if one_class else model  # the others, if there are any, are too rare to be drawn
     predicted = model.fit(vectors, right).predict(asked)
     score = metrics.score_predictions(task.metric, predicted, unknown["label"], classes=max(2, task.num_labels))
     return score, method

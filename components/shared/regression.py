@@ -45,20 +45,21 @@ def scale_of(record: dict[str, Any]) -> Scale | None:
 
 def to_learnt(model: Any, scale: Scale) -> None:
     """Let a model that answers in the labels' unit answer as it learns."""
-    last = _last(model)
-    with torch.no_grad():
-        last.weight.div_(scale.spread)
-        if last.bias is not None:
-            last.bias.sub_(scale.centre).div_(scale.spread)
+    _transform(model, 1 / scale.spread, -scale.centre / scale.spread)
 
 
 def to_labels(model: Any, scale: Scale) -> None:
     """Let a model that answers as it learns answer in the labels' unit."""
+    _transform(model, scale.spread, scale.centre)
+
+
+def _transform(model: Any, times: float, plus: float) -> None:
+    """Let a model give what it gave, times a number, plus another (which is 0 where there is no bias to hold it)."""
     last = _last(model)
     with torch.no_grad():
-        last.weight.mul_(scale.spread)
+        last.weight.mul_(times)
         if last.bias is not None:
-            last.bias.mul_(scale.spread).add_(scale.centre)
+            last.bias.mul_(times).add_(plus)
 
 
 def _last(model: Any) -> Any:

@@ -103,8 +103,7 @@ def bootstrap(score: Score, predicted: np.ndarray, right: np.ndarray, seed: int 
         seed: seed of the resampling.
     """
     values = [score(predicted[rows], right[rows]) for rows in _resamples(len(right), seed)]
-    low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(score(predicted, right)), float(low), float(high))
+    return _percentiles(score(predicted, right), values)
 
 
 def relative_score(
@@ -129,8 +128,7 @@ def relative_score(
         below = score(baseline[rows], right[rows])
         if below > 0:
             values.append(score(candidate[rows], right[rows]) / below)
-    low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(score(candidate, right) / whole), float(low), float(high))
+    return _percentiles(score(candidate, right) / whole, values)
 
 
 def score_difference(
@@ -144,8 +142,7 @@ def score_difference(
         score(candidate[rows], right[rows]) - score(baseline[rows], right[rows])
         for rows in _resamples(len(right), seed)
     ]
-    low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(score(candidate, right) - score(baseline, right)), float(low), float(high))
+    return _percentiles(score(candidate, right) - score(baseline, right), values)
 
 
 def check_baseline(score: float) -> None:
@@ -202,6 +199,12 @@ def net_loss_limit(lost: int, won: int, rows: int) -> float:
 def rows_to_rule_out(loss: float) -> int:
     """Return how many rows `net_loss_limit` needs to be below a loss where none was lost or won."""
     return math.ceil(Z * Z * (1 - loss) / loss)
+
+
+def _percentiles(value: float, resampled: Sequence[float]) -> Interval:
+    """Return a score with the interval that the scores of the resamples give."""
+    low, high = np.nanquantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(value), float(low), float(high))
 
 
 def _resamples(rows: int, seed: int) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.families import Axis, family_of, is_free
+from kfp_bonsai.shared.families import Axis, check_first, family_of, is_free
 from kfp_bonsai.shared.free_models import free_config, stock_config, variant
 from kfp_bonsai.shared.shapes import FREE, LayerShape, Shape, layers_of, module_at, shape_of, stacks_of, unit_width
 
@@ -34,11 +34,7 @@ def keep_layers(model: Any, indices: Sequence[Sequence[int]]) -> Any:
     flat: list[int] = []
     before = 0
     for (stack, layers), kept in zip(stacks_of(model), indices, strict=True):
-        if stack.first_stays and kept[0] != 0:
-            raise BonsaiError(
-                f"layer 0 of a {model.config.model_type} model is made unlike the others and cannot go: "
-                f"keep it, as in 0,{','.join(map(str, kept[1:] or kept))}"
-            )
+        check_first(model.config, stack, kept)
         start = names[layers]
         old = {name: weights.pop(name) for name in list(weights) if name.startswith(start + ".")}
         for new, index in enumerate(kept):

@@ -101,7 +101,7 @@ class Change:
 
 SHORT, LONG = {"epochs": 1.0, "learning_rate": 5e-4}, {"epochs": 1.5, "learning_rate": 5e-4}
 LEVELS = (
-    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 0.5, "learning_rate": 2e-4}),
+    Level("2/3 layers", 0.67, 1.0, 1.005, "2/3", {}, {"epochs": 0.7, "learning_rate": 2e-4}),
     Level("1/3 layers", THIRD, 0.98, 0.99, "1/3", {}, SHORT),
     Level("3 layers, free", THIRD, None, None, "1/2", {"flops": 0.335}, {**SHORT, "epochs": 0.65}),
     Level("1/3 layers + matrix pruning, free", SMALL, 0.98, 0.995, "1/3", {"flops": 0.0995}, LONG),

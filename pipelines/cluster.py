@@ -11,7 +11,8 @@ from kfp_bonsai.pipelines.checks import cores
 
 HUB_READERS = ("fetch-champion", "fine-tune", "prepare-data")  # the components that may download from a model hub
 READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
-CACHE, SCRATCH_VOLUME = "/cache", "/scratch"
+CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
+MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 RUN_ID = "metadata.labels['pipeline/runid']"  # where KFP notes a pod's run; in variables it replaces no placeholders
 FIRST_WAIT = 30  # seconds until the first retry; then twice as long each time
 DAY = 86400
@@ -35,6 +36,7 @@ class Cluster:
         task_timeout: seconds that an attempt may take; 0 for no limit.
         cache_volume: claim of the volume with models and data, and for checkpoints; "" for none.
         hub_secret: secret whose key "token" is a token for the model hub; "" for none.
+        registry_secret: secret with what a registry of models asks for; "" for none.
         scratch: size of a task's own volume for temporary files; "" for the node's disk.
         storage_class: class of that volume; "" for the cluster's default.
     """
@@ -51,6 +53,7 @@ class Cluster:
     task_timeout: int = DAY
     cache_volume: str = ""
     hub_secret: str = ""
+    registry_secret: str = ""
     scratch: str = ""
     storage_class: str = ""
 
@@ -82,6 +85,7 @@ def place(
     _limit_time(task, cluster)
     _give_processors(task, cluster, light)
     _give_volumes(task, cluster, light)
+    _give_secrets(task, cluster)
     for key, value in (cluster.gpu_nodes if on_gpu else cluster.cpu_nodes).items():
         kubernetes.add_node_selector(task, key, value)
     if on_gpu:
@@ -140,14 +144,24 @@ def _give_volumes(task: PipelineTask, cluster: Cluster, light: bool) -> None:
         if name == "fine-tune":
             task.set_env_variable(SCRATCH, f"{CACHE}/checkpoints")
             kubernetes.use_field_path_as_env(task, RUN, RUN_ID)
-    if cluster.hub_secret and name in HUB_READERS:
-        kubernetes.use_secret_as_env(task, cluster.hub_secret, {"token": "HF_TOKEN"})
     if cluster.scratch and not light:
         storage = cluster.storage_class or None
         kubernetes.add_ephemeral_volume(
             task, "scratch", SCRATCH_VOLUME, ["ReadWriteOnce"], cluster.scratch, storage_class_name=storage
         )
         task.set_env_variable("TMPDIR", SCRATCH_VOLUME)
+
+
+def _give_secrets(task: PipelineTask, cluster: Cluster) -> None:
+    """Give what a hub and a registry ask for: MLflow's client reads variables, Kubeflow Model Registry's a file."""
+    name = task.component_spec.name
+    if cluster.hub_secret and name in HUB_READERS:
+        kubernetes.use_secret_as_env(task, cluster.hub_secret, {"token": "HF_TOKEN"})
+    if cluster.registry_secret and name == "package-model":
+        keys = {key: key for key in MLFLOW_KEYS}
+        kubernetes.use_secret_as_env(task, cluster.registry_secret, keys, optional=True)
+        kubernetes.use_secret_as_volume(task, cluster.registry_secret, REGISTRY)
+        task.set_env_variable("KF_PIPELINES_SA_TOKEN_PATH", f"{REGISTRY}/token")
 
 
 def _give_accelerators(task: PipelineTask, cluster: Cluster) -> None:

@@ -40,6 +40,7 @@ def compile_pipeline(
     cpu_node: Sequence[str] = (),
     cache_volume: str = "",
     hub_secret: str = "",
+    registry_secret: str = "",
     scratch: str = "",
     storage_class: str = "",
     kubernetes: bool = False,
@@ -67,6 +68,8 @@ def compile_pipeline(
         cache_volume: Claim of a volume, mounted at /cache where models and data are read and downloaded; there a
             fine-tune that is tried again finds its checkpoints.
         hub_secret: Secret whose key "token" is a token for the model hub.
+        registry_secret: Secret for `register`: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD, for
+            MLflow; the key "token" for Kubeflow Model Registry.
         scratch: Size of a volume for each working task's temporary files, such as 100Gi; else the node's disk has them.
         storage_class: Storage class of these volumes; else the cluster's default.
         kubernetes: Write the resources Pipeline and PipelineVersion, for `kubectl apply` where Kubeflow Pipelines keeps
@@ -138,7 +141,7 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
     checks.check_size(options["memory"], "--memory", checks.LEAST_MEMORY)
     if options["scratch"]:
         checks.check_size(options["scratch"], "--scratch", checks.LEAST_MEMORY)
-    for name in ("cache_volume", "hub_secret", "storage_class"):
+    for name in ("cache_volume", "hub_secret", "registry_secret", "storage_class"):
         checks.check_name(options[name], f"--{name.replace('_', '-')}")
     return {
         "gpu_nodes": checks.labels(options["gpu_node"], "--gpu-node"),

@@ -381,6 +381,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._unknown()
 
+    do_HEAD = do_GET  # noqa: N815  (as http.server has it)
+
     def do_POST(self) -> None:
         """Answer an inference request."""
         model, name = self.server.model, self.server.name

@@ -20,6 +20,22 @@ def test_a_fine_tune_that_keeps_checkpoints_knows_its_run(pipeline, tmp_path):
     assert keeps and [told[name].get("fieldPathAsEnv") for name in keeps] == [run] * len(keeps)
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_registrys_secret_reaches_those_who_register_and_nobody_else(pipeline, tmp_path):
+    """A registry that refuses what was published after hours; or its password in tasks that run other people's models."""
+    compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"), registry_secret="mlflow")
+    spec, platform = yaml.safe_load_all((tmp_path / "out.yaml").read_text(encoding="utf-8"))
+    told = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    given = {name: each for name, each in told.items() if "mlflow" in str(each)}
+    assert {name.removeprefix("exec-").rstrip("-23") for name in given} == {"package-model"}
+    for name, each in given.items():
+        (variables,), (volume,) = each["secretAsEnv"], each["secretAsVolume"]
+        asked = {one["envVar"]: one["secretKey"] for one in variables["keyToEnv"]}
+        assert asked.items() >= {("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_TOKEN")} and variables["optional"]
+        env = {one["name"]: one["value"] for one in spec["deploymentSpec"]["executors"][name]["container"]["env"]}
+        assert env["KF_PIPELINES_SA_TOKEN_PATH"] == f"{volume['mountPath']}/token"
+
+
 def test_the_readme_says_what_a_scratch_volume_needs():
     """A volume that tasks cannot write, so that temporary files fill the node's disk without a word."""
     readme = (Path(__file__).parents[2] / "manifests" / "README.md").read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ def fine_tune(
     """Fine-tune a pretrained model on a task; the result is the baseline, 100 % of accuracy and emission.
 
     The epoch that scores best on the validation split is kept. An interrupted run with the same arguments
-    goes on from its last epoch.
+    goes on from its last epoch, and its cost is that of all attempts up to their last epochs.
 
     Args:
         model: Model folder, hub name, or "embedded:minilm".
@@ -74,12 +74,14 @@ def fine_tune(
 
     from transformers import set_seed
 
+    from kfp_bonsai.fine_tune import attempts
     from kfp_bonsai.shared import energy, metrics, regression, rows, training
     from kfp_bonsai.shared.advice import lines
     from kfp_bonsai.shared.families import family_name, positions_of
     from kfp_bonsai.shared.progress import say
 
     with new_folder(output) as folder:
+        earlier = attempts.spent(scratch)
         with energy.track() as meter:
             set_seed(seed)
             network, tokenizer, new_head = _pretrained(source, task)
@@ -112,6 +114,7 @@ def fine_tune(
                     validation=held_out,
                     metric=task.metric,
                     pad_id=tokenizer.pad_token_id,
+                    callbacks=[attempts.Spending(scratch, meter, earlier)],
                 )
             except BonsaiError:  # what is lost is not worth resuming
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -120,11 +123,12 @@ def fine_tune(
                 regression.to_labels(network, scale)
             logits = training.predict(network, validation_rows, tokenizer.pad_token_id)
             score = metrics.score(task.metric, logits, validation_rows.labels)
+        reading = attempts.total(earlier, meter.reading)
         record = extend_record(
             None,
             stage="fine-tune",
             arguments=arguments,
-            reading=meter.reading,
+            reading=reading,
             task=task.__dict__,
             level="baseline",
             max_length=cut_at,
@@ -137,8 +141,8 @@ def fine_tune(
     return {
         task.metric: score,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "seconds": meter.reading.seconds,
-        "joules": meter.reading.joules,
+        "seconds": reading.seconds,
+        "joules": reading.joules,
     }
 
 

@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -67,6 +67,11 @@ class Reading:
     label: str
     source: str
 
+    def __add__(self, other: "Reading") -> "Reading":
+        """Return the cost of two blocks together, whose parts are read from like sources."""
+        sums = {one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)[:5]}
+        return Reading(**sums, label=weakest([self.label, other.label]), source=other.source)
+
 
 class Source(Protocol):
     """One part's counter: `mark` notes a position, `between` gives the joules from one position to the next."""
@@ -85,18 +90,21 @@ class Source(Protocol):
         """Return the joules between two positions."""
 
 
+def _not_yet() -> Reading:
+    raise BonsaiError("the energy meter has no reading: the block it measures has not ended")
+
+
 @dataclass
 class Meter:
-    """The cost of the block; `reading` is there once the block has ended."""
+    """The cost of the block; `reading` is there once the block has ended, `so_far` tells it before."""
 
+    so_far: Callable[[], Reading] = _not_yet
     _reading: Reading | None = None
 
     @property
     def reading(self) -> Reading:
         """What the block cost."""
-        if self._reading is None:
-            raise BonsaiError("the energy meter has no reading: the block it measures has not ended")
-        return self._reading
+        return self._reading or _not_yet()
 
 
 @contextmanager
@@ -110,9 +118,13 @@ def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
         BonsaiError: a counter cannot be read, went back, or stood still for a second.
     """
     sources = training_sources() if sources is None else sources
-    meter = Meter()
-    before, started = [one.mark() for one in sources], time.perf_counter()
+    meter = Meter(partial(_cost, sources, [one.mark() for one in sources], time.perf_counter()))
     yield meter
+    meter._reading = meter.so_far()
+
+
+def _cost(sources: Sequence[Source], before: Sequence[Any], started: float) -> Reading:
+    """Return what all processes together took since."""
     seconds, after = time.perf_counter() - started, [one.mark() for one in reversed(sources)][::-1]
     parts = {CPU: 0.0, GPU: 0.0, RAM: 0.0}
     for one, start, end in zip(sources, before, after, strict=True):
@@ -121,7 +133,7 @@ def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
             parts[one.part] += joules
     parts = parallel.totals(parts)
     counted = [one for one in sources if one.part != RAM]
-    meter._reading = Reading(
+    return Reading(
         seconds=seconds,
         joules=parts[CPU] + parts[GPU],
         cpu_joules=parts[CPU],

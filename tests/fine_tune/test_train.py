@@ -1,6 +1,7 @@
 """Fine-tuning: it learns, keeps its best epoch, resumes, and refuses what cannot work before it starts."""
 
 import contextlib
+import json
 import os
 import shutil
 
@@ -34,7 +35,7 @@ def test_the_baseline_loads_with_its_labels_and_record(made):
 
 
 def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
-    """Else a killed pod loses its epochs."""
+    """Else a killed pod loses its epochs, or what they cost is left out of what the report tells."""
     epochs = {"done": 0}
     evaluate = training._Trainer.evaluate
 
@@ -49,7 +50,12 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
         tune(made, tmp_path / "model", epochs=3)
     assert not (tmp_path / "model").exists(), "a half-made model was left"
     monkeypatch.setattr(training._Trainer, "evaluate", evaluate)
-    tune(made, tmp_path / "model", epochs=3)
+    (note,) = tmp_path.glob(".model*/spent.json")
+    first = json.loads(note.read_text())
+    assert first["joules"] > 0 and first["seconds"] > 0
+    note.write_text(json.dumps({**first, "joules": 1e6 + first["joules"], "seconds": 1e6 + first["seconds"]}))
+    found = tune(made, tmp_path / "model", epochs=3)
+    assert found["joules"] > 1e6 + first["joules"] and found["seconds"] > 1e6 + first["seconds"]
     assert "resuming" in capsys.readouterr().out
     assert not list(tmp_path.glob(".model*"))
 

@@ -1,5 +1,6 @@
 """The machine that a measurement was made on, and one measurement on it at a time."""
 
+import math
 import os
 import platform
 import sys
@@ -12,15 +13,28 @@ from typing import Any
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.progress import say
 
+CGROUP = Path("/sys/fs/cgroup")
 LOCK = "kfp-bonsai-measurement.lock"
 
 
 def threads() -> int:
-    """Return the threads that every model gets: OMP_NUM_THREADS, or the cores this process may use."""
+    """Return the threads that every model gets: OMP_NUM_THREADS, or the cores this process may use, by mask and quota."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdigit() and int(asked):
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    return max(1, math.ceil(min(cores, _quota())))
+
+
+def _quota() -> float:
+    """Return the processors' time a second that a container may take (`docker run --cpus 2`); infinity for no limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2 of cgroups, and 1
+        try:
+            quota, period = " ".join((CGROUP / name).read_text() for name in files).split()
+            return int(quota) / int(period) if int(quota) > 0 else math.inf
+        except (OSError, ValueError, ZeroDivisionError):  # not there, or "max"
+            continue
+    return math.inf
 
 
 def wait_without_spinning() -> str:

@@ -31,6 +31,7 @@ class Spending(TrainerCallback):
         self.file, self.meter, self.earlier = scratch / NOTE, meter, earlier
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note it."""
         found = total(self.earlier, self.meter.so_far())
         if parallel.is_first():
             self.file.with_suffix(".new").write_text(json.dumps(asdict(found)), encoding="utf-8")

@@ -127,7 +127,7 @@ def fine_tune(
         record = extend_record(
             None,
             stage="fine-tune",
-            arguments=arguments,
+            arguments={**arguments, "model": str(Path(model).resolve()) if Path(model).is_dir() else model},
             reading=reading,
             task=task.__dict__,
             level="baseline",

@@ -1,11 +1,13 @@
 """The model card: metadata by huggingface_hub's classes, and a body in which every sentence was measured."""
 
+import re
 from typing import Any
 
 from kfp_bonsai.shared.families import FAMILIES, family_name
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20
+HUB = "Hugging Face "  # how prepare-data names such a source
 METRIC_NAMES = {"f1": "F1", "matthews_correlation": "Matthews correlation", "accuracy": "accuracy"}
 
 STOCK = """\
@@ -89,7 +91,7 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
         library_name=row["runtime"] if quantized else "transformers",
         pipeline_tag="text-classification",
         base_model=_hub_name(_first(record).get("arguments", {}).get("model")),
-        datasets=_hub_name(task.get("source")),
+        datasets=_hub_name(_after(HUB, str(task.get("source"))).partition(":")[0]),
         metrics=[metric],
         model_name=name,
         eval_results=[evaluation],
@@ -103,7 +105,7 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
 def _body(name: str, license: str, record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> str:
     parts = [
         f"# {name}",
-        results.get("verdict", ""),
+        results.get("verdict", "") if row.get("chosen") else _headline(results, row),
         "This is " + _what(record, row) + ".",
         "## What was measured",
         _table(results, row),
@@ -121,6 +123,16 @@ def _body(name: str, license: str, record: dict[str, Any], results: dict[str, An
         + ("" if license else " No license was stated: that of the model it was made from applies."),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _headline(results: dict[str, Any], row: dict[str, Any]) -> str:
+    """Say what a model keeps that is not the one the report's verdict is about, such as the one before int8."""
+    if row["relative_accuracy"] is None or row["relative_emission"] is None:
+        return ""
+    return (
+        f"{row['level']} keeps {100 * row['relative_accuracy']:.1f} % of the {_metric(results['task'])} at "
+        f"{100 * row['relative_emission']:.1f} % of the emission ({row.get('emission_label') or 'not labelled'})."
+    )
 
 
 def _what(record: dict[str, Any], row: dict[str, Any]) -> str:
@@ -224,8 +236,8 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
         )
     if row.get("emission_label") != "measured":
         limits.append(
-            "Its emission was not read from a counter: the ratio to the baseline is reliable on this device, the "
-            "joules are rough."
+            "Its emission was not, or not all, read from a counter: the ratio to the baseline is reliable on this "
+            "device, the joules are rough."
         )
     if not results.get("control_covers_one", True):
         limits.append("**The control of the measurement failed: do not rely on the emission figures.**")
@@ -298,14 +310,13 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and (not value or value.startswith(("/", ".", "[")) or value.count("/") > 1)
 
 
+def _after(prefix: str, text: str) -> str:
+    return text.removeprefix(prefix) if text.startswith(prefix) else ""
+
+
 def _hub_name(value: Any) -> str | None:
-    """Return a value if it can be an owner/name on the hub (and is no file)."""
-    if not isinstance(value, str) or value.count("/") != 1 or any(sign in value for sign in " ,:\\*?"):
-        return None
-    owner, name = value.split("/")
-    return (
-        value if owner and name and owner[0].isalnum() and not name.endswith((".csv", ".parquet", ".jsonl")) else None
-    )
+    """Return a value if it is a name on the hub, such as owner/name; a folder is recorded by its whole path."""
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", value) else None
 
 
 def _metric(task: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from kfp_bonsai.prepare_data.columns import LABELS
 from kfp_bonsai.prepare_data.columns import label_column as find_label
 from kfp_bonsai.prepare_data.columns import text_columns as find_texts
 from kfp_bonsai.prepare_data.read import FileRows, Rows, Source, open_source
-from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, survey
+from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, is_number, survey
 from kfp_bonsai.prepare_data.write import Part, content_sha256, write_splits
 from kfp_bonsai.shared import metrics, tasks
 from kfp_bonsai.shared.errors import BonsaiError, nearest
@@ -332,7 +332,7 @@ def _hint(found: Survey, kind: str) -> str:
 def _kind(found: Survey, kind: str) -> str:
     numbers = np.isfinite(found.values[found.kept]).all()
     if kind == tasks.REGRESSION and not numbers:
-        strange = ((name, place) for name, place in found.classes.items() if not _number(name))
+        strange = ((name, place) for name, place in found.classes.items() if not is_number(name))
         name, place = next(strange, ("a label", found.where))
         raise BonsaiError(
             f"{place}, column '{found.label}': '{name}' is no number: correct it, or use --kind classification"
@@ -360,7 +360,7 @@ def _labels(found: Survey, rows: Rows, kind: str, positive: str) -> tuple[str, .
         return ()
     labels = [name for name in rows.class_names(found.label) if name in found.classes]
     if not labels:
-        labels = sorted(found.classes, key=float if all(_number(name) for name in found.classes) else None)
+        labels = sorted(found.classes, key=float if all(is_number(name) for name in found.classes) else None)
     if positive and (positive not in labels or len(labels) != 2):
         raise BonsaiError(
             f"--positive-class '{positive}' is not one of two classes: the labels are {_shown(labels)}"
@@ -373,7 +373,7 @@ def _written_labels(found: Survey, labels: tuple[str, ...], kind: str, role: int
     if kind == tasks.REGRESSION:
         bad = found.kept & ~np.isfinite(found.values)
         if bad.any():
-            place = next((place for name, place in found.classes.items() if not _number(name)), found.where)
+            place = next((place for name, place in found.classes.items() if not is_number(name)), found.where)
             raise BonsaiError(
                 f"{place}, column '{found.label}': a label that is no number, unlike in train: correct it"
             )
@@ -446,6 +446,9 @@ def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> 
     _note(notes, conflicts, "texts of train have different labels in different rows: the first one's is kept")
     if not (part.goes == TRAIN).any():
         raise BonsaiError(f"{part.survey.where}: all rows are in validation or test too: give other training rows")
+    if VALIDATION in by_role and not (parts[by_role[VALIDATION]].goes == VALIDATION).any():
+        where = parts[by_role[VALIDATION]].survey.where
+        raise BonsaiError(f"{where}: all validation rows are in test too: give others, or none to have them drawn")
     unlabelled = 0
     everywhere = np.concatenate(numbers[: len(parts)])
     for part, own in zip(extra, numbers[len(parts) :], strict=True):
@@ -542,11 +545,3 @@ def _shown(labels: Sequence[str]) -> str:
 def _note(notes: list[str], count: int, text: str) -> None:
     if count:
         notes.append(f"{count:,} {text}")
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

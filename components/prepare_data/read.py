@@ -195,11 +195,21 @@ def _local_file(path: Path) -> DataFile:
 
 
 def _from_files(text: str, files: list[DataFile]) -> Source:
-    """Group files named train*, validation*, test* into splits; else all are one."""
+    """Group files named train*, validation*, test* into splits; if none is of train, files of no split are.
+
+    Files that are all of one split, or all of none, are one data set.
+    """
     name = re.sub(r"[^\w.-]+", "-", PurePosixPath(text.rstrip("/").split("*")[0].rstrip("/")).stem) or "data"
     known = [(file, _split_of(file.where)) for file in files]
-    if len(files) == 1 or not any(split == "train" for _, split in known):
+    of_splits = {split for _, split in known}
+    if len(of_splits) == 1:
         return Source(name, text, {"train": FileRows(text if len(files) > 1 else files[0].where, tuple(files))})
+    if "train" not in of_splits:
+        if "" not in of_splits:
+            raise BonsaiError(
+                f"{text} has files of {' and '.join(sorted(of_splits))}, and none to train on: add train..."
+            )
+        known = [(file, split or "train") for file, split in known]
     strange = [file.where for file, split in known if not split]
     if strange:
         raise BonsaiError(

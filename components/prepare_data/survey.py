@@ -123,7 +123,7 @@ class _Reader:
                     if not value.strip():
                         usable[index] = False
                         self.blank[name].add(where, first + index)
-                    elif self.numbers_only[name] and not _is_number(value):
+                    elif self.numbers_only[name] and not is_number(value):
                         self.numbers_only[name] = False
                 elif value is None:
                     usable[index] = False
@@ -168,7 +168,7 @@ class _Reader:
                 raw = self.names[raw]
             name, value = self._label(raw, where, first + index)
             values[index] = value
-            if isinstance(raw, float | str) and name and not np.isfinite(value) and _is_number(name):
+            if isinstance(raw, float | str) and name and not np.isfinite(value) and is_number(name):
                 self.not_finite.add(where, first + index)
                 usable[index] = False
                 continue
@@ -190,7 +190,7 @@ class _Reader:
             return (str(int(raw)) if raw.is_integer() else repr(raw)) if np.isfinite(raw) else str(raw), raw
         if isinstance(raw, str):
             text = raw.strip()
-            if not _is_number(text):
+            if not is_number(text):
                 self.words = True
                 return text, float("nan")
             self.floats |= not text.lstrip("+-").isdecimal()
@@ -258,15 +258,16 @@ class _Reader:
 
 def _plain(name: str) -> str:
     """Return how a number is written as a class: without a fraction of zero."""
-    if not _is_number(name) or name.lstrip("+-").isdecimal():
+    if not is_number(name) or name.lstrip("+-").isdecimal():
         return name
     value = float(name)
     return str(int(value)) if value.is_integer() else repr(value)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a label is a number. 1_1 is none, though Python reads it as 11."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text

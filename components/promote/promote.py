@@ -114,7 +114,7 @@ def promote(
         file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if found["promoted"] and not in_place:
             _publish(Path(challenger), champion, new, token)
-        if data:
+        if data and not found.get("undecided"):
             _note(champions.decision_at(champion, data), written)
     say(f"promote  {'promoted' if found['promoted'] else 'the champion stays'}: {found['reason']}")
     return {"version": version, **{key: value for key, value in found.items() if key not in NOTE}}
@@ -172,13 +172,15 @@ def _compare(
     theirs_score = score(others, right)
     if not theirs_score > 0:  # it does no better than chance, and nothing is relative to that
         gain = statistics.score_difference(score, others, ours, right, seed)
-        why_not = ([] if gain.low > 0 else ["that is not clearly better"]) + _why_not(mine, theirs, target)
+        worse = [] if gain.low > 0 else ["that is not clearly better"]
+        why_not = worse + _why_not(mine, theirs, target)
         reason = (
             f"the champion's {task.metric} is {theirs_score:.3g} on these rows, and it is better by "
             f"{gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g})"
             + (f", but {' and '.join(why_not)}" if why_not else "")
         )
-        return {"promoted": not why_not, "reason": reason, "test_rows": len(right), **emissions}
+        figures = {"test_rows": len(right), **emissions}
+        return {"promoted": not why_not, "reason": reason, **figures, **_undecided(worse, mine)}
     found = statistics.relative_score(score, others, ours, right, seed)
     loss = largest_loss(task.metric, right, others, ours)
     figures = {
@@ -189,7 +191,8 @@ def _compare(
         "test_rows": len(right),
         **emissions,
     }
-    why_not = _not_as_good(found.low, loss, len(right), margin) + _why_not(mine, theirs, target)
+    worse = _not_as_good(found.low, loss, len(right), margin)
+    why_not = worse + _why_not(mine, theirs, target)
     kept = (
         f"it keeps {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}) of the champion's accuracy"
     )
@@ -197,7 +200,12 @@ def _compare(
         f"at {_percent(mine['relative_emission'])} of the baseline's emission ({_percent(theirs['relative_emission'])})"
     )
     reason = f"{kept} {emits}" + (f", but {' and '.join(why_not)}" if why_not else "")
-    return {"promoted": not why_not, "reason": reason, **figures}
+    return {"promoted": not why_not, "reason": reason, **figures, **_undecided(worse, mine)}
+
+
+def _undecided(worse: list[str], mine: dict[str, Any]) -> dict[str, bool]:
+    """Say of a model that its emission was not measured well, and nothing else stands against it: it may be tried again."""
+    return {} if worse or mine["believable"] else {"undecided": True}
 
 
 def _not_as_good(low: float, loss: float, rows: int, margin: float) -> list[str]:
@@ -215,7 +223,9 @@ def _why_not(mine: dict[str, Any], theirs: dict[str, Any], target: float) -> lis
         whose = "the target" if target else f"the champion's and {_percent(EMISSION_MARGIN)} more"
         parts.append(f"its emission is above {whose} ({_percent(limit)})")
     if not mine["believable"]:
-        parts.append("the measurement's control failed or is missing, so that its emission is not to be believed")
+        parts.append(
+            "the measurement's control failed or is missing, so that its emission is not to be believed: retrain again"
+        )
     return parts
 
 

@@ -197,6 +197,7 @@ def _style() -> Any:
     return matplotlib.rc_context(
         {
             "svg.fonttype": "none",
+            "text.parse_math": False,
             "svg.hashsalt": "kfp-bonsai",
             "font.family": ["DejaVu Sans"],
             "font.size": 11,

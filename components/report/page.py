@@ -237,11 +237,6 @@ def facts(document: dict[str, Any] | None) -> list[tuple[str, str]]:
     return found
 
 
-def worst(checks: list[Check]) -> list[Check]:
-    """Return the checks that failed, for a box right below the verdict."""
-    return [check for check in checks if check.good is False]
-
-
 def _interval(ends: list[float] | None) -> str:
     return numbers.percent_interval(ends)
 

@@ -118,7 +118,7 @@ def _content(
     baseline = next(row for row in own_rows if row["stage"] == "baseline")
     checks = words.checks(final, measurements, target, metric)
     believable = all((each.get("control") or {}).get("covers_one") for _, each in measurements)
-    verdict = words.verdict(final, met, target, metric, believable)
+    verdict = words.verdict(final, met, selection, metric, believable)
     title = title or f"{main['task']['name']} · {baseline['model']}"
     floor = main.get("floor") or {}
     document = _document(main, selection, rows, final, met, verdict, believable, title)
@@ -153,7 +153,7 @@ def _content(
             "key_figures": page.key_figures(final, baseline, metric),
             "checks": checks,
             "metric": metric,
-            "badge": "chosen" if met else "nearest",
+            "badge": "chosen" if met or selection.get("meets_target") else "nearest",
             "chosen_name": words.name_of(final) if final else "",
             "tables": [
                 {
@@ -310,7 +310,8 @@ def _beside(
 ) -> list[str]:
     from kfp_bonsai.report.numbers import percent
 
-    sentences = [selection["reason"]] if selection.get("reason") else []
+    reason = words.why_selected(final, selection)
+    sentences = [reason] if reason else []
     if final is not None and final["stage"] == "quantized":
         before = next((r for r in parts["edge"] if r["level"] == final["level"] and r["stage"] == "compressed"), None)
         if before is not None and not before["error"]:

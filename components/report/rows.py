@@ -4,6 +4,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared.target import shortfall
+
 # The columns of rows.csv and rows.parquet, in the order of results.json (README.md explains each).
 COLUMNS: dict[str, type] = {
     "model": str,
@@ -70,8 +72,6 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "confusion": model.get("confusion"),
             "roc": model.get("roc"),
         }
-        if row["accuracy"] is None:
-            row["accuracy"] = model.get("metric")
         rows.append(row)
     return rows
 
@@ -99,8 +99,8 @@ def meets(row: dict[str, Any], target: dict[str, Any]) -> bool:
     """Tell whether a row meets a selection's target."""
     if not _known(row):
         return False
-    least, most = target.get("min_accuracy"), target.get("max_emission")
-    return (not least or row["relative_accuracy"] >= least) and (not most or row["relative_emission"] <= most)
+    figures = (row["relative_accuracy"], row["relative_emission"])
+    return not shortfall(*figures, target.get("min_accuracy"), target.get("max_emission"))
 
 
 def pareto(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What the numbers mean, in sentences: the verdict, and the reasons to believe it or not."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,12 @@ from kfp_bonsai.shared.metrics import IN_WORDS
 
 # Emission and FLOPs that differ by more than this factor are pointed out.
 DISAGREEMENT = 1.5
+USUAL_PRECISION = 0.02  # where none is asked for
 SURE = 0.05  # a p-value below it is more than chance
 
 GLOSSARY = {
     "measured": "read from an energy counter (NVML on a GPU, RAPL on a CPU).",
-    "estimated": "worked out by codecarbon from the processor's rated power and the time it worked. "
+    "estimated": "worked out, at least for the CPU, by codecarbon from its rated power and the time it worked. "
     "The ratio of two models is reliable; the joules themselves are rough.",
     "proxy": "no reading of all the energy: counted from floating-point operations (FLOPs), or, of "
     "making a model, without the GPU's part.",
@@ -60,7 +62,7 @@ def _asked(fraction: float) -> str:
     return f"{100 * fraction:.4g}{SPACE}%"
 
 
-def verdict(final: dict[str, Any] | None, met: bool, target: dict[str, Any], metric: str, believable: bool) -> str:
+def verdict(final: dict[str, Any] | None, met: bool, selection: dict[str, Any], metric: str, believable: bool) -> str:
     """Say in one sentence what was saved and what it cost, and whether that is what was asked for."""
     if final is None:
         return "No compressed model could be measured, so nothing is known to be saved."
@@ -76,7 +78,18 @@ def verdict(final: dict[str, Any] | None, met: bool, target: dict[str, Any], met
         text += f"; paid back after about {about(final['payback_inferences'])} inferences"
     if met:
         return f"{name_of(final)} keeps {text}."
-    return f"No model meets the target ({target_words(target, metric)}): the nearest, {name_of(final)}, keeps {text}."
+    asked = target_words(selection.get("target") or {}, metric)
+    if final["stage"] == "quantized" and selection.get("meets_target"):
+        return f"{name_of(final)} misses the target ({asked}), which {final['level']} meets: it keeps {text}."
+    return f"No model meets the target ({asked}): the nearest, {name_of(final)}, keeps {text}."
+
+
+def why_selected(final: dict[str, Any] | None, selection: dict[str, Any]) -> str:
+    """Return select-model's reason, and say where int8 came after it."""
+    reason = selection.get("reason") or ""
+    if not reason or final is None or final["stage"] != "quantized":
+        return reason
+    return "Before int8: " + re.sub(r"^No model", "no model", reason)
 
 
 def yearly(final: dict[str, Any] | None, measurement: dict[str, Any]) -> list[str]:
@@ -202,13 +215,14 @@ def _precision(final: dict[str, Any], measurement: dict[str, Any]) -> list[Check
     if not ends or not final["relative_emission"]:
         return [Check(False, "Emission", "The relative emission has no interval, so noise cannot be told from saving.")]
     half = (ends[1] - ends[0]) / 2 / final["relative_emission"]
-    asked = protocol.get("precision") or 0.02
+    asked = protocol.get("precision") or USUAL_PRECISION
     stopped = protocol.get("stopped_because")
     text = f"{percent_interval(ends)}, that is ±{percent(half)} of the figure itself"
     if half <= asked * 1.05:
         return [Check(True, "Emission", f"The interval is narrow: {text}.")]
     reason = f"; measuring stopped because {stopped}" if stopped else ""
-    return [Check(False, "Emission", f"The interval is wider than the ±{_asked(asked)} asked for: {text}{reason}.")]
+    wanted = f"±{_asked(asked)}" + (" asked for" if protocol.get("precision") else "")
+    return [Check(False, "Emission", f"The interval is wider than the {wanted}: {text}{reason}.")]
 
 
 def _flops(final: dict[str, Any]) -> list[Check]:
@@ -231,8 +245,15 @@ def _label(final: dict[str, Any] | None, measurement: dict[str, Any]) -> Check:
     label = (final or {}).get("emission_label") or (measurement.get("energy") or {}).get("label") or "proxy"
     text = {
         "measured": "Energy was read from a counter, not estimated.",
-        "estimated": "Energy is estimated from rated power and working time, not read from a counter: "
+        "estimated": f"{_what_is_estimated(measurement)}, not read from a counter: "
         "rely on the ratio, less on the joules.",
         "proxy": "Energy was not read at all: the ratio is that of the FLOPs.",
     }
     return Check(True if label == "measured" else None, label.capitalize(), text.get(label, label))
+
+
+def _what_is_estimated(measurement: dict[str, Any]) -> str:
+    energy = measurement.get("energy") or {}
+    power = "a power that was assumed" if "not in codecarbon's table" in str(energy.get("source")) else "rated power"
+    what = "The CPU's energy" if "GPU measured" in str(energy.get("detail")) else "Energy"
+    return f"{what} is estimated from {power} and working time"

@@ -13,6 +13,7 @@ from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file, new_folder
 from kfp_bonsai.shared.metrics import IN_WORDS
 from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.target import shortfall
 
 DEFAULT_MIN_ACCURACY = 0.95
 
@@ -104,9 +105,8 @@ class Target:
 
     def shortfall(self, entry: dict[str, Any]) -> float:
         """Return by how much a model misses the target, in fractions of the baseline; 0 if it meets it."""
-        accuracy = max(0.0, self.min_accuracy - entry["relative_accuracy"])
-        emission = max(0.0, entry["relative_emission"] - self.max_emission) if self.max_emission else 0.0
-        return accuracy + emission
+        figures = (entry["relative_accuracy"], entry["relative_emission"])
+        return shortfall(*figures, self.min_accuracy, self.max_emission)
 
     def rank(self, entry: dict[str, Any]) -> tuple[float, ...]:
         """Return a key that sorts the best first; ties go to the other figure, then size, then order."""

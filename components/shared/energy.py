@@ -8,7 +8,7 @@ Each part has the best source that the machine offers:
 
 - CPU: the RAPL counter under /sys/class/powercap where it can be read (measured, the whole package), else
   codecarbon's model of a process (estimated): CPU seconds of this process and its children x watts per thread,
-  which are the TDP in codecarbon's data base / the threads. It is the formula of codecarbon's process mode, read
+  which are the TDP in codecarbon's data base / the threads, or 4 W where it does not know the CPU. It is the formula of codecarbon's process mode, read
   at the ends of the block instead of by a thread that wakes every second, so that it is also right for blocks of
   a second (codecarbon reads 0 there) and cannot fail in silence.
 - GPU: the energy counter of NVML (measured) of each GPU that the work uses; other GPUs are left out, busy or idle.
@@ -431,7 +431,7 @@ def watts_per_thread() -> tuple[float, str]:
     The answer is kept beside the downloads, since asking takes over a second and each stage is a process.
     """
     machine = f"{_version('codecarbon')}, {_cpu_model()}, {os.cpu_count()} threads"
-    kept = cache_folder() / "watts_per_thread.json"
+    kept = cache_folder() / "cpu_watts.json"
     with suppress(OSError, ValueError, KeyError):
         watts, how = json.loads(kept.read_text())[machine]
         return float(watts), str(how)
@@ -454,7 +454,9 @@ def _codecarbons_watts() -> tuple[float, str]:  # the formula of codecarbon.exte
             "(in Kubernetes: mount it into the pod)"
         )
     sockets = util.count_physical_cpus()
-    return tdp.tdp * sockets / threads, f"{tdp.model}: TDP {tdp.tdp:g} W, {sockets} socket(s), {threads} threads"
+    known = tdp._get_cpu_power_from_registry(tdp.model)
+    power = f"TDP {tdp.tdp:g} W" if known else f"not in codecarbon's table, which takes {tdp.tdp:g} W then"
+    return tdp.tdp * sockets / threads, f"{tdp.model}: {power}, {sockets} socket(s), {threads} threads"
 
 
 def _cpu_model() -> str:

@@ -381,7 +381,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._unknown()
 
-    do_HEAD = do_GET  # noqa: N815  (as http.server has it)
+    do_HEAD = do_GET
 
     def do_POST(self) -> None:
         """Answer an inference request."""

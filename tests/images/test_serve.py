@@ -369,7 +369,7 @@ def test_what_is_left_of_a_request_is_not_the_next_one(simple, monkeypatch, head
 
 
 def test_the_answer_to_head_has_no_body(simple, monkeypatch):
-    """A body that the client reads as the next answer; or a probe by HEAD that takes a healthy server for a broken one."""
+    """A body that the client reads as the next answer; or a healthy server that a probe by HEAD takes for broken."""
     monkeypatch.setattr(serve.Handler, "timeout", 0.2)
     with listening(simple) as connection:
         text = sent_raw(connection, "HEAD /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")

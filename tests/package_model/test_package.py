@@ -12,6 +12,7 @@ import pytest
 import yaml
 from made_package import make_quantized, make_results, make_stock, write_record
 
+from kfp_bonsai.package_model.card import model_card
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.store import download_folder
@@ -80,6 +81,41 @@ def test_quantized_model_runs_by_its_snippet_without_torch(runtime: str, tmp_pat
     assert "torch" not in code and "transformers" not in code
     # a fine film = 2+3+5; a dull one = 2+4+6
     assert re.findall(r"[\d.]+", run_snippet(tmp_path / "package")) == ["10.", "12."]
+
+
+def test_the_card_is_headed_by_its_own_figures(tmp_path: Path):
+    """The model before int8 would claim the emission of the one after."""
+    folder, results = make_quantized(tmp_path, "openvino")
+    found = json.loads(results.read_text())
+    row = next(each for each in found["rows"] if each["stage"] == "compressed" and each["measurement"] == "main")
+    record = json.loads((folder / "bonsai.json").read_text())
+    text = model_card("x", "", record, found, row)
+    head = text.split("# x\n")[1].split("This is")[0]
+    assert f"{100 * row['relative_emission']:.1f} % of the emission" in head and "int8" not in head
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "named"),
+    [
+        ("data/reviews", "/home/me/models/bert", []),
+        ("data/reviews.tsv", "embedded:minilm", []),
+        (
+            "Hugging Face stanfordnlp/imdb:plain_text",
+            "google-bert/bert-base-uncased",
+            ["base_model: google-bert/bert-base-uncased", "datasets: stanfordnlp/imdb"],
+        ),
+        ("Hugging Face glue:sst2", "gpt2", ["base_model: gpt2", "datasets: glue"]),
+    ],
+)
+def test_the_card_names_what_is_on_the_hub_and_nothing_else(stock, source: str, model: str, named: list[str]):
+    """A folder of one's own would be linked as somebody's repository; a data set of the hub would not be named."""
+    folder, results = stock
+    found, record = json.loads(results.read_text()), json.loads((folder / "bonsai.json").read_text())
+    found["task"]["source"] = source
+    record["lineage"][0]["arguments"] = {"model": model}
+    head = model_card("x", "", record, found, found["rows"][-1]).split("---")[1]
+    assert [line for line in named if line in head] == named
+    assert ("base_model" in head, "datasets" in head) == (bool(named), bool(named))
 
 
 def test_no_intensity_no_grams(stock: tuple[Path, Path], tmp_path: Path):

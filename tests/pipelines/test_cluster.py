@@ -22,7 +22,7 @@ def test_a_fine_tune_that_keeps_checkpoints_knows_its_run(pipeline, tmp_path):
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_registrys_secret_reaches_those_who_register_and_nobody_else(pipeline, tmp_path):
-    """A registry that refuses what was published after hours; or its password in tasks that run other people's models."""
+    """A registry that refuses what took hours; or its password in tasks that run other people's models."""
     compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"), registry_secret="mlflow")
     spec, platform = yaml.safe_load_all((tmp_path / "out.yaml").read_text(encoding="utf-8"))
     told = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

@@ -147,6 +147,11 @@ def test_a_measurement_without_a_control_is_not_believed(made, world, champion, 
     (package / "results.json").write_text(json.dumps(results))
     found = compared(made, {"twin": package}, champion, tmp_path, "twin", max_emission=1.0, margin=0.05)
     assert not found["promoted"] and "control failed or is missing" in found["reason"]
+    data = champions.data_sha256([made.train, made.validation, made.test])
+    assert found["undecided"] and read_pointer(champions.decision_at(champion, data))[0] is None, "it is never retried"
+    worse = shutil.copytree(world["bad"], tmp_path / "worse")
+    shutil.copy(package / "results.json", worse)
+    assert "undecided" not in compared(made, {"bad": worse}, champion, tmp_path, "bad", max_emission=1.0)
 
 
 def test_the_target_of_the_run_is_kept(world, champion, tmp_path):

@@ -237,6 +237,34 @@ def test_files_whose_folder_or_ending_names_the_split(tmp_path, name):
     assert set(columns["test"]["text"]) == {row["text"] for row in rows(60, start=1000)}
 
 
+def test_files_of_no_split_are_train_where_others_are_named(tmp_path):
+    """The rows of test.csv beside reviews.csv would be trained on, without a word."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_csv(folder / "reviews.csv", rows(100))
+    write_csv(folder / "test.csv", rows(20, start=900))
+    _, found, _ = prepare(folder, tmp_path)
+    assert found["test"]["text"] == [row["text"] for row in rows(20, start=900)]
+    (folder / "reviews.csv").rename(folder / "dev.csv")
+    (tmp_path / "again").mkdir()
+    refused(folder, tmp_path / "again", "test and validation", "none to train on")
+
+
+def test_labels_with_underscores_are_names(tmp_path):
+    """Python reads 1_1 as 11: two classes become one, or sixteen codes a regression."""
+    codes = [f"{a}_{b}" for a in range(1, 5) for b in range(1, 5)]
+    data = [{"text": f"row {i}", "label": codes[i % 16]} for i in range(320)]
+    outcome, _, described = prepare(write_csv(tmp_path / "d.csv", data), tmp_path)
+    assert described["train"].kind == tasks.CLASSIFICATION and list(described["train"].labels) == sorted(codes)
+
+
+def test_validation_rows_that_are_all_in_test(tmp_path):
+    """One file for both: no row is left to choose the best epoch by, which fine-tune finds out much later."""
+    file = write_csv(tmp_path / "dev.csv", rows(20, start=900))
+    given = {"validation_data": str(file), "test_data": str(file)}
+    refused(write_csv(tmp_path / "d.csv", rows(100)), tmp_path, "all validation rows are in test too", **given)
+
+
 def test_the_class_that_f1_is_of_can_be_chosen_and_is_told(tmp_path, capsys):
     """Else F1 of "legit" is reported for a detector of fraud, and a model that finds none keeps it all."""
     file = write_csv(tmp_path / "rows.csv", rows(100, classes=("fraud", "legit")))

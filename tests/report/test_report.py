@@ -189,14 +189,47 @@ def test_a_missed_target_and_a_failed_control_are_said(tmp_path: Path):
 
 
 def test_int8_that_loses_the_target_is_not_called_a_success(tmp_path: Path):
-    """The unquantized model's success would be claimed for the delivered one."""
+    """The unquantized model's success would be claimed for the delivered one; or its own success be denied."""
     level = "1/3 layers + matrix pruning"
     measurement = made_measurement()
     edge = made_measurement(levels=(level,), quantized=level, seed=3)
     edge["models"][-1] |= {"relative_accuracy": 0.90, "relative_accuracy_ci": [0.88, 0.92]}
     made = make(tmp_path, measurement, made_selection(measurement), edge)
     assert made.returned["meets_target"] is False
-    assert "No model meets the target" in str(made.returned["verdict"])
+    verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
+    assert verdict.startswith(f"{level} (int8) misses the target (at least 95 % of the accuracy), which {level} meets")
+    assert "Before int8: " in made.text("report.html")
+
+
+def test_a_selection_that_int8_mends_does_not_contradict_the_verdict(tmp_path: Path):
+    """The tag says "target met", and the sentence below it that no model meets it."""
+    level = "1/3 layers + matrix pruning"
+    measurement = made_measurement()
+    edge = made_measurement(levels=(level,), quantized=level, seed=3)
+    edge["models"][-1] |= {"relative_accuracy": 0.97, "relative_emission": 0.01}
+    selection = made_selection(measurement) | {
+        "target": {"min_accuracy": None, "max_emission": 0.02},
+        "meets_target": False,
+        "reason": "No model meets the target of at most 2 % of the emission.",
+    }
+    made = make(tmp_path, measurement, selection, edge)
+    assert made.returned["meets_target"] is True
+    assert "Before int8: no model meets" in made.text("report.md").replace("\u00a0", " ")
+
+
+def test_a_power_that_was_assumed_is_not_called_rated(tmp_path: Path):
+    """4 W a thread, which codecarbon takes for a CPU that it does not know, told as what the maker states."""
+    measurement = made_measurement()
+    measurement["energy"]["source"] = "CPU time x 4 W per thread (X: not in codecarbon's table, which takes 8 W then)"
+    page = make(tmp_path, measurement, made_selection(measurement)).text("report.html")
+    assert "a power that was assumed" in page and "estimated from rated power" not in page
+
+
+def test_a_level_with_signs_of_formulas_is_drawn(tmp_path: Path):
+    """After hours of training, the report ends in an error of the library that draws."""
+    measurement = made_measurement()
+    measurement["models"][-1]["level"] = "$a^$"
+    make(tmp_path, measurement, made_selection(measurement, "$a^$"))
 
 
 def test_a_failed_int8_model_falls_back_to_the_selected_one(tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 
 from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.target import shortfall
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from made_measurement import lineage, made_measurement, sha, write
@@ -79,6 +80,17 @@ def test_the_target_decides(run, target: dict[str, float], chosen: str, meets: b
     assert found["returned"]["meets_target"] is found["document"]["meets_target"] is meets
     assert (found["document"]["nearest"] is None) is meets
     assert ("No model meets" in found["document"]["reason"]) is not meets
+
+
+@pytest.mark.parametrize("rows", [500, 1000, 2000])
+def test_a_share_that_is_met_exactly_is_met(rows: int):
+    """360 of 400 right answers are a bit less than 0.9 in floating point, and a larger model is handed over."""
+    exact = [(round(share * right), right, share) for share in (0.9, 0.95, 0.98) for right in range(1, rows + 1)]
+    exact = [(mine, right, share) for mine, right, share in exact if mine == round(share * right, 9)]
+    assert len(exact) > 50
+    for mine, right, share in exact:
+        assert shortfall((mine / rows) / (right / rows), 0.5, share, 0.5) == 0
+        assert shortfall((mine - 1) / right, 0.5, share, 0.5) > 0
 
 
 def test_no_target_is_said(run):

@@ -9,6 +9,7 @@ from typing import Any
 from kfp_bonsai.pipelines.inputs import check_values
 from kfp_bonsai.pipelines.levels import DEFAULTS, parse_levels
 from kfp_bonsai.shared.bucket import GCS
+from kfp_bonsai.shared.checkpoint import EMBEDDED
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
 
@@ -124,7 +125,13 @@ def _as_arguments(message: str, known: Mapping[str, Any]) -> str:
 
 
 def _check_for_cluster(arguments: Mapping[str, Any]) -> None:
-    """Refuse places that a folder on one's own machine may be, and that a task's pod cannot reach."""
+    """Refuse places that a folder on one's own machine may be, and what a task's pod cannot reach or install."""
+    for name in ("model", "data", "test_data", "validation_data", "unlabelled_data"):
+        if EMBEDDED in (value := arguments.get(name, "")):
+            raise BonsaiError(
+                f"--argument {name}={value}: {EMBEDDED}... comes by pip, which the images have not: give a hub name, a "
+                "folder on the cache volume such as /cache/models/bert, or for data gs://bucket/path"
+            )
     upload, model = arguments.get("upload", ""), arguments.get("model", "")
     if upload and not re.match(f"{GCS}[^/]", upload):
         raise BonsaiError(

@@ -1,5 +1,6 @@
 """How tasks are placed on a cluster: images, processors, accelerators, volumes, retries. Wiring only, no work."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from kfp_bonsai.fine_tune.train import RUN, SCRATCH
+from kfp_bonsai.images import PREFIX
 from kfp_bonsai.pipelines.checks import cores
 
 HUB_READERS = ("fetch-champion", "fine-tune", "prepare-data")  # the components that may download from a model hub
@@ -24,7 +26,7 @@ class Cluster:
     """What a cluster gives to the tasks.
 
     Attributes:
-        images: where the images are pulled from, such as "registry.example/team/kfp-bonsai"; "" for the default.
+        images: where the images are pulled from, such as "registry.example/team/kfp-bonsai".
         accelerator: the resource that GPU tasks ask for; "" to run them on CPU nodes.
         accelerators: how many of them a task gets.
         cpu: processors that a heavy task asks for, and its limit.
@@ -41,7 +43,7 @@ class Cluster:
         storage_class: class of that volume; "" for the cluster's default.
     """
 
-    images: str = ""
+    images: str = PREFIX
     accelerator: str = "nvidia.com/gpu"
     accelerators: int = 1
     cpu: str = "4"
@@ -57,6 +59,11 @@ class Cluster:
     scratch: str = ""
     storage_class: str = ""
 
+    @property
+    def counted(self) -> bool:
+        """Whether the accelerator's energy can be read: no counter is of a slice of a GPU (MIG), nor is AMD's read."""
+        return bool(re.fullmatch(r"nvidia\.com/gpu(\.shared)?", self.accelerator))
+
 
 def place(
     task: PipelineTask, cluster: Cluster | None, *, heavy: bool = False, light: bool = False, measured: bool = False
@@ -71,16 +78,15 @@ def place(
         cluster: what the cluster gives; None for the local runner.
         heavy: it trains or measures on an accelerator.
         light: it needs hardly anything.
-        measured: it measures emissions.
+        measured: it measures emissions, on the accelerator if it is heavy and the accelerator's energy can be read.
     """
     if cluster is None:
         return task
     if measured:
         task.set_caching_options(False)
-    if cluster.images:
-        *_, kind = task.container_spec.image.split("/")
-        task.set_container_image(f"{cluster.images}/{kind}")
-    on_gpu = bool(heavy and cluster.accelerator)
+    *_, kind = task.container_spec.image.split("/")
+    task.set_container_image(f"{cluster.images}/{kind}")
+    on_gpu = bool(heavy and cluster.accelerator and (cluster.counted or not measured))
     _harden(task)
     _limit_time(task, cluster)
     _give_processors(task, cluster, light)

@@ -51,8 +51,8 @@ def compile_pipeline(
     Args:
         pipeline: Which one: compress, or retrain.
         output: File to write (YAML); else it has the pipeline's name.
-        settings: YAML file with any of the other options, such as "cpu: 8" or "gpu-node: {pool: gpu}". What is given
-            here and is not the default wins over the file.
+        settings: YAML file with any of the other options but --output, such as "cpu: 8" or "gpu-node: {pool: gpu}".
+            What is given here and is not the default wins over the file.
         images: Where the cluster pulls the images from, such as registry.example/team/kfp-bonsai.
         accelerator: Resource that training and measuring ask for; "" for CPU nodes.
         accelerators: How many of it a task gets; its one process works on one, so more is for other code of yours.
@@ -62,9 +62,10 @@ def compile_pipeline(
         task_timeout: How long an attempt at a task may take, such as 90m, 24h or 7d; 0 for no limit.
         run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
         parallel_levels: How many levels are trained at the same time; 0 for all.
-        gpu_node: KEY=VALUE, a label of the nodes that train and measure; may be given again.
+        gpu_node: KEY=VALUE, a label of the accelerator's nodes, which train and measure; may be given again.
         gpu_taint: KEY or KEY=VALUE, a taint of these nodes beside the accelerator's own; may be given again.
-        cpu_node: KEY=VALUE, a label of the nodes of everything else, the edge measurement included.
+        cpu_node: KEY=VALUE, a label of the nodes of everything else, the edge measurement included; without an
+            accelerator that is all.
         cache_volume: Claim of a volume, mounted at /cache where models and data are read and downloaded; there a
             fine-tune that is tried again finds its checkpoints.
         hub_secret: Secret whose key "token" is a token for the model hub.
@@ -154,11 +155,12 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
 
 def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     """Return the pipeline, placed on the cluster that the options describe."""
+    from kfp_bonsai.images import PREFIX
     from kfp_bonsai.pipelines.cluster import Cluster
     from kfp_bonsai.pipelines.compress import compress_pipeline
     from kfp_bonsai.pipelines.retrain import retrain_pipeline
 
-    known = {**options, **read}
+    known = {**options, **read, "images": options["images"] or PREFIX}
     cluster = Cluster(**{each.name: known[each.name] for each in fields(Cluster)})
     if options["pipeline"] == "retrain":
         return retrain_pipeline(cluster)

@@ -17,6 +17,7 @@ from kfp_bonsai.shared.files import check_writable, is_full_disk, new_file
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
 RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")
 MADE = (RECORD, LOG, WORK, *RESULTS)
+LATE = ("license", "upload", "register")  # what only the last task is given, so that the work before it still counts
 RUNNING, FINISHED = "running", "finished"
 
 
@@ -89,7 +90,8 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
         raise BonsaiError(f"{path} is damaged: add --overwrite to start over, or name another --output") from error
     if state == FINISHED:
         raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
-    different = sorted(key for key in {*known, *arguments} if known.get(key) != json.loads(_json(arguments)).get(key))
+    asked = json.loads(_json(arguments))
+    different = sorted(key for key in {*known, *asked} - {*LATE} if known.get(key) != asked.get(key))
     if found.get("code") != _code():
         different.append(f"the code of kfp-bonsai (version {found.get('version')}, now {__version__})")
     if different:

@@ -2,7 +2,9 @@
 
 import glob
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
     Raises:
         BonsaiError: an argument that no stage takes.
     """
+    from kfp_bonsai.evaluate_emissions.inputs import AUTO as AUTO_DEVICE
+    from kfp_bonsai.evaluate_emissions.inputs import check_device
     from kfp_bonsai.package_model.register import check_target
     from kfp_bonsai.prepare_data.read import open_source
     from kfp_bonsai.quantize.quantize import AUTO, check_packages
@@ -28,11 +32,26 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
         check_target(arguments["register"])
     if arguments.get("edge"):
         check_packages(AUTO)
+    if check_device(arguments.get("device", AUTO_DEVICE), []) == "cuda":
+        _apart(_check_gpus)
     for flag in ("data", "test_data", "validation_data"):
         if flag == "data" or arguments[flag]:
             open_source(arguments[flag], _flag(flag))
     for text in filter(None, arguments["unlabelled_data"].split(",")):
         open_source(text.strip(), "--unlabelled-data")
+
+
+def _apart(check: Callable[[], None]) -> None:
+    """Do a check in a process of its own: one that has used a GPU holds memory there for as long as it lives."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        apart.submit(check).result()
+
+
+def _check_gpus() -> None:
+    """Refuse GPUs whose energy cannot be read."""
+    from kfp_bonsai.shared.energy import find_sources
+
+    find_sources("cuda")
 
 
 def check_values(arguments: Mapping[str, Any]) -> None:
@@ -45,6 +64,8 @@ def check_values(arguments: Mapping[str, Any]) -> None:
         BonsaiError: a value that no stage takes.
     """
     from kfp_bonsai.check_drift.check import WARN, check_on_drift
+    from kfp_bonsai.evaluate_emissions.inputs import AUTO as AUTO_DEVICE
+    from kfp_bonsai.evaluate_emissions.inputs import check_known
     from kfp_bonsai.promote.promote import check_margin
     from kfp_bonsai.quantize.quantize import AUTO, check_runtime
     from kfp_bonsai.shared.carbon import intensity_of
@@ -55,6 +76,7 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     check_on_drift(arguments.get("on_drift", WARN))
     check_margin(arguments.get("margin", 0))
     check_runtime(arguments.get("runtime", AUTO))
+    check_known(arguments.get("device", AUTO_DEVICE))
 
 
 def _check_published(arguments: Mapping[str, Any]) -> None:
@@ -107,7 +129,8 @@ def fingerprint(*references: str) -> dict[str, Any]:
     """Return size and time of change of local files, so that an interrupted run never goes on with other data."""
     found = {}
     for text in filter(None, (reference.strip() for reference in references)):
-        for path in sorted(map(Path, glob.glob(str(Path(text).expanduser()), recursive=True))):
+        named = Path(text).expanduser()
+        for path in [named] if named.exists() else sorted(map(Path, glob.glob(str(named), recursive=True))):
             files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
             found.update({str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files})
     return found

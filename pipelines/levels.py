@@ -162,7 +162,7 @@ def _settings(text: str, settings: str) -> dict[str, str]:
     """Split "layers=0,2,5,flops=0.1": a part without "=" belongs to the value before it."""
     found: dict[str, str] = {}
     key = ""
-    for part in settings.split(","):
+    for part in settings.split(",") if settings.strip() else ():
         name, equals, value = part.partition("=")
         if not equals and key:
             found[key] += "," + part.strip()

@@ -5,10 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.check_drift.check import check_on_drift
 from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.run import Headlines, run_here
-from kfp_bonsai.promote.promote import check_margin
 from kfp_bonsai.shared.champion import find
 from kfp_bonsai.shared.errors import BonsaiError
 
@@ -49,6 +47,7 @@ def retrain(
     augmentations: int = -1,
     unlabelled_rows: int = -1,
     prune_steps: int = 200,
+    device: str = "auto",
     pairs: int = 10,
     block_seconds: float = 2,
     precision: float = 0.02,
@@ -103,6 +102,8 @@ def retrain(
         augmentations: Changed copies of each training text to distill with; -1 for what the champion was made with.
         unlabelled_rows: Texts without labels to use; -1 for all.
         prune_steps: Training steps during which matrices are pruned.
+        device: Where emission is measured: cpu, cuda, or auto, which takes a GPU if there is one. Training takes one
+            anyway.
         pairs: Rounds of measuring all models at the least.
         block_seconds: Seconds that each model runs in a round, at the least.
         precision: Stop measuring once every emission ratio's 95 % interval is within plus or minus this fraction.
@@ -130,8 +131,6 @@ def retrain(
     arguments = {key: value for key, value in locals().items() if key not in ("output", "overwrite")}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    check_on_drift(on_drift)
-    check_margin(margin)
     check_inputs(arguments)
     document, _ = find(champion)
     files = fingerprint(model, data, test_data, validation_data, *unlabelled_data.split(","))

@@ -56,6 +56,7 @@ def run(
     augmentations: int = -1,
     unlabelled_rows: int = -1,
     prune_steps: int = 200,
+    device: str = "auto",
     pairs: int = 10,
     block_seconds: float = 2,
     precision: float = 0.02,
@@ -117,6 +118,8 @@ def run(
         augmentations: Changed copies of each training text to distill with; -1 chooses by how many texts there are.
         unlabelled_rows: Texts without labels to use; -1 for all.
         prune_steps: Training steps during which matrices are pruned.
+        device: Where emission is measured: cpu, cuda, or auto, which takes a GPU if there is one. Training takes one
+            anyway.
         pairs: Rounds of measuring all models at the least.
         block_seconds: Seconds that each model runs in a round, at the least.
         precision: Stop measuring once every emission ratio's 95 % interval is within plus or minus this fraction; 0

@@ -16,7 +16,8 @@ from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
-DEVICES = ("auto", "cpu", "cuda")
+AUTO = "auto"
+DEVICES = (AUTO, "cpu", "cuda")
 FEWEST_PAIRS, SHORTEST_BLOCK, SHORTEST_GPU_BLOCK = 2, 1.0, 5.0
 CHUNK = 1024
 Batch = dict[str, np.ndarray]
@@ -67,14 +68,23 @@ def check_numbers(
             raise BonsaiError(f"--{name} {value}: give a number of 0 or more")
 
 
+def check_known(device: str) -> None:
+    """Refuse a device that has no name here.
+
+    Raises:
+        BonsaiError: it is unknown.
+    """
+    if device not in DEVICES:
+        raise BonsaiError(f"--device '{device}' is unknown (known: {', '.join(DEVICES)}){nearest(device, [*DEVICES])}")
+
+
 def check_device(device: str, folders: Sequence[Path]) -> str:
     """Return the device to run on: the GPU for "auto" where there is one and no model is quantized for CPUs.
 
     Raises:
         BonsaiError: an unknown device, or "cuda" without a GPU or with a quantized model.
     """
-    if device not in DEVICES:
-        raise BonsaiError(f"--device '{device}' is unknown (known: {', '.join(DEVICES)}){nearest(device, [*DEVICES])}")
+    check_known(device)
     if device == "cpu":
         return device
     quantized = [folder for folder in folders if (folder / inference.ONNX_FILE).is_file()]

@@ -18,7 +18,7 @@ LOCK = "kfp-bonsai-measurement.lock"
 
 
 def threads() -> int:
-    """Return the threads that every model gets: OMP_NUM_THREADS, or the cores this process may use, by mask and quota."""
+    """Return the threads that every model gets: OMP_NUM_THREADS, or the cores that mask and quota leave us."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdigit() and int(asked):
         return int(asked)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared.checkpoint import read_record, write_record
+from kfp_bonsai.shared.checkpoint import find_model, read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file, new_folder
 from kfp_bonsai.shared.progress import say
@@ -29,8 +29,8 @@ def fetch_champion(
         version, level, model, augmentations, and the champion's layers, flops, shape, heads, ffn, epochs and rate.
 
     Raises:
-        BonsaiError: there is no champion, its package is gone or damaged, or it was not made by the compress pipeline.
-            Then there is no output.
+        BonsaiError: there is no champion, its package is gone or damaged, it was not made by the compress pipeline, or
+            the model to start from cannot be had here. Then there is no output.
 
     Example:
         bonsai fetch-champion --champion gs://bucket/reviews --output champion --document champion.json
@@ -45,11 +45,23 @@ def fetch_champion(
             (folder / name).unlink(missing_ok=True)
         record = read_record(folder)
         made = recipe(record, champion)
+        _check_start(model or str(made["model"]), champion)
         write_record(folder, {**record, "level": f"champion ({record['level']})"})
         file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     say(f"fetch-champion  {champion}: version {version}, {record['level']}, made from {made['model']}")
     asked = {"model": model or made["model"]} | ({"augmentations": augmentations} if augmentations >= 0 else {})
     return {"version": version, "level": record["level"], **made, **asked}
+
+
+def _check_start(model: str, champion: str) -> None:
+    """Refuse a pretrained model that is not to be had here, before a task waits for a GPU to find that out."""
+    try:
+        find_model(model)
+    except BonsaiError as error:
+        raise BonsaiError(
+            f"the champion at {champion} was made from {model}, which cannot be had here ({error}): give --model, such "
+            "as a hub name"
+        ) from error
 
 
 def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ How a measurement becomes a size:
   Knative runs the service.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64
 SERVER_MIB = {"edge": 64, "gpu": 1024}  # requests' bodies; HTTP, CUDA's context
 LOAD_PERCENT, PEAK_TRAFFIC, REPLICAS = 65, 3.0, 3
 LONGEST_NAME = 40  # with the namespace it becomes a host's name of at most 63 characters
+HASHED = 6  # letters of a hash
 NO_URI = "pvc://models"  # where the folder is to be put if it was not published
 ACCELERATOR = "nvidia.com/gpu"
 
@@ -244,10 +246,13 @@ def service(
 
 
 def service_name(name: str) -> str:
-    """Return a name that KServe takes, [a-z]([-a-z0-9]*[a-z0-9])?, not too long."""
+    """Return a name that KServe takes, [a-z]([-a-z0-9]*[a-z0-9])?; one that is too long ends in a hash of the whole."""
     text = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
     text = text if text[0].isalpha() else f"m-{text}"
-    return text[:LONGEST_NAME].rstrip("-")
+    if len(text) <= LONGEST_NAME:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:HASHED]
+    return f"{text[: LONGEST_NAME - HASHED - 1].rstrip('-')}-{digest}"
 
 
 def _arguments(folder: Path, record: Mapping[str, Any]) -> list[str]:

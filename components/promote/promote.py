@@ -204,7 +204,7 @@ def _compare(
 
 
 def _undecided(worse: list[str], mine: dict[str, Any]) -> dict[str, bool]:
-    """Say of a model that its emission was not measured well, and nothing else stands against it: it may be tried again."""
+    """Say of a model that only its measurement stands against it, which is no decision: it may be tried again."""
     return {} if worse or mine["believable"] else {"undecided": True}
 
 

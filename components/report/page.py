@@ -8,7 +8,7 @@ import jinja2
 
 from kfp_bonsai.report import numbers
 from kfp_bonsai.report.classes import MOST_CLASSES, per_class, worst_first
-from kfp_bonsai.report.words import GLOSSARY, Check, metric_value, name_of
+from kfp_bonsai.report.words import GLOSSARY, metric_value, name_of
 
 MOST_CONFUSION = 8
 

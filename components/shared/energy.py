@@ -8,9 +8,9 @@ Each part has the best source that the machine offers:
 
 - CPU: the RAPL counter under /sys/class/powercap where it can be read (measured, the whole package), else
   codecarbon's model of a process (estimated): CPU seconds of this process and its children x watts per thread,
-  which are the TDP in codecarbon's data base / the threads, or 4 W where it does not know the CPU. It is the formula of codecarbon's process mode, read
-  at the ends of the block instead of by a thread that wakes every second, so that it is also right for blocks of
-  a second (codecarbon reads 0 there) and cannot fail in silence.
+  which are the TDP in codecarbon's data base / the threads, or 4 W where it does not know the CPU. It is the formula
+  of codecarbon's process mode, read at the ends of the block instead of by a thread that wakes every second, so that
+  it is also right for blocks of a second (codecarbon reads 0 there) and cannot fail in silence.
 - GPU: the energy counter of NVML (measured) of each GPU that the work uses; other GPUs are left out, busy or idle.
 - RAM: codecarbon's model, watts that depend on the memory used x time (estimated). As it is a clock and not a
   meter of work, it is told apart and is no part of `joules`.

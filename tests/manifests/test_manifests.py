@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import re
 import shlex
 import shutil
@@ -31,7 +32,8 @@ ABSENT = object()
 def rendered(folder: str) -> list[dict[str, Any]]:
     """Return what `kubectl apply -k` would send."""
     if shutil.which("kubectl") is None:
-        pytest.fail("kubectl is not installed: it renders the manifests (any version since 1.27)")
+        missing = pytest.fail if "CI" in os.environ else pytest.skip
+        missing("kubectl is not installed: it renders the manifests (any version since 1.27)")
     ended = subprocess.run(
         ["kubectl", "kustomize", str(MANIFESTS / folder)], capture_output=True, text=True, timeout=60
     )
@@ -194,7 +196,7 @@ def test_the_settings_compile_and_fit_the_rest(folder, tmp_path):
     assert of_kind(folder, "PersistentVolumeClaim", said["cache-volume"])
     submit = rules.containers(job)[-1]
     texts = [each.partition("=")[2] for each in submit["args"] if each.startswith("--argument=")]
-    assert set(read_arguments(tmp_path / "retrain.yaml", texts)) == {"champion", "data"}
+    assert set(read_arguments(tmp_path / "retrain.yaml", texts)) == {"champion", "data", "model"}
 
 
 def test_the_quota_lets_our_own_jobs_start():

@@ -218,9 +218,16 @@ def test_limits_are_requests(edge: Path):
         ("Movie Reviews (int8)", "movie-reviews-int8"),
         ("2/3 layers", "m-2-3-layers"),
         ("é", "model"),
-        ("a" * 39 + "-b", "a" * 39),
+        ("a" * 40, "a" * 40),
+        ("a" * 32 + "-" + "b" * 32, "a" * 32 + "-f6edc4"),
     ],
 )
 def test_names_that_kserve_takes(name: str, wanted: str):
     """The webhook would refuse the service, or its host's name be too long."""
     assert kserve.service_name(name) == wanted
+
+
+def test_long_names_that_differ_at_their_end_stay_apart():
+    """The int8 model replaces the one before it, in the same namespace, without a word."""
+    names = {kserve.service_name(f"movie-reviews-1-3-layers-matrix-pruning{end}") for end in ("", "-int8", "-v2")}
+    assert len(names) == 3 and all(len(name) <= kserve.LONGEST_NAME for name in names)

@@ -139,6 +139,20 @@ def test_a_slice_of_a_gpu_is_found_on_nodes_with_the_gpus_taint(tmp_path):
     assert [each["key"] for each in found] == ["nvidia.com/gpu"]
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize(
+    ("accelerator", "device"), [("nvidia.com/mig-1g.10gb", "cpu"), ("amd.com/gpu", "cpu"), ("nvidia.com/gpu", "auto")]
+)
+def test_emission_is_measured_where_energy_can_be_read(pipeline, accelerator, device, tmp_path):
+    """All is trained, and then the measurement is refused, on each of its attempts."""
+    compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"), accelerator=accelerator)
+    spec = read(tmp_path / "out.yaml")[0]
+    assert spec["root"]["inputDefinitions"]["parameters"]["device"]["defaultValue"] == device
+    measuring = [each for name, each in containers(read(tmp_path / "out.yaml")).items() if "evaluate" in name]
+    on_accelerator = [each for each in measuring if "accelerator" in each["resources"]]
+    assert len(on_accelerator) == (1 if device == "auto" else 0)
+
+
 def test_times_are_limited_and_retries_have_time(documents):
     """A task that hangs for ever; or retries that never come, since Argo counts the longest back-off from the start."""
     limits = {int(each["activeDeadlineSeconds"]) for each in platforms(documents).values()}

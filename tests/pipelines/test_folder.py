@@ -6,6 +6,7 @@ import json
 import pytest
 
 from kfp_bonsai.pipelines.folder import run_folder
+from kfp_bonsai.pipelines.inputs import fingerprint
 from kfp_bonsai.shared.errors import BonsaiError
 
 ARGUMENTS = {"model": "m", "epochs": 3.0, "levels": [{"label": "small"}]}
@@ -38,6 +39,24 @@ def test_other_arguments_are_refused_by_name(tmp_path, changed, said):
     refused = pytest.raises(BonsaiError, match=f"{said}.*--overwrite")
     with refused, run_folder(tmp_path / "run", ARGUMENTS | changed, overwrite=False):
         pass
+
+
+def test_a_mistake_in_what_the_last_task_is_given_can_be_mended(tmp_path):
+    """Hours of training to be done again, as a bucket's name was wrong."""
+    interrupted(tmp_path / "run", ARGUMENTS | {"upload": "gs://typo/x", "register": ""})
+    mended = ARGUMENTS | {"upload": "gs://bucket/x", "register": "http://registry", "license": "mit"}
+    with run_folder(tmp_path / "run", mended, overwrite=False) as work:
+        assert (work / "finished" / "task.json").is_file()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["arguments"] == mended
+
+
+@pytest.mark.parametrize("name", ["reviews [2024].csv", "*.csv", "a?b.csv"])
+def test_files_whose_names_are_patterns_too_are_told_apart(tmp_path, name):
+    """A run that goes on with other rows than it began with, since [2024] matches no file."""
+    (tmp_path / name).write_text("one")
+    before = fingerprint(str(tmp_path / name))
+    (tmp_path / name).write_text("two rows")
+    assert [*before] == [str(tmp_path / name)] and fingerprint(str(tmp_path / name)) != before
 
 
 def test_other_code_is_refused(tmp_path):

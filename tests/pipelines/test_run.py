@@ -6,6 +6,7 @@ import json
 import pytest
 import tiny
 
+from kfp_bonsai.pipelines.inputs import check_inputs
 from kfp_bonsai.pipelines.run import run
 from kfp_bonsai.quantize import quantize
 from kfp_bonsai.shared.errors import BonsaiError
@@ -63,3 +64,15 @@ def test_a_configuration_without_its_numbers(inputs, tmp_path):
     config.write_text(json.dumps({"model_type": "bert", "num_hidden_layers": "three"}))
     with pytest.raises(BonsaiError, match=r"config\.json cannot be used .*num_hidden_layers"):
         run(str(tmp_path / "model"), str(inputs / "reviews.csv"), tmp_path / "run")
+
+
+def test_a_gpu_without_a_counter_is_refused_before_the_training(monkeypatch):
+    """Hours of training, and then a measurement that cannot be made there; here NVML does not start."""
+    from kfp_bonsai.evaluate_emissions import inputs as measuring
+
+    given = {"data": "embedded:movie-reviews", "unlabelled_data": "", "test_data": "", "validation_data": ""}
+    with pytest.raises(BonsaiError, match="--device cuda: torch sees no GPU here"):
+        check_inputs({**given, "device": "cuda"})
+    monkeypatch.setattr(measuring, "check_device", lambda *_: "cuda")
+    with pytest.raises(BonsaiError, match=r"cannot be read.*--device cpu"):
+        check_inputs(given)

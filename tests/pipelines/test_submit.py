@@ -22,7 +22,7 @@ from kfp_bonsai.pipelines.submit import follow, schedule, submit
 from kfp_bonsai.shared.checkpoint import find_model
 from kfp_bonsai.shared.errors import BonsaiError
 
-NEEDED = ("model=embedded:minilm", "data=gs://bucket/reviews/")
+NEEDED = ("model=bert-base-uncased", "data=gs://bucket/reviews/")
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
@@ -240,6 +240,9 @@ def test_a_lost_connection_does_not_end_the_waiting(monkeypatch):
         ((*NEEDED, "upload=gs://b/x", "register=mlflow+"), "--argument register 'mlflow\\+'"),
         ((*NEEDED, "upload=gs://b/x", "register=https://me:secret@here"), "--argument register holds a user's name"),
         (("model=gs://bucket/bert", NEEDED[1]), "model=gs://bucket/bert.*a hub name"),
+        (("model=embedded:minilm", NEEDED[1]), "model=embedded:minilm.*which the images have not"),
+        ((*NEEDED, "unlabelled_data=gs://b/x,embedded:news"), "unlabelled_data=gs://b/x,embedded:news.*by pip"),
+        ((*NEEDED, "device=gpu"), "--argument device 'gpu' is unknown"),
         ((*NEEDED, "levels=[]"), "--argument levels: the list is empty"),
         ((*NEEDED, "levels=[3]"), "--argument levels 3: write a text"),
         ((*NEEDED, 'levels=[{"layers": "1/2"}]'), "write a text.*or an object"),

@@ -254,7 +254,7 @@ def test_labels_with_underscores_are_names(tmp_path):
     """Python reads 1_1 as 11: two classes become one, or sixteen codes a regression."""
     codes = [f"{a}_{b}" for a in range(1, 5) for b in range(1, 5)]
     data = [{"text": f"row {i}", "label": codes[i % 16]} for i in range(320)]
-    outcome, _, described = prepare(write_csv(tmp_path / "d.csv", data), tmp_path)
+    _, _, described = prepare(write_csv(tmp_path / "d.csv", data), tmp_path)
     assert described["train"].kind == tasks.CLASSIFICATION and list(described["train"].labels) == sorted(codes)
 
 

@@ -42,6 +42,8 @@ def made(name: str, head: Any = None) -> Any:
     if FAMILIES[family].answers_in_text:
         config.decoder_start_token_id, config.label_tokens = 0, [[7], [8, 9]]
     model = head.from_config(config) if head else task_class(config)(config)
+    if odd.get("tie_word_embeddings") is False:  # as from_pretrained unties them, where a checkpoint has two matrices
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     model = model.double().eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, save
+from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, save, weights_sha256
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 
@@ -70,7 +70,8 @@ def fine_tune(
         "freeze_embeddings": freeze_embeddings,
         "seed": seed,
     }
-    scratch = _checkpoints(output, [task.sha256, held_out_task.sha256, arguments])
+    start = weights_sha256(Path(source)) if Path(source).is_dir() else source
+    scratch = _checkpoints(output, [task.sha256, held_out_task.sha256, task.metric, task.labels, start, arguments])
 
     from transformers import set_seed
 
@@ -173,14 +174,17 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
     from transformers import AutoConfig, AutoTokenizer
 
     import kfp_bonsai  # noqa: F401  (registers free shapes)
+    from kfp_bonsai.fine_tune import head
     from kfp_bonsai.shared import answers, free_models, tokens
     from kfp_bonsai.shared.families import check_settings, family_of
 
     labels = dict(enumerate(task.labels)) or {0: "value"}
     try:
         config = AutoConfig.from_pretrained(source)
-        family = family_of(config)
+        family, before = family_of(config), dict(config.id2label)
         check_settings(config)
+        config.output_hidden_states = config.output_attentions = False  # what a saved model may ask for of itself
+        config.return_dict = True
         if Path(source).is_dir():
             check_folder(Path(source))
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -213,6 +217,8 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
     wrong = [key for key in keys if not key.startswith(heads)]
     if wrong:
         raise BonsaiError(f"{source} lacks weights of the model's body, such as {sorted(wrong)[0]}: give a whole model")
+    if task.labels and not family.answers_in_text:
+        head.settle(network, before, task.labels, keys)
     tokens.make_room(tokenizer, network)
     if family.answers_in_text:
         network.generation_config.max_new_tokens = max(map(len, config.label_tokens))

@@ -61,13 +61,16 @@ def least(costs: Costs) -> float:
     return sum(step_of(name) * cost for name, cost in costs.items())
 
 
-def uniform(shape: Shape, costs_at: Callable[[int], Costs], budget: Callable[[int], float]) -> Shape:
+def uniform(
+    shape: Shape, costs_at: Callable[[int], Costs], budget: Callable[[int], float], unreachable: int = 0
+) -> Shape:
     """Return the stock shape within a budget whose neurons are nearest to twice the attention's width.
 
     Args:
         shape: the model's widths now.
         costs_at: FLOPs of one unit, by mask name, at a hidden width.
         budget: FLOPs that the units may cost together, at a hidden width.
+        unreachable: a narrower hidden width that the model cannot have; 0 for none.
 
     Raises:
         BonsaiError: even the smallest shape costs more.
@@ -77,6 +80,8 @@ def uniform(shape: Shape, costs_at: Callable[[int], Costs], budget: Callable[[in
     for heads in range(shape.group, now.heads + 1, shape.group):
         attention = heads * shape.head_dim
         hidden = attention if shape.tied else shape.hidden
+        if hidden == unreachable:
+            continue
         costs, most = costs_at(hidden), budget(hidden)
         neuron = sum(cost for name, cost in costs.items() if name.startswith("ffn"))
         group = sum(cost for name, cost in costs.items() if not name.startswith("ffn"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save, write_record
+from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_folder
 from kfp_bonsai.shared.teacher import check_teacher
@@ -122,7 +122,7 @@ class _Pruning:
         ffn: int,
     ) -> None:
         from kfp_bonsai.matrix_prune import budget, masks
-        from kfp_bonsai.shared import one_token
+        from kfp_bonsai.shared import one_token, surgery
         from kfp_bonsai.shared.flops import Flops
         from kfp_bonsai.shared.shapes import Shape, shape_of, stacks_of
 
@@ -141,7 +141,10 @@ class _Pruning:
             self.uniform = self._stated(heads, ffn, shape)
         elif shape == "stock":
             self.uniform = budget.uniform(
-                self.shape, self._costs, lambda hidden: flops * whole - rest * hidden / self.shape.hidden
+                self.shape,
+                self._costs,
+                lambda hidden: flops * whole - rest * hidden / self.shape.hidden,
+                surgery.unreachable_width(network.config),
             )
         if self.uniform is not None:
             self.after = self._spent(self.uniform, self._costs(self.uniform.hidden, self.free))
@@ -170,6 +173,7 @@ class _Pruning:
 
     def _stated(self, heads: int, ffn: int, shape: str) -> Any:
         from kfp_bonsai.matrix_prune.budget import alike
+        from kfp_bonsai.shared.surgery import unreachable_width
 
         now = self.shape.layers[0]
         heads, ffn, group = heads or now.heads, ffn or now.ffn, self.shape.group
@@ -177,8 +181,13 @@ class _Pruning:
             raise BonsaiError(f"--heads and --ffn must be at most {now.heads} and {now.ffn}, what the model has")
         if heads % group:
             raise BonsaiError(f"--heads {heads}: {group} heads share one key-value head, so give a multiple of {group}")
-        narrow = shape == "stock" and self.shape.tied
-        return alike(self.shape, heads, ffn, heads * self.shape.head_dim if narrow else self.shape.hidden)
+        hidden = heads * self.shape.head_dim if shape == "stock" and self.shape.tied else self.shape.hidden
+        if hidden == unreachable_width(self.network.config):
+            raise BonsaiError(
+                f"--heads {heads}: a stock model's hidden width would be {hidden}, that of its embeddings, where "
+                "transformers builds no projection: give another number, or --shape free"
+            )
+        return alike(self.shape, heads, ffn, hidden)
 
     def keep(self, progress: float) -> dict[str, Any]:
         """Return what stays when `progress` (0 to 1) of the schedule has passed."""
@@ -258,7 +267,6 @@ def _pass_through(model: Path, output: Path, record: dict, teacher: dict) -> dic
 
     with new_folder(output) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
-        write_record(folder, record)
     return {**_summary(record, teacher), "seconds": 0.0, "joules": 0.0}
 
 

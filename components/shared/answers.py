@@ -76,6 +76,8 @@ def answering(model_class: Any) -> Any:
                 self, encoder_outputs=encoded, attention_mask=mask, labels=texts, use_cache=False
             )
             loss = written.loss
+            if self.training:  # which needs no more, and the other texts would take several times the memory
+                return SequenceClassifierOutput(loss=loss, hidden_states=encoded.hidden_states)
         read = torch.tensor(
             decoder_inputs(self.config.label_tokens, self.config.decoder_start_token_id), device=mask.device
         )

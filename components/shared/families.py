@@ -123,6 +123,7 @@ def _bert_stack(base: str) -> tuple[Stack]:
     return (Stack(f"{base}.encoder.layer", "num_hidden_layers", _BERT_LAYER, query="attention.self.query"),)
 
 
+_BERT_FIXED = {"position_embedding_type": "absolute"}  # transformers 5 has no other, and drops their weights
 _DENSE_HEAD: Axes = {"classifier.dense": ("hidden", "hidden"), "classifier.out_proj": (None, "hidden")}
 
 _TOKEN_HEAD: Axes = {"score": (None, "hidden"), "lm_head": (None, "hidden")}
@@ -198,6 +199,7 @@ FAMILIES: dict[str, Family] = {
         reads="first",
         full_attention=True,
         token_types=True,
+        fixed=_BERT_FIXED,
     ),
     "roberta": Family(
         stacks=_bert_stack("roberta"),
@@ -207,6 +209,7 @@ FAMILIES: dict[str, Family] = {
         reads="first",
         full_attention=True,
         positions_after_pad=True,
+        fixed=_BERT_FIXED,
     ),
     "electra": Family(
         stacks=_bert_stack("electra"),
@@ -216,6 +219,7 @@ FAMILIES: dict[str, Family] = {
         reads="first",
         full_attention=True,
         token_types=True,
+        fixed=_BERT_FIXED,
     ),
     "distilbert": Family(
         stacks=(

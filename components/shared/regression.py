@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from kfp_bonsai.shared.families import family_of
-from kfp_bonsai.shared.shapes import module_at
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.shapes import last_matrix
+
+FARTHEST = 10  # spreads from 0; a GPT-2 learnt labels at 5 as well as at 0, and nothing at 30
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,20 @@ class Scale:
 
 
 def scale_for(labels: np.ndarray, model: Any) -> Scale:
-    """Return the scale of training labels; a last matrix without a bias, as of decoders, cannot hold a mean."""
-    centre = float(labels.mean()) if _last(model).bias is not None else 0.0
-    return Scale(centre, float(labels.std()) or 1.0)
+    """Return the scale of training labels; a last matrix without a bias, as of decoders, cannot hold a mean.
+
+    Raises:
+        BonsaiError: it cannot, and the mean is too far from 0 to be learnt.
+    """
+    mean, spread = float(labels.mean()), float(labels.std()) or 1.0
+    if last_matrix(model).bias is not None:
+        return Scale(mean, spread)
+    if abs(mean) > FARTHEST * spread:
+        raise BonsaiError(
+            f"the labels are {mean:.4g} on average and spread by {spread:.4g}, which this model cannot learn, as its "
+            f"last matrix has no bias: take {mean:.4g} off them, or use a model that reads both sides, such as BERT"
+        )
+    return Scale(0.0, spread)
 
 
 def scale_of(record: dict[str, Any]) -> Scale | None:
@@ -55,14 +68,8 @@ def to_labels(model: Any, scale: Scale) -> None:
 
 def _transform(model: Any, times: float, plus: float) -> None:
     """Let a model give what it gave, times a number, plus another (which is 0 where there is no bias to hold it)."""
-    last = _last(model)
+    last = last_matrix(model)
     with torch.no_grad():
         last.weight.mul_(times)
         if last.bias is not None:
             last.bias.mul_(times).add_(plus)
-
-
-def _last(model: Any) -> Any:
-    """Return the matrix whose rows are the answers."""
-    paths = (path for path, axes in family_of(model.config).head.items() if axes[0] is None)
-    return next(module for module in (module_at(model, path) for path in paths) if module is not None)

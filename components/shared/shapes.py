@@ -156,3 +156,9 @@ def _sides(module: Any) -> tuple[int, int]:
     """Return (outputs, inputs) of a matrix, however the module stores it."""
     rows, columns = module.weight.shape
     return (int(columns), int(rows)) if isinstance(module, Conv1D) else (int(rows), int(columns))
+
+
+def last_matrix(model: Any) -> Any:
+    """Return the matrix whose rows are the answers."""
+    paths = (path for path, axes in family_of(model.config).head.items() if axes[0] is None)
+    return next(module for module in (module_at(model, path) for path in paths) if module is not None)

@@ -68,6 +68,11 @@ def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None, fr
         BonsaiError: a shape that no model can have: nothing left, or what is not there; the message says what can be.
     """
     _check_kept(shape_of(model), kept, hidden)
+    if hidden is not None and len(hidden) == unreachable_width(model.config):
+        raise BonsaiError(
+            f"a hidden width of {len(hidden)} is that of the embeddings, and transformers then builds no projection "
+            "between them and the layers: choose another"
+        )
     family, shape, names = family_of(model.config), shape_of(model), _names(model)
     after = _shape_after(shape, kept, hidden)
     free = free or after.kind == FREE or _biases_part(model, kept)
@@ -185,6 +190,15 @@ def _embeddings_follow(config: Any) -> bool:
     return "embedding" in names and getattr(config, names["embedding"]) == getattr(config, names["hidden"])
 
 
+def unreachable_width(config: Any) -> int:
+    """Return the hidden width that a narrower stock model cannot have, that of embeddings with a projection; 0 if none.
+
+    transformers builds the projection (ELECTRA's, OPT's) only where the widths differ.
+    """
+    names = family_of(config).config
+    return int(getattr(config, names["embedding"])) if "embedding" in names and not _embeddings_follow(config) else 0
+
+
 def _config_for(config: Any, shape: Shape, free: bool) -> Any:
     """Return the configuration of a model of this shape."""
     names, made = family_of(config).config, stock_config(config)
@@ -204,10 +218,25 @@ def _config_for(config: Any, shape: Shape, free: bool) -> Any:
 
 def _loaded(model: Any, model_class: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> Any:
     built = model_class(config)
+    _untie(built, model)
     built.to(dtype=model.dtype, device=model.device).load_state_dict(weights, strict=True)
     if hasattr(model, "generation_config"):
         built.generation_config = copy.deepcopy(model.generation_config)
     return built.train(model.training)
+
+
+def _untie(built: nn.Module, model: nn.Module) -> None:
+    """Give a new model a parameter of its own wherever the other one has two, which only loading weights unties.
+
+    So Flan-T5's output matrix: transformers 5 builds every T5 with that of its input embeddings.
+    """
+    own = dict(model.named_parameters(remove_duplicate=False))
+    first: dict[nn.Parameter, str] = {}
+    for name, parameter in built.named_parameters(remove_duplicate=False):
+        other = first.setdefault(parameter, name)
+        if own.get(name) is not own.get(other):
+            owner, _, leaf = name.rpartition(".")
+            setattr(built.get_submodule(owner), leaf, nn.Parameter(parameter.detach().clone()))
 
 
 def _narrowed(

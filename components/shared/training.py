@@ -52,7 +52,7 @@ def device() -> str:
 def bf16_is_faster() -> bool:
     """Say whether bfloat16 has hardware here: a GPU that supports it, or a CPU with AMX or AVX-512 BF16."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 

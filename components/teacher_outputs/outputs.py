@@ -8,6 +8,8 @@ from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, write
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 
+SAME = ("columns", "labels", "kind")  # of a model's task and its rows
+
 
 def teacher_outputs(
     model: Path,
@@ -52,6 +54,8 @@ def teacher_outputs(
     task = tasks.read_task(train)
     if task.split == "unlabelled":
         raise BonsaiError(f"{train} has no labels: give the training split as --train")
+    if (list(task.columns), list(task.labels), task.kind) != tuple(record["task"][name] for name in SAME):
+        raise BonsaiError(f"{train} is not of the data set that {model} was trained on: give its training split")
     if not record["validation"].get(task.metric, 1) > 0:
         raise BonsaiError(
             f"{model} scores {record['validation'][task.metric]:.3g} by {task.metric} on its validation rows, so "

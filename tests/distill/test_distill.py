@@ -1,5 +1,8 @@
 """Distillation: the student comes nearer to its teacher, whatever its width."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +79,12 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     """Else a wrong folder or number ends in a stack trace."""
     with pytest.raises(BonsaiError, match="holds no teacher outputs"):
         distill(made.baseline, made.baseline, made.validation, tmp_path / "out")
+    record = read_record(made.transfer)
+    record["lineage"][0]["sha256"] = "f" * 64
+    other = shutil.copytree(made.transfer, tmp_path / "other")
+    (other / "bonsai.json").write_text(json.dumps(record))
+    with pytest.raises(BonsaiError, match="come from different baselines"):
+        distill(made.baseline, other, made.validation, tmp_path / "out")
     with pytest.raises(BonsaiError, match="--epochs is -1: give a number of 0"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=-1)
     with pytest.raises(BonsaiError, match="--epochs is nan"):

@@ -4,12 +4,14 @@ import contextlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 import tiny
 
 from kfp_bonsai.fine_tune.train import fine_tune
-from kfp_bonsai.shared import training
+from kfp_bonsai.shared import tasks, training
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
 
@@ -219,3 +221,92 @@ def test_an_output_in_use_is_refused(made, tmp_path):
 def test_who_may_read_the_configuration_may_read_the_weights(made):
     """By itself transformers writes weights for their owner alone: a server of another user would not start."""
     assert (made.baseline / "model.safetensors").stat().st_mode == (made.baseline / "config.json").stat().st_mode
+
+
+def start_again(made, folder, names, **settings):
+    """Return a copy of the baseline as a model to start from, whose classes have these names."""
+    shutil.copytree(made.baseline, folder)
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) | settings
+    config |= {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def hardly(made, start, output):
+    """Fine-tune so little that the result is what it began with."""
+    options = {"epochs": 0.1, "learning_rate": 1e-9, "batch_size": 32}
+    return fine_tune(str(start), made.train, made.validation, output, **options)["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("names", "kept", "said"),
+    [
+        (["bad", "good"], True, ""),
+        (["LABEL_0", "LABEL_1"], True, ""),
+        (["Good", "Bad"], False, "put into the data's order (bad, good)"),
+        (["entailment", "contradiction"], None, "made for other classes (entailment, contradiction): a new head"),
+    ],
+)
+def test_a_classifier_of_before_goes_on_by_its_classes_names(made, tmp_path, capsys, names, kept, said):
+    """One that knows the classes in another order begins with every answer wrong; one of other classes misleads."""
+    found = hardly(made, start_again(made, tmp_path / "start", names), tmp_path / "model")
+    assert said in capsys.readouterr().out
+    if kept is not None:
+        assert found == pytest.approx(made.tuned["accuracy"] if kept else 1 - made.tuned["accuracy"], abs=0.02)
+    else:
+        weight = load(tmp_path / "model")[0].classifier.weight
+        assert not weight.equal(load(made.baseline)[0].classifier.weight) and 0.001 < weight.std() < 0.1
+
+
+@pytest.mark.parametrize(
+    "setting", [{"output_hidden_states": True}, {"output_attentions": True}, {"return_dict": False}]
+)
+def test_what_a_model_is_set_to_return_is_of_no_matter(made, tmp_path, setting):
+    """A whole epoch, and then a shape that cannot be stacked, or a tuple without logits."""
+    start = start_again(made, tmp_path / "start", ["bad", "good"], **setting)
+    assert hardly(made, start, tmp_path / "model") == pytest.approx(made.tuned["accuracy"], abs=0.02)
+
+
+def test_another_model_or_metric_does_not_resume(made, tmp_path, monkeypatch):
+    """A run that goes on from other weights, or keeps the best epoch by another metric's scores."""
+    found = []
+
+    def stop(_network, _rows, _recipe, scratch, **_options):
+        found.append(scratch)
+        raise KeyboardInterrupt
+
+    def attempt(train, validation):
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(str(start), train, validation, tmp_path / "model")
+        return found[-1]
+
+    start = start_again(made, tmp_path / "start", ["bad", "good"])
+    monkeypatch.setattr(training, "train", stop)
+    first = attempt(made.train, made.validation)
+    assert attempt(made.train, made.validation) == first
+    by_f1 = [with_metric(path, tmp_path / path.name, "f1") for path in (made.train, made.validation)]
+    assert attempt(*by_f1) != first
+    shutil.copy(made.pretrained / "model.safetensors", start)
+    assert attempt(made.train, made.validation) != first
+
+
+def with_metric(split, to, metric):
+    task = tasks.read_task(split)
+    table = pq.read_table(split)
+    pq.write_table(table.cast(tasks.schema(replace(task, metric=metric))), to)
+    return to
+
+
+def test_relative_positions_are_refused(made, tmp_path):
+    """Transformers would drop their weights without a word, and another model be trained."""
+    start = start_again(made, tmp_path / "start", ["bad", "good"], position_embedding_type="relative_key")
+    with pytest.raises(BonsaiError, match="position_embedding_type to relative_key"):
+        hardly(made, start, tmp_path / "model")
+
+
+def test_a_gpu_that_emulates_bfloat16_trains_without(monkeypatch):
+    """On a T4 or V100 it is slower than float32."""
+    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(training.torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not training.bf16_is_faster()

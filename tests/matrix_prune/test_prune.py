@@ -3,15 +3,19 @@
 import hashlib
 
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune import budget
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,36 @@ def test_stated_widths_are_given(made, short, tmp_path):
     """Else --heads and --ffn are only hints."""
     result = matrix_prune(short, made.transfer, tmp_path / "out", shape="stock", heads=2, ffn=32, steps=4)
     assert (result["hidden"], result["heads"], result["ffn"]) == (16, "2,2", "32,32")
+
+
+@pytest.fixture(scope="module")
+def electra(tmp_path_factory):
+    """An ELECTRA of hidden width 32, whose embeddings are 16 wide, and its transfer set."""
+    folder = tmp_path_factory.mktemp("electra")
+    data = tiny.splits(folder / "data")
+    config = AutoConfig.from_pretrained(tiny.pretrained(folder / "model", family="electra"))
+    config.embedding_size = 16
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder / "model")
+    base, transfer = folder / "base", folder / "transfer"
+    fine_tune(str(folder / "model"), data["train"], data["validation"], base, epochs=2, learning_rate=3e-3)
+    teacher_outputs(base, data["train"], data["unlabelled"], transfer, augmentations=0)
+    return base, transfer
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+def test_stock_shapes_are_never_as_wide_as_projected_embeddings(electra, tmp_path, share):
+    """Transformers then builds no projection, and what was pruned cannot be put together: after all steps."""
+    base, transfer = electra
+    matrix_prune(base, transfer, tmp_path / "out", flops=share, shape="stock", steps=2)
+    assert read_record(tmp_path / "out")["shape"]["hidden"] in (8, 24, 32)
+    load(tmp_path / "out")
+
+
+def test_a_stated_width_that_cannot_be_is_refused_early(electra, tmp_path):
+    """The same, asked for."""
+    base, transfer = electra
+    with pytest.raises(BonsaiError, match=r"--heads 2.*hidden width would be 16"):
+        matrix_prune(base, transfer, tmp_path / "out", heads=2, shape="stock", steps=2)
 
 
 def test_a_level_without_pruning_passes_through_unchanged(made, short, tmp_path):

@@ -46,6 +46,16 @@ def test_the_loss_is_that_of_the_text_and_its_end():
     torch.testing.assert_close(loss, model.plain_class.forward(model, input_ids=ids, labels=texts).loss)
 
 
+def test_training_computes_the_written_text_alone():
+    """Of 20 labels the others would take several times the memory of a step, and change nothing."""
+    model = models.made("t5").train()
+    model.config.label_tokens = [[7], [8, 9], [10, 11, 12]]
+    rows = []
+    model.lm_head.register_forward_hook(lambda _module, given, _found: rows.append(len(given[0])))
+    found = model(input_ids=torch.randint(5, 90, (2, 7)), labels=torch.tensor([0, 1]))
+    assert found.logits is None and found.loss.requires_grad and rows == [2]
+
+
 def test_the_decoder_reads_each_beginning_once():
     """Else the decoder's work, and its emission, grows with the classes for nothing."""
     assert decoder_inputs([[7], [8], [9]]) == [[0]]

@@ -14,6 +14,7 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared import rows, training
 from kfp_bonsai.shared.checkpoint import load
+from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.tasks import Task, schema
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
@@ -53,6 +54,14 @@ def test_labels_of_any_unit_are_learnt_and_answered_in_it(made, tmp_path, low, h
     for model in (base, small):
         found, right = answers(model, data["validation"])
         assert np.abs(found - right).mean() < 0.25 * (high - low)
+
+
+def test_numbers_that_a_decoder_cannot_reach_are_refused(tmp_path):
+    """Years, or degrees about 300 K: constant answers after hours, and the advice to train longer."""
+    model = tiny.pretrained(tmp_path / "gpt2", family="gpt2")
+    data = splits(tmp_path, 1990.0, 2010.0)
+    with pytest.raises(BonsaiError, match=r"2000 on average and spread by 9\.998.*take 2000 off them"):
+        fine_tune(str(model), data["train"], data["validation"], tmp_path / "out")
 
 
 def test_a_trained_head_goes_on_where_it_was(made, tmp_path):

@@ -3,13 +3,15 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfp_bonsai.shared import transfer
+from kfp_bonsai.shared import tasks, transfer
 from kfp_bonsai.shared.augment import augment
 from kfp_bonsai.shared.checkpoint import read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
@@ -117,6 +119,14 @@ def test_bad_input_is_refused(made, tmp_path, changes, said):
             output=tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_other_classes_are_refused(made, tmp_path):
+    """Students that learn from labels whose numbers mean something else to their teacher."""
+    task = replace(tasks.read_task(made.train), labels=("good", "bad"))
+    pq.write_table(pq.read_table(made.train).cast(tasks.schema(task)), tmp_path / "train.parquet")
+    with pytest.raises(BonsaiError, match=r"is not of the data set that .*baseline was trained on"):
+        teacher_outputs(made.baseline, tmp_path / "train.parquet", made.unlabelled, tmp_path / "out")
 
 
 def test_a_baseline_that_has_learnt_nothing_is_refused(made, tmp_path):

@@ -128,7 +128,7 @@ class _Pruning:
 
         self.network = network
         self.shape = shape_of(network)
-        self.length = sum(data.lengths) / len(data)
+        self.length = _mean_length(data)
         self.same_heads = shape == "stock" and any(stack.shared_bias for stack, _ in stacks_of(network))
         now, whole = Flops.from_record(record).at(self.length), Flops.from_record(teacher).at(self.length)
         rest = now - self._spent(self.shape, self._costs(one_token=one_token.leaves_out(network)))
@@ -248,6 +248,16 @@ class _Pruning:
         for name, units in kept.items():
             layers[int(name.partition(".")[2])][name.partition(".")[0]] = units
         return surgery.cut(self.network, layers, hidden, free=self.free)
+
+
+def _mean_length(data: Any) -> float:
+    """Return the mean tokens of the labelled rows, which the FLOPs are asked of; other text may be longer."""
+    import numpy as np
+
+    from kfp_bonsai.shared.transfer import NO_LABEL
+
+    labelled = np.asarray(data.lengths)[data.labels != NO_LABEL]
+    return float(np.mean(labelled if len(labelled) else data.lengths))
 
 
 def _check(record: dict, flops: float, shape: str, heads: int, ffn: int, steps: int) -> None:

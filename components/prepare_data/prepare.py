@@ -417,11 +417,7 @@ def _unlabelled_parts(found: Sequence[Rows], train: Survey, label_column: str, d
 
 def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> dict[str, int]:
     """Drop what is in more than one split, and what is in train or the unlabelled rows twice."""
-    everything = [*parts, *extra]
-    numbers = np.split(
-        split.groups(np.concatenate([part.survey.keys for part in everything])),
-        np.cumsum([part.survey.rows for part in everything])[:-1],
-    )
+    numbers = _numbered(parts, [part.survey.keys for part in parts])
     by_role = {part.role: index for index, part in enumerate(parts)}
     leaks = 0
     taken = np.zeros(0, np.int64)
@@ -450,6 +446,7 @@ def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> 
         where = parts[by_role[VALIDATION]].survey.where
         raise BonsaiError(f"{where}: all validation rows are in test too: give others, or none to have them drawn")
     unlabelled = 0
+    numbers = _numbered([*parts, *extra], [part.survey.words for part in (*parts, *extra)])
     everywhere = np.concatenate(numbers[: len(parts)])
     for part, own in zip(extra, numbers[len(parts) :], strict=True):
         candidates = np.flatnonzero(part.goes == UNLABELLED)
@@ -464,6 +461,11 @@ def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> 
         "dropped_unlabelled": unlabelled,
         "conflicting_labels": conflicts,
     }
+
+
+def _numbered(parts: Sequence[Part], keys: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return a number for each row of each part, equal where the keys are."""
+    return np.split(split.groups(np.concatenate(keys)), np.cumsum([part.survey.rows for part in parts])[:-1])
 
 
 def _make_splits(

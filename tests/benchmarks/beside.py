@@ -50,6 +50,7 @@ def by_torch_pruning(
     network.set_attn_implementation("eager")  # whose products torch counts, and Torch-Pruning sees
     record, pad = checkpoint.read_record(base), tokenizer.pad_token_id
     length = round(mean_length(base, data["test"]))
+    metric = record["task"]["metric"]
     train, validation, test = (
         rows.read_rows(data[name], tokenizer, record["max_length"]) for name in ("train", "validation", "test")
     )
@@ -73,7 +74,7 @@ def by_torch_pruning(
             own = replace(recipe, learning_rate=rate)
             training.train(tuned, train, own, Path(scratch), validation=validation, pad_id=pad)
         scores = [
-            metrics.score("accuracy", training.predict(tuned, split, pad), split.labels) for split in (validation, test)
+            metrics.score(metric, training.predict(tuned, split, pad), split.labels) for split in (validation, test)
         ]
         if scores[0] > best["validation"]:
             best = {"validation": scores[0], "accuracy": scores[1], "learning_rate": rate}

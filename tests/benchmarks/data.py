@@ -20,6 +20,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from arguments import json_file, write_json
 
 CHUNK, WORDS, MEAN_WORDS = 50_000, 20_000, 25
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the file (1000000)")
     parser.add_argument("--large", type=int, default=4, help="how many times as long the second file is (4)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.read:
@@ -49,8 +50,7 @@ def main() -> None:
                 if one["rows"] != rows:
                     raise SystemExit(f"{one['rows']} rows came back of {rows}")
     print(table(found))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(given.json, found)
 
 
 def write(file: Path, rows: int) -> None:

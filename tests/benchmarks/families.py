@@ -15,13 +15,13 @@ in forward passes of the baseline: 3 for a trained row of a whole model, 1 for e
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import json_file, same_arguments, write_json
 from trained import accuracy, figures, made
 from transformers import CONFIG_MAPPING, AutoTokenizer, set_seed
 
@@ -47,15 +47,19 @@ def main() -> None:
     """Run what is asked for; folders that are there already are not made again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/families"), help="folder for the models; resumed from")
-    parser.add_argument("--families", nargs="*", default=["bert", "gpt2", "opt", "t5"], help="what to train")
+    parser.add_argument("--families", nargs="+", default=["bert", "gpt2", "opt", "t5"], help="what to train")
     parser.add_argument("--order-family", default="bert", help="the family of part 3; '' leaves it out")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of part 3")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds part 3 has (3)")
     parser.add_argument("--start-epochs", type=float, default=2, help="passes over the texts for a baseline")
     parser.add_argument("--epochs", type=float, default=1, help="passes of distillation for a level")
     parser.add_argument("--unlabelled-rows", type=int, default=4000)
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
     given = parser.parse_args()
+    if given.order_family not in ("", *given.families):
+        parser.error(f"--order-family {given.order_family} is none of --families: add it, or give ''")
     given.work.mkdir(parents=True, exist_ok=True)
+    own = ("start_epochs", "epochs", "unlabelled_rows")
+    same_arguments(given.work / "arguments.json", {name: getattr(given, name) for name in own})
 
     data = prepared(given.work / "data", given.unlabelled_rows)
     teacher = made(given.work / "minilm", lambda to: tuned(data, to))
@@ -74,11 +78,11 @@ def main() -> None:
         if family == "gpt2":
             results["naive"] = naive(given.work / family, given.epochs, data)
             print(naive_table(results["naive"]), flush=True)
-        save(results, given.json)
+        write_json(given.json, results)
     if given.order_family:
         results["order"] = order(given.work / given.order_family, given, data)
         print(order_table(results["order"]), flush=True)
-        save(results, given.json)
+        write_json(given.json, results)
 
 
 def prepared(folder: Path, unlabelled_rows: int) -> dict[str, Path]:
@@ -295,12 +299,6 @@ def order_table(found: dict[str, Any]) -> str:
         cost, share = statistics.mean(one["cost"]), statistics.mean(one["flops_ratio"])
         lines.append(f"  {name:36} {one['mean']:9.2%} {one['spread']:7.2%} {share:7.1%} {cost:9.0f}")
     return "\n".join(lines)
-
-
-def save(results: dict[str, Any], file: Path | None) -> None:
-    """Write the figures so far."""
-    if file:
-        file.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

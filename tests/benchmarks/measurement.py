@@ -9,18 +9,17 @@ uses no energy of its own. It sleeps shortly, as a core that has slept for long 
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as evaluate-emissions does
 
 import numpy as np
+from arguments import json_file, write_json
 
 from kfp_bonsai.evaluate_emissions import machine, protocol
 from kfp_bonsai.shared import energy, statistics
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--precision", type=float, default=0.02, help="goal of the interval, as --precision (0.02)")
     parser.add_argument("--busy", action="store_true", help="keep another core busy meanwhile")
     parser.add_argument("--only", nargs="*", help="names of models, as the table has them; all of them")
-    parser.add_argument("--json", type=Path, help="file to write all estimates to")
+    parser.add_argument("--json", type=json_file, help="file to write all estimates to")
     args = parser.parse_args()
     neighbour = _burn() if args.busy else 0
     try:
@@ -51,10 +50,7 @@ def main() -> None:
         if neighbour:
             os.kill(neighbour, signal.SIGKILL)
     print(table(found, args))
-    if args.json:
-        args.json.write_text(
-            json.dumps({"arguments": {**vars(args), "json": str(args.json)}, "models": found}, indent=1)
-        )
+    write_json(args.json, {"arguments": vars(args), "models": found})
 
 
 def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

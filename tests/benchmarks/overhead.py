@@ -10,7 +10,6 @@ machine, like the run's.
 """
 
 import argparse
-import json
 import re
 import statistics
 import subprocess
@@ -18,6 +17,8 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+
+from arguments import json_file, write_json
 
 WITHOUT_TORCH = {"prepare-data", "select-model", "report", "package-model"}
 TRAINING = {"fine-tune", "matrix-prune", "distill"}
@@ -33,7 +34,7 @@ def main() -> None:
     """Read a log and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path, help="run.log of a finished run")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
     given = parser.parse_args()
     total, tasks = times(given.log.read_text(encoding="utf-8").splitlines())
     found = {
@@ -43,8 +44,7 @@ def main() -> None:
         "trainer_seconds": import_seconds(TRAINER),
     }
     print(table(found))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(given.json, found)
 
 
 def times(lines: list[str]) -> tuple[float, list[tuple[str, float]]]:

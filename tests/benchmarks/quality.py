@@ -1,14 +1,16 @@
 """How much accuracy each level keeps: our recipe over seeds, the goals, and the same FLOPs spent in simpler ways.
 
-    python tests/benchmarks/quality.py --work runs/quality [--seeds 3] [--json quality.json]      # hours on 2 cores
+    python tests/benchmarks/quality.py --work runs/quality [--seeds 0 1 2] [--json quality.json]      # hours on 2 cores
     python tests/benchmarks/quality.py --data embedded:amazon-reviews --test-rows 1000 --work runs/small ...
+    python tests/benchmarks/quality.py --data reviews.csv --unlabelled more.csv --work runs/mine ...
 
 Every seed has its own split of the data (2,000 test rows, never seen, not as unlabelled text either), and its own
 baseline: three learning rates, up to four epochs, embeddings frozen or trained, the best of them by validation. Its
 levels are made by the stages as they are. FLOPs are of every matrix product that is computed, at the test rows' mean
 length, on both sides alike. A free shape leaves out the tokens of its last layer that nobody reads, and a stock
 baseline computes them; for the level "both sides" the baseline leaves them out too, which loses it nothing. "training"
-is what making a level took after the baseline, its part of the teacher's outputs not included.
+is what making a level took after the baseline, with as many threads as torch had, its part of the teacher's outputs not
+included. The score is the task's metric, of classes the accuracy.
 
 Beside each level, in as many steps as its distillation: its shape from random weights, distilled (what the teacher's
 weights are worth); its cut weights, trained on the labels alone (what distillation is worth; where matrices were
@@ -26,11 +28,12 @@ import statistics
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
+from arguments import json_file, same_arguments, write_json
 from beside import by_torch_pruning, random_like
 from trained import accuracy, figures, made, mean_length
 
@@ -38,20 +41,20 @@ from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_rate
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.pipelines.inputs import fingerprint
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared import (
     checkpoint,
     embedded,
     flops,
-    inference,
-    metrics,
     one_token,
     surgery,
     tasks,
     training,
     transfer,
 )
+from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.floor import floor
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
@@ -137,11 +140,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="folder for the models; resumed from")
     parser.add_argument("--data", default="embedded:movie-reviews", help="labelled rows (embedded:movie-reviews)")
+    parser.add_argument(
+        "--unlabelled",
+        default=None,
+        help="text without labels, as for --unlabelled-data, '' for none (all other embedded data sets)",
+    )
     parser.add_argument("--test-rows", type=int, default=2000, help="rows of the test split (2000)")
+    parser.add_argument("--validation-rows", type=int, default=500, help="rows of the validation split (500)")
     parser.add_argument("--max-rows", type=int, default=0, help="training rows at most; 0 for all")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="seeds, each with its split (0 1 2)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds, each with its split (0 1 2)")
     parser.add_argument("--baseline-epochs", type=float, default=4, help="epochs of each baseline tried (4)")
-    parser.add_argument("--levels", nargs="*", default=[one.label for one in LEVELS], help="labels; all of them")
+    parser.add_argument("--levels", nargs="+", default=[one.label for one in LEVELS], help="labels; all of them")
     parser.add_argument("--shorter", type=float, default=1, help="multiply every level's epochs, to try it out (1)")
     parser.add_argument("--no-beside", action="store_true", help="leave out the simpler ways")
     parser.add_argument(
@@ -150,32 +159,42 @@ def main() -> None:
         metavar="INGREDIENT",
         help=f"take out one ingredient of '{ABLATED.label}' at a time; all of them: {', '.join(ABLATIONS)}",
     )
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
     given = parser.parse_args()
     given.ablations = [] if given.ablations is None else given.ablations or list(ABLATIONS)
     known = {one.label for one in LEVELS} | set(ABLATIONS)
     for name in {*given.levels, *given.ablations} - known:
         parser.error(f"no level or ingredient '{name}' (known: {', '.join(sorted(known))})")
+    pruned = any(one.torch_pruning and one.label in given.levels for one in LEVELS)
+    if pruned and not given.no_beside and find_spec("torch_pruning") is None:
+        parser.error("Torch-Pruning is not installed: `make install`, or leave the simpler ways out with --no-beside")
     kept = earlier(given)
 
     def note() -> None:
-        if given.json:
-            found = {"versions": checkpoint.versions(), "arguments": asked(given), "seeds": kept}
-            given.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(given.json, {"versions": checkpoint.versions(), "arguments": asked(given), "seeds": kept})
 
-    for seed in given.seeds:
-        of_seed(seed, given, kept.setdefault(str(seed), {"levels": {}, "ablations": {}}), note)
+    try:
+        for seed in given.seeds:
+            of_seed(seed, given, kept.setdefault(str(seed), {"levels": {}, "ablations": {}}), note)
+    except BonsaiError as error:
+        raise SystemExit(f"error: {error}") from error
     print(table([kept[str(seed)] for seed in given.seeds]))
 
 
 def asked(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that make a figure what it is."""
-    return {name: getattr(given, name) for name in ("data", "test_rows", "max_rows", "baseline_epochs", "shorter")}
+    """Return the arguments that make a figure what it is; those that came later, where they are given."""
+    found = {name: getattr(given, name) for name in ("data", "test_rows", "max_rows", "baseline_epochs", "shorter")}
+    if given.validation_rows != 500:
+        found["validation_rows"] = given.validation_rows
+    if given.unlabelled is not None:
+        found["unlabelled"] = given.unlabelled
+    files = fingerprint(given.data, *(given.unlabelled or "").split(","))
+    return found | ({"files": files} if files else {})
 
 
 def earlier(given: argparse.Namespace) -> dict[str, Any]:
     """Return the figures that earlier runs left in --json, by seed, without those of other settings."""
-    if not given.json or not given.json.exists():
+    if not given.json or not given.json.read_text().strip():
         return {}
     found = json.loads(given.json.read_text())
     if found["arguments"] != asked(given):
@@ -202,7 +221,7 @@ class Room:
 
     def outputs(self, **changed: Any) -> Path:
         """Return the teacher's outputs."""
-        name = "-".join(["outputs", *changed])
+        name = "-".join(["outputs", *(f"{key}-{value}" for key, value in changed.items())])
         data = self.data
         return made(
             self.work / name,
@@ -223,10 +242,11 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
     work.mkdir(parents=True, exist_ok=True)
     same_arguments(work / "arguments.json", asked(given))
     data = {name: work / "data" / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")}
-    rows = {"test_rows": given.test_rows, "validation_rows": 500, "max_rows": given.max_rows}
-    others = [f"embedded:{name}" for name in embedded.DATASETS if f"embedded:{name}" != given.data]
+    rows = {name: getattr(given, name) for name in ("test_rows", "validation_rows", "max_rows")}
+    others = ",".join(f"embedded:{name}" for name in embedded.DATASETS if f"embedded:{name}" != given.data)
+    more = others if given.unlabelled is None else given.unlabelled
     if not data["unlabelled"].exists():  # which is written last
-        prepare_data(given.data, *data.values(), unlabelled_data=",".join(others), seed=seed, **rows)
+        prepare_data(given.data, *data.values(), unlabelled_data=more, seed=seed, **rows)
     base = best_baseline(work, data, given.baseline_epochs, seed, found.get("made_from"))
     room = Room(work, data, base, seed, given.shorter)
     found |= {
@@ -268,13 +288,6 @@ def defaults(stage: Callable[..., Any]) -> Options:
     return {one.name: one.default for one in options if one.default is not one.empty}
 
 
-def same_arguments(file: Path, own: Options) -> None:
-    """Refuse a folder whose models were made from other data, for another time or with other settings."""
-    if file.exists() and json.loads(file.read_text()) != own:
-        raise SystemExit(f"{file} says {file.read_text()}, not {json.dumps(own)}: give another --work")
-    file.write_text(json.dumps(own))
-
-
 def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int, known: Options | None) -> Path:
     """Fine-tune at three rates, then the best of them with frozen embeddings; return the best by validation.
 
@@ -297,7 +310,7 @@ def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int, k
         )
 
     def validated(model: Path) -> float:
-        return float(checkpoint.read_record(model)["validation"]["accuracy"])
+        return float(next(iter(checkpoint.read_record(model)["validation"].values())))
 
     if known:
         return tuned(known["learning_rate"], known["freeze_embeddings"])
@@ -365,7 +378,7 @@ def of_level(level: Level, room: Room, beside: bool) -> dict[str, Any]:
     if level.both_sides:
         found["flops_ratio"] /= flops.ratio(*leaner(room), mean_length_of(room))
     int8 = made(home / "int8", lambda to: quantize(small, room.data["train"], to, seed=room.seed))
-    found["int8"] = quantized_accuracy(int8, test) / found["accuracy"]
+    found["int8"] = accuracy(int8, test) / found["accuracy"]
     if beside:
         found |= simpler(level, room)
     return found
@@ -405,17 +418,6 @@ def simpler(level: Level, room: Room) -> dict[str, float]:
         theirs = by_torch_pruning(room.base, data, home / "torch_pruning.json", level.prune["flops"], recipe, rates)
         found["torch_pruning"] = theirs["accuracy"] / accuracy(room.base, data["test"])
     return found
-
-
-def quantized_accuracy(model: Path, test: Path) -> float:
-    """Return the accuracy of a quantized model on the test rows."""
-    predictor = inference.load_predictor(model)
-    columns = tasks.read_columns(test)
-    logits = [
-        predictor.predict(inference.encode(model, columns["text"][start : start + BATCH]))
-        for start in range(0, len(columns["text"]), BATCH)
-    ]
-    return metrics.score("accuracy", np.concatenate(logits), np.array(columns["label"]))
 
 
 def told(values: list[float]) -> str:

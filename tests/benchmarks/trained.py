@@ -5,7 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared import checkpoint, flops, metrics, rows, training
+import numpy as np
+
+from kfp_bonsai.shared import checkpoint, flops, inference, metrics, rows, tasks
+
+BATCH = 64
 
 
 def made(folder: Path, make: Callable[[Path], Any]) -> Path:
@@ -24,14 +28,16 @@ def figures(model: Path, base: Path, test: Path) -> dict[str, float]:
 
 
 def accuracy(model: Path, test: Path) -> float:
-    """Return the accuracy on the test rows, kept beside the model."""
+    """Return the score on the test rows by the task's metric, of classes the accuracy; it is kept beside the model."""
     kept = model / "test_accuracy"
     if not kept.exists():
-        network, tokenizer = checkpoint.load(model)
-        found = rows.read_rows(test, tokenizer, checkpoint.read_record(model)["max_length"])
-        kept.write_text(
-            str(metrics.score("accuracy", training.predict(network, found, tokenizer.pad_token_id), found.labels))
-        )
+        task, columns, predictor = tasks.read_task(test), tasks.read_columns(test), inference.load_predictor(model)
+        texts = [columns[name] for name in task.columns]
+        logits = [
+            predictor.predict(inference.encode(model, *(side[start : start + BATCH] for side in texts)))
+            for start in range(0, task.rows, BATCH)
+        ]
+        kept.write_text(str(metrics.score(task.metric, np.concatenate(logits), np.array(columns["label"]))))
     return float(kept.read_text())
 
 

@@ -6,7 +6,8 @@ Both sides train the same models on the same rows for as many steps of as many r
 Trainer with its default settings (random batches, float32, trained embeddings, dropout), and for distillation a teacher
 that answers in every step, which is how tutorials do it. The accuracies on the test rows must be alike for a ratio to
 mean anything, so they stand beside it. The teacher's outputs are charged to the first student in full, and told apart,
-since all further levels use them too. The sides take turns; energy is that of the process, by codecarbon's formula.
+since all further levels use them too. The sides take turns, each in a process of its own, whose energy it is, by
+codecarbon's formula.
 """
 
 import argparse
@@ -14,10 +15,14 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import json_file, write_json
 from torch.nn import functional
 from trained import accuracy
 from transformers import (
@@ -37,9 +42,8 @@ from kfp_bonsai.shared import checkpoint, energy, tasks
 from kfp_bonsai.shared.checkpoint import find_model
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
-BATCH, FINE_TUNE_RATE, DISTILL_RATE, TEMPERATURE, HIDDEN_WEIGHT = 32, 1e-4, 3e-4, 2.0, 3.0
+BATCH, FINE_TUNE_RATE, DISTILL_RATE, TEMPERATURE, HIDDEN_WEIGHT = 32, 1e-4, 3e-4, 2.0, 10.0
 GOALS = {"fine-tune": 1.5, "distill, 1/3 layers": 2.5}
-WARM_ROWS = 100
 Found = dict[str, dict[str, list[dict[str, float]]]]
 OURS, THEIRS, OUTPUTS = "ours", "Trainer as it comes", "of which the teacher's outputs"
 
@@ -51,31 +55,27 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=1, help="passes of fine-tuning (1)")
     parser.add_argument("--distill-epochs", type=float, default=3, help="passes of distillation (3)")
     parser.add_argument("--repetitions", type=int, default=3, help="how often, each with its own seed (3)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
     given = parser.parse_args()
     found: Found = {name: {} for name in GOALS}
     with tempfile.TemporaryDirectory() as scratch:
-        print("a short one first, that is not counted: it imports and loads what both sides need", flush=True)
-        once(Path(scratch) / "warm", WARM_ROWS, given, 0, {name: {} for name in GOALS})
         for seed in range(given.repetitions):
             print(f"repetition {seed + 1}/{given.repetitions}", flush=True)
-            once(Path(scratch) / str(seed), given.rows, given, seed, found)
+            once(Path(scratch) / str(seed), given, seed, found)
     print(table(found))
-    if given.json:
-        given.json.write_text(json.dumps({"versions": checkpoint.versions(), "found": found}, indent=1) + "\n")
+    asked = {name: value for name, value in vars(given).items() if name != "json"}
+    write_json(given.json, {"versions": checkpoint.versions(), "arguments": asked, "found": found})
 
 
-def once(work: Path, most: int, given: argparse.Namespace, seed: int, found: Found) -> None:
-    """Train everything once on both sides, on as many rows at most, and note what it took."""
+def once(work: Path, given: argparse.Namespace, seed: int, found: Found) -> None:
+    """Train everything once on both sides, and note what it took."""
     data = {name: work / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")}
-    rows = {"test_rows": 2000, "validation_rows": 500, "max_rows": most}
+    rows = {"test_rows": 2000, "validation_rows": 500, "max_rows": given.rows}
     prepare_data("embedded:movie-reviews", *data.values(), seed=seed, **rows)
 
     def note(stage: str, side: str, to: Path, run: Callable[[], Any]) -> None:
-        with energy.track() as meter:
-            run()
+        reading = apart(run)
         right = accuracy(to, data["test"]) if checkpoint_in(to) else float("nan")
-        reading = meter.reading
         one = {"seconds": reading.seconds, "joules": reading.cpu_joules + reading.gpu_joules, "accuracy": right}
         found[stage].setdefault(side, []).append(one)
         print(f"{stage}, {side}: {json.dumps(one)}", flush=True)
@@ -86,9 +86,9 @@ def once(work: Path, most: int, given: argparse.Namespace, seed: int, found: Fou
         (
             OURS,
             base,
-            lambda: fine_tune("embedded:minilm", data["train"], data["validation"], base, **tune),
+            partial(fine_tune, "embedded:minilm", data["train"], data["validation"], base, **tune),
         ),
-        (THEIRS, plain, lambda: tuned_by_trainer(data, plain, given.epochs, seed)),
+        (THEIRS, plain, partial(tuned_by_trainer, data, plain, given.epochs, seed)),
     ]
     for side, to, run in sides[:: -1 if seed % 2 else 1]:
         note("fine-tune", side, to, run)
@@ -102,13 +102,14 @@ def once(work: Path, most: int, given: argparse.Namespace, seed: int, found: Fou
             name,
             OUTPUTS,
             own,
-            lambda: teacher_outputs(base, data["train"], data["unlabelled"], own, augmentations=0, seed=seed),
+            partial(teacher_outputs, base, data["train"], data["unlabelled"], own, augmentations=0, seed=seed),
         )
         note(
             name,
             OURS,
             student,
-            lambda: distill(
+            partial(
+                distill,
                 short,
                 own,
                 data["validation"],
@@ -127,11 +128,24 @@ def once(work: Path, most: int, given: argparse.Namespace, seed: int, found: Fou
             name,
             THEIRS,
             theirs,
-            lambda: distilled_by_trainer(base, short, data["train"], theirs, given.distill_epochs, seed),
+            partial(distilled_by_trainer, base, short, data["train"], theirs, given.distill_epochs, seed),
         )
 
     for run in (ours, as_it_comes)[:: -1 if seed % 2 else 1]:
         run()
+
+
+def apart(run: Callable[[], Any]) -> energy.Reading:
+    """Return what a run costs in a process of its own, as our training changes how its process keeps memory."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(metered, run).result()
+
+
+def metered(run: Callable[[], Any]) -> energy.Reading:
+    """Return what a run costs in this process, which has imported all that both sides need."""
+    with energy.track() as meter:
+        run()
+    return meter.reading
 
 
 def checkpoint_in(folder: Path) -> bool:

@@ -1,7 +1,10 @@
 """Matrix pruning: the FLOPs asked for, in both shapes, and early refusals."""
 
 import hashlib
+from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny
 import torch
@@ -12,9 +15,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune import budget
-from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.matrix_prune.prune import _mean_length, matrix_prune
+from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.flops import ratio
+from kfp_bonsai.shared.transfer import open_set
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 
@@ -35,6 +41,19 @@ def test_the_flops_asked_for_are_reached(made, short, tmp_path, shape):
     model, _ = load(tmp_path / "out")
     assert model.config.model_type == ("bonsai-bert" if shape == "free" else "bert")
     assert all((parameter.abs().sum() > 0).item() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("shape", ["free", "stock"])
+def test_the_flops_are_those_of_the_tasks_texts(made, short, tmp_path, shape):
+    """Unlabelled text that is longer: a tenth of the FLOPs there is more of them on the rows that are asked about."""
+    long = pa.table({"text": [f"{'the film was a very ' * 11}{word}" for word in tiny.GOOD * 100]})
+    task = replace(tasks.read_task(made.unlabelled), rows=400)
+    pq.write_table(long.cast(tasks.schema(task)), tmp_path / "unlabelled.parquet")
+    teacher_outputs(made.baseline, made.train, tmp_path / "unlabelled.parquet", tmp_path / "t", augmentations=0)
+    assert _mean_length(open_set(tmp_path / "t")) == pytest.approx(_mean_length(open_set(made.transfer)))
+    matrix_prune(short, tmp_path / "t", tmp_path / "out", flops=0.4, shape=shape, steps=2)
+    length = _mean_length(open_set(made.transfer))
+    assert ratio(read_record(tmp_path / "out"), read_record(made.baseline), length) <= 0.4
 
 
 def test_tokens_that_nobody_reads_go_first(made, short, tmp_path):

@@ -213,6 +213,15 @@ def test_unlabelled_rows_are_new_and_told_once(tmp_path):
     assert found["unlabelled"]["text"] == ["new", "newer"]
 
 
+def test_unlabelled_copies_of_labelled_rows_do_not_hide_behind_their_print(tmp_path):
+    """SST has the movie reviews with spaces round the marks: the teacher would answer every test row."""
+    labelled = [{"text": f"It's the film's {i}th reel -- a mess!", "label": ("x", "y")[i % 2]} for i in range(50)]
+    other = [{"text": f"it 's the film 's {i}th reel a mess ."} for i in range(60)]
+    file = write_json(tmp_path / "u.jsonl", [*other, {"text": "कि"}, {"text": "की"}, {"text": "!!"}, {"text": "??"}])
+    _, found, _ = prepare(write_csv(tmp_path / "d.csv", labelled), tmp_path, unlabelled_data=str(file))
+    assert found["unlabelled"]["text"] == [*(row["text"] for row in other[50:]), "कि", "की", "!!", "??"]
+
+
 def test_a_folder_with_named_splits_is_read_as_such(tmp_path):
     """Test rows that are lumped into train would be trained on."""
     folder = tmp_path / "data"

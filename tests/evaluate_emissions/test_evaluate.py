@@ -324,7 +324,7 @@ def test_throughput_is_that_of_the_best_batch():
 
     subject = protocol.Subject("s", predict)
     protocol.best_batches([subject], sized(1, 8, 32, 64), seconds=0.05)
-    assert subject.best_batch == 32 and subject.rows_per_second == pytest.approx(32 / 0.0084, rel=0.25)
+    assert subject.best_batch == 32 and 0.5 < subject.rows_per_second / (32 / 0.0084) <= 1.01  # sleep may be longer
     assert set(calls) == {1, 8, 32, 64}
 
 

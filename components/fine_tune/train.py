@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, save, weights_sha256
+from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, pickled, save, weights_sha256
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 
@@ -209,9 +209,16 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
             dtype="float32",
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
+        if "model.safetensors" in str(error):
+            raise BonsaiError(pickled(source, config.architectures)) from error
         raise BonsaiError(
             f"the model {source} cannot be loaded ({error}): give a whole folder written by save_pretrained"
         ) from error
+    network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads
+    if not getattr(config, "scale_decoder_outputs", True) and network.lm_head.weight is network.shared.weight:
+        raise BonsaiError(
+            f"{source} lacks lm_head.weight, which its kind of T5 has: convert it with AutoModelForSeq2SeqLM"
+        )
     heads = tuple(path + "." for path in family.head)
     keys = (*found["missing_keys"], *(key for key, *_sizes in found["mismatched_keys"]))
     wrong = [key for key in keys if not key.startswith(heads)]

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Sequence
 
+from kfp_bonsai.shared.scripts import is_without_spaces
+
 DROPPED = 0.15
 LONG_WORDS = 12  # characters a word, on average: a language that writes no spaces
 
@@ -29,7 +31,8 @@ def mix(text: str, other: str, chance: random.Random) -> str:
 def _words(text: str) -> tuple[list[str], str]:
     """Return the words of a text, and what is between them; the characters where it has no spaces, as Chinese."""
     words = text.split()
-    return (list(text), "") if len(text) > LONG_WORDS * len(words) else (words, " ")
+    characters = len(text) > LONG_WORDS * len(words) or is_without_spaces(text)
+    return (list(text), "") if characters else (words, " ")
 
 
 def _stretch(words: list[str], chance: random.Random) -> list[str]:

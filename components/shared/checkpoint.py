@@ -7,9 +7,10 @@ arguments, what that cost, and how many parameters and FLOPs it has.
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,11 @@ def check_folder(folder: Path) -> None:
             f"{folder} has no tokenizer: save the model's there, with AutoTokenizer.from_pretrained('NAME')"
             f".save_pretrained('{folder}')"
         )
+    if not any((folder / name).is_file() for name in VOCABULARIES) and find_spec("sentencepiece") is None:
+        raise BonsaiError(
+            f"{folder} has its tokenizer as a SentencePiece model: pip install sentencepiece protobuf, or save "
+            "tokenizer.json there, with AutoTokenizer.from_pretrained where they are installed"
+        )
     if (folder / "tokenizer.json").is_file():
         read_document(folder / "tokenizer.json", "save_pretrained", "model")
 
@@ -109,15 +115,21 @@ def _check_type(config: Path) -> None:
         raise BonsaiError(f"{config}: {error}") from error
 
 
+def pickled(model: str, made_by: Sequence[str] | None) -> str:
+    """Say what to do with a model of pickled weights: load it as the class that saved it, or its head is lost."""
+    kind = (made_by or ["AutoModel"])[0]
+    return (
+        f"{model} has no safetensors weights, but pickled weights, which can run code when loaded: convert them once, "
+        f"where you trust them, with transformers.{kind}.from_pretrained('{model}').save_pretrained('NEW_FOLDER'), "
+        "save the tokenizer there too, and give NEW_FOLDER"
+    )
+
+
 def _check_weights(folder: Path) -> None:
     if not any((folder / name).is_file() for name in WEIGHTS):
-        pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
-        if pickled:
-            raise BonsaiError(
-                f"{pickled[0]} holds pickled weights, which can run code when loaded: convert them once, where you "
-                f"trust them, with AutoModel.from_pretrained('{folder}').save_pretrained('NEW_FOLDER') and give "
-                "NEW_FOLDER"
-            )
+        if any(any(folder.glob(f"*.{ending}")) for ending in ("bin", "pt", "pth")):
+            found = read_document(folder / "config.json", "save_pretrained")
+            raise BonsaiError(pickled(str(folder), found.get("architectures")))
         raise BonsaiError(f"{folder} has no model.safetensors: give a folder written by save_pretrained")
     index = folder / "model.safetensors.index.json"
     shards = (

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError
 
 Axis = str | None | tuple[str, ...]
 Axes = Mapping[str, tuple[Axis, ...]]
@@ -378,8 +378,8 @@ def family_name(model_type: str) -> str:
     name = model_type.removeprefix(FREE_PREFIX)
     if name not in FAMILIES:
         raise BonsaiError(
-            f"model_type '{model_type}' is not supported (known: {', '.join(FAMILIES)})"
-            f"{nearest(name, list(FAMILIES))}; CONTRIBUTING.md shows how to add a family"
+            f"model_type '{model_type}' is not supported (known: {', '.join(FAMILIES)}); CONTRIBUTING.md shows how to "
+            "add a family"
         )
     return name
 

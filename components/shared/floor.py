@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared import scripts, tasks
 from kfp_bonsai.shared.errors import BonsaiError
 
 MOST_ROWS = 100_000
@@ -15,8 +15,6 @@ METHODS = {
     tasks.REGRESSION: "TF-IDF of 1 and 2 words + ridge regression (scikit-learn), trained on the training split",
 }
 CHARACTER_METHODS = {kind: name.replace("1 and 2 words", "1 to 3 characters") for kind, name in METHODS.items()}
-# Scripts that leave no space between words, by the first word of their characters' names in Unicode.
-WITHOUT_SPACES = {"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"}
 MOST_MISREAD = 0.1  # of the letters and marks: English has 0.00, Arabic 0.05, Hindi 0.36, Japanese 0.92
 
 
@@ -92,9 +90,8 @@ def _misreads_words(texts: Iterable[str]) -> bool:
 
 
 def _is_misread(letter: str) -> bool:
-    name = unicodedata.name(letter, "").split(" ")[0]
-    mark = unicodedata.category(letter)[0] == "M" and name != "VARIATION"  # variation selectors: of emoji, not words
-    return mark or name in WITHOUT_SPACES
+    mark = unicodedata.category(letter)[0] == "M" and scripts.script(letter) != "VARIATION"  # these are of emoji
+    return mark or scripts.leaves_no_spaces(letter)
 
 
 def _vectors(known: list[list[str]], unknown: list[list[str]], characters: bool):  # type: ignore[no-untyped-def]

@@ -139,7 +139,7 @@ def _loader(auto_class: Any, family: str) -> type:
         return free_class(auto_class._model_mapping[stock_config_class(family)])
 
     return type(
-        f"Bonsai{auto_class.__name__}",
+        f"Bonsai{auto_class._model_mapping._model_mapping[family]}",  # which a pipeline looks for among its models
         (),
         {
             "config_class": free_config_class(family),

@@ -1,6 +1,7 @@
 """Fine-tuning: it learns, keeps its best epoch, resumes, and refuses what cannot work before it starts."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -9,9 +10,10 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 import tiny
+from safetensors.torch import load_file, save_file
 
 from kfp_bonsai.fine_tune.train import fine_tune
-from kfp_bonsai.shared import tasks, training
+from kfp_bonsai.shared import checkpoint, tasks, training
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
 
@@ -310,3 +312,45 @@ def test_a_gpu_that_emulates_bfloat16_trains_without(monkeypatch):
     monkeypatch.setattr(training.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(training.torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert not training.bf16_is_faster()
+
+
+def test_the_best_epoch_is_kept_of_a_model_with_old_names_too(made, tmp_path, monkeypatch):
+    """bert-base-uncased calls its norms' weights gamma and beta: the last epoch's stay beside the best one's others."""
+    start = shutil.copytree(made.pretrained, tmp_path / "start")
+    weights = load_file(start / "model.safetensors")
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    names = {name: functools.reduce(lambda text, pair: text.replace(*pair), old.items(), name) for name in weights}
+    save_file({names[name]: value for name, value in weights.items()}, start / "model.safetensors", {"format": "pt"})
+    seen = []
+    evaluate = training._Trainer.evaluate
+
+    def best_first(self, *args, **options):
+        found = evaluate(self, *args, **options)
+        seen.append({name: value.detach().clone() for name, value in self.model.state_dict().items()})
+        found["eval_accuracy"] = 1 / len(seen)
+        return found
+
+    monkeypatch.setattr(training._Trainer, "evaluate", best_first)
+    fine_tune(str(start), made.train, made.validation, tmp_path / "model", epochs=3, learning_rate=3e-3)
+    found = load_file(tmp_path / "model" / "model.safetensors")
+    assert len(seen) == 3 and found.keys() == weights.keys()
+    assert all(value.equal(seen[0][name]) for name, value in found.items())
+    norm = next(name for name in found if "LayerNorm.weight" in name)
+    assert not seen[0][norm].equal(seen[-1][norm])
+
+
+def test_what_to_do_with_pickled_weights_keeps_the_head(made, tmp_path):
+    """The class AutoModel, as was advised, leaves out a classifier, and T5's output matrix."""
+    start = shutil.copytree(made.baseline, tmp_path / "start")
+    (start / "model.safetensors").rename(start / "pytorch_model.bin")
+    with pytest.raises(BonsaiError, match=r"transformers\.BertForSequenceClassification\.from_pretrained"):
+        hardly(made, start, tmp_path / "model")
+
+
+def test_a_tokenizer_that_needs_sentencepiece_says_so(made, tmp_path, monkeypatch):
+    """Transformers asks for tiktoken, which is of no use."""
+    start = shutil.copytree(made.pretrained, tmp_path / "start")
+    (start / "tokenizer.json").rename(start / "spiece.model")
+    monkeypatch.setattr(checkpoint, "find_spec", lambda _: None)
+    with pytest.raises(BonsaiError, match="pip install sentencepiece protobuf, or save tokenizer"):
+        hardly(made, start, tmp_path / "model")

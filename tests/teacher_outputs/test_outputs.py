@@ -41,6 +41,13 @@ def test_text_without_spaces_is_changed_by_its_signs():
     assert sum(len(row) < len(texts[0]) for row in found) > 5 and max(map(len, found)) < sum(map(len, texts))
 
 
+def test_short_comments_without_spaces_are_changed_too():
+    """Of at most 12 signs they counted as one word: few copies were new, each two whole texts and a space."""
+    texts = ["剧情很无聊", "演员演得真好", "这部电影太长了", "音乐好听"]
+    found = [row for block in _copies([texts], 8, seed=0) for row in block[0]]
+    assert len(found) > 16 and not any(" " in row for row in found)
+
+
 def test_no_text_is_answered_twice():
     """Else texts that are too short to be changed are learnt several times over, and paid for each time."""
     columns = [["good", "a bad film", "the same again and again"], ["x", "y", "z"]]

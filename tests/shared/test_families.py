@@ -412,7 +412,7 @@ def test_every_family_is_tried():
 
 
 def test_pipelines_find_free_shapes_among_their_models():
-    """transformers' pipelines would say that the model is not supported, and then answer."""
+    """Transformers' pipelines would say that the model is not supported, and then answer."""
     import kfp_bonsai  # noqa: F401  (registers free shapes)
 
     known = {one.__name__ for one in AutoModelForSequenceClassification._model_mapping.values()}

@@ -215,10 +215,9 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
             f"the model {source} cannot be loaded ({error}): give a whole folder written by save_pretrained"
         ) from error
     network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads
-    if not getattr(config, "scale_decoder_outputs", True) and network.lm_head.weight is network.shared.weight:
-        raise BonsaiError(
-            f"{source} lacks lm_head.weight, which its kind of T5 has: convert it with AutoModelForSeq2SeqLM"
-        )
+    own_output = family.answers_in_text and not getattr(config, "scale_decoder_outputs", True)
+    if own_output and network.get_output_embeddings().weight is network.get_input_embeddings().weight:
+        raise BonsaiError(f"{source} lacks the output matrix that its config.json speaks of: give the whole model")
     heads = tuple(path + "." for path in family.head)
     keys = (*found["missing_keys"], *(key for key, *_sizes in found["mismatched_keys"]))
     wrong = [key for key in keys if not key.startswith(heads)]

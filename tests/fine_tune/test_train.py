@@ -354,3 +354,14 @@ def test_a_tokenizer_that_needs_sentencepiece_says_so(made, tmp_path, monkeypatc
     monkeypatch.setattr(checkpoint, "find_spec", lambda _: None)
     with pytest.raises(BonsaiError, match="pip install sentencepiece protobuf, or save tokenizer"):
         hardly(made, start, tmp_path / "model")
+
+
+def test_a_t5_without_its_own_output_matrix_is_refused(made, tmp_path):
+    """Saved by AutoModel, a T5 1.1 has lost it; its embeddings would answer in its place, without a word."""
+    start = tiny.pretrained(tmp_path / "start", family="t5")
+    file = start / "config.json"
+    config = json.loads(file.read_text()) | {"tie_word_embeddings": False}
+    config.pop("scale_decoder_outputs", None)
+    file.write_text(json.dumps(config))
+    with pytest.raises(BonsaiError, match="lacks the output matrix"):
+        hardly(made, start, tmp_path / "model")

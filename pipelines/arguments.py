@@ -9,7 +9,7 @@ from typing import Any
 from kfp_bonsai.pipelines.inputs import check_values
 from kfp_bonsai.pipelines.levels import DEFAULTS, parse_levels
 from kfp_bonsai.shared.bucket import GCS
-from kfp_bonsai.shared.checkpoint import EMBEDDED
+from kfp_bonsai.shared.embedded import EMBEDDED
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 
 

@@ -65,6 +65,11 @@ class Cluster:
         return bool(re.fullmatch(r"nvidia\.com/gpu(\.shared)?", self.accelerator))
 
 
+def measuring_device(cluster: Cluster | None) -> str:
+    """Return where emission is measured unless the user says it: on an accelerator only if its energy can be read."""
+    return "auto" if cluster is None or cluster.counted else "cpu"
+
+
 def place(
     task: PipelineTask, cluster: Cluster | None, *, heavy: bool = False, light: bool = False, measured: bool = False
 ) -> PipelineTask:

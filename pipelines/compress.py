@@ -11,7 +11,7 @@ from kfp import dsl
 
 from kfp_bonsai.evaluate_emissions.component import evaluate_emissions, evaluate_emissions_edge
 from kfp_bonsai.package_model.component import package_model
-from kfp_bonsai.pipelines.cluster import Cluster, place
+from kfp_bonsai.pipelines.cluster import Cluster, measuring_device, place
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.training import make_baseline, make_smaller
 from kfp_bonsai.prepare_data.component import prepare_data
@@ -68,7 +68,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         augmentations: int = -1,
         unlabelled_rows: int = -1,
         prune_steps: int = 200,
-        device: str = "auto" if cluster is None or cluster.counted else "cpu",
+        device: str = measuring_device(cluster),
         pairs: int = 10,
         block_seconds: float = 2.0,
         precision: float = 0.02,

@@ -13,7 +13,7 @@ from kfp_bonsai.check_drift.component import check_drift
 from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_challenger
 from kfp_bonsai.fetch_champion.component import fetch_champion
 from kfp_bonsai.package_model.component import package_model
-from kfp_bonsai.pipelines.cluster import Cluster, place
+from kfp_bonsai.pipelines.cluster import Cluster, measuring_device, place
 from kfp_bonsai.pipelines.training import make_baseline, make_smaller
 from kfp_bonsai.prepare_data.component import prepare_data
 from kfp_bonsai.promote.component import promote
@@ -60,7 +60,7 @@ def retrain_pipeline(cluster: Cluster | None = None) -> Any:
         augmentations: int = -1,
         unlabelled_rows: int = -1,
         prune_steps: int = 200,
-        device: str = "auto" if cluster is None or cluster.counted else "cpu",
+        device: str = measuring_device(cluster),
         pairs: int = 10,
         block_seconds: float = 2.0,
         precision: float = 0.02,

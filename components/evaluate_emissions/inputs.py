@@ -109,7 +109,7 @@ def check_task(train: Path, test: Path) -> tasks.Task:
         raise BonsaiError(f"{test} has no rows: prepare the data set again, with a larger --test-fraction")
     if task.split == "unlabelled":
         raise BonsaiError(f"{test} has no labels: give the test split")
-    if (task.columns, task.labels, task.kind) != (other.columns, other.labels, other.kind):
+    if not task.is_of_one_data_set_with(other):
         raise BonsaiError(f"{train} and {test} are not of one data set: give two splits of one prepare-data run")
     return task
 

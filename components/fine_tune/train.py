@@ -161,7 +161,7 @@ def _check(
     for path, one in ((train, task), (validation, other)):
         if one.split == "unlabelled":
             raise BonsaiError(f"{path} has no labels: give the train and validation splits of prepare-data")
-    if (task.columns, task.labels, task.kind) != (other.columns, other.labels, other.kind):
+    if not task.is_of_one_data_set_with(other):
         raise BonsaiError(f"{train} and {validation} are not of one data set: give two splits of one prepare-data run")
     for name, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):
         if not 0 < value < math.inf:
@@ -209,7 +209,7 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
             dtype="float32",
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        if "model.safetensors" in str(error):
+        if "no file named model.safetensors" in str(error):
             raise BonsaiError(pickled(source, config.architectures)) from error
         raise BonsaiError(
             f"the model {source} cannot be loaded ({error}): give a whole folder written by save_pretrained"

@@ -4,10 +4,10 @@ import re
 from typing import Any
 
 from kfp_bonsai.shared.families import FAMILIES, family_name
+from kfp_bonsai.shared.tasks import HUB
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20
-HUB = "Hugging Face "  # how prepare-data names such a source
 METRIC_NAMES = {"f1": "F1", "matthews_correlation": "Matthews correlation", "accuracy": "accuracy"}
 
 STOCK = """\

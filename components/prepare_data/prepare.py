@@ -417,7 +417,7 @@ def _unlabelled_parts(found: Sequence[Rows], train: Survey, label_column: str, d
 
 def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> dict[str, int]:
     """Drop what is in more than one split, and what is in train or the unlabelled rows twice."""
-    numbers = _numbered(parts, [part.survey.keys for part in parts])
+    numbers = _numbered([part.survey.keys for part in parts])
     by_role = {part.role: index for index, part in enumerate(parts)}
     leaks = 0
     taken = np.zeros(0, np.int64)
@@ -445,15 +445,7 @@ def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> 
     if VALIDATION in by_role and not (parts[by_role[VALIDATION]].goes == VALIDATION).any():
         where = parts[by_role[VALIDATION]].survey.where
         raise BonsaiError(f"{where}: all validation rows are in test too: give others, or none to have them drawn")
-    unlabelled = 0
-    numbers = _numbered([*parts, *extra], [part.survey.words for part in (*parts, *extra)])
-    everywhere = np.concatenate(numbers[: len(parts)])
-    for part, own in zip(extra, numbers[len(parts) :], strict=True):
-        candidates = np.flatnonzero(part.goes == UNLABELLED)
-        repeated = np.isin(own[candidates], everywhere) | ~split.first_of_each(own[candidates])
-        part.goes[candidates[repeated]] = -1
-        unlabelled += int(repeated.sum())
-        everywhere = np.union1d(everywhere, own[candidates])
+    unlabelled = _drop_unlabelled(parts, extra) if extra else 0
     _note(notes, unlabelled, "unlabelled rows dropped: they are in the labelled rows, or there before")
     return {
         "dropped_leaks": leaks,
@@ -463,9 +455,23 @@ def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> 
     }
 
 
-def _numbered(parts: Sequence[Part], keys: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return a number for each row of each part, equal where the keys are."""
-    return np.split(split.groups(np.concatenate(keys)), np.cumsum([part.survey.rows for part in parts])[:-1])
+def _drop_unlabelled(parts: Sequence[Part], extra: Sequence[Part]) -> int:
+    """Drop unlabelled rows that are among the labelled ones, or there before, however printed; return how many."""
+    numbers = _numbered([part.survey.words for part in (*parts, *extra)])
+    everywhere = np.concatenate(numbers[: len(parts)])
+    dropped = 0
+    for part, own in zip(extra, numbers[len(parts) :], strict=True):
+        candidates = np.flatnonzero(part.goes == UNLABELLED)
+        repeated = np.isin(own[candidates], everywhere) | ~split.first_of_each(own[candidates])
+        part.goes[candidates[repeated]] = -1
+        dropped += int(repeated.sum())
+        everywhere = np.union1d(everywhere, own[candidates])
+    return dropped
+
+
+def _numbered(keys: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return a number for each key of each part, equal where the keys are."""
+    return np.split(split.groups(np.concatenate(keys)), np.cumsum([len(part) for part in keys])[:-1])
 
 
 def _make_splits(

@@ -9,12 +9,11 @@ from typing import Any, BinaryIO, Protocol
 
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, FORMATS, Batch, DataFile
 from kfp_bonsai.shared.bucket import GCS, bucket_errors, open_bucket, patience, split_location
-from kfp_bonsai.shared.embedded import CITATION, embedded_dataset
+from kfp_bonsai.shared.embedded import CITATION, EMBEDDED, embedded_dataset
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.tasks import READ_BYTES
+from kfp_bonsai.shared.tasks import HUB, READ_BYTES
 
-EMBEDDED = "embedded:"
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
@@ -286,7 +285,7 @@ def _hub_dataset(text: str, flag: str) -> Source:
             f"no file or folder {text}, and no Hugging Face data set of this name could be loaded ({said}): correct "
             f"{flag}; a configuration goes behind a colon (glue:sst2)"
         ) from error
-    return _dataset_source(text.replace(":", "-").rpartition("/")[2], f"Hugging Face {text}", loaded)
+    return _dataset_source(text.replace(":", "-").rpartition("/")[2], f"{HUB}{text}", loaded)
 
 
 def _dataset_source(name: str, origin: str, loaded: Any) -> Source:

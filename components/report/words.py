@@ -6,6 +6,7 @@ from typing import Any
 
 from kfp_bonsai.report.numbers import SPACE, about, percent, percent_interval, plain_interval, significant, unit
 from kfp_bonsai.report.numbers import grams as mass
+from kfp_bonsai.shared.energy import ASSUMED
 from kfp_bonsai.shared.metrics import IN_WORDS
 
 # Emission and FLOPs that differ by more than this factor are pointed out.
@@ -254,6 +255,6 @@ def _label(final: dict[str, Any] | None, measurement: dict[str, Any]) -> Check:
 
 def _what_is_estimated(measurement: dict[str, Any]) -> str:
     energy = measurement.get("energy") or {}
-    power = "a power that was assumed" if "not in codecarbon's table" in str(energy.get("source")) else "rated power"
+    power = "a power that was assumed" if ASSUMED in str(energy.get("source")) else "rated power"
     what = "The CPU's energy" if "GPU measured" in str(energy.get("detail")) else "Energy"
     return f"{what} is estimated from {power} and working time"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.documents import read_document
+from kfp_bonsai.shared.embedded import EMBEDDED, embedded_model
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import check_settings, family_name, inputs_of, is_free
 from kfp_bonsai.shared.tasks import Task
@@ -22,7 +23,6 @@ from kfp_bonsai.shared.tasks import Task
 RECORD = "bonsai.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-EMBEDDED = "embedded:"
 
 
 def find_model(reference: str) -> str:
@@ -35,8 +35,6 @@ def find_model(reference: str) -> str:
         BonsaiError: no such folder, an unknown model type, or weights that are not safetensors.
     """
     if reference.startswith(EMBEDDED):
-        from kfp_bonsai.shared.embedded import embedded_model
-
         return str(embedded_model(reference.removeprefix(EMBEDDED)))
     folder = Path(reference)
     if folder.is_dir():

@@ -26,6 +26,7 @@ from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_file
 from kfp_bonsai.shared.progress import say
 
+EMBEDDED = "embedded:"  # what the names of these models and data sets begin with
 CACHE_VARIABLE = "BONSAI_CACHE"
 CITATION = "Hutto and Gilbert, VADER, ICWSM 2014"
 

@@ -43,6 +43,7 @@ POWERCAP = Path("/sys/class/powercap")
 RAPL_EVERY_SECONDS = 60.0
 STUCK_SECONDS = 1.0
 JOULES_PER_KWH = 3.6e6
+ASSUMED = "not in codecarbon's table"  # of a CPU, in the words of a source
 
 
 @dataclass(frozen=True)
@@ -455,7 +456,7 @@ def _codecarbons_watts() -> tuple[float, str]:  # the formula of codecarbon.exte
         )
     sockets = util.count_physical_cpus()
     known = tdp._get_cpu_power_from_registry(tdp.model)
-    power = f"TDP {tdp.tdp:g} W" if known else f"not in codecarbon's table, which takes {tdp.tdp:g} W then"
+    power = f"TDP {tdp.tdp:g} W" if known else f"{ASSUMED}, which takes {tdp.tdp:g} W then"
     return tdp.tdp * sockets / threads, f"{tdp.model}: {power}, {sockets} socket(s), {threads} threads"
 
 

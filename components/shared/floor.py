@@ -42,7 +42,7 @@ def floor_and_method(train: Path, test: Path) -> tuple[float, str]:
     from kfp_bonsai.shared import metrics
 
     task, other = tasks.read_task(test), tasks.read_task(train)
-    if (task.columns, task.labels, task.kind) != (other.columns, other.labels, other.kind):
+    if not task.is_of_one_data_set_with(other):
         raise BonsaiError(f"{train} and {test} are not of one data set: give two splits of one prepare-data run")
     known, unknown = _sample(train, other), tasks.read_columns(test)
     right = known["label"]

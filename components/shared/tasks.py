@@ -17,6 +17,7 @@ from kfp_bonsai.shared.errors import BonsaiError
 
 METADATA_KEY = b"kfp_bonsai.task"
 CLASSIFICATION, REGRESSION = "classification", "regression"
+HUB = "Hugging Face "  # what the source of rows from the hub begins with
 READ_BYTES = 8 << 20  # of a column at a time, as much as a bucket sends at once
 
 
@@ -52,6 +53,10 @@ class Task:
     def num_labels(self) -> int:
         """How many outputs a model for this task has: one per class, one for regression."""
         return len(self.labels) or 1
+
+    def is_of_one_data_set_with(self, other: "Task") -> bool:
+        """Return whether rows of both have the same columns, and labels that mean the same."""
+        return (self.columns, self.labels, self.kind) == (other.columns, other.labels, other.kind)
 
 
 def schema(task: Task) -> pa.Schema:

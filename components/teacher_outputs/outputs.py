@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, write_record
+from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, task_of, write_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
-
-SAME = ("columns", "labels", "kind")  # of a model's task and its rows
 
 
 def teacher_outputs(
@@ -54,7 +52,7 @@ def teacher_outputs(
     task = tasks.read_task(train)
     if task.split == "unlabelled":
         raise BonsaiError(f"{train} has no labels: give the training split as --train")
-    if (list(task.columns), list(task.labels), task.kind) != tuple(record["task"][name] for name in SAME):
+    if not task.is_of_one_data_set_with(task_of(record)):
         raise BonsaiError(f"{train} is not of the data set that {model} was trained on: give its training split")
     if not record["validation"].get(task.metric, 1) > 0:
         raise BonsaiError(

@@ -4,8 +4,8 @@
 
 For each model folder (a checkpoint) and each rows x tokens: torch in float32 and bfloat16, onnxruntime on the
 fp32, dynamic int8 and QDQ (NNCF) files, OpenVINO on the QDQ file, and what `bonsai quantize` made, run by
-`load_predictor`. All of them take turns in one process; the table shows medians. `--clock cpu` counts the CPU
-seconds of one thread instead, which a busy machine hardly disturbs.
+`load_predictor`. They take turns, each in a process of its own; the table shows medians. `--clock cpu` counts the
+CPU seconds of one thread instead, which a busy machine hardly disturbs.
 """
 
 import argparse
@@ -15,6 +15,9 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,54 +36,131 @@ SHAPES = ((1, 32), (1, 128), (32, 32), (32, 128))
 SETTLE = 0.05  # seconds each runtime runs before it is timed, as the threads of the one before spin on for some 10 ms
 OURS, TORCH = "bonsai quantize", "torch fp32"
 TIME_GOAL, SIZE_GOAL, KEPT_GOAL = 0.27, 0.26, 0.995
-Run = Callable[[dict[str, np.ndarray]], np.ndarray]
+Batch = dict[str, np.ndarray]
+Run = Callable[[Batch], np.ndarray]
+Load = Callable[["Files", int], Run]
 
 
-def runtimes(folder: Path, ours: Path, work: Path, calibration: Sequence[dict], threads: int) -> dict[str, Run]:
-    """Return what is compared, by name; the libraries are called as their own documentation does."""
+@dataclass(frozen=True)
+class Files:
+    """A checkpoint, and what was made of it.
+
+    Attributes:
+        folder: the checkpoint.
+        ours: what `bonsai quantize` made.
+        fp32, dynamic, qdq: its ONNX file as it is, with onnxruntime's dynamic int8, with NNCF's.
+        inputs: names of the arrays that it takes.
+    """
+
+    folder: Path
+    ours: Path
+    fp32: Path
+    dynamic: Path
+    qdq: Path
+    inputs: tuple[str, ...]
+
+
+def quantized_by_others(folder: Path, ours: Path, work: Path, calibration: Sequence[dict]) -> Files:
+    """Make the files that the libraries make when they are called as their own documentation does."""
     import nncf
     import onnx
-    import onnxruntime
-    import openvino
-    import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     fp32, dynamic, qdq = (work / f"{name}.onnx" for name in ("fp32", "dynamic", "qdq"))
     export(folder, fp32)
-    names = [one.name for one in onnx.load(fp32).graph.input]
+    names = tuple(one.name for one in onnx.load(fp32).graph.input)
     data = [{name: batch[name] for name in names} for batch in calibration]
     with quiet():
         quantize_dynamic(fp32, dynamic, per_channel=True, weight_type=QuantType.QInt8)
         transformer = nncf.ModelType.TRANSFORMER
         quantized = nncf.quantize(onnx.load(fp32), nncf.Dataset(data), model_type=transformer, subset_size=len(data))
         onnx.save(quantized, qdq)
-    torch.set_num_threads(threads)
-    model = checkpoint.load(folder)[0]
+    return Files(folder, ours, fp32, dynamic, qdq, names)
 
-    def torch_run(batch: dict[str, np.ndarray], dtype: Any = None) -> np.ndarray:
-        with torch.inference_mode(), torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            return model(**{name: torch.from_numpy(batch[name]) for name in names}).logits.float().numpy()
 
-    def ort(file: Path) -> Run:
+def torch_in(dtype: str) -> Load:
+    """Return how torch runs the checkpoint, in float32 or by autocast."""
+
+    def load(files: Files, threads: int) -> Run:
+        import torch
+
+        torch.set_num_threads(threads)
+        model, kind = checkpoint.load(files.folder)[0], getattr(torch, dtype)
+
+        def run(batch: Batch) -> np.ndarray:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=kind is torch.bfloat16):
+                return model(**{name: torch.from_numpy(batch[name]) for name in files.inputs}).logits.float().numpy()
+
+        return run
+
+    return load
+
+
+def by_onnxruntime(kind: str) -> Load:
+    """Return how onnxruntime runs one of the files."""
+
+    def load(files: Files, threads: int) -> Run:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(file, options)
-        return lambda batch: session.run(None, {name: batch[name] for name in names})[0]
+        session = onnxruntime.InferenceSession(getattr(files, kind), options)
+        return lambda batch: session.run(None, {name: batch[name] for name in files.inputs})[0]
+
+    return load
+
+
+def by_openvino(files: Files, threads: int) -> Run:
+    """Return how OpenVINO runs NNCF's file."""
+    import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    compiled = openvino.compile_model(qdq, "CPU", settings)
-    return {
-        TORCH: torch_run,
-        "torch bf16": lambda batch: torch_run(batch, torch.bfloat16),
-        "onnxruntime fp32": ort(fp32),
-        "onnxruntime int8 dynamic": ort(dynamic),
-        "onnxruntime int8 QDQ": ort(qdq),
-        "openvino int8 QDQ": lambda batch: compiled({name: batch[name] for name in names})[0].copy(),
-        OURS: load_predictor(ours, threads=threads).predict,
-    }
+    compiled = openvino.compile_model(files.qdq, "CPU", settings)
+    return lambda batch: compiled({name: batch[name] for name in files.inputs})[0].copy()
 
 
-def timed(runs: dict[str, Run], clock: Callable[[], float], rounds: int, vocabulary: int) -> dict[str, dict]:
+RUNTIMES: dict[str, Load] = {
+    TORCH: torch_in("float32"),
+    "torch bf16": torch_in("bfloat16"),
+    "onnxruntime fp32": by_onnxruntime("fp32"),
+    "onnxruntime int8 dynamic": by_onnxruntime("dynamic"),
+    "onnxruntime int8 QDQ": by_onnxruntime("qdq"),
+    "openvino int8 QDQ": by_openvino,
+    OURS: lambda files, threads: load_predictor(files.ours, threads=threads).predict,
+}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+Own = ProcessPoolExecutor  # of one process, which has loaded one runtime
+
+
+def processes(files: Files, threads: int) -> dict[str, Own]:
+    """Return a process for each runtime: in one, a library's pinned and spinning threads slow down the others."""
+    context = get_context("spawn")
+    return {name: Own(1, context, start, (name, files, threads)) for name in RUNTIMES}
+
+
+def start(name: str, files: Files, threads: int) -> None:
+    """Load a runtime in this process."""
+    global _run
+    _run = RUNTIMES[name](files, threads)
+
+
+def predict(batch: Batch) -> np.ndarray:
+    """Run this process's runtime."""
+    return _run(batch)
+
+
+def milliseconds(batch: Batch, repeats: int, clock: str) -> float:
+    """Return what a batch takes this process's runtime."""
+    began = time.perf_counter()
+    while time.perf_counter() < began + SETTLE:
+        _run(batch)
+    started = CLOCKS[clock]()
+    for _ in range(repeats):
+        _run(batch)
+    return (CLOCKS[clock]() - started) / repeats * 1000
+
+
+def timed(runs: dict[str, Own], clock: str, rounds: int, vocabulary: int) -> dict[str, dict]:
     """Return median milliseconds, {name: {"1x32": 3.1, ...}}."""
     random = np.random.default_rng(0)
     found: dict[str, dict[str, float]] = {name: {} for name in runs}
@@ -91,20 +171,15 @@ def timed(runs: dict[str, Run], clock: Callable[[], float], rounds: int, vocabul
         repeats = max(1, 1024 // (rows * length))
         for number in range(rounds + 2):
             for name, run in runs.items():
-                began = time.perf_counter()
-                while time.perf_counter() < began + SETTLE:
-                    run(batch)
-                started = clock()
-                for _ in range(repeats):
-                    run(batch)
+                took = run.submit(milliseconds, batch, repeats, clock).result()
                 if number > 1:  # two rounds warm up
-                    taken[name].append((clock() - started) / repeats * 1000)
+                    taken[name].append(took)
         for name, values in taken.items():
             found[name][f"{rows}x{length}"] = float(np.median(values))
     return found
 
 
-def accuracy(runs: dict[str, Run], folder: Path, test: Path) -> dict[str, float]:
+def accuracy(runs: dict[str, Own], folder: Path, test: Path) -> dict[str, float]:
     """Return the share of test rows each gets right."""
     task, columns = tasks.read_task(test), tasks.read_columns(test)
     texts = list(zip(*(columns[name] for name in task.columns), strict=True))
@@ -115,7 +190,7 @@ def accuracy(runs: dict[str, Run], folder: Path, test: Path) -> dict[str, float]
         batch = encode(folder, *(list(side) for side in zip(*(texts[row] for row in rows), strict=True)))
         labels = np.array([columns["label"][row] for row in rows])
         for name, run in runs.items():
-            right[name] += int((run(batch).argmax(axis=1) == labels).sum())
+            right[name] += int((run.submit(predict, batch).result().argmax(axis=1) == labels).sum())
     return {name: count / len(texts) for name, count in right.items()}
 
 
@@ -152,11 +227,11 @@ def main() -> None:
     parser.add_argument("--test", type=Path, help="Parquet test split, for accuracy")
     parser.add_argument("--runtime", default="auto", help="what quantize is asked for")
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: CPU time, with one thread")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: CPU time, with one thread")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=json_file, help="write all figures here")
     given = parser.parse_args()
-    clock, threads = (time.process_time, 1) if given.clock == "cpu" else (time.perf_counter, given.threads)
+    threads = 1 if given.clock == "cpu" else given.threads
     versions = checkpoint.versions()
     machine = {"processor": processor(), "threads": threads, "clock": given.clock, "versions": versions}
     results: dict[str, Any] = {"machine": machine, "models": []}
@@ -168,7 +243,7 @@ def main() -> None:
             work = Path(scratch)
             made = quantize(folder, given.calibration, work / "int8", runtime=given.runtime)
             batches = [encode(folder, *(side[at : at + 8] for side in sides)) for at in range(0, len(sides[0]), 8)]
-            runs = runtimes(folder, work / "int8", work, batches, threads)
+            runs = processes(quantized_by_others(folder, work / "int8", work, batches), threads)
             record = checkpoint.read_record(folder)
             vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
             results["models"].append(
@@ -176,11 +251,13 @@ def main() -> None:
                     "model": str(folder),
                     "level": record["level"],
                     "parameters": record["parameters"],
-                    "milliseconds": timed(runs, clock, given.rounds, vocabulary),
+                    "milliseconds": timed(runs, given.clock, given.rounds, vocabulary),
                     "accuracy": accuracy(runs, folder, given.test) if given.test else {},
                     "quantize": made,
                 }
             )
+            for run in runs.values():
+                run.shutdown()
             print(table(results["models"][-1]), flush=True)
     write_json(given.json, results)
 

@@ -10,12 +10,14 @@ levels are made by the stages as they are. FLOPs are of every matrix product tha
 length, on both sides alike. A free shape leaves out the tokens of its last layer that nobody reads, and a stock
 baseline computes them; for the level "both sides" the baseline leaves them out too, which loses it nothing. "training"
 is what making a level took after the baseline, with as many threads as torch had, its part of the teacher's outputs not
-included. The score is the task's metric, of classes the accuracy.
+included. The score is the task's metric, of classes the accuracy; beside it stands how far a model's classes diverge
+from the baseline's (KL, in nats a test row), which tells models apart that are right as often.
 
 Beside each level, in as many steps as its distillation: its shape from random weights, distilled (what the teacher's
 weights are worth); its cut weights, trained on the labels alone (what distillation is worth; where matrices were
 pruned, that cut was already guided by the teacher); for one level Torch-Pruning at its FLOPs, the best of two rates.
-What is trained on labels alone keeps its best epoch by validation. --ablations takes one ingredient out at a time.
+What is trained on labels alone keeps its best epoch by validation. --ablations takes one ingredient out at a time,
+and trains once more with another seed, which is what chance is worth.
 Folders that are there already are not made again, nor are figures that --json holds; what was made with other arguments
 is refused, and a level's figures of other settings are made anew. So it can be done bit by bit: a seed or a level now,
 what stands beside it another day, on another machine (of a seed's baselines, only the best one is trained again there).
@@ -96,10 +98,15 @@ class Level:
 class Change:
     """What an ablation changes of a level: options of its stages, and whether every token is computed."""
 
+    layers: Options = field(default_factory=dict)
     outputs: Options = field(default_factory=dict)
     prune: Options = field(default_factory=dict)
     train: Options = field(default_factory=dict)
     every_token: bool = False
+
+    def of_shape(self) -> bool:
+        """Return whether it changes the shape that is trained, too."""
+        return bool(self.layers or self.outputs or self.prune or self.every_token)
 
 
 SHORT, LONG = {"epochs": 1.0, "learning_rate": 5e-4}, {"epochs": 1.5, "learning_rate": 5e-4}
@@ -122,6 +129,9 @@ LEVELS = (
 )
 ABLATED = LEVELS[3]
 ABLATIONS = {
+    "nothing, another seed of training": Change(train={"seed": 100}),
+    "layers spread evenly": Change(layers={"scheme": "even"}),
+    "the lowest layers": Change(layers={"scheme": "bottom"}),
     "no hidden states": Change(prune={"hidden_weight": 0.0}, train={"hidden_weight": 0.0}),
     "hidden states a third": Change(prune={"hidden_weight": 3.0}, train={"hidden_weight": 3.0}),
     "no labels": Change(train={"label_weight": 0.0}),
@@ -129,6 +139,7 @@ ABLATIONS = {
     "no changed copies": Change(outputs={"augmentations": 0}),
     "one changed copy": Change(outputs={"augmentations": 1}),
     "cut at once": Change(prune={"steps": 20}),
+    "temperature 1": Change(train={"temperature": 1.0}),
     "twice the rate": Change(train={"learning_rate": 1e-3}),
     "every token computed": Change(every_token=True),
 }
@@ -260,9 +271,8 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
         print(f"seed {seed}, {level.label}: {json.dumps(found['levels'][level.label])}", flush=True)
         note()
     for name, change in ablations.items():
-        small = student(ABLATED, room, name, change)
-        found["ablations"][name] = figures(small, base, data["test"])["relative_accuracy"]
-        print(f"seed {seed}, {name}: {found['ablations'][name]:.4f}", flush=True)
+        found["ablations"][name] = figures(student(ABLATED, room, name, change), base, data["test"])
+        print(f"seed {seed}, {name}: {json.dumps(found['ablations'][name])}", flush=True)
         note()
 
 
@@ -352,16 +362,20 @@ def student(level: Level, room: Room, name: str = "small", change: Change | None
     home, own = folder_of(level, room), room.outputs()
     outputs = room.outputs(**change.outputs)
     epochs = level.train["epochs"] * room.shorter * len(transfer.open_set(own)) / len(transfer.open_set(outputs))
-    train = {**level.train, **change.train, "epochs": epochs, "seed": room.seed}
-    short = made(
-        home / "short", lambda to: layer_remove(room.base, room.data["validation"], to, keep=level.keep, seed=room.seed)
+    train = {**level.train, "seed": room.seed, **change.train, "epochs": epochs}
+    layers = {"keep": level.keep, "seed": room.seed, **change.layers}
+    cut = short = made(
+        home / (f"short-{name}" if change.layers else "short"),
+        lambda to: layer_remove(room.base, room.data["validation"], to, **layers),
     )
-    cut = short
     if level.prune:
-        prune = {**asked_flops(level, room), **change.prune, "seed": room.seed}
+        prune = {**asked_flops(level, room), "seed": room.seed, **change.prune}
         without = patch.object(one_token, "can", lambda *_: False) if change.every_token else nullcontext()
         with without:
-            cut = made(home / f"cut-{name}", lambda to: matrix_prune(short, outputs, to, **prune))
+            cut = made(
+                home / f"cut-{name if change.of_shape() else 'small'}",
+                lambda to: matrix_prune(short, outputs, to, **prune),
+            )
     return made(home / name, lambda to: distill(cut, outputs, room.data["validation"], to, **train))
 
 
@@ -433,7 +447,7 @@ def table(seeds: list[dict[str, Any]]) -> str:
         f"\n{len(seeds)} seeds, {seeds[0]['rows']} training rows; baseline's accuracy "
         f"{told([one['baseline'] for one in seeds])} %, bag of words relative to it "
         f"{told([one['floor'] / one['baseline'] for one in seeds])} %",
-        f"{'level, relative accuracy in %':36} {'FLOPs':>6} {'mean':>12} {'goal':>6} {'stretch':>7} {'':6}  "
+        f"{'level, relative accuracy in %':36} {'FLOPs':>6} {'mean':>12} {'goal':>6} {'stretch':>7} {'':6} {'KL':>6}  "
         f"{'random':>12} {'labels only':>12} {'Torch-Pruning':>13} {'training':>8}",
     ]
     thirds: list[list[float]] = []
@@ -450,7 +464,7 @@ def table(seeds: list[dict[str, Any]]) -> str:
         beside = [told(values) if values else "" for values in found]
         minutes = statistics.mean(one["training_seconds"] for one in each) / 60
         lines += [
-            f"{level.label:36} {100 * share:6.1f} {beside_goal(kept, goal, level.stretch)}  "
+            f"{level.label:36} {100 * share:6.1f} {beside_goal(kept, goal, level.stretch)} {diverged(each):>6}  "
             f"{beside[0]:>12} {beside[1]:>12} {beside[2]:>13} {minutes:6.1f} m"
             f"{'' if share <= level.most_flops else '  too many FLOPs'}",
             f"{'  int8, of its own accuracy':43} {beside_goal([one['int8'] for one in each], INT8_GOAL, INT8_STRETCH)}",
@@ -459,6 +473,12 @@ def table(seeds: list[dict[str, Any]]) -> str:
         best = max(thirds, key=statistics.mean)
         lines.append(f"{'best of any shape at a third':43} {beside_goal(best, ANY_SHAPE_GOAL, ANY_SHAPE_STRETCH)}")
     return "\n".join(lines + ablated(seeds))
+
+
+def diverged(each: list[dict[str, Any]]) -> str:
+    """Return the mean divergence, where it was measured."""
+    found = [one["divergence"] for one in each if "divergence" in one]
+    return f"{statistics.mean(found):.3f}" if found else ""
 
 
 def beside_goal(values: list[float], goal: float | None, stretch: float | None) -> str:
@@ -477,9 +497,11 @@ def ablated(seeds: list[dict[str, Any]]) -> list[str]:
         if not there:
             continue
         without = [one["ablations"][name] for one in there]
-        whole = statistics.mean(one["levels"][ABLATED.label]["relative_accuracy"] for one in there)
-        lost = 100 * (statistics.mean(without) - whole)
-        lines.append(f"{name:36} {told(without):>19}   {lost:+.1f} points ({len(there)} seeds)")
+        whole = [one["levels"][ABLATED.label] for one in there]
+        kept, all_kept = ([one["relative_accuracy"] for one in each] for each in (without, whole))
+        change = f"{100 * (statistics.mean(kept) - statistics.mean(all_kept)):+.1f} points"
+        further = f"KL {diverged(without)} instead of {diverged(whole)}" if diverged(whole) else ""
+        lines.append(f"{name:36} {told(kept):>19}  {change:>12}  {further}  ({len(there)} seeds)")
     return [f"\n{ABLATED.label}, one ingredient taken out, in as many steps:", *lines] if lines else []
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from kfp_bonsai.shared import checkpoint, flops, inference, metrics, rows, tasks
 
@@ -20,16 +21,37 @@ def made(folder: Path, make: Callable[[Path], Any]) -> Path:
 
 
 def figures(model: Path, base: Path, test: Path) -> dict[str, float]:
-    """Return a model's accuracy and FLOPs, and both relative to its baseline's."""
+    """Return a model's accuracy and FLOPs, both relative to its baseline's, and of classes how its answers diverge."""
     record, baseline = checkpoint.read_record(model), checkpoint.read_record(base)
     right, best = accuracy(model, test), accuracy(base, test)
     share = flops.ratio(record, baseline, mean_length(model, test))
-    return {"accuracy": right, "relative_accuracy": right / best, "flops_ratio": share}
+    found = {"accuracy": right, "relative_accuracy": right / best, "flops_ratio": share}
+    return found | ({"divergence": divergence(model, base, test)} if is_of_classes(test) else {})
 
 
 def accuracy(model: Path, test: Path) -> float:
-    """Return the score on the test rows by the task's metric, of classes the accuracy; it is kept beside the model."""
-    kept = model / "test_accuracy"
+    """Return the score on the test rows by the task's metric, of classes the accuracy."""
+    labels = np.array(tasks.read_columns(test)["label"])
+    return float(metrics.score(tasks.read_task(test).metric, answers(model, test), labels))
+
+
+def divergence(model: Path, base: Path, test: Path) -> float:
+    """Return the mean Kullback-Leibler divergence of a model's classes from its baseline's, in nats a test row.
+
+    It tells models apart of which as many rows are right, as every row counts and not only those that change sides.
+    """
+    wanted, found = (log_softmax(answers(one, test).astype(np.float64), axis=1) for one in (base, model))
+    return float((np.exp(wanted) * (wanted - found)).sum(axis=1).mean())
+
+
+def is_of_classes(test: Path) -> bool:
+    """Return whether the task's answers are classes."""
+    return tasks.read_task(test).kind == tasks.CLASSIFICATION
+
+
+def answers(model: Path, test: Path) -> np.ndarray:
+    """Return a model's logits of the test rows, (rows, labels); they are kept beside the model."""
+    kept = model / "test_logits.npy"
     if not kept.exists():
         task, columns, predictor = tasks.read_task(test), tasks.read_columns(test), inference.load_predictor(model)
         texts = [columns[name] for name in task.columns]
@@ -37,8 +59,8 @@ def accuracy(model: Path, test: Path) -> float:
             predictor.predict(inference.encode(model, *(side[start : start + BATCH] for side in texts)))
             for start in range(0, task.rows, BATCH)
         ]
-        kept.write_text(str(metrics.score(task.metric, np.concatenate(logits), np.array(columns["label"]))))
-    return float(kept.read_text())
+        np.save(kept, np.concatenate(logits))
+    return np.load(kept)
 
 
 def mean_length(model: Path, test: Path) -> float:

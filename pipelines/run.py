@@ -19,6 +19,7 @@ from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
 from kfp_bonsai.shared.checkpoint import read_config
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_of, positions_of
+from kfp_bonsai.shared.progress import say
 
 LONGEST = 512  # tokens of a text
 
@@ -209,6 +210,11 @@ def run_here(
         os.environ[SCRATCH] = str((work / "checkpoints").resolve())
         try:
             run_locally(pipeline(), {**arguments, "command": command}, work, output / LOG, headline)
+        except BonsaiError:
+            if every(work, "report*/html"):  # packaging failed, which takes nothing from what was measured
+                collect(work, output)
+                say(f"\nThe report is there all the same: {output / 'report.html'}")
+            raise
         finally:
             del os.environ[SCRATCH]
         collect(work, output)

@@ -6,8 +6,9 @@ import json
 import pytest
 import tiny
 
+from kfp_bonsai.pipelines import local
 from kfp_bonsai.pipelines.inputs import check_inputs
-from kfp_bonsai.pipelines.run import run
+from kfp_bonsai.pipelines.run import run, run_here
 from kfp_bonsai.quantize import quantize
 from kfp_bonsai.shared.errors import BonsaiError
 
@@ -76,3 +77,21 @@ def test_a_gpu_without_a_counter_is_refused_before_the_training(monkeypatch):
     monkeypatch.setattr(measuring, "check_device", lambda *_: "cuda")
     with pytest.raises(BonsaiError, match=r"cannot be read.*--device cpu"):
         check_inputs(given)
+
+
+def test_packaging_that_fails_leaves_the_report(tmp_path, monkeypatch):
+    """Hours measured, and no report, as the bucket could not be written to."""
+
+    def fails(pipeline, arguments, work, log, headline):
+        report = work / "compress" / "report"
+        (report / "figures").mkdir(parents=True)
+        for name in ("html", "markdown", "results"):
+            (report / name).write_text(name)
+        (work / "finished").mkdir()
+        (work / "finished" / "report.json").write_text("{}")
+        raise BonsaiError("package-model: no such bucket")
+
+    monkeypatch.setattr(local, "run_locally", fails)
+    with pytest.raises(BonsaiError, match="no such bucket"):
+        run_here(lambda: None, {}, {}, tmp_path / "run", False, str)
+    assert (tmp_path / "run" / "report.html").read_text() == "html"

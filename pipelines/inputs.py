@@ -37,8 +37,8 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
     for flag in ("data", "test_data", "validation_data"):
         if flag == "data" or arguments[flag]:
             open_source(arguments[flag], _flag(flag))
-    for text in filter(None, arguments["unlabelled_data"].split(",")):
-        open_source(text.strip(), "--unlabelled-data")
+    for text in filter(None, map(str.strip, arguments["unlabelled_data"].split(","))):
+        open_source(text, "--unlabelled-data")
 
 
 def _apart(check: Callable[[], None]) -> None:

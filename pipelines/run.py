@@ -39,6 +39,8 @@ def run(
     kind: str = "auto",
     metric: str = "",
     positive_class: str = "",
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
     test_rows: int = 0,
     validation_rows: int = 0,
     max_rows: int = 0,
@@ -95,8 +97,10 @@ def run(
         kind: classification, regression or auto.
         metric: accuracy, f1, matthews_correlation, pearson or spearman; by default accuracy or pearson.
         positive_class: Of two classes the one that f1 is of; by default the data's second, else that by alphabet.
-        test_rows: Rows to draw for the test where none are given; 0 draws a fifth.
-        validation_rows: Rows to draw for validation where none are given; 0 draws a tenth.
+        validation_fraction: Share of the rows to validate on, where none are given.
+        test_fraction: Share of the rows to test on, where none are given.
+        test_rows: Rows to draw for the test instead of a share.
+        validation_rows: Rows to draw for validation instead of a share.
         max_rows: Train on at most so many rows; 0 takes all.
         drop_empty: Leave out rows without text or label instead of refusing them.
         split_by: random draws splits anew for every data set; hash goes by each row's text, so that a row stays in its

@@ -28,6 +28,13 @@ def test_every_level_has_evidence_that_can_be_repeated():
     assert all(one.source and 0 < one.flops_ratio < 1 and 0.5 < one.relative_accuracy < 1.1 for one in EVIDENCE)
 
 
+def test_what_was_not_measured_is_not_called_sensible():
+    """One verdict for every family and any number of rows, while we saw five points lost with 500."""
+    assert {one.verdict for one in advice("bert", 8000)} == {"sensible"}
+    assert {one.verdict for one in advice("llama", 8000)} == {"uncertain"}
+    assert [one.verdict for one in advice("bert", 500)] == ["uncertain", "at a price", "at a price"]
+
+
 def test_a_model_folder_a_family_and_nonsense(made):
     """Else the command knows only names, or fails with a traceback on a typo."""
     assert advise(str(made.pretrained), rows=500).keys() == advise("bert", rows=500).keys() == set(LEVELS)

@@ -12,10 +12,11 @@ from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_file
 from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.statistics import rows_to_rule_out
+from kfp_bonsai.shared.statistics import rows_for_even_odds, rows_to_rule_out
 
 WARN, STOP = "warn", "stop"
 TRAIN, NOTHING = "train", "nothing"
+DIFFERING = 0.05  # share of test rows that only one of two models gets right, as compressed models of one task do
 MAJOR_LABEL_SHIFT = 0.2  # population stability index
 MAJOR_TOKEN_SHIFT = 0.1  # Jensen-Shannon distance beyond what chance gives
 
@@ -91,11 +92,18 @@ def check_drift(
 
 def _tell_few_rows(test: tasks.Task, margin: float, score: float) -> None:
     """Say if the test rows are too few for promote, which allows for a share of the champion's right answers."""
-    enough = rows_to_rule_out(margin * (score if test.metric == "accuracy" else 1.0))
+    loss = margin * (score if test.metric == "accuracy" else 1.0)
+    enough, even = rows_to_rule_out(loss), rows_for_even_odds(loss, DIFFERING)
+    few = f"check-drift  {test.rows:,} test rows are too few to rule out a loss above {100 * margin:g} %"
     if test.rows < enough:
         say(
-            f"check-drift  {test.rows:,} test rows are too few to rule out a loss above {100 * margin:g} %, so that "
-            f"only a clearly better model will be promoted: give {enough:,} or more, or a larger --margin"
+            f"{few}, so that only a clearly better model will be promoted: give {max(enough, even):,} or more, or a "
+            "larger --margin"
+        )
+    elif test.rows < even:
+        say(
+            f"{few} in most cases: of models that are as good, and answer {100 * DIFFERING:g} % of the rows otherwise, "
+            f"half will be promoted with {even:,} rows, fewer with these: give more, or a larger --margin"
         )
 
 

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
+from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save, task_of
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
 from kfp_bonsai.shared.teacher import check_teacher
@@ -55,8 +55,8 @@ def distill(
         if not 0 <= value < math.inf:
             raise BonsaiError(f"{flag} is {value}: give a number of 0 or more")
     task = tasks.read_task(validation)
-    if task.split == "unlabelled" or list(task.labels) != record["task"]["labels"]:
-        raise BonsaiError(f"{validation} has not the labels of {model}: give the validation split of its data set")
+    if task.split == "unlabelled" or not task.is_of_one_data_set_with(task_of(record)):
+        raise BonsaiError(f"{validation} is not of the data set that {model} was trained on: give its validation split")
 
     import tempfile
 

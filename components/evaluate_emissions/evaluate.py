@@ -140,8 +140,7 @@ def evaluate_emissions(
         idle = protocol.idle_watts(sources, IDLE_SECONDS)
         sliced = device != "cuda"  # NVML's counter needs windows of seconds
         plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
-        with ExitStack() as stack:
-            check = stack.enter_context(_Check(sources))
+        with _Check(sources) as check:
             rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
         protocol.single_rows(subjects, rows.singles)
         protocol.best_batches(subjects, rows.sizes)
@@ -254,26 +253,30 @@ class _Check:
         from kfp_bonsai.shared import energy
 
         self.words, self._stack = "", ExitStack()
-        self._wanted = any(isinstance(one, energy.ProcessCpu) for one in sources)
         self._sources = [one for one in sources if isinstance(one, energy.ProcessCpu)]
 
     def __enter__(self) -> "_Check":
         from kfp_bonsai.shared import energy
 
-        if self._wanted:
-            self._theirs = self._stack.enter_context(energy.codecarbon_tracker())
-            self._ours = self._stack.enter_context(energy.track(self._sources))
+        if self._sources:
+            try:
+                self._theirs = self._stack.enter_context(energy.codecarbon_tracker())
+                self._ours = self._stack.enter_context(energy.track(self._sources))
+            except Exception as problem:
+                self._give_up(problem)
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if not self._wanted or kind:
-            return
         try:
             self._stack.close()
-            apart = self._ours.reading.cpu_joules / self._theirs.reading.cpu_joules - 1
-            self.words = f". codecarbon's own tracker over all rounds: {100 * apart:+.1f} % apart"
+            if self._sources and not kind:
+                apart = self._ours.reading.cpu_joules / self._theirs.reading.cpu_joules - 1
+                self.words = f". codecarbon's own tracker over all rounds: {100 * apart:+.1f} % apart"
         except Exception as problem:
-            self.words = f". codecarbon's own tracker made no reading to compare with ({problem})"
+            self._give_up(problem)
+
+    def _give_up(self, problem: Exception) -> None:
+        self.words, self._sources = f". codecarbon's own tracker made no reading to compare with ({problem})", []
 
 
 def _say_round(plan: Any) -> Any:

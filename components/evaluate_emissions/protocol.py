@@ -26,6 +26,7 @@ MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, wher
 FEWEST = 2
 FEWEST_BATCHES = 4  # so that short and long rows are both in every block
 SINGLE_ROWS = 60
+SINGLE_PASSES, SINGLE_SECONDS = 10, 3.0  # over them: at the most, and for how long a model goes on
 BATCH_SIZES, SIZE_SECONDS = (1, 8, 32, 64, 128), 0.3  # that throughput is tried at, and for how long each
 
 Batch = dict[str, np.ndarray]
@@ -240,14 +241,21 @@ def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
     """Time single-row requests, one model after the other for each row; `latency` is the requests' seconds.
 
     All rows run once before, untimed: a runtime prepares itself for each length that it has not met, and a server has
-    met them all after its first minutes.
+    met them all after its first minutes. Then they run until all models together have taken `SINGLE_SECONDS` each, ten
+    times at the most, as a 99th percentile is of hundreds of requests.
 
     Args:
         subjects: all models; those with an error are left out.
         rows: batches of one row.
     """
     alive = [subject for subject in subjects if not subject.error]
-    for number, row in enumerate([*rows, *rows]):
+    end = float("inf")
+    for number in range((SINGLE_PASSES + 1) * len(rows)):
+        row = rows[number % len(rows)]
+        if number == len(rows):
+            end = time.perf_counter() + SINGLE_SECONDS * len(alive)
+        if number % len(rows) == 0 and number > len(rows) and time.perf_counter() > end:
+            break
         for index in order(len(alive), number):
             subject = alive[index]
             if subject.error:

@@ -155,7 +155,9 @@ def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, An
     else:
         whole = statistics.bootstrap(score, ours, right, common.seed)
     relative = statistics.relative_score(score, theirs, ours, right, common.seed)
-    low = relative.low if is_baseline else min(relative.low, 1 - largest_loss(task.metric, right, theirs, ours))
+    low = (
+        relative.low if is_baseline else min(relative.low, 1 - largest_loss(task.metric, right, theirs, ours, classes))
+    )
     is_classes = task.kind == tasks.CLASSIFICATION
     return {
         "metric": whole.value,
@@ -238,8 +240,12 @@ def making(record: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
 
 
 def payback(made: dict[str, Any] | None, saved: float) -> int | None:
-    """Return after how many inferences a model's making is paid back; nothing if an inference saves nothing."""
-    return math.ceil(made["joules"] / saved) if made and saved > 0 else None
+    """Return after how many inferences a model's making is paid back.
+
+    Nothing if an inference saves nothing, or the making's energy was not all counted.
+    """
+    known = made and made.get("label") != energy.PROXY
+    return math.ceil(made["joules"] / saved) if made and known and saved > 0 else None
 
 
 def roc(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
@@ -292,8 +298,7 @@ def flags(models: Sequence[dict[str, Any]], control: dict[str, Any], common: Com
         elif row["stage"] != "quantized" and _disagree(row["relative_emission"], row["flops_ratio"]):
             found.append(
                 f"{row['level']}: it computes {100 * row['flops_ratio']:.1f} % of the baseline's FLOPs but uses "
-                f"{100 * row['relative_emission']:.1f} % of its energy. Small layers keep the processor less busy, and "
-                "what every inference needs beside them (embeddings, norms, calls) does not shrink."
+                f"{100 * row['relative_emission']:.1f} % of its energy. {_why_apart(row)}"
             )
     found += [
         f"The peak memory of {row['level']} is not known: {row['peak_memory_problem']}."
@@ -317,3 +322,12 @@ def flags(models: Sequence[dict[str, Any]], control: dict[str, Any], common: Com
 def _disagree(emission: float, flops: float | None) -> bool:
     """Tell whether emission and FLOPs, both relative, are further apart than chance explains."""
     return flops is not None and flops > 0 and abs(emission / flops - 1) > FLOPS_MARGIN
+
+
+def _why_apart(row: dict[str, Any]) -> str:
+    if row["relative_emission"] < row["flops_ratio"]:
+        return "Memory traffic shrank more than arithmetic."
+    return (
+        "Small layers keep the processor less busy, and what every inference needs beside them (embeddings, norms, "
+        "calls) does not shrink."
+    )

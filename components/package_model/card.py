@@ -96,7 +96,7 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
         model_name=name,
         eval_results=[evaluation],
         tags=sorted({*GENERIC_TAGS, *(entry["stage"] for entry in record.get("lineage", []))}),
-        co2_eq_emissions=_training_emissions(record, results, row),
+        co2_eq_emissions=_training_emissions(record, results),
     )
     body = _body(name, license, record, results, row)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
@@ -232,12 +232,14 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
     if ends:
         limits.append(
             f"On other rows of the same kind it may keep between {100 * ends[0]:.1f} and {100 * ends[1]:.1f} % of the "
-            f"baseline's {_metric(task)} (95 % interval)."
+            f"baseline's {_metric(task)} (95 % interval; of several levels it was chosen by these very rows, which "
+            "flatters it a little)."
         )
     if row.get("emission_label") != "measured":
+        reliable = ": the ratio to the baseline is reliable on this device, the joules are rough"
         limits.append(
-            "Its emission was not, or not all, read from a counter: the ratio to the baseline is reliable on this "
-            "device, the joules are rough."
+            "Its emission was not, or not all, read from a counter"
+            f"{reliable if results.get('control_covers_one', True) else ''}."
         )
     if not results.get("control_covers_one", True):
         limits.append("**The control of the measurement failed: do not rely on the emission figures.**")
@@ -280,7 +282,7 @@ def _lineage(record: dict[str, Any]) -> str:
     return "\n".join(lines) + f"\n\n{f'Seed {seed}. ' if seed is not None else ''}Versions: {versions}."
 
 
-def _training_emissions(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any] | None:
+def _training_emissions(record: dict[str, Any], results: dict[str, Any]) -> dict[str, Any] | None:
     """Return what making the model emitted, in grams as the hub wants it, if an intensity is known."""
     carbon, lineage = results.get("carbon"), record.get("lineage") or []
     if not carbon or not lineage or any(entry.get("joules") is None for entry in lineage):
@@ -292,7 +294,6 @@ def _training_emissions(record: dict[str, Any], results: dict[str, Any], row: di
         "source": f"codecarbon ({', '.join(labels)} energy), {carbon['intensity_g_per_kwh']:g} g/kWh",
         "training_type": "fine-tuning",
         "geographical_location": carbon.get("country") or None,
-        "hardware_used": row["device"],
     }
     return {key: value for key, value in emissions.items() if value is not None}
 

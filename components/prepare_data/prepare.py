@@ -218,7 +218,7 @@ def _check_flags(
         ("--max-rows", max_rows),
     ):
         if number < 0:
-            raise BonsaiError(f"{flag} {number}: give a number of rows, or 0 for none")
+            raise BonsaiError(f"{flag} {number}: give a number of rows, or 0, the default")
     if seed < 0:
         raise BonsaiError(f"--seed {seed}: give 0 or more")
     if metric and metric not in metrics.METRICS:

@@ -104,6 +104,7 @@ def promote(
     if in_place:
         found = _again(champion, now, new)
     elif first:
+        _check_first(mine, new["max_emission"])
         found = {"promoted": True, "reason": "it is the first champion"}
     else:
         found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, new["max_emission"], seed)
@@ -165,8 +166,10 @@ def _compare(
     right = np.asarray(tasks.read_columns(test)["label"])
     ours, others = (metrics.predictions(task.metric, _logits(folder, test)) for folder in (challenger, incumbent))
 
+    classes = max(2, task.num_labels)
+
     def score(predicted: np.ndarray, labels: np.ndarray) -> float:
-        return metrics.score_predictions(task.metric, predicted, labels, classes=max(2, task.num_labels))
+        return metrics.score_predictions(task.metric, predicted, labels, classes=classes)
 
     emissions = {"relative_emission": mine["relative_emission"], "champion_emission": theirs["relative_emission"]}
     theirs_score = score(others, right)
@@ -182,7 +185,7 @@ def _compare(
         figures = {"test_rows": len(right), **emissions}
         return {"promoted": not why_not, "reason": reason, **figures, **_undecided(worse, mine)}
     found = statistics.relative_score(score, others, ours, right, seed)
-    loss = largest_loss(task.metric, right, others, ours)
+    loss = largest_loss(task.metric, right, others, ours, classes)
     figures = {
         "relative_accuracy": found.value,
         "relative_accuracy_low": found.low,
@@ -258,6 +261,22 @@ def _publish(challenger: Path, champion: str, document: dict[str, Any], token: A
 
     upload_folder(challenger, champions.package_at(champion, document["version"]))
     write_pointer(champions.pointer_at(champion), {**document, "promoted": _now()}, token)
+
+
+def _check_first(mine: dict[str, Any], target: float) -> None:
+    """Refuse a first champion that misses the emission which all later ones have to meet; tell a failed control.
+
+    Raises:
+        BonsaiError: it misses it.
+    """
+    if target and not mine["relative_emission"] <= target:
+        raise BonsaiError(
+            f"its emission, {_percent(mine['relative_emission'])} of the baseline's, is above the target of "
+            f"{_percent(target)}, which every later model would have to meet: give --max-emission "
+            f"{math.ceil(100 * mine['relative_emission']) / 100:g} if you accept that, or run again"
+        )
+    if not mine["believable"]:
+        say("promote  WARNING: the control of its measurement failed, so that its emission is not to be believed")
 
 
 def _first(champion: str, version: str) -> dict[str, Any]:

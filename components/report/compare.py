@@ -156,6 +156,7 @@ def _page(runs: list[Run], figure: dict[str, Any], letters: dict[str, str], titl
                 "colour": run.colour,
                 "sign": MARKERS[run.marker],
                 "rows": lines,
+                "badge": "chosen" if _met(run) else "nearest",
                 "facts": [(name, value) for name, value in _facts(run) if value],
             }
         )
@@ -169,6 +170,10 @@ def _page(runs: list[Run], figure: dict[str, Any], letters: dict[str, str], titl
         "metric": _metric(runs),
         "version": metadata.version("kfp-bonsai"),
     }
+
+
+def _met(run: Run) -> bool:
+    return bool((run.document.get("chosen") or {}).get("meets_target"))
 
 
 def _verdict(runs: list[Run]) -> str:
@@ -198,7 +203,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("test rows", f"{document.get('test_rows') or 0:,}"),
         ("device", "; ".join(dict.fromkeys(str(row["device"]) for row in run.rows if row["device"]))),
         ("energy", " · ".join(str(energy[key]) for key in ("label", "source") if energy.get(key))),
-        ("target", words.target_words(target, words.metric_name(task))),
+        ("target", words.target_words(target, words.metric_name(task)) + ("" if _met(run) else " (not met)")),
         ("control", "passed" if document.get("control_covers_one") else "failed: do not rely on the emission"),
         ("made", str(document.get("created") or "")[:16].replace("T", " ")),
         ("results", str(run.path)),
@@ -225,7 +230,7 @@ def _markdown(page: dict[str, Any]) -> str:
     lines += [line(heads), line(["---", "---"] + ["---:"] * (len(heads) - 2))]
     for run in page["runs"]:
         for row in run["rows"]:
-            name = f"**{text(row['name'])}** (chosen)" if row["chosen"] else text(row["name"])
+            name = f"**{text(row['name'])}** ({run['badge']})" if row["chosen"] else text(row["name"])
             cells = [text(run["name"]), name]
             if row["error"]:
                 lines.append(line([*cells, f"failed: {text(row['error'])}", *[""] * (len(heads) - 3)]))

@@ -38,6 +38,14 @@ def percent(value: float | None) -> str:
     return f"{_share(value)}{SPACE}%"
 
 
+def percent_beside(value: float | None, limit: float | None) -> str:
+    """Return a fraction as a percentage, with as many digits as tell it from a limit that it misses: 97.97 %."""
+    if value is None or not limit or percent(value) != percent(limit):
+        return percent(value)
+    texts = (f"{100 * value:.{digits}f}" for digits in (2, 3, 4) if round(100 * value, digits) != 100 * limit)
+    return f"{next(texts, _share(value))}{SPACE}%"
+
+
 def percent_interval(ends: Sequence[float] | None) -> str:
     """Return an interval of fractions: "95.9 to 98.2 %", or "" where there is none."""
     if not ends or any(end is None or not math.isfinite(end) for end in ends):

@@ -64,6 +64,8 @@ def report(
             f"{edge_measurement} is about '{edge['task']['name']}', {measurement} about '{main['task']['name']}': "
             "measure both on the same data set"
         )
+    if edge is not None:
+        _check_edge(edge, main, chosen, edge_measurement)
     content = _content(main, edge, chosen, title)
     document = content["document"]
     with (
@@ -98,6 +100,24 @@ def report(
         "believable": document["control_covers_one"],
         "verdict": document["verdict"],
     }
+
+
+def _check_edge(edge: dict[str, Any], main: dict[str, Any], selection: dict[str, Any], path: str) -> None:
+    """Check that the edge's measurement is of the same baseline, and of the level that was selected.
+
+    Raises:
+        BonsaiError: it is not.
+    """
+    baselines = [next(one for one in each["models"] if one["stage"] == "baseline") for each in (edge, main)]
+    if len({one.get("sha256") for one in baselines}) > 1:
+        raise BonsaiError(f"{path} has another baseline than the other measurement: measure both against the same")
+    level = (selection.get("chosen") or {}).get("level")
+    quantized = {one["level"] for one in edge["models"] if one["stage"] == "quantized"}
+    if quantized and level not in quantized:
+        raise BonsaiError(
+            f"{path} is of {', '.join(sorted(quantized))}, and the selection chose {level}: quantize that level, and "
+            "measure it"
+        )
 
 
 def _content(

@@ -84,7 +84,7 @@ def mark_chosen(rows: list[dict[str, Any]], selection: dict[str, Any]) -> dict[s
     chosen = selection.get("chosen") or {}
     selected = [row for row in rows if row["sha256"] == chosen.get("sha256") and row["stage"] == "compressed"]
     quantized = [row for row in rows if row["measurement"] == "edge" and row["stage"] == "quantized"]
-    same_level = [row for row in quantized if row["level"] == chosen.get("level")] or quantized
+    same_level = [row for row in quantized if row["level"] == chosen.get("level")]
     final = next((row for row in [*same_level, *selected] if not row["error"] and _known(row)), None)
     if final is not None:
         final["chosen"] = True

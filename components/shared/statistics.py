@@ -1,7 +1,7 @@
 """Intervals and tests: nothing in a report stands without one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +68,12 @@ def _signed_rank(values: np.ndarray) -> Interval:
     count = len(values)
     first, second = np.triu_indices(count)
     means = np.sort((values[first] + values[second]) / 2)
-    ways = np.zeros(len(means) + 1)  # in how many ways the positive ranks add up to 0, 1, 2, ...
-    ways[0] = 1
+    chances = np.zeros(len(means) + 1)  # that the positive ranks add up to 0, 1, 2, ...
+    chances[0] = 1
     for rank in range(1, count + 1):
-        ways[rank:] += ways[:-rank].copy()
-    left_out = int(np.searchsorted(np.cumsum(ways / 2.0**count), (1 - CONFIDENCE) / 2, side="right"))
+        chances[rank:] += chances[:-rank].copy()
+        chances /= 2
+    left_out = int(np.searchsorted(np.cumsum(chances), (1 - CONFIDENCE) / 2, side="right"))
     return Interval(float(np.median(means)), float(means[left_out - 1]), float(means[-left_out]))
 
 
@@ -201,14 +202,24 @@ def rows_to_rule_out(loss: float) -> int:
     return math.ceil(Z * Z * (1 - loss) / loss)
 
 
+def rows_for_even_odds(loss: float, differing: float) -> int:
+    """Return how many rows rule out a loss of right answers for half of the models that are in truth as good.
+
+    Args:
+        loss: share of all rows.
+        differing: share of rows that only one of both models gets right; their difference has that variance a row.
+    """
+    return math.ceil(Z * Z * differing / loss**2)
+
+
 def _percentiles(value: float, resampled: Sequence[float]) -> Interval:
     """Return a score with the interval that the scores of the resamples give."""
     low, high = np.nanquantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(value), float(low), float(high))
 
 
-def _resamples(rows: int, seed: int) -> list[np.ndarray]:
-    """Return the rows of each resample; fewer resamples of very large sets, where they hardly differ."""
+def _resamples(rows: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the rows of each resample; fewer resamples of very large sets, where they hardly differ."""
     random = np.random.default_rng(seed)
     count = RESAMPLES if rows <= 5000 else max(200, RESAMPLES * 5000 // rows)
-    return [random.integers(0, rows, rows) for _ in range(count)]
+    return (random.integers(0, rows, rows) for _ in range(count))

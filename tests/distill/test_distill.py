@@ -89,5 +89,5 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=-1)
     with pytest.raises(BonsaiError, match="--epochs is nan"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=float("nan"))
-    with pytest.raises(BonsaiError, match="has not the labels"):
+    with pytest.raises(BonsaiError, match="is not of the data set"):
         distill(made.baseline, made.transfer, made.unlabelled, tmp_path / "out")

@@ -307,6 +307,7 @@ def test_sleeping_is_no_energy_but_is_latency():
     # ten times if the clock were counted; other work on the machine makes tens of percent
     assert 0.5 < np.median([theirs / ours for ours, theirs in pairs]) < 2
     assert np.min(subjects[1].latency) > np.min(subjects[0].latency) + 0.02
+    assert len(subjects[0].latency) == len(subjects[1].latency) == 9 * protocol.SINGLE_PASSES
 
 
 def sized(*rows):

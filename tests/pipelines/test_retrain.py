@@ -157,8 +157,8 @@ def test_a_measurement_without_a_control_is_not_believed(made, world, champion, 
 def test_the_target_of_the_run_is_kept(world, champion, tmp_path):
     """`bonsai run --max-emission 0.2` and `promote --first`, and retrainings that know no target."""
     assert read_pointer(champions.pointer_at(champion))[0]["max_emission"] == TARGET
-    promote(world["good"], str(tmp_path / "other"), tmp_path / "other.json", max_emission=0.5, first=True)
-    assert read_pointer(champions.pointer_at(str(tmp_path / "other")))[0]["max_emission"] == 0.5
+    promote(world["good"], str(tmp_path / "other"), tmp_path / "other.json", max_emission=0.95, first=True)
+    assert read_pointer(champions.pointer_at(str(tmp_path / "other")))[0]["max_emission"] == 0.95
 
 
 def full_disk(monkeypatch, name: str) -> None:
@@ -278,9 +278,16 @@ def test_what_another_run_promoted_is_not_this_ones(made, world, tmp_path, other
 def test_a_model_above_the_target_does_not_take_the_place(made, world, tmp_path):
     """A champion that keeps the accuracy and emits more than was promised."""
     location = str(tmp_path / "champion")
-    promote(world["bad"], location, tmp_path / "first.json", max_emission=0.01, first=True)
-    found = compared(made, world, location, tmp_path, "good")
+    promote(world["bad"], location, tmp_path / "first.json", first=True)
+    found = compared(made, world, location, tmp_path, "good", max_emission=0.01)
     assert not found["promoted"] and "its emission is above the target (1.0 %)" in found["reason"]
+
+
+def test_a_first_champion_that_misses_its_own_target_is_refused(world, tmp_path):
+    """A target that every later model is held to, so that all retrainings end in vain."""
+    with pytest.raises(BonsaiError, match=r"above the target of 1\.0 %.*give --max-emission 0\.\d+"):
+        promote(world["bad"], str(tmp_path / "champion"), tmp_path / "first.json", max_emission=0.01, first=True)
+    assert not (tmp_path / "champion").exists() and not (tmp_path / "first.json").exists()
 
 
 def test_a_champion_that_changed_or_vanished_meanwhile(made, world, champion, tmp_path):

@@ -124,3 +124,13 @@ def test_what_cannot_be_compared_is_refused_and_leaves_nothing(runs, tmp_path: P
     with pytest.raises(BonsaiError, match="two runs or more"):
         compare([runs[0]], out)
     assert not out.exists()
+
+
+def test_a_model_that_missed_its_target_is_not_shown_as_chosen(tmp_path: Path):
+    """The nearest of a run that failed beside the best of one that did not, under the same badge."""
+    measurement = made_measurement()
+    missed = made_selection(measurement) | {"target": {"min_accuracy": 0.999, "max_emission": None}}
+    folder = make(tmp_path / "run", measurement, missed).folder
+    compare([folder, folder], tmp_path / "out")
+    text = (tmp_path / "out" / "compare.md").read_text(encoding="utf-8")
+    assert "(nearest)" in text and "(chosen)" not in text and "(not met)" in text

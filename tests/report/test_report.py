@@ -198,7 +198,7 @@ def test_int8_that_loses_the_target_is_not_called_a_success(tmp_path: Path):
     assert made.returned["meets_target"] is False
     verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
     assert verdict.startswith(f"{level} (int8) misses the target (at least 95 % of the accuracy), which {level} meets")
-    assert "Before int8: " in made.text("report.html")
+    assert "Before int8, which was made of this level alone: " in made.text("report.html")
 
 
 def test_a_selection_that_int8_mends_does_not_contradict_the_verdict(tmp_path: Path):
@@ -214,7 +214,7 @@ def test_a_selection_that_int8_mends_does_not_contradict_the_verdict(tmp_path: P
     }
     made = make(tmp_path, measurement, selection, edge)
     assert made.returned["meets_target"] is True
-    assert "Before int8: no model meets" in made.text("report.md").replace("\u00a0", " ")
+    assert "alone: no model meets" in made.text("report.md").replace("\u00a0", " ")
 
 
 def test_a_power_that_was_assumed_is_not_called_rated(tmp_path: Path):
@@ -400,3 +400,72 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path):
         with pytest.raises(BonsaiError, match=words):
             report(*arguments, *out, **options)
         assert not any(path.exists() for path in out)
+
+
+def test_a_target_that_is_met_exactly_is_met_in_every_sentence(tmp_path: Path):
+    """360 of 500 against 400 of 500 is a bit less than 0.9 in floating point: met above, and missed below."""
+    measurement = made_measurement()
+    chosen = next(one for one in measurement["models"] if one["stage"] == "compressed")
+    chosen |= {
+        "relative_accuracy": (360 / 500) / (400 / 500),
+        "relative_accuracy_ci": [(360 / 500) / (400 / 500), 0.95],
+    }
+    selection = made_selection(measurement) | {
+        "target": {"min_accuracy": 0.9, "max_emission": None},
+        "chosen": {"level": chosen["level"], "sha256": chosen["sha256"]},
+    }
+    made = make(tmp_path, measurement, selection)
+    assert made.returned["meets_target"] is True
+    assert "missed" not in made.text("report.md") and "reaches below" not in made.text("report.md")
+
+
+def test_an_emission_that_may_be_above_the_target_is_told(tmp_path: Path):
+    """A narrow interval on both sides of the target, called all right."""
+    measurement = made_measurement()
+    chosen = next(one for one in measurement["models"] if one["stage"] == "compressed")
+    chosen |= {"relative_emission": 0.0995, "relative_emission_ci": [0.0977, 0.1013]}
+    selection = made_selection(measurement) | {
+        "target": {"min_accuracy": None, "max_emission": 0.1},
+        "chosen": {"level": chosen["level"], "sha256": chosen["sha256"]},
+    }
+    text = make(tmp_path, measurement, selection).text("report.md").replace("\u00a0", " ")
+    assert "(9.8 to 10.1 %) reaches above the target of 10 %" in text and "narrow" not in text
+
+
+def test_a_target_that_is_missed_by_little_does_not_read_as_met(tmp_path: Path):
+    """No model meets the target of at least 98 %: the nearest keeps 98.0 %."""
+    measurement = made_measurement()
+    chosen = next(one for one in measurement["models"] if one["stage"] == "compressed")
+    chosen |= {"relative_accuracy": 0.9797, "relative_accuracy_ci": [0.96, 0.99]}
+    selection = made_selection(measurement) | {
+        "target": {"min_accuracy": 0.98, "max_emission": None},
+        "meets_target": False,
+        "chosen": {"level": chosen["level"], "sha256": chosen["sha256"]},
+    }
+    made = make(tmp_path, measurement, selection)
+    assert "keeps 97.97 % of the accuracy" in str(made.returned["verdict"]).replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"level": "another"}, "is of another, and the selection chose"), ({}, "another baseline")]
+)
+def test_an_edge_of_another_level_or_baseline_is_refused(tmp_path: Path, changed: dict, said: str):
+    """Its model would be called the chosen one, under the selection's reason for another."""
+    measurement, level = made_measurement(), "1/3 layers + matrix pruning"
+    edge = made_measurement(levels=(level,), quantized=level, seed=3)
+    edge["models"][-1] |= changed
+    if not changed:
+        edge["models"][0]["sha256"] = "0" * 64
+    with pytest.raises(BonsaiError, match=said):
+        make(tmp_path, measurement, made_selection(measurement), edge)
+
+
+def test_int8_is_not_credited_to_compression_alone(tmp_path: Path):
+    """A runtime that is four times as fast with any model, the baseline too."""
+    measurement, level = made_measurement(), "1/3 layers + matrix pruning"
+    edge = made_measurement(levels=(level,), quantized=level, seed=3)
+    text = make(tmp_path, measurement, made_selection(measurement), edge).text("report.md")
+    assert "a quantized baseline would save that too" in text
+    assert "a quantized baseline" not in make(tmp_path / "main", measurement, made_selection(measurement)).text(
+        "report.md"
+    )

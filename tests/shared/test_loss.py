@@ -25,6 +25,17 @@ def test_a_rare_class_is_a_few_rows_only(metric):
     assert largest_loss(metric, right * 0, right * 0, right * 0) == 1  # no row that counts
 
 
+def test_a_rare_class_of_many_weighs_as_much_as_the_others():
+    """Ten classes, of one of which two rows were seen: nothing is known of a tenth of the score."""
+    right = np.repeat(np.arange(10), [111] * 9 + [2])
+    assert largest_loss("f1", right, right, right, 10) == pytest.approx(net_loss_limit(0, 0, 2) / 10)
+    assert net_loss_limit(0, 0, 2) > 0.5
+    enough = np.repeat(np.arange(10), 111)
+    assert largest_loss("f1", enough, enough, enough, 10) < 0.01
+    loses = np.where(right == 0, 1, right)  # all of the first class, which many rows show
+    assert largest_loss("f1", right, right, loses, 10) == pytest.approx(0.1)
+
+
 def test_a_regression_needs_rows_too():
     """Two rows, on which any two models correlate perfectly."""
     right = np.array([0.1, 0.7])

@@ -129,3 +129,19 @@ def test_rows_that_rule_out_a_loss_are_just_enough(loss):
     """A count that is one short, so that a run is told to go on which can promote nothing."""
     rows = statistics.rows_to_rule_out(loss)
     assert statistics.net_loss_limit(0, 0, rows) <= loss < statistics.net_loss_limit(0, 0, rows - 1)
+
+
+def test_equal_models_pass_as_often_as_the_rows_are_said_to_allow():
+    """Rows called enough with which nine in ten retrainings are in vain."""
+    random, loss, differing = np.random.default_rng(0), 0.01, 0.05
+    rows = statistics.rows_for_even_odds(loss, differing)
+    draws = random.multinomial(rows, [differing / 2, differing / 2, 1 - differing], size=1000)
+    passed = np.mean([statistics.net_loss_limit(lost, won, rows) <= loss for lost, won, _ in draws])
+    assert 0.42 < passed < 0.55
+
+
+def test_an_interval_of_very_many_pairs():
+    """An hour of measuring, which ends with an OverflowError at the 1,024th round."""
+    pairs = [(1.0, 0.5 + 0.01 * (index % 7)) for index in range(1100)]
+    found = statistics.ratio(pairs)
+    assert 0.528 < found.low < found.high < 0.532

@@ -8,6 +8,7 @@ from typing import Any
 
 from kfp_bonsai.pipelines.inputs import check_values
 from kfp_bonsai.pipelines.levels import DEFAULTS, parse_levels
+from kfp_bonsai.prepare_data.read import is_hub_name
 from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.embedded import EMBEDDED
 from kfp_bonsai.shared.errors import BonsaiError, nearest
@@ -138,7 +139,14 @@ def _check_for_cluster(arguments: Mapping[str, Any]) -> None:
             f"--argument upload={upload}: a cluster's task publishes to Google Cloud Storage only (it has no volume, "
             "and a folder would be lost with its pod): give gs://bucket/prefix"
         )
-    if "://" in model:
+    for name in ("data", "test_data", "validation_data", "unlabelled_data"):
+        for value in filter(None, map(str.strip, arguments.get(name, "").split(","))):
+            if not value.startswith((GCS, "/")) and not is_hub_name(value):
+                raise BonsaiError(
+                    f"--argument {name}={value}: a task's pod does not read that: give gs://bucket/path, a path on the "
+                    "cache volume such as /cache/data/reviews.parquet, or a data set's name on the hub"
+                )
+    if "://" in model or not re.match(r"/|\w", model or "/") or (model[:1] != "/" and model.count("/") > 1):
         raise BonsaiError(
             f"--argument model={model}: models are not read from there: give a hub name such as "
             "google-bert/bert-base-uncased, or a folder on the cache volume such as /cache/models/bert"

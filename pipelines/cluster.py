@@ -10,6 +10,7 @@ from kfp.dsl import PipelineTask
 from kfp_bonsai.fine_tune.train import RUN, SCRATCH
 from kfp_bonsai.images import PREFIX
 from kfp_bonsai.pipelines.checks import cores
+from kfp_bonsai.shared.parallel import NEEDS_GPU
 
 HUB_READERS = ("fetch-champion", "fine-tune", "prepare-data")  # the components that may download from a model hub
 READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
@@ -176,7 +177,8 @@ def _give_secrets(task: PipelineTask, cluster: Cluster) -> None:
 
 
 def _give_accelerators(task: PipelineTask, cluster: Cluster) -> None:
-    """Give accelerators, past their nodes' taints."""
+    """Give accelerators, past their nodes' taints; a task that finds none fails instead of training on the CPU."""
+    task.set_env_variable(NEEDS_GPU, "1")
     task.set_accelerator_type(cluster.accelerator).set_accelerator_limit(cluster.accelerators)
     taint = f"{cluster.accelerator.partition('/')[0]}/gpu"  # slices of a GPU (MIG) bear the whole GPU's taint
     kubernetes.add_toleration(task, key=taint, operator="Exists", effect="NoSchedule")

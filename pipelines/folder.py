@@ -17,7 +17,8 @@ from kfp_bonsai.shared.files import check_writable, is_full_disk, new_file
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
 RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")
 MADE = (RECORD, LOG, WORK, *RESULTS)
-LATE = ("license", "upload", "register")  # what only the last task is given, so that the work before it still counts
+# What only the last tasks are given, so that the work before them still counts.
+LATE = ("license", "upload", "register", "edge", "runtime")
 RUNNING, FINISHED = "running", "finished"
 
 

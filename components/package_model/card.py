@@ -11,6 +11,7 @@ MOST_CLASSES = 20
 METRIC_NAMES = {"f1": "F1", "matthews_correlation": "Matthews correlation", "accuracy": "accuracy"}
 
 STOCK = """\
+# pip install "transformers>=5" torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 model = AutoModelForSequenceClassification.from_pretrained("{folder}")
@@ -19,6 +20,7 @@ batch = tokenizer({texts}, padding=True, truncation=True, max_length={length}, r
 print(model(**batch).logits)
 """
 WRITES = """\
+# pip install "transformers>=5" torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 model = AutoModelForSeq2SeqLM.from_pretrained("{folder}")

@@ -28,7 +28,8 @@ from kfp_bonsai.shared.families import FAMILIES, family_name
 
 MIB = 1 << 20
 MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64
-SERVER_MIB = {"edge": 64, "gpu": 1024}  # requests' bodies; HTTP, CUDA's context
+SERVER_MIB = {"edge": 192, "gpu": 1024}  # requests' bodies and tokens; CUDA's context too
+GRACE = 5  # seconds in which those who send requests learn that a replica ends
 LOAD_PERCENT, PEAK_TRAFFIC, REPLICAS = 65, 3.0, 3
 LONGEST_NAME = 40  # with the namespace it becomes a host's name of at most 63 characters
 HASHED = 6  # letters of a hash
@@ -90,7 +91,7 @@ def manifest(
     if quantized or why:
         documents.insert(0, runtime(kind, images))
     text = "---\n".join(yaml.safe_dump(each, sort_keys=False, width=120) for each in documents)
-    return f"kserve-{kind}.yaml", f"{_comment(row, size, uri, kind, why)}{text}"
+    return f"kserve-{kind}.yaml", f"{_comment(row, size, uri, kind, why, results['task'])}{text}"
 
 
 def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
@@ -150,7 +151,7 @@ def runtime(kind: str, images: str) -> dict[str, Any]:
     if kind == "gpu":
         container["command"] = ["python", "-m", "kfp_bonsai.serve"]
     container |= {
-        "args": ["serve", "/mnt/models", "--name={{.Name}}"],
+        "args": ["serve", "/mnt/models", "--name={{.Name}}", f"--grace={GRACE}"],
         "ports": [{"containerPort": 8080, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 5},
         "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": 8080}, "initialDelaySeconds": 60},
@@ -193,7 +194,7 @@ def service(
         own: whether our own runtime serves it.
     """
     resources: dict[str, Any] = {"cpu": str(size.cpu), "memory": f"{size.memory_mib}Mi"}
-    if kind == "gpu":
+    if str(row["device"]).startswith("cuda"):
         resources[ACCELERATOR] = "1"
     model: dict[str, Any] = {
         "modelFormat": {"name": "onnx" if kind == "edge" else "huggingface", "version": "1"},
@@ -258,6 +259,7 @@ def service_name(name: str) -> str:
 def _arguments(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Return how KServe's Hugging Face server does what was measured: the same cut, case and precision."""
     found = ["--task=sequence_classification", "--backend=huggingface", "--dtype=float32", "--return_probabilities"]
+    found.append("--disable_log_requests")  # it would log every text
     if record.get("max_length"):
         found.append(f"--max_model_len={record['max_length']}")
     if not _lowers_case(folder):
@@ -273,7 +275,7 @@ def _lowers_case(folder: Path) -> bool:
     return normalizer is not None and normalizer.normalize_str("A") == "a"
 
 
-def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str) -> str:
+def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str, task: Mapping[str, Any]) -> str:
     lines = [
         f"Sized by what was measured on {row['device']}: CPUs for the threads of the measurement, memory for",
         f"{MEMORY_MARGIN} times the peak, another replica at {LOAD_PERCENT} % load, where a request waits",
@@ -284,7 +286,11 @@ def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str) 
     if not uri:
         lines.append("storageUri: put the folder there, or publish it with `bonsai package-model --upload gs://...`.")
     if kind == "gpu" and not str(row["device"]).startswith("cuda"):
-        lines.append(f"Measured on a CPU; without a GPU remove the two lines {ACCELERATOR}, and it serves on CPUs.")
+        lines.append(f"Measured on a CPU, and served on one: for a GPU add {ACCELERATOR}: 1 to requests and limits.")
+    if kind == "gpu" and not why:
+        labels = ", ".join(f"{number} {label}" for number, label in enumerate(task.get("labels") or []))
+        lines.append("Needs KServe 0.20 or later, whose server has transformers 5, as the folder needs.")
+        lines.append(f"The answers number the classes: {labels}.")
     return "".join(f"# {line}\n" for line in lines)
 
 

@@ -147,8 +147,7 @@ def _in_mlflow(address: str, name: str, version: str, uri: str, facts: Mapping[s
 
 def _mlflow_run(client: Any, name: str, version: str, facts: Mapping[str, str | float]) -> str:
     """Make a run that holds the numbers as metrics, which is where MLflow compares them; return its id."""
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    home = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    home = _mlflow_experiment(client)
     run = client.create_run(home, run_name=f"{name} {version}").info.run_id
     for key, value in facts.items():
         if isinstance(value, float):
@@ -157,6 +156,20 @@ def _mlflow_run(client: Any, name: str, version: str, facts: Mapping[str, str | 
             client.log_param(run, key, value)
     client.set_terminated(run)
     return run
+
+
+def _mlflow_experiment(client: Any) -> str:
+    """Return the id of the experiment for all our runs; another task may make it at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return found.experiment_id
+    try:
+        return client.create_experiment(EXPERIMENT)
+    except MlflowException:
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            return found.experiment_id
+        raise
 
 
 def _in_model_registry(address: str, name: str, version: str, uri: str, facts: Mapping[str, str | float]) -> str:

@@ -172,11 +172,16 @@ def open_source(text: str, flag: str) -> Source:
         if not files:
             raise BonsaiError(f"no {', '.join(FORMATS)} file matches {text}: correct {flag}")
         return _from_files(text, [_local_file(file) for file in files])
-    if FILE_NAME.fullmatch(text) or text.startswith((".", "/", "~")) or not HUB_NAME.fullmatch(text):
+    if not is_hub_name(text):
         folder = path.parent
         near = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder.is_dir() else ""
         raise BonsaiError(f"no file or folder {text}{near}: correct {flag}")
     return _hub_dataset(text, flag)
+
+
+def is_hub_name(text: str) -> bool:
+    """Return whether a text is a data set's name on the hub, if it is no file here."""
+    return not FILE_NAME.fullmatch(text) and not text.startswith((".", "/", "~")) and bool(HUB_NAME.fullmatch(text))
 
 
 def _is_data(name: str) -> bool:

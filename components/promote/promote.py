@@ -259,7 +259,9 @@ def _publish(challenger: Path, champion: str, document: dict[str, Any], token: A
     """Publish the package, and then let the pointer name it."""
     from kfp_bonsai.shared.store import upload_folder, write_pointer
 
-    upload_folder(challenger, champions.package_at(champion, document["version"]))
+    where = champions.package_at(champion, document["version"])
+    upload_folder(challenger, where)
+    say(f"promote  published at {where}: the storageUri for its kserve-*.yaml")
     write_pointer(champions.pointer_at(champion), {**document, "promoted": _now()}, token)
 
 

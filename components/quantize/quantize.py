@@ -24,6 +24,7 @@ CANDIDATES = {
 }
 PACKAGES = {AUTO: ("onnx", "onnxruntime", "nncf", "openvino"), ONNXRUNTIME: ("onnx", "onnxruntime", "nncf")}
 BATCH_ROWS = 16
+MOST_PARAMETERS = 2_000_000_000  # a byte each in one ONNX file, which holds 2 GiB
 FEWEST_ROWS = 8
 FAITHFUL = 0.97
 BESIDE_WEIGHTS = (".json", ".txt", ".model", ".jinja")
@@ -91,7 +92,7 @@ def quantize(
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 320")
     texts = _sample(calibration, task, 2 * calibration_rows, seed)
     half = -(-len(texts) // 2)
-    arguments = {"model": model, "calibration": calibration, "runtime": runtime, "calibration_rows": calibration_rows}
+    arguments = {"runtime": runtime, "calibration_rows": calibration_rows}
 
     with files.new_folder(output) as folder:
         with energy.track(energy.find_sources()) as meter:
@@ -145,7 +146,13 @@ def _checked_record(model: Path) -> dict[str, Any]:
     checkpoint.check_folder(model)
     if not (model / "tokenizer.json").is_file():
         raise BonsaiError(f"{model} has no tokenizer.json: save a fast tokenizer there (AutoTokenizer.save_pretrained)")
-    return checkpoint.read_record(model)
+    record = checkpoint.read_record(model)
+    if record["parameters"] > MOST_PARAMETERS:
+        raise BonsaiError(
+            f"{model} has {record['parameters']:,} parameters, and one ONNX file holds {MOST_PARAMETERS:,} of int8: "
+            "serve the checkpoint as it is, or compress it further"
+        )
+    return record
 
 
 def _check_task(task: tasks.Task, record: dict[str, Any], calibration: Path) -> None:

@@ -24,12 +24,15 @@ def static(fp32: Path, int8: Path, calibration: Sequence[Batch]) -> None:
     with quiet():
         import nncf
         import onnx
+        from nncf.onnx.quantization.backend_parameters import BackendParameters
 
+        beside = {BackendParameters.EXTERNAL_DATA_DIR: str(fp32.parent.absolute())}  # where weights of over 2 GiB are
         quantized = nncf.quantize(
-            onnx.load(fp32),
+            onnx.load(fp32, load_external_data=False),
             nncf.Dataset(list(calibration)),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(calibration),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(backend_params=beside),
         )
         onnx.save(quantized, int8)
 

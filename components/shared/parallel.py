@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+NEEDS_GPU = "BONSAI_NEEDS_GPU"  # set where a task was given a GPU: without, it is to fail and not to train on the CPU
+
 
 def processes() -> int:
     """Return how many processes train together."""

@@ -1,6 +1,7 @@
 """Training for every stage that trains: transformers' Trainer with our objective, batches and progress."""
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,8 +46,19 @@ class Recipe:
 
 
 def device() -> str:
-    """Return where to compute: "cuda" if there is a GPU, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return where to compute: "cuda" if there is a GPU, else "cpu".
+
+    Raises:
+        BonsaiError: a GPU was given to this task (parallel.NEEDS_GPU), and torch does not see it.
+    """
+    if torch.cuda.is_available():
+        return "cuda"
+    if os.environ.get(parallel.NEEDS_GPU):
+        raise BonsaiError(
+            "this task was given a GPU that torch does not see: its node's driver may be too old for the image's CUDA "
+            "13 (NVIDIA's R580 and later are not), or its device plugin is missing"
+        )
+    return "cpu"
 
 
 def bf16_is_faster() -> bool:
@@ -104,7 +116,7 @@ def train(
         weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
         bf16=bf16_is_faster(),
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device() == "cpu",
         seed=recipe.seed,
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch" if keep_best else "no",

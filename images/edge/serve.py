@@ -26,7 +26,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 BATCH_ROWS = 32
-MOST_ROWS, MOST_BYTES = 1024, 16 << 20  # of one request
+MOST_ROWS, MOST_BYTES = 1024, 4 << 20  # of one request
+MOST_CHARACTERS = 1 << 15  # of one text: it is split into tokens whole, some 140 bytes a character, before it is cut
+ENCODING = threading.Lock()  # one batch at a time, on all cores: so much memory once
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
 
 Row = str | tuple[str, str]
@@ -78,7 +80,8 @@ class Model:
 
     def _logits(self, rows: Sequence[Row]) -> np.ndarray:
         try:
-            encoded = self.tokenizer.encode_batch_fast(list(rows))
+            with ENCODING:
+                encoded = self.tokenizer.encode_batch_fast(list(rows))
         except (TypeError, UnicodeEncodeError) as error:
             raise InputError("a text holds half of a surrogate pair, which is no character") from error
         width = max(1, *(len(one.ids) for one in encoded))
@@ -324,6 +327,9 @@ def _texts(tensor: dict[str, Any]) -> list[str]:
     wrong = next((at for at, each in enumerate(data) if not isinstance(each, str)), None)
     if wrong is not None:
         raise InputError(f"{name}: data[{wrong}] is no string")
+    long = next((at for at, each in enumerate(data) if len(each) > MOST_CHARACTERS), None)
+    if long is not None:
+        raise InputError(f"{name}: data[{long}] has over {MOST_CHARACTERS:,} characters: cut it, as the model would")
     if shape not in ([len(data)], [len(data), 1]):
         raise InputError(f"{name}: shape {json.dumps(shape)} does not fit {len(data)} texts: give [{len(data)}]")
     return data
@@ -372,12 +378,13 @@ class Handler(BaseHTTPRequestHandler):
         found: dict[str, dict[str, Any]] = {
             "/v2": {"name": self.server_version, "version": "2", "extensions": []},
             "/v2/health/live": {"live": True},
-            "/v2/health/ready": {"ready": True},
+            "/v2/health/ready": {"ready": not self.server.stopping},
             f"/v2/models/{name}": metadata(model, name),
-            f"/v2/models/{name}/ready": {"name": name, "ready": True},
+            f"/v2/models/{name}/ready": {"name": name, "ready": not self.server.stopping},
         }
         if self._route() in found:
-            self._reply(HTTPStatus.OK, found[self._route()])
+            answer = found[self._route()]
+            self._reply(HTTPStatus.OK if answer.get("ready", True) else HTTPStatus.SERVICE_UNAVAILABLE, answer)
         else:
             self._unknown()
 
@@ -471,10 +478,11 @@ class Server(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise InputError(f"cannot listen on {host}, port {port}: {error}: give another --host or --port") from error
 
-    def stop(self) -> None:
-        """Take no more connections, and end those there are after the next answer."""
+    def stop(self, grace: float = 0) -> None:
+        """End connections after their next answer, and take no more after `grace` seconds, as some are on their way."""
         self.stopping = True
-        threading.Thread(target=self.shutdown).start()  # which waits for the loop that may have called this
+        last = threading.Timer(grace, self.shutdown)  # which waits for the loop that may have called this
+        last.start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print what went wrong, unless the client just went away."""
@@ -482,11 +490,11 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def serve(model: Model, name: str, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, and finish the requests at hand."""
+def serve(model: Model, name: str, host: str, port: int, grace: float = 0) -> None:
+    """Serve until SIGTERM or SIGINT, and finish the requests at hand; after SIGTERM take more for `grace` seconds."""
     with Server(model, name, host, port) as listening:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, lambda *_: listening.stop())
+        signal.signal(signal.SIGTERM, lambda *_: listening.stop(grace))
+        signal.signal(signal.SIGINT, lambda *_: listening.stop())
         print(f"{name} ({model.runtime}) on http://{host}:{listening.server_port}/v2/models/{name}/infer", flush=True)
         listening.serve_forever()
 
@@ -510,11 +518,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serving.add_argument("--name", default="model", help="the model's name in the addresses (model)")
     serving.add_argument("--host", default="0.0.0.0", help="address to listen on (all)")
     serving.add_argument("--port", type=int, default=8080, help="port to listen on (8080)")
+    serving.add_argument(
+        "--grace", type=float, default=0, help="seconds to take requests after SIGTERM, while it is not ready (0)"
+    )
     options = parser.parse_args(arguments)
     try:
         model = load(options.model, options.threads)
         if options.command == "serve":
-            serve(model, options.name, options.host, options.port)
+            serve(model, options.name, options.host, options.port, options.grace)
             return 0
         with open(0 if options.file == "-" else options.file, encoding="utf-8", newline="\n") as lines:
             for answer in score(model, lines, options.json):

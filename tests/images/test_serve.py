@@ -253,6 +253,7 @@ BAD = {
     "another shape": ({"inputs": [texts_input("a", shape=[2])]}, r"shape \[2\] does not fit 1 texts"),
     "no rows": ({"inputs": [texts_input()]}, r"0 rows: give 1 to"),
     "too many rows": ({"inputs": [texts_input(*["a"] * (serve.MOST_ROWS + 1))]}, r"rows: give 1 to"),
+    "a long text": ({"inputs": [texts_input("a" * (serve.MOST_CHARACTERS + 1))]}, r"data\[0\] has over 32,768 char"),
     "half a character": ({"inputs": [texts_input("\ud800")]}, r"surrogate"),
     "another output": ({"inputs": [texts_input("a")], "outputs": [{"name": "x"}]}, r"no output 'x'"),
     "outputs no list": ({"inputs": [texts_input("a")], "outputs": "label"}, r"outputs is no list"),
@@ -403,6 +404,20 @@ def test_it_stops_when_asked(folder):
         connection.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_requests_that_are_on_their_way_are_answered(simple):
+    """A balancer that sends on for some seconds after a replica was told to end."""
+    with serve.Server(simple, "m", "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        server.stop(grace=1.0)
+        for path, status in (("/v2/health/ready", 503), ("/v2/models/m/ready", 503), ("/v2/health/live", 200)):
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+            assert ask(connection, "GET", path)[0] == status
+            connection.close()
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_connections_end_when_it_stops(simple):

@@ -196,6 +196,8 @@ def test_the_settings_compile_and_fit_the_rest(folder, tmp_path):
     assert of_kind(folder, "PersistentVolumeClaim", said["cache-volume"])
     submit = rules.containers(job)[-1]
     texts = [each.partition("=")[2] for each in submit["args"] if each.startswith("--argument=")]
+    values = {"CHAMPION": "gs://bucket/champion", "DATA": "gs://bucket/data/*.parquet", "MODEL": "my/bert"}
+    texts = [re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], each) for each in texts]
     assert set(read_arguments(tmp_path / "retrain.yaml", texts)) == {"champion", "data", "model"}
 
 

@@ -137,7 +137,9 @@ def test_the_manifest_for_plain_models(plain: Path):
     assert runtime is None and model["modelFormat"]["name"] == "huggingface"
     assert "--max_model_len=16" in model["args"] and "--dtype=float32" in model["args"]
     assert "--task=sequence_classification" in model["args"]
-    assert model["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "--disable_log_requests" in model["args"]  # it would log the users' texts
+    assert set(model["resources"]["limits"]) == {"cpu", "memory"}  # measured on a CPU: no pod waits for a GPU
+    assert "# The answers number the classes: 0 negative, 1 positive." in (plain / "kserve-gpu.yaml").read_text()
 
 
 @pytest.mark.parametrize(("lowercase", "said"), [(False, True), (True, False)])
@@ -187,16 +189,16 @@ MEASURED = {
 @pytest.mark.parametrize(
     ("kind", "changes", "traffic", "wanted"),
     [
-        # 1.5 x 200 + 64 = 364, in steps of 64: 384. 700 rows/s x 5 ms = 3.5 rows in flight.
-        ("edge", {}, None, kserve.Size(4, 384, 4, 3)),
+        # 1.5 x 200 + 192 = 492, in steps of 64: 512. 700 rows/s x 5 ms = 3.5 rows in flight.
+        ("edge", {}, None, kserve.Size(4, 512, 4, 3)),
         # 3 x 10^8 rows / 86,400 s = 10,417 rows/s at the peak; a replica does 200 x 0.65 = 130 of them.
-        ("edge", {}, 300_000_000, kserve.Size(4, 384, 4, 81)),
-        ("edge", {}, 10, kserve.Size(4, 384, 4, 2)),
+        ("edge", {}, 300_000_000, kserve.Size(4, 512, 4, 81)),
+        ("edge", {}, 10, kserve.Size(4, 512, 4, 2)),
         # 1.5 x 200 + 1024 = 1324: 1344
         ("gpu", {}, None, kserve.Size(4, 1344, 4, 3)),
         # The peak is the GPU's; the host has 2 x 50 + 512 = 612, x 1.5 + 1024 = 1942: 1984
         ("gpu", {"device": "cuda (NVIDIA H100)"}, None, kserve.Size(1, 1984, 4, 3)),
-        ("edge", {"peak_memory_bytes": None, "throughput_rows_per_s": None}, None, kserve.Size(4, 1024, 1, 3)),
+        ("edge", {"peak_memory_bytes": None, "throughput_rows_per_s": None}, None, kserve.Size(4, 1152, 1, 3)),
     ],
 )
 def test_sizes_follow_from_the_measurement(kind: str, changes: dict, traffic: int | None, wanted: kserve.Size):

@@ -120,6 +120,7 @@ def test_gpu_tasks_find_their_nodes_and_the_others_leave_them(documents):
     """A training that waits for ever for a node that it would tolerate, or a report on a GPU node."""
     for name, each in platforms(documents).items():
         gpu = name in on_gpu(documents)
+        assert environment(containers(documents)[name]).get("BONSAI_NEEDS_GPU") == ("1" if gpu else None), name
         assert each["nodeSelector"]["labels"] == {"pool": "gpu" if gpu else "cpu"}
         tolerated = [(one["key"], one["operator"], one.get("value")) for one in each.get("tolerations", [])]
         expected = [("nvidia.com/gpu", "Exists", None), ("dedicated", "Equal", "training")]

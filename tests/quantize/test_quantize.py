@@ -22,7 +22,8 @@ from kfp_bonsai.quantize import timing
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared import checkpoint, tasks
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.inference import Predictor, encode, load_predictor
+from kfp_bonsai.shared.inference import Predictor, encode, load_predictor, onnx_predictor
+from kfp_bonsai.shared.onnx_export import export
 
 README = Path(stage.__file__).with_name("README.md")
 
@@ -60,6 +61,29 @@ def test_the_runtime_asked_for_is_used(made, tmp_path, runtime, scheme, capsys):
     assert f"{runtime} int8" in printed
     other = {"openvino": "onnxruntime", "onnxruntime": "openvino"}[runtime]
     assert f"{other} int8" not in printed
+
+
+def test_weights_beside_the_onnx_file_are_found(made, tmp_path):
+    """fp32 weights of over 2 GiB, which ONNX keeps in a second file: hours of training, and no int8 model."""
+    batch = dict(encode(made.baseline, ["a fine film", "the film"]))
+    export(made.baseline, tmp_path / "whole.onnx")
+    apart = tmp_path / "apart" / "fp32.onnx"
+    apart.parent.mkdir()
+    graph = onnx.load(tmp_path / "whole.onnx")
+    batch = {one.name: batch[one.name] for one in graph.graph.input}
+    onnx.save_model(graph, apart, save_as_external_data=True, location="weights", size_threshold=256)
+    assert (apart.parent / "weights").stat().st_size > apart.stat().st_size
+    for source, target in ((tmp_path / "whole.onnx", "one.onnx"), (apart, "two.onnx")):
+        stage.schemes.static(source, tmp_path / target, [batch] * 4)
+    found = [onnx_predictor(tmp_path / name, "onnxruntime").predict(batch) for name in ("one.onnx", "two.onnx")]
+    assert np.array_equal(*found)
+
+
+def test_a_model_too_large_for_one_file_is_refused(made, tmp_path, monkeypatch):
+    """Minutes of export and calibration, and then a file that cannot be written."""
+    monkeypatch.setattr(stage, "MOST_PARAMETERS", 1000)
+    with pytest.raises(BonsaiError, match="parameters, and one ONNX file holds 1,000"):
+        quantize(made.baseline, made.train, tmp_path / "int8")
 
 
 def test_weights_and_embeddings_are_8_bits(auto):

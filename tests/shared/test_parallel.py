@@ -135,3 +135,15 @@ if __name__ == "__main__":
     stages(Path(sys.argv[1]), Path(sys.argv[2]))
     energy_of_both(Path(sys.argv[2]) / "joules.json")
     parallel.end()
+
+
+def test_a_task_that_was_given_a_gpu_does_not_train_on_the_cpu(monkeypatch):
+    """A driver that is too old: three attempts of a day each, on the few cores of a GPU's node."""
+    from kfp_bonsai.shared import training
+    from kfp_bonsai.shared.errors import BonsaiError
+
+    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: False)
+    assert training.device() == "cpu"
+    monkeypatch.setenv(parallel.NEEDS_GPU, "1")
+    with pytest.raises(BonsaiError, match="given a GPU that torch does not see"):
+        training.device()

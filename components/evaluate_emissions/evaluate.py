@@ -206,7 +206,7 @@ def evaluate_emissions(
         "traffic_per_day": traffic or None,
         "embodied_g_per_hour": embodied or None,
         "control": control,
-        "flags": results.flags(models, control, common),
+        "flags": results.flags(models, common),
         "advice": [asdict(one) for one in advice(family_name(records[0]["model_type"]), records[0]["task"]["rows"])],
         "models": models,
     }
@@ -319,7 +319,8 @@ def _told(measurement: dict[str, Any]) -> dict:
         told[f"{name}: relative accuracy"] = row["relative_accuracy"]
         told[f"{name}: relative emission"] = row["relative_emission"]
         told[f"{name}: latency ms p50"] = row["latency_ms_p50"]
-    say(f"{STAGE}  control {control['ratio']:.3f} ({control['ci'][0]:.3f} to {control['ci'][1]:.3f})")
+    failed = "" if control["covers_one"] else f", which leaves out 1: FAILED: {control['what_to_do']}"
+    say(f"{STAGE}  control {control['ratio']:.3f} ({control['ci'][0]:.3f} to {control['ci'][1]:.3f}){failed}")
     for sentence in measurement["flags"]:
         say(f"{STAGE}  note: {sentence}")
     say(f"{STAGE}  stopped: {measurement['protocol']['stopped_because']}")

@@ -17,7 +17,7 @@ import psutil
 
 from kfp_bonsai.shared import energy, statistics
 
-BASELINE, AGAIN = 0, -1
+BASELINE = 0
 # Neighbours on a host come and go within seconds. There, slices of 0.5 s gave pairs that strayed by 15 %; batch by
 # batch, about 0.1 s each, it was 2 to 4 %.
 SLICE_SECONDS = 0.1

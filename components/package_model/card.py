@@ -3,12 +3,13 @@
 import re
 from typing import Any
 
+from kfp_bonsai.shared.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.families import FAMILIES, family_name
+from kfp_bonsai.shared.metrics import IN_WORDS
 from kfp_bonsai.shared.tasks import HUB
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20
-METRIC_NAMES = {"f1": "F1", "matthews_correlation": "Matthews correlation", "accuracy": "accuracy"}
 
 STOCK = """\
 # pip install "transformers>=5" torch
@@ -292,7 +293,7 @@ def _training_emissions(record: dict[str, Any], results: dict[str, Any]) -> dict
     joules = sum(entry["joules"] for entry in lineage)
     labels = sorted({entry.get("energy_label") or "unlabelled" for entry in lineage})
     emissions = {
-        "emissions": float(f"{joules / 3.6e6 * carbon['intensity_g_per_kwh']:.4g}"),
+        "emissions": float(f"{joules / JOULES_PER_KWH * carbon['intensity_g_per_kwh']:.4g}"),
         "source": f"codecarbon ({', '.join(labels)} energy), {carbon['intensity_g_per_kwh']:g} g/kWh",
         "training_type": "fine-tuning",
         "geographical_location": carbon.get("country") or None,
@@ -323,8 +324,7 @@ def _hub_name(value: Any) -> str | None:
 
 
 def _metric(task: dict[str, Any]) -> str:
-    metric = task.get("metric", "accuracy")
-    return METRIC_NAMES.get(metric, f"{metric.capitalize()} correlation")
+    return IN_WORDS[task.get("metric", "accuracy")]
 
 
 def _value(value: float | None, task: dict[str, Any]) -> str:

@@ -41,10 +41,11 @@ def promote(
 
     Both models answer the same test rows. The challenger is not worse where the 95 % interval of its accuracy relative
     to the champion's (a bootstrap that draws the same rows for both) stays above 1 - `margin`, and the rows are enough
-    to rule out a larger loss (see shared/loss.py): a test of non-inferiority, which doubt decides for the champion. Its
-    emission, measured beside the champion's in one run, must be at most `max_emission` of the baseline's or, where no
-    target is stated, hardly above the champion's (5 %). The champion changes in one step, and only if nobody else has
-    changed it meanwhile. Tried again after an attempt that ended before it could tell, it tells of that promotion.
+    to rule out a larger loss: a test of non-inferiority (shared/noninferiority.py), which doubt decides for the
+    champion. Its emission, measured beside the champion's in one run, must be at most `max_emission` of the baseline's
+    or, where no target is stated, hardly above the champion's (5 %). The champion changes in one step, and only if
+    nobody else has changed it meanwhile. Tried again after an attempt that ended before it could tell, it tells of
+    that promotion.
 
     Args:
         challenger: the package of the new model, from `bonsai package-model` or `bonsai run` (its model/).
@@ -159,7 +160,7 @@ def _compare(
 ) -> dict[str, Any]:
     """Return whether the challenger is to be promoted, why, and by which figures."""
     from kfp_bonsai.shared import metrics, statistics
-    from kfp_bonsai.shared.loss import largest_loss
+    from kfp_bonsai.shared.noninferiority import largest_loss
 
     theirs = measured(challenger, read_record(incumbent)["sha256"])
     task = tasks.read_task(test)

@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
     width, height = (figure.get_size_inches() * 72).round().astype(int)
     head = (
         f'<svg class="{name}" role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {height}">'
-        f'<title id="{name}-t">{_escape(title)}</title><desc id="{name}-d">{_escape(description)}</desc>'
+        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
     )
     return head + text[text.index(">") + 1 :]
 
@@ -227,10 +228,6 @@ def _svg(figure: Figure) -> str:
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _point(row: dict[str, Any]) -> tuple[float, float]:

@@ -22,7 +22,7 @@ def render(page: dict[str, Any], template: str = "page.html") -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(template).render(page | {"glossary": GLOSSARY, "number": numbers})
+    return environment.get_template(template).render(page | {"glossary": GLOSSARY})
 
 
 def key_figures(final: dict[str, Any] | None, baseline: dict[str, Any], metric: str) -> list[dict[str, str]]:
@@ -31,11 +31,15 @@ def key_figures(final: dict[str, Any] | None, baseline: dict[str, Any], metric: 
         return []
     label = final["emission_label"] or ""
     figures = [
-        (f"{metric} kept", numbers.percent(final["relative_accuracy"]), _interval(final["relative_accuracy_ci"])),
+        (
+            f"{metric} kept",
+            numbers.percent(final["relative_accuracy"]),
+            numbers.percent_interval(final["relative_accuracy_ci"]),
+        ),
         (
             f"emission ({label})" if label else "emission",
             numbers.percent(final["relative_emission"]),
-            _interval(final["relative_emission_ci"]),
+            numbers.percent_interval(final["relative_emission_ci"]),
         ),
         (
             "latency",
@@ -58,13 +62,17 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "error": row["error"],
             "detail": " · ".join(part for part in (row["shape"], row["runtime"]) if part),
             "relative_accuracy": numbers.percent(row["relative_accuracy"]),
-            "relative_accuracy_ci": "" if row["stage"] == "baseline" else _interval(row["relative_accuracy_ci"]),
+            "relative_accuracy_ci": ""
+            if row["stage"] == "baseline"
+            else numbers.percent_interval(row["relative_accuracy_ci"]),
             "accuracy": metric_value(row["accuracy"], task),
-            "accuracy_ci": _interval(row["accuracy_ci"])
+            "accuracy_ci": numbers.percent_interval(row["accuracy_ci"])
             if task.get("metric") in ("accuracy", "f1")
             else numbers.plain_interval(row["accuracy_ci"]),
             "relative_emission": numbers.percent(row["relative_emission"]),
-            "relative_emission_ci": "" if row["stage"] == "baseline" else _interval(row["relative_emission_ci"]),
+            "relative_emission_ci": ""
+            if row["stage"] == "baseline"
+            else numbers.percent_interval(row["relative_emission_ci"]),
             "bar": f"{100 * min(1.0, row['relative_emission'] or 0):.1f}",
             "flops": numbers.percent(row["flops_ratio"]),
             "parameters": numbers.count(row["parameters"]).replace("million", "M").replace("billion", "G"),
@@ -226,7 +234,7 @@ def facts(document: dict[str, Any] | None) -> list[tuple[str, str]]:
             found += [(f"{name}: {inner}", text) for inner, text in facts(value)]
         elif isinstance(value, bool):
             found.append((name, "yes" if value else "no"))
-        elif key.endswith("_bytes") or key == "memory":
+        elif key.endswith("_bytes"):
             found.append(
                 (name.removesuffix(" bytes"), numbers.size(value) if isinstance(value, int | float) else value)
             )
@@ -235,10 +243,6 @@ def facts(document: dict[str, Any] | None) -> list[tuple[str, str]]:
         else:
             found.append((name, str(value)))
     return found
-
-
-def _interval(ends: list[float] | None) -> str:
-    return numbers.percent_interval(ends)
 
 
 def _was(text: str) -> str:

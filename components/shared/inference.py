@@ -22,7 +22,6 @@ from kfp_bonsai.shared.errors import BonsaiError
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 ONNX_FILE, RECORD_FILE = "model.onnx", "bonsai.json"
-ONE_AT_A_TIME, MANY_AT_ONCE = "latency", "throughput"
 
 Batch = Mapping[str, np.ndarray]
 
@@ -51,14 +50,13 @@ class Predictor:
         return self.run({name: batch[name] if name in batch else np.zeros_like(ids) for name in self.inputs})
 
 
-def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0, hint: str = ONE_AT_A_TIME) -> Predictor:
-    """Load a model folder with the runtime it was made for.
+def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Predictor:
+    """Load a model folder with the runtime it was made for; it runs one batch at a time.
 
     Args:
         folder: a checkpoint, or what `bonsai quantize` wrote.
         device: "cpu" or "cuda"; quantized models run on the CPU alone.
         threads: threads that work on one batch; 0 takes OMP_NUM_THREADS, or else the runtime's own choice.
-        hint: "latency" for one batch at a time, "throughput" if several threads call predict at once (OpenVINO).
 
     Raises:
         BonsaiError: no model there, an unknown runtime or one that is not installed, or a GPU asked for int8.
@@ -69,7 +67,7 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0, hint:
         return _torch(folder, device, threads)
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
-    return onnx_predictor(folder / ONNX_FILE, runtime_of(folder), threads=threads, hint=hint)
+    return onnx_predictor(folder / ONNX_FILE, runtime_of(folder), threads=threads)
 
 
 def runtime_of(folder: Path) -> str:
@@ -89,10 +87,10 @@ def runtime_of(folder: Path) -> str:
     return runtime
 
 
-def onnx_predictor(file: Path, runtime: str, *, threads: int = 0, hint: str = ONE_AT_A_TIME) -> Predictor:
+def onnx_predictor(file: Path, runtime: str, *, threads: int = 0) -> Predictor:
     """Load one ONNX file with the runtime asked for, see `load_predictor`."""
     try:
-        return _ONNX_RUNTIMES[runtime](file, threads, hint)
+        return _ONNX_RUNTIMES[runtime](file, threads)
     except ImportError as error:
         raise BonsaiError(
             f"{file} needs {runtime}, which is not installed: pip install {runtime}, or 'kfp-bonsai[cpu]' for all of it"
@@ -150,19 +148,18 @@ def _torch(folder: Path, device: str, threads: int) -> Predictor:
     return Predictor(TORCH, inputs_of(model.config), run)
 
 
-def _openvino(file: Path, threads: int, hint: str) -> Predictor:
+def _openvino(file: Path, threads: int) -> Predictor:
     import openvino
 
     core = openvino.Core()
-    config: dict[str, Any] = {"PERFORMANCE_HINT": hint.upper()}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
     compiled = core.compile_model(core.read_model(file), "CPU", config)
     inputs = tuple(one.get_any_name() for one in compiled.inputs)
-    kept = compiled.create_infer_request() if hint == ONE_AT_A_TIME else None
+    request = compiled.create_infer_request()
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
-        request = kept or compiled.create_infer_request()
         arrays = [np.ascontiguousarray(batch[name], np.int64) for name in inputs]  # they live until it has run
         for place, array in enumerate(arrays):  # `infer(batch)` takes 0.05 ms more, a tenth of a short text
             request.set_input_tensor(place, openvino.Tensor(array, shared_memory=True))
@@ -172,7 +169,7 @@ def _openvino(file: Path, threads: int, hint: str) -> Predictor:
     return Predictor(OPENVINO, inputs, run)
 
 
-def _onnxruntime(file: Path, threads: int, hint: str) -> Predictor:
+def _onnxruntime(file: Path, threads: int) -> Predictor:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would send traces of every session to its makers
     import onnxruntime
 
@@ -187,7 +184,7 @@ def _onnxruntime(file: Path, threads: int, hint: str) -> Predictor:
     return Predictor(ONNXRUNTIME, inputs, lambda batch: session.run(None, batch)[0])
 
 
-_ONNX_RUNTIMES: dict[str, Callable[[Path, int, str], Predictor]] = {OPENVINO: _openvino, ONNXRUNTIME: _onnxruntime}
+_ONNX_RUNTIMES: dict[str, Callable[[Path, int], Predictor]] = {OPENVINO: _openvino, ONNXRUNTIME: _onnxruntime}
 
 
 @lru_cache(maxsize=8)

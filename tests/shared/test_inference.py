@@ -123,10 +123,9 @@ def test_answers_are_kept_when_the_next_batch_comes(int8_like):
     np.testing.assert_array_equal(first, copy)
 
 
-@pytest.mark.parametrize("hint", ["latency", "throughput"])
-def test_missing_token_types_count_as_zeros(int8_like, hint):
+def test_missing_token_types_count_as_zeros(int8_like):
     """Else callers of models with one text would have to know which arrays a family wants."""
-    predictor = load_predictor(of_runtime(int8_like, "openvino"), hint=hint)
+    predictor = load_predictor(of_runtime(int8_like, "openvino"))
     sent = batch(2, 9)
     np.testing.assert_array_equal(
         predictor.predict(sent), predictor.predict({name: sent[name] for name in ("input_ids", "attention_mask")})

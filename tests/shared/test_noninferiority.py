@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kfp_bonsai.shared.loss import largest_loss
+from kfp_bonsai.shared.noninferiority import largest_loss
 from kfp_bonsai.shared.statistics import net_loss_limit
 
 

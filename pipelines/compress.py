@@ -130,23 +130,24 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
                 {"flops": level.flops, "shape": level.shape, "steps": prune_steps, "seed": seed},
                 {"epochs": level.epochs, "learning_rate": level.rate, "seed": seed},
             )
-        measured = evaluate_emissions(
-            baseline=baseline,
-            candidates=dsl.Collected(smaller),
-            train=splits["train"],
-            test=splits["test"],
-            device=device,
-            pairs=pairs,
-            block_seconds=block_seconds,
-            precision=precision,
-            time_budget=time_budget,
-            country=country,
-            intensity=intensity,
-            traffic=traffic,
-            embodied=embodied,
-            wait=wait,
-            seed=seed,
-        ).set_display_name("Evaluate emissions")
+        measuring: dict[str, Any] = {
+            "baseline": baseline,
+            "train": splits["train"],
+            "test": splits["test"],
+            "pairs": pairs,
+            "block_seconds": block_seconds,
+            "precision": precision,
+            "time_budget": time_budget,
+            "country": country,
+            "intensity": intensity,
+            "traffic": traffic,
+            "embodied": embodied,
+            "wait": wait,
+            "seed": seed,
+        }
+        measured = evaluate_emissions(candidates=dsl.Collected(smaller), device=device, **measuring).set_display_name(
+            "Evaluate emissions"
+        )
         place(measured, cluster, heavy=True, measured=True)
 
         selected = select_model(
@@ -166,21 +167,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             ).set_display_name("Quantize")
             place(quantized, cluster)
             measured_edge = evaluate_emissions_edge(
-                baseline=baseline,
-                chosen=chosen,
-                quantized=quantized.outputs["output"],
-                train=splits["train"],
-                test=splits["test"],
-                pairs=pairs,
-                block_seconds=block_seconds,
-                precision=precision,
-                time_budget=time_budget,
-                country=country,
-                intensity=intensity,
-                traffic=traffic,
-                embodied=embodied,
-                wait=wait,
-                seed=seed,
+                chosen=chosen, quantized=quantized.outputs["output"], **measuring
             ).set_display_name("Evaluate emissions on the edge CPU")
             place(measured_edge, cluster, measured=True)
             reported = report(

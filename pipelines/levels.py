@@ -12,7 +12,6 @@ from kfp_bonsai.shared.families import check_first, family_of, is_free
 DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
 SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"
 ANY_LAYERS = 1_000_000
-FEWEST_NEURONS = 32  # a layer, as matrix-prune leaves them
 
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
 
@@ -81,6 +80,7 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
 
     import torch
 
+    from kfp_bonsai.matrix_prune.budget import STEP, step_of
     from kfp_bonsai.shared import flops, one_token, shapes
     from kfp_bonsai.shared.free_models import task_class
 
@@ -102,12 +102,13 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
         for length in (*(1 << power for power in range(longest.bit_length())), longest):
             full = sum(_full(shape, costs, index).at(length) for index in kept)
             rest = whole.at(length) - sum(_full(shape, costs, index).at(length) for index in range(len(shape.layers)))
-            least = sum(_least(smallest[level["shape"]][index]).at(length) for index in kept)
+            parts = [(cost, step_of(unit)) for index in kept for unit, cost in smallest[level["shape"]][index].items()]
+            least = sum(cost.at(length) * step for cost, step in parts)
             bounds.append((least / whole.at(length), (full + rest) / whole.at(length)))
         least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
         if level["flops"] < least:
             raise BonsaiError(
-                f"--level '{level['label']}': flops={level['flops']:g} is less than one head and {FEWEST_NEURONS} "
+                f"--level '{level['label']}': flops={level['flops']:g} is less than one head and {STEP} "
                 f"neurons in each of its {len(kept)} layers cost, about {least:.2g} of the model: ask for more, or "
                 "keep fewer layers"
             )
@@ -123,12 +124,6 @@ def _full(shape: Any, costs: Sequence[Mapping[str, Any]], index: int) -> Any:
     """Return the FLOPs of one whole layer."""
     counts = shape.units(shape.layers[index])
     first, *others = [cost * counts[unit] for unit, cost in costs[index].items()]
-    return sum(others, first)
-
-
-def _least(costs: Mapping[str, Any]) -> Any:
-    """Return the FLOPs of the smallest layer that matrix-prune makes."""
-    first, *others = [cost * (FEWEST_NEURONS if unit == "ffn" else 1) for unit, cost in costs.items()]
     return sum(others, first)
 
 

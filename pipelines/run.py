@@ -113,7 +113,8 @@ def run(
         min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;
             0.95 if no target is given.
         max_emission: Choose the best accuracy with at most this share of the baseline's emission, such as 0.2.
-        edge: Make an int8 model for CPUs too, and measure it.
+        edge: Make an int8 model for CPUs of the chosen level too, and measure it. The target chooses the level before
+            int8; the report judges what int8 makes of it.
         epochs: Epochs of fine-tuning.
         learning_rate: Highest learning rate of fine-tuning.
         batch_size: Rows a step of fine-tuning.

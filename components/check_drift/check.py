@@ -1,7 +1,6 @@
 """Compare new data with what the champion was trained on, before any GPU is asked for."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
 from kfp_bonsai.shared.files import new_file
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.statistics import rows_for_even_odds, rows_to_rule_out
@@ -133,19 +132,15 @@ def check_schema(task: tasks.Task, before: dict[str, Any], train: Path) -> None:
     for labels, what in ((unseen, "labels that the champion does not know"), (gone, "no rows with the champion's")):
         if labels:
             raise BonsaiError(
-                f"{train} has {what}: {_listed(labels)}: mend the data, or start a new task with `bonsai run` "
+                f"{train} has {what}: {listed(labels)}: mend the data, or start a new task with `bonsai run` "
                 "and `bonsai promote --first`"
             )
     if task.labels != tuple(before["labels"]):
         raise BonsaiError(
-            f"{train} has its classes in another order ({_listed(task.labels)}) than the champion "
-            f"({_listed(before['labels'])}), so that the same number means another class: give data whose class names "
+            f"{train} has its classes in another order ({listed(task.labels)}) than the champion "
+            f"({listed(before['labels'])}), so that the same number means another class: give data whose class names "
             "come in the champion's order, or start a new task with `bonsai run` and `bonsai promote --first`"
         )
-
-
-def _listed(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
 
 
 def _shifts(before: dict[str, Any], incumbent: Path, train: Path) -> dict[str, float]:

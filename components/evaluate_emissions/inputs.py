@@ -14,7 +14,7 @@ import numpy as np
 from kfp_bonsai.shared import inference, tasks
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
 
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda")
@@ -207,4 +207,4 @@ def read_test_rows(
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"({', '.join(map(str, names[:6]))}{', ...' if len(names) > 6 else ''})" if names else "(a number)"
+    return f"({listed(names)})" if names else "(a number)"

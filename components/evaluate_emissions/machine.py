@@ -52,6 +52,8 @@ def environment(used_threads: int) -> dict[str, Any]:
     """Return what a reader needs to know about the machine."""
     import psutil
 
+    from kfp_bonsai.shared.energy import cpu_model
+
     return {
         "cpu": cpu_model(),
         "cores": psutil.cpu_count() or 0,
@@ -61,17 +63,6 @@ def environment(used_threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "container": Path("/.dockerenv").exists() or "KUBERNETES_SERVICE_HOST" in os.environ,
     }
-
-
-def cpu_model() -> str:
-    """Return the CPU's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def device_name(device: str, found: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from kfp_bonsai.evaluate_emissions.protocol import Subject
+from kfp_bonsai.shared.errors import in_words
 from kfp_bonsai.shared.inference import ONNX_FILE, load_predictor
 
 LONGEST_SECONDS = 120  # for one model; one that hangs must not hold up the measurement
@@ -78,11 +79,7 @@ def cuda_peak(load: Callable[[], Subject], batch: dict[str, np.ndarray]) -> tupl
         subject.predict(batch)
         return subject, Peak(torch.cuda.max_memory_allocated() - before)
     except Exception as error:
-        return subject, Peak(None, _in_words(error))
-
-
-def _in_words(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return subject, Peak(None, in_words(error))
 
 
 def _read(file: Path, problem: str) -> Peak:
@@ -104,7 +101,7 @@ def _serve_each(scratch: Path, threads: int, folders: Sequence[Path]) -> None:
             try:
                 found = _serve(folders[at], dict(np.load(scratch / BATCH)), threads)
             except BaseException as error:
-                found = Peak(None, _in_words(error))
+                found = Peak(None, in_words(error))
             (scratch / f"{at}.json").write_text(json.dumps(vars(found)), encoding="utf-8")
             os._exit(0)
         _, status = os.waitpid(child, 0)

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 
 from kfp_bonsai.shared import energy, statistics
+from kfp_bonsai.shared.errors import in_words
 
 BASELINE = 0
 # Neighbours on a host come and go within seconds. There, slices of 0.5 s gave pairs that strayed by 15 %; batch by
@@ -144,7 +145,7 @@ def measure(
                 except Exception as error:
                     if index < 2:
                         raise
-                    subject.error = _in_words(error)
+                    subject.error = in_words(error)
                     continue
                 busy, own = busy + _machine_busy() - others, own + time.process_time() - ours
                 passed += time.perf_counter() - wall
@@ -266,7 +267,7 @@ def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
             except Exception as error:
                 if subject is subjects[BASELINE]:
                     raise
-                subject.error = _in_words(error)
+                subject.error = in_words(error)
                 continue
             if number >= len(rows):
                 subject.latency.append(time.perf_counter() - started)
@@ -334,14 +335,10 @@ def run_all(subject: Subject, batches: Sequence[Batch]) -> tuple[np.ndarray, lis
 
 def give_up(subject: Subject, error: Exception) -> None:
     """Note why a model is measured no further."""
-    subject.error = _in_words(error)
+    subject.error = in_words(error)
 
 
 def _machine_busy() -> float:
     """Return the CPU seconds that all of the machine has spent, or had stolen by its host."""
     times = psutil.cpu_times()
     return sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0)
-
-
-def _in_words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -14,7 +14,7 @@ from kfp_bonsai.prepare_data.read import FileRows, Rows, Source, open_source
 from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, is_number, survey
 from kfp_bonsai.prepare_data.write import Part, content_sha256, write_splits
 from kfp_bonsai.shared import metrics, tasks
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
 from kfp_bonsai.shared.progress import say
 
 STAGE = "prepare-data"
@@ -125,7 +125,7 @@ def prepare_data(
     columns = surveys[TRAIN].columns
     say(
         f"{STAGE}  {data}: text {' and '.join(columns)}, label {surveys[TRAIN].label}, {kind}"
-        + (f" into {len(labels)} classes ({_shown(labels)}){hint}" if labels else hint)
+        + (f" into {len(labels)} classes ({listed(labels)}){hint}" if labels else hint)
     )
     parts = [
         Part(role, given[role][0], surveys[role], _written_labels(surveys[role], labels, kind, role), np.full(0, -1))
@@ -363,7 +363,7 @@ def _labels(found: Survey, rows: Rows, kind: str, positive: str) -> tuple[str, .
         labels = sorted(found.classes, key=float if all(is_number(name) for name in found.classes) else None)
     if positive and (positive not in labels or len(labels) != 2):
         raise BonsaiError(
-            f"--positive-class '{positive}' is not one of two classes: the labels are {_shown(labels)}"
+            f"--positive-class '{positive}' is not one of two classes: the labels are {listed(labels)}"
             f"{nearest(positive, labels)}"
         )
     return tuple(sorted(labels, key=lambda name: name == positive)) if positive else tuple(labels)
@@ -382,7 +382,7 @@ def _written_labels(found: Survey, labels: tuple[str, ...], kind: str, role: int
     if unseen:
         raise BonsaiError(
             f"{found.classes[unseen[0]]}, column '{found.label}': the label '{unseen[0]}' of {SPLITS[role]} is not in "
-            f"train (labels: {_shown(labels)}){nearest(unseen[0], list(labels))}: correct it, or add such rows to train"
+            f"train (labels: {listed(labels)}){nearest(unseen[0], list(labels))}: correct it, or add such rows to train"
         )
     index = np.array([labels.index(name) for name in found.classes] + [-1], np.int64)
     return index[found.codes]
@@ -544,10 +544,6 @@ def _class_counts(parts: Sequence[Part], target: int, labels: tuple[str, ...]) -
     counts = np.bincount(np.concatenate([part.labels[part.goes == target] for part in parts]), minlength=len(labels))
     shown = ", ".join(f"{label} {count:,}" for label, count in zip(labels[:6], counts, strict=False))
     return f" ({shown}{', ...' if len(labels) > 6 else ''})"
-
-
-def _shown(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
 
 
 def _note(notes: list[str], count: int, text: str) -> None:

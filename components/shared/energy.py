@@ -431,7 +431,7 @@ def watts_per_thread() -> tuple[float, str]:
 
     The answer is kept beside the downloads, since asking takes over a second and each stage is a process.
     """
-    machine = f"{_version('codecarbon')}, {_cpu_model()}, {os.cpu_count()} threads"
+    machine = f"{_version('codecarbon')}, {cpu_model()}, {os.cpu_count()} threads"
     kept = cache_folder() / "cpu_watts.json"
     with suppress(OSError, ValueError, KeyError):
         watts, how = json.loads(kept.read_text())[machine]
@@ -460,11 +460,10 @@ def _codecarbons_watts() -> tuple[float, str]:  # the formula of codecarbon.exte
     return tdp.tdp * sockets / threads, f"{tdp.model}: {power}, {sockets} socket(s), {threads} threads"
 
 
-def _cpu_model() -> str:
-    names = [
-        line.partition(":")[2].strip() for line in _text(Path("/proc/cpuinfo")).splitlines() if "model name" in line
-    ]
-    return names[0] if names else platform.processor()
+def cpu_model() -> str:
+    """Return the CPU's name."""
+    lines = (line for line in _text(Path("/proc/cpuinfo")).splitlines() if line.startswith("model name"))
+    return next(lines, "").partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
 @cache

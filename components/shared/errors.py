@@ -1,11 +1,23 @@
 """The one error that is meant for users: it names the input, what is wrong, and what to do."""
 
+from collections.abc import Sequence
+
 
 class BonsaiError(Exception):
     """Bad input or an impossible request, explained in words a user can act on.
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first eight names, as messages list them."""
+    return ", ".join(map(str, names[:8])) + (", ..." if len(names) > 8 else "")
+
+
+def in_words(error: BaseException) -> str:
+    """Return another's error in one short line, with what kind it is."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def nearest(wanted: str, known: list[str]) -> str:

@@ -3,7 +3,7 @@
 import pytest
 from transformers import BertConfig, ModernBertConfig, T5Config
 
-from kfp_bonsai.pipelines.levels import FEWEST_NEURONS, check_fit, check_flops, parse_levels
+from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.free_models import free_config
 from kfp_bonsai.shared.shapes import LayerShape
@@ -95,13 +95,6 @@ def test_the_bounds_are_of_both_stacks():
     check_flops(parse_levels(["a:layers=1/3,flops=0.1", "b:layers=1/3,flops=0.1,shape=stock"]), config)
     with pytest.raises(BonsaiError, match="more than its 3 of 9 layers"):
         check_flops(parse_levels(["a:layers=1/3,flops=0.6"]), config)
-
-
-def test_the_bound_is_that_of_the_stage():
-    """A level that is refused at the start though the stage could make it, or the other way round."""
-    from kfp_bonsai.matrix_prune.budget import STEP
-
-    assert FEWEST_NEURONS == STEP
 
 
 def test_layers_and_shapes_that_a_model_cannot_have():

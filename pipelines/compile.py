@@ -14,7 +14,7 @@ from typing import Any
 from kfp_bonsai import __version__
 from kfp_bonsai.pipelines import checks
 from kfp_bonsai.pipelines.settings import with_settings
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.files import new_file
 
 PIPELINES = ("compress", "retrain")
@@ -122,11 +122,7 @@ def compile_pipeline(
 
 def _check(options: dict[str, Any]) -> dict[str, Any]:
     """Refuse what a cluster would refuse; return labels, taints and times as they are meant."""
-    if options["pipeline"] not in PIPELINES:
-        raise BonsaiError(
-            f"--pipeline {options['pipeline']} is unknown{nearest(options['pipeline'], [*PIPELINES])} "
-            f"(known: {', '.join(PIPELINES)})"
-        )
+    check_choice("--pipeline", options["pipeline"], [*PIPELINES])
     if not 0 <= options["retries"] <= MOST_RETRIES:
         raise BonsaiError(f"--retries {options['retries']}: give a number from 0 to {MOST_RETRIES}")
     if options["parallel_levels"] < 0 or options["accelerators"] < 1:

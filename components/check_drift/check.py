@@ -8,7 +8,7 @@ from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed
 from kfp_bonsai.shared.files import new_file
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.statistics import rows_for_even_odds, rows_to_rule_out
@@ -112,8 +112,7 @@ def check_on_drift(on_drift: str) -> None:
     Raises:
         BonsaiError: it is unknown.
     """
-    if on_drift not in (WARN, STOP):
-        raise BonsaiError(f"--on-drift {on_drift}: give warn or stop{nearest(on_drift, [WARN, STOP])}")
+    check_choice("--on-drift", on_drift, (WARN, STOP))
 
 
 def check_schema(task: tasks.Task, before: dict[str, Any], train: Path) -> None:

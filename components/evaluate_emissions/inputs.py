@@ -14,7 +14,7 @@ import numpy as np
 from kfp_bonsai.shared import inference, tasks
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed
 
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda")
@@ -74,8 +74,7 @@ def check_known(device: str) -> None:
     Raises:
         BonsaiError: it is unknown.
     """
-    if device not in DEVICES:
-        raise BonsaiError(f"--device '{device}' is unknown (known: {', '.join(DEVICES)}){nearest(device, [*DEVICES])}")
+    check_choice("--device", device, DEVICES)
 
 
 def check_device(device: str, folders: Sequence[Path]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.files import new_folder
 
 SCHEMES = ("lower-last", "bottom", "even", "importance", "top")
@@ -50,8 +50,7 @@ def layer_remove(
     tasks.read_task(data)
     stacks = record["shape"]["stacks"]
     asked = [layers_asked(keep, total) for total in stacks]
-    if scheme not in SCHEMES:
-        raise BonsaiError(f"--scheme '{scheme}' is unknown (known: {', '.join(SCHEMES)}){nearest(scheme, [*SCHEMES])}")
+    check_choice("--scheme", scheme, SCHEMES)
 
     from kfp_bonsai.shared import energy, shapes, surgery
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.files import new_folder
 from kfp_bonsai.shared.teacher import check_teacher
 
@@ -261,8 +261,7 @@ def _mean_length(data: Any) -> float:
 
 
 def _check(record: dict, flops: float, shape: str, heads: int, ffn: int, steps: int) -> None:
-    if shape not in SHAPES:
-        raise BonsaiError(f"--shape '{shape}' is unknown (known: {', '.join(SHAPES)}){nearest(shape, [*SHAPES])}")
+    check_choice("--shape", shape, SHAPES)
     if not 0 < flops <= 1:
         raise BonsaiError(f"--flops is {flops}: give a share of the baseline's FLOPs above 0 and at most 1")
     if heads < 0 or ffn < 0 or steps < 1:

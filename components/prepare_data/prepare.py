@@ -14,7 +14,7 @@ from kfp_bonsai.prepare_data.read import FileRows, Rows, Source, open_source
 from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, is_number, survey
 from kfp_bonsai.prepare_data.write import Part, content_sha256, write_splits
 from kfp_bonsai.shared import metrics, tasks
-from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed, nearest
 from kfp_bonsai.shared.progress import say
 
 STAGE = "prepare-data"
@@ -187,9 +187,7 @@ def prepare_data(
 
 
 def _check_split_by(split_by: str, test_rows: int, validation_rows: int) -> None:
-    known = (RANDOM, HASH)
-    if split_by not in known:
-        raise BonsaiError(f"--split-by {split_by}: give one of {', '.join(known)}{nearest(split_by, [*known])}")
+    check_choice("--split-by", split_by, (RANDOM, HASH))
     for flag, rows in (("--test", test_rows), ("--validation", validation_rows)):
         if rows and split_by == HASH:
             raise BonsaiError(f"{flag}-rows {rows}: a split by hash has a share of the rows: give {flag}-fraction")
@@ -206,9 +204,7 @@ def _check_flags(
     seed: int,
     paths: Sequence[Path],
 ) -> None:
-    kinds = ("auto", tasks.CLASSIFICATION, tasks.REGRESSION)
-    if kind not in kinds:
-        raise BonsaiError(f"--kind {kind}: give one of {', '.join(kinds)}{nearest(kind, list(kinds))}")
+    check_choice("--kind", kind, ("auto", tasks.CLASSIFICATION, tasks.REGRESSION))
     for flag, fraction in (("--validation-fraction", validation_fraction), ("--test-fraction", test_fraction)):
         if not 0 < fraction < 1:
             raise BonsaiError(f"{flag} {fraction:g}: give a fraction between 0 and 1, such as 0.1")
@@ -221,10 +217,8 @@ def _check_flags(
             raise BonsaiError(f"{flag} {number}: give a number of rows, or 0, the default")
     if seed < 0:
         raise BonsaiError(f"--seed {seed}: give 0 or more")
-    if metric and metric not in metrics.METRICS:
-        raise BonsaiError(
-            f"--metric {metric}: give one of {', '.join(metrics.METRICS)}{nearest(metric, [*metrics.METRICS])}"
-        )
+    if metric:
+        check_choice("--metric", metric, [*metrics.METRICS])
     if len({path.resolve() for path in paths}) < len(paths):
         raise BonsaiError("--train, --validation, --test and --unlabelled must be four different files: rename one")
     for path, title in zip(paths, SPLITS, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 
 from kfp_bonsai.quantize import schemes, timing
 from kfp_bonsai.shared import checkpoint, energy, files, tasks
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.inference import ONNX_FILE, ONNXRUNTIME, OPENVINO, Predictor, encode, onnx_predictor
 from kfp_bonsai.shared.progress import duration, say
 
@@ -125,10 +125,7 @@ def quantize(
 
 def check_runtime(runtime: str) -> None:
     """Refuse a runtime that is unknown."""
-    if runtime not in CANDIDATES:
-        raise BonsaiError(
-            f"--runtime {runtime}: not one of {', '.join(CANDIDATES)}{nearest(runtime, list(CANDIDATES))}"
-        )
+    check_choice("--runtime", runtime, [*CANDIDATES])
 
 
 def check_packages(runtime: str) -> None:

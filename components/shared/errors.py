@@ -29,3 +29,13 @@ def nearest(wanted: str, known: list[str]) -> str:
         return ""
     original = next(name for name in known if name.lower() == match[0])
     return f"; did you mean '{original}'?"
+
+
+def check_choice(flag: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a value that is none of those known.
+
+    Raises:
+        BonsaiError: it is none of them.
+    """
+    if value not in known:
+        raise BonsaiError(f"{flag} '{value}' is unknown (known: {', '.join(known)}){nearest(value, [*known])}")

@@ -230,7 +230,7 @@ def test_a_lost_connection_does_not_end_the_waiting(monkeypatch):
         ((*NEEDED, "pairs=1"), "--argument pairs 1"),
         ((*NEEDED, "prune_steps=0"), "--argument prune_steps is 0"),
         ((*NEEDED, "augmentations=-2"), "--argument augmentations is -2"),
-        ((*NEEDED, "runtime=openvno"), "--argument runtime openvno.*did you mean 'openvino'"),
+        ((*NEEDED, "runtime=openvno"), "--argument runtime 'openvno'.*did you mean 'openvino'"),
         ((*NEEDED, "upload=s3://models/x"), "upload=s3://models/x.*give gs://bucket/prefix"),
         ((*NEEDED, "upload=/cache/models/x"), "upload=/cache/models/x.*no volume.*give gs://bucket/prefix"),
         ((*NEEDED, "upload=gs://"), "upload=gs://.*give gs://bucket/prefix"),
@@ -272,7 +272,7 @@ def test_wrong_arguments_are_errors_before_anything_is_sent(compiled, texts, sai
     [
         ("country=Germnay", "--argument country 'Germnay'"),
         ("max_emission=20", "--argument max_emission is 20"),
-        ("on_drift=halt", "--argument on_drift halt"),
+        ("on_drift=halt", "--argument on_drift 'halt'"),
         ("margin=5", "--argument margin 5"),
     ],
 )

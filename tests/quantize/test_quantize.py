@@ -239,7 +239,7 @@ def no_tokenizer(made, folder):
 BAD = {
     "runtime": (
         lambda made, folder: {"runtime": "openvin"},
-        r"--runtime openvin: not one of .*did you mean 'openvino'",
+        r"--runtime 'openvin' is unknown .*did you mean 'openvino'",
     ),
     "rows": (lambda made, folder: {"calibration_rows": 3}, r"--calibration-rows 3: give 8 or more"),
     "empty": (empty_split, r"empty.parquet has 0 rows"),

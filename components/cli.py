@@ -164,6 +164,9 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
 def _examples(described: Any) -> str:
     """Return a docstring's examples as an epilog whose lines are kept as they are."""
     lines = [line for each in described.examples for line in (each.description or "").splitlines()]
+    for at, line in enumerate(lines[1:]):  # a command that goes on is pasted whole
+        if not line.lstrip().startswith("bonsai") and lines[at].strip() and not lines[at].endswith("\\"):
+            lines[at] += " \\"
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
 
 

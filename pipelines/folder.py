@@ -17,6 +17,7 @@ from kfp_bonsai.shared.files import check_writable, is_full_disk, new_file
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
 RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")
 MADE = (RECORD, LOG, WORK, *RESULTS)
+BEFORE = ".before"  # what --overwrite replaces, until the new run has finished a task
 # What only the last tasks are given, so that the work before them still counts.
 LATE = ("license", "upload", "register", "edge", "runtime")
 RUNNING, FINISHED = "running", "finished"
@@ -44,7 +45,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
     if output.exists() and not output.is_dir():
         raise BonsaiError(f"--output {output} is a file: name a folder")
     found = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if found - {LOG} and not found & {RECORD, LOCK}:  # a log alone is of a run that failed at its first task
+    if found - {LOG, LOCK, BEFORE} and RECORD not in found:  # a log alone is of a run that failed at its first task
         raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
     check_writable(output / RECORD)
     with (output / LOCK).open("w") as lock:
@@ -52,7 +53,10 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BonsaiError(f"another run is at work in {output}: wait for it, or name another --output") from error
+        _put_back(output)
         started = _check(output, arguments, overwrite)
+        if overwrite:
+            _set_aside(output)
         record = {
             "format": 1,
             "version": __version__,
@@ -64,9 +68,10 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         try:
             yield output / WORK
         except BaseException as error:
-            if not any((output / WORK / "finished").glob("*.json")):  # nothing that a later run could use
+            if not _finished(output):  # nothing that a later run could use
                 told = str(output / LOG) in str(error)  # the error sends its reader to the log
                 clear(output, (RECORD, WORK, *RESULTS) if told else MADE)
+                _put_back(output)
                 (output / LOCK).unlink()
                 if not any(output.iterdir()):
                     output.rmdir()
@@ -76,19 +81,24 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
                 ) from error
             raise
         _write(output, {**record, "state": FINISHED, "finished": _now()})
+        clear(output, (BEFORE,))
 
 
 def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
     """Check that a run with these arguments may work here, and return when it began."""
     path = output / RECORD
-    if overwrite or not path.is_file():
-        clear(output)
+    if not path.is_file():
+        clear(output, (LOG,))
         return _now()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         state, known, started = found["state"], found["arguments"], found["started"]
     except (ValueError, KeyError, TypeError) as error:
-        raise BonsaiError(f"{path} is damaged: add --overwrite to start over, or name another --output") from error
+        raise BonsaiError(
+            f"{path} is damaged, or no run's: remove what you do not need, or name another --output"
+        ) from error
+    if overwrite:
+        return _now()
     if state == FINISHED:
         raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
     asked = json.loads(_json(arguments))
@@ -105,6 +115,32 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
             "add --overwrite to start over, or name another --output"
         )
     return started
+
+
+def _finished(output: Path) -> bool:
+    """Return whether a task is finished, which a later run can use."""
+    return any((output / WORK / "finished").glob("*.json"))
+
+
+def _set_aside(output: Path) -> None:
+    """Keep what an earlier run made until the new one has finished a task: a typo is to cost nothing."""
+    (output / BEFORE).mkdir()
+    for name in MADE:
+        if (output / name).exists():
+            (output / name).rename(output / BEFORE / name)
+
+
+def _put_back(output: Path) -> None:
+    """Put back what was set aside for a run that got nowhere; forget it if that run finished a task."""
+    before = output / BEFORE
+    if not before.is_dir():
+        return
+    if not _finished(output):
+        clear(output, (RECORD, WORK, *RESULTS))
+        for path in before.iterdir():
+            if not (output / path.name).exists():  # the new log, which an error may have named
+                path.rename(output / path.name)
+    clear(output, (BEFORE,))
 
 
 def clear(output: Path, names: Sequence[str] = MADE) -> None:

@@ -73,6 +73,7 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     intensity_of(arguments.get("country", ""), arguments.get("intensity", 0))
     _check_published(arguments)
     _check_numbers(arguments)
+    _check_choices(arguments)
     check_on_drift(arguments.get("on_drift", WARN))
     check_margin(arguments.get("margin", 0))
     check_runtime(arguments.get("runtime", AUTO))
@@ -86,7 +87,7 @@ def _check_published(arguments: Mapping[str, Any]) -> None:
 
     register = arguments.get("register", "")
     if arguments.get("upload"):
-        check_location(arguments["upload"].rstrip("/"))
+        check_location(arguments["upload"])
     elif register:
         raise BonsaiError("--register tells where the model was published: give --upload too")
     if register:
@@ -119,6 +120,19 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
     for flag, what in (("unlabelled_rows", "a number of rows, or -1 for all"), ("augmentations", "0 or more, or -1")):
         if arguments.get(flag, 0) < -1:
             raise BonsaiError(f"{_flag(flag)} is {arguments[flag]}: give {what}")
+
+
+def _check_choices(arguments: Mapping[str, Any]) -> None:
+    """Check what prepare-data would refuse, as far as it needs no data for that."""
+    from kfp_bonsai.prepare_data.prepare import check_flags, check_split_by
+
+    names = ("kind", "metric", "validation_fraction", "test_fraction", "validation_rows", "test_rows", "max_rows")
+    defaults = ("auto", "", 0.1, 0.2, 0, 0, 0)
+    given = [arguments.get(name, default) for name, default in zip(names, defaults, strict=True)]
+    check_flags(*given, arguments.get("seed", 0))
+    check_split_by(
+        arguments.get("split_by", "random"), arguments.get("test_rows", 0), arguments.get("validation_rows", 0)
+    )
 
 
 def _flag(name: str) -> str:

@@ -1,6 +1,7 @@
 """The command line: derived from the stage functions, quick to start, clear when it refuses."""
 
 import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -125,3 +126,12 @@ def test_a_seed_that_numpy_does_not_take_is_refused(seed):
 def test_version():
     """A bug report without a version."""
     assert invoke("--version").output.strip() == f"kfp-bonsai {cli.__version__}"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_an_example_of_several_lines_is_pasted_whole(command):
+    """Its second line run as a command of its own, and the first without what is required."""
+    lines = invoke(command, "--help").output.partition("Example:")[2].splitlines()
+    lines = [line.rstrip() for line in lines if line.strip()]
+    for before, line in itertools.pairwise(lines):
+        assert line.split()[0] == "bonsai" or before.endswith("\\"), line

@@ -55,6 +55,7 @@ def distill(
         if not 0 <= value < math.inf:
             raise BonsaiError(f"{flag} is {value}: give a number of 0 or more")
     task = tasks.read_task(validation)
+    tasks.check_unseen(task, validation)
     if task.split == "unlabelled" or not task.is_of_one_data_set_with(task_of(record)):
         raise BonsaiError(f"{validation} is not of the data set that {model} was trained on: give its validation split")
 

@@ -12,7 +12,7 @@ from kfp_bonsai.evaluate_emissions import inputs, machine
 from kfp_bonsai.shared.advice import advice
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_name
-from kfp_bonsai.shared.files import check_writable, new_file
+from kfp_bonsai.shared.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.progress import say
 
 STAGE = "evaluate-emissions"
@@ -80,6 +80,9 @@ def evaluate_emissions(
     """  # noqa: E501
     waiting = machine.wait_without_spinning()
     folders = [Path(baseline), *map(Path, candidates)]
+    check_apart([output], [*folders, train, test])
+    if Path(output).is_dir():
+        raise BonsaiError(f"--output {output} is a folder: name a file in it")
     check_writable(Path(output))
     inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic, embodied)
     if max_rows < 0:

@@ -106,8 +106,9 @@ def check_task(train: Path, test: Path) -> tasks.Task:
     task, other = tasks.read_task(test), tasks.read_task(train)
     if not task.rows:
         raise BonsaiError(f"{test} has no rows: prepare the data set again, with a larger --test-fraction")
-    if task.split == "unlabelled":
-        raise BonsaiError(f"{test} has no labels: give the test split")
+    if task.split in ("unlabelled", "train"):
+        raise BonsaiError(f"{test} is the {task.split} split: give the test split")
+    tasks.check_unseen(other, train)
     if not task.is_of_one_data_set_with(other):
         raise BonsaiError(f"{train} and {test} are not of one data set: give two splits of one prepare-data run")
     return task

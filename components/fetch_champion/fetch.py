@@ -7,7 +7,7 @@ from typing import Any
 from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared.checkpoint import find_model, read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file, new_folder
+from kfp_bonsai.shared.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.progress import say
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
@@ -37,6 +37,7 @@ def fetch_champion(
     """
     from kfp_bonsai.shared.store import download_folder
 
+    check_apart([output, document])
     found, _ = champions.find(champion)
     version = found["version"]
     with new_folder(Path(output)) as folder, new_file(Path(document)) as file:

@@ -161,6 +161,7 @@ def _check(
     for path, one in ((train, task), (validation, other)):
         if one.split == "unlabelled":
             raise BonsaiError(f"{path} has no labels: give the train and validation splits of prepare-data")
+        tasks.check_unseen(one, path)
     if not task.is_of_one_data_set_with(other):
         raise BonsaiError(f"{train} and {validation} are not of one data set: give two splits of one prepare-data run")
     for name, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):

@@ -10,7 +10,7 @@ from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.checkpoint import RECORD, read_record, weights_sha256
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_folder
+from kfp_bonsai.shared.files import check_apart, new_folder
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.store import check_location, content_sha256, upload_folder, write_manifest
 
@@ -56,12 +56,16 @@ def package_model(
     from kfp_bonsai.package_model.kserve import manifest
     from kfp_bonsai.package_model.sbom import bill_of_materials
 
+    check_apart([output], [model, results])
+    if upload:
+        check_location(upload)
     model, results, output, upload = Path(model), Path(results), Path(output), upload.rstrip("/")
+    for needed in ("config.json", "tokenizer.json"):
+        if not (model / needed).is_file():
+            raise BonsaiError(f"{model} has no {needed}, without which nobody can load it: copy the folder again")
     record = {**read_record(model), "pad_token_id": _pad_token_id(model)}
     document = read_document(results, "bonsai report", "rows", "task")
     row = _row(document, record, model, results)
-    if upload:
-        check_location(upload)
     if register:
         registry.check_target(register)
         if not upload:

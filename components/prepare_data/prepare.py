@@ -102,8 +102,9 @@ def prepare_data(
             --test test.parquet --unlabelled unlabelled.parquet
     """
     paths = [Path(train), Path(validation), Path(test), Path(unlabelled)]
-    _check_flags(kind, metric, validation_fraction, test_fraction, validation_rows, test_rows, max_rows, seed, paths)
-    _check_split_by(split_by, test_rows, validation_rows)
+    check_flags(kind, metric, validation_fraction, test_fraction, validation_rows, test_rows, max_rows, seed)
+    check_split_by(split_by, test_rows, validation_rows)
+    _check_outputs(paths)
     notes: list[str] = []
     source = open_source(data, "--data")
     given = _given(source, test_data, validation_data)
@@ -186,14 +187,19 @@ def prepare_data(
     }
 
 
-def _check_split_by(split_by: str, test_rows: int, validation_rows: int) -> None:
+def check_split_by(split_by: str, test_rows: int, validation_rows: int) -> None:
+    """Refuse an unknown way to split, or numbers of rows for one that has shares.
+
+    Raises:
+        BonsaiError: it is unknown, or rows are asked for.
+    """
     check_choice("--split-by", split_by, (RANDOM, HASH))
     for flag, rows in (("--test", test_rows), ("--validation", validation_rows)):
         if rows and split_by == HASH:
             raise BonsaiError(f"{flag}-rows {rows}: a split by hash has a share of the rows: give {flag}-fraction")
 
 
-def _check_flags(
+def check_flags(
     kind: str,
     metric: str,
     validation_fraction: float,
@@ -202,8 +208,12 @@ def _check_flags(
     test_rows: int,
     max_rows: int,
     seed: int,
-    paths: Sequence[Path],
 ) -> None:
+    """Refuse values that make no data set.
+
+    Raises:
+        BonsaiError: one does not.
+    """
     check_choice("--kind", kind, ("auto", tasks.CLASSIFICATION, tasks.REGRESSION))
     for flag, fraction in (("--validation-fraction", validation_fraction), ("--test-fraction", test_fraction)):
         if not 0 < fraction < 1:
@@ -219,6 +229,9 @@ def _check_flags(
         raise BonsaiError(f"--seed {seed}: give 0 or more")
     if metric:
         check_choice("--metric", metric, [*metrics.METRICS])
+
+
+def _check_outputs(paths: Sequence[Path]) -> None:
     if len({path.resolve() for path in paths}) < len(paths):
         raise BonsaiError("--train, --validation, --test and --unlabelled must be four different files: rename one")
     for path, title in zip(paths, SPLITS, strict=True):

@@ -13,7 +13,7 @@ from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_writable, new_file
+from kfp_bonsai.shared.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.progress import say
 
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated
@@ -79,6 +79,7 @@ def promote(
         raise BonsaiError(f"--max-emission {max_emission}: give a fraction such as 0.2, or 0")
     if Path(decision).is_dir():
         raise BonsaiError(f"--decision {decision} is a folder: name a file in it")
+    check_apart([decision], [champions.pointer_at(champion)])
     check_writable(Path(decision))
     version = champions.version_of(challenger)
     mine = measured(Path(challenger), read_record(challenger)["sha256"])

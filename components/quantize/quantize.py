@@ -155,8 +155,7 @@ def _checked_record(model: Path) -> dict[str, Any]:
 def _check_task(task: tasks.Task, record: dict[str, Any], calibration: Path) -> None:
     if task.rows < 2:
         raise BonsaiError(f"{calibration} has {task.rows} rows, too few to calibrate with: give the training split")
-    if task.split == "test":
-        raise BonsaiError(f"{calibration} is the test split, which must stay unseen: give the training split")
+    tasks.check_unseen(task, calibration)
     trained = checkpoint.task_of(record)
     if task.columns != trained.columns:
         raise BonsaiError(

@@ -9,7 +9,7 @@ from kfp_bonsai.report import rows as tables
 from kfp_bonsai.report import words
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file, new_folder
+from kfp_bonsai.shared.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.progress import say
 
 MEASURE = "bonsai evaluate-emissions"
@@ -53,6 +53,7 @@ def report(
         bonsai report --measurement gpu.json --selection selection.json --html report.html
         --markdown report.md --results results.json --figures figures --edge-measurement cpu.json
     """
+    check_apart([html, markdown, results, figures], [measurement, selection, edge_measurement])
     main = read_document(measurement, MEASURE, "models")
     chosen = read_document(selection, "bonsai select-model", "target")
     edge = read_document(Path(edge_measurement), MEASURE, "models") if edge_measurement else None

@@ -10,7 +10,7 @@ from typing import Any
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file, new_folder
+from kfp_bonsai.shared.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.metrics import IN_WORDS
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.target import shortfall
@@ -53,6 +53,7 @@ def select_model(
     """
     _check_fraction("--min-accuracy", min_accuracy)
     _check_fraction("--max-emission", max_emission)
+    check_apart([output, selection], [measurement, *candidates])
     if not candidates:
         raise BonsaiError("--candidates: no model is given: name the folders of the compressed models")
     by_default = not min_accuracy and not max_emission

@@ -34,17 +34,25 @@ def find(location: str) -> tuple[dict[str, Any], Any]:
 
 def pointer_at(location: str) -> str:
     """Return where the champion's document is."""
-    return f"{location.rstrip('/')}/{POINTER}"
+    return f"{_checked(location)}/{POINTER}"
 
 
 def package_at(location: str, version: str) -> str:
     """Return where a version's package is."""
-    return f"{location.rstrip('/')}/versions/{version}"
+    return f"{_checked(location)}/versions/{version}"
 
 
 def decision_at(location: str, data: str) -> str:
     """Return where it is written what was decided on data with this hash."""
-    return f"{location.rstrip('/')}/decisions/{data[:16]}.json"
+    return f"{_checked(location)}/decisions/{data[:16]}.json"
+
+
+def _checked(location: str) -> str:
+    """Return a location without the slash at its end; refuse what names no place, such as "" or gs://."""
+    if not location.strip():
+        raise BonsaiError("--champion is empty: give a folder or gs://bucket/prefix")
+    store.check_location(location)
+    return location.rstrip("/")
 
 
 def version_of(package: Path) -> str:

@@ -103,6 +103,8 @@ def check_folder(folder: Path) -> None:
         )
     if (folder / "tokenizer.json").is_file():
         read_document(folder / "tokenizer.json", "save_pretrained", "model")
+    if (folder / "tokenizer_config.json").is_file():
+        read_document(folder / "tokenizer_config.json", "save_pretrained")
 
 
 def _check_type(config: Path) -> None:

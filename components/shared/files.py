@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,20 +43,38 @@ def new_file(target: Path) -> Iterator[Path]:
     """Yield a scratch path; the file written there replaces `target` when the block ends well.
 
     Raises:
-        BonsaiError: the disk is full.
+        BonsaiError: `target` is a folder, or the disk is full.
     """
     target = Path(target)
+    if target.is_dir():
+        raise BonsaiError(f"{target} is a folder: name a file")
     with _scratch(target, directory=False) as scratch:
         yield scratch
         os.replace(scratch, target)
+
+
+def check_apart(outputs: Sequence[Path | str], inputs: Sequence[Path | str] = ()) -> None:
+    """Check that no output would replace an input or another output, or lie inside one; "" stands for none.
+
+    Raises:
+        BonsaiError: one would.
+    """
+    made, used = ([Path(one).resolve() for one in each if str(one)] for each in (outputs, inputs))
+    for at, one in enumerate(made):
+        for other in [*used, *made[:at], *made[at + 1 :]]:
+            if one == other or other in one.parents:
+                where = "is" if one == other else "lies in"
+                raise BonsaiError(f"the output {one} {where} {other}, which is given too: name another output")
 
 
 def check_writable(target: Path) -> None:
     """Check, before long work, that `target` can be written when the work is done.
 
     Raises:
-        BonsaiError: its folder takes no file.
+        BonsaiError: it is a folder, or its own folder takes no file.
     """
+    if Path(target).is_dir() and any(Path(target).iterdir()):
+        raise BonsaiError(f"{target} is a folder: name a new output")
     folder = Path(target).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

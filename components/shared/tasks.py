@@ -67,6 +67,16 @@ def schema(task: Task) -> pa.Schema:
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(asdict(task)).encode()})
 
 
+def check_unseen(task: Task, path: Path) -> None:
+    """Refuse the test split where something is learnt or chosen.
+
+    Raises:
+        BonsaiError: it is the test split.
+    """
+    if task.split == "test":
+        raise BonsaiError(f"{path} is the test split, which must stay unseen: give another split of the data set")
+
+
 def read_task(path: Path) -> Task:
     """Read what a split is about, from its schema alone.
 

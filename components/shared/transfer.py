@@ -112,11 +112,13 @@ def open_set(folder: Path) -> TransferSet:
     if not (folder / ROWS).is_file() or not (folder / HIDDEN).is_file():
         raise BonsaiError(f"{folder} holds no teacher outputs: make them with `bonsai teacher-outputs`")
     record = read_record(folder)
-    table = pq.read_table(folder / ROWS)
+    try:
+        table, hidden = pq.read_table(folder / ROWS), np.load(folder / HIDDEN, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise BonsaiError(f"{folder} is damaged ({error}): make it again with `bonsai teacher-outputs`") from error
     inputs = {name: list(_rows(table[name])) for name in table.column_names if name.endswith("_ids")}
     most = int(record["hidden_positions"])
     kept = np.array([min(len(row), most) for row in inputs["input_ids"]])
-    hidden = np.load(folder / HIDDEN, mmap_mode="r")
     if kept.sum() != len(hidden):
         raise BonsaiError(f"{folder} is incomplete: make it again with `bonsai teacher-outputs`")
     return TransferSet(

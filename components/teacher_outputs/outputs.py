@@ -52,6 +52,7 @@ def teacher_outputs(
     task = tasks.read_task(train)
     if task.split == "unlabelled":
         raise BonsaiError(f"{train} has no labels: give the training split as --train")
+    tasks.check_unseen(task, train)
     if not task.is_of_one_data_set_with(task_of(record)):
         raise BonsaiError(f"{train} is not of the data set that {model} was trained on: give its training split")
     if not record["validation"].get(task.metric, 1) > 0:

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_epochs, suggested_rate
+from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
+from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared import distillation, rows, training, transfer
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 
 def outputs(folder, split):
@@ -91,3 +94,27 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=float("nan"))
     with pytest.raises(BonsaiError, match="is not of the data set"):
         distill(made.baseline, made.transfer, made.unlabelled, tmp_path / "out")
+
+
+def test_the_test_split_is_not_learnt_from(made, tmp_path):
+    """Accuracy on rows that were trained on, or chosen by, which a report then calls believable."""
+    for stage in (
+        lambda: fine_tune(str(made.pretrained), made.test, made.validation, tmp_path / "out"),
+        lambda: fine_tune(str(made.pretrained), made.train, made.test, tmp_path / "out"),
+        lambda: teacher_outputs(made.baseline, made.test, made.unlabelled, tmp_path / "out"),
+        lambda: distill(made.baseline, made.transfer, made.test, tmp_path / "out"),
+        lambda: evaluate_emissions(made.baseline, [made.baseline], made.test, made.test, tmp_path / "out"),
+    ):
+        with pytest.raises(BonsaiError, match="is the test split, which must stay unseen"):
+            stage()
+    with pytest.raises(BonsaiError, match="is the train split: give the test split"):
+        evaluate_emissions(made.baseline, [made.baseline], made.train, made.train, tmp_path / "out")
+
+
+def test_a_damaged_transfer_set_is_told_as_one(made, tmp_path):
+    """A traceback of mmap, after the model was loaded."""
+    for name in ("hidden.npy", "rows.parquet"):
+        folder = shutil.copytree(made.transfer, tmp_path / name)
+        (folder / name).write_bytes((folder / name).read_bytes()[:-400])
+        with pytest.raises(BonsaiError, match=r"is damaged .*bonsai teacher-outputs"):
+            transfer.open_set(folder)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import pytest
 
@@ -137,3 +138,34 @@ def test_an_output_below_a_file_is_an_error_in_words(tmp_path):
     refused = pytest.raises(BonsaiError, match="cannot be written")
     with refused, run_folder(tmp_path / "file" / "run", ARGUMENTS, overwrite=False):
         pass
+
+
+def test_overwriting_with_a_mistake_costs_nothing(tmp_path):
+    """A finished run's report and model, gone for a typo in a column's name, or as the machine went down."""
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    interrupted(run)
+    with run_folder(run, ARGUMENTS, overwrite=False):
+        (run / "report.html").write_text("hours")
+    before = (run / "run.json").read_text()
+    wrong = pytest.raises(BonsaiError, match="a column is missing")
+    with wrong, run_folder(run, ARGUMENTS | {"epochs": 4.0}, overwrite=True):
+        shutil.copytree(run, copy)
+        raise BonsaiError("a column is missing")
+    finished = pytest.raises(BonsaiError, match="holds a finished run")
+    with finished, run_folder(copy, ARGUMENTS, overwrite=False):
+        pass
+    for folder in (run, copy):
+        assert (folder / "report.html").read_text() == "hours" and (folder / "run.json").read_text() == before
+        assert (folder / "work" / "finished" / "task.json").is_file() and not (folder / ".before").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("beside", [".lock", "run.json"])
+def test_another_programs_folder_is_left_alone(tmp_path, beside, overwrite):
+    """A project with a `model/` of its own, emptied because something there is called run.json or .lock."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine").write_text("mine")
+    (tmp_path / beside).write_text("{}")
+    with pytest.raises(BonsaiError, match=r"other files|no run's"), run_folder(tmp_path, ARGUMENTS, overwrite):
+        pass
+    assert (tmp_path / "model" / "mine").read_text() == "mine"

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_writable, new_file, new_folder
+from kfp_bonsai.shared.files import check_apart, check_writable, new_file, new_folder
 
 
 @pytest.mark.parametrize("make", [new_file, new_folder])
@@ -74,3 +74,21 @@ def test_an_output_below_a_file_is_refused_early(tmp_path):
         check_writable(tmp_path / "file" / "out.json")
     check_writable(tmp_path / "new" / "out.json")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs"),
+    [(["a", "a"], []), (["a", "a/b"], []), (["a"], ["a"]), (["model/inner"], ["model"]), (["./x/../a"], ["", "a"])],
+)
+def test_an_output_in_the_place_of_another_is_refused(tmp_path, monkeypatch, outputs, inputs):
+    """A test split that its measurement replaces, or a model that is copied into itself."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BonsaiError, match="name another output"):
+        check_apart(outputs, inputs)
+    check_apart(["b", "c", ""], ["d", "", *inputs])
+
+
+def test_a_folder_is_no_file(tmp_path):
+    """A measurement of an hour that cannot be written at its end."""
+    with pytest.raises(BonsaiError, match="is a folder"), new_file(tmp_path):
+        pass

@@ -95,7 +95,7 @@ def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch)
     monkeypatch.setenv("BONSAI_RUN", "first")
     first = attempt()
     assert attempt() == first and ".first." in first.name
-    others = {attempt(epochs=2), attempt(made.test)}
+    others = {attempt(epochs=2), attempt(made.train)}
     with monkeypatch.context() as patch:
         patch.setattr("kfp_bonsai.fine_tune.train.__version__", "another")
         others.add(attempt())

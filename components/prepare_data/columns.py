@@ -21,9 +21,8 @@ def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "
     Raises:
         BonsaiError: a flag names no column, or no name is known.
     """
-    twice = [name for name in (text, pair, label) if name and [text, pair, label].count(name) > 1]
-    if twice:
-        raise BonsaiError(f"{where}: the column '{twice[0]}' is named twice: name a column of its own for each")
+    if text and text == pair:
+        raise BonsaiError(f"{where}: the column '{text}' is named twice: name a column of its own for each text")
     if text:
         first = _named(text, names, where, "--text-column")
         return (first, _named(pair, names, where, "--text-pair-column")) if pair else (first,)

@@ -292,7 +292,10 @@ def _check_labelled(given: dict[int, tuple[Rows, str]], label_column: str) -> No
 def _survey(rows: Rows, flags: tuple[str, str, str], drop_empty: bool) -> Survey:
     names = rows.names()
     columns = find_texts(names, rows.where, *flags)
-    return survey(rows, columns, find_label(names, rows.where, flags[2]), drop_empty=drop_empty)
+    label = find_label(names, rows.where, flags[2])
+    if label in columns:
+        raise BonsaiError(f"{rows.where}: the column '{label}' is both text and label: name the other one too")
+    return survey(rows, columns, label, drop_empty=drop_empty)
 
 
 def _check_columns(surveys: dict[int, Survey]) -> None:

@@ -650,3 +650,19 @@ def test_integers_without_a_class_name(tmp_path):
     refused_in.mkdir()
     (tmp_path / "x.parquet").rename(refused_in / "x.parquet")
     refused(refused_in / "x.parquet", refused_in, "row 1", "7", "bad, good")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"text_column": "label"}, "'label' is both text and label"),
+        ({"label_column": "text"}, "'text' is both text and label"),
+        ({"text_column": "text", "text_pair_column": "text"}, "'text' is named twice"),
+    ],
+)
+def test_one_column_for_two_things_is_refused(tmp_path, options, said):
+    """A traceback of pyarrow's schema."""
+    file = tmp_path / "r.csv"
+    file.write_text("text,label\na fine film,pos\na dull film,neg\n")
+    with pytest.raises(BonsaiError, match=said):
+        prepare_data(str(file), *(tmp_path / name for name in ("a", "b", "c", "d")), **options)

@@ -75,7 +75,10 @@ def test_kept_positions_are_different_and_within_the_row(length, most):
     assert kept[0] == 0 and kept.max() < length
 
 
-@given(st.lists(st.text(alphabet="ab c", min_size=1, max_size=12), min_size=1, max_size=5), st.integers(0, 50))
+@given(
+    st.lists(st.text(alphabet="ab c", min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=5),
+    st.integers(0, 50),
+)
 def test_changed_copies_use_only_words_of_the_texts(texts, seed):
     """Else augmentation invents words or loses rows."""
     (changed,) = augment([texts], seed)

@@ -66,9 +66,9 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     from kfp_bonsai.check_drift.check import WARN, check_on_drift
     from kfp_bonsai.evaluate_emissions.inputs import AUTO as AUTO_DEVICE
     from kfp_bonsai.evaluate_emissions.inputs import check_known
-    from kfp_bonsai.promote.promote import check_margin
     from kfp_bonsai.quantize.quantize import AUTO, check_runtime
     from kfp_bonsai.shared.carbon import intensity_of
+    from kfp_bonsai.shared.noninferiority import check_margin
 
     intensity_of(arguments.get("country", ""), arguments.get("intensity", 0))
     _check_published(arguments)
@@ -126,13 +126,12 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
     """Check what prepare-data would refuse, as far as it needs no data for that."""
     from kfp_bonsai.prepare_data.prepare import check_flags, check_split_by
 
-    names = ("kind", "metric", "validation_fraction", "test_fraction", "validation_rows", "test_rows", "max_rows")
-    defaults = ("auto", "", 0.1, 0.2, 0, 0, 0)
-    given = [arguments.get(name, default) for name, default in zip(names, defaults, strict=True)]
-    check_flags(*given, arguments.get("seed", 0))
-    check_split_by(
-        arguments.get("split_by", "random"), arguments.get("test_rows", 0), arguments.get("validation_rows", 0)
-    )
+    def given(*names: str) -> dict[str, Any]:
+        return {name: arguments[name] for name in names if name in arguments}
+
+    rows = given("validation_rows", "test_rows")
+    check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
+    check_split_by(**rows, **given("split_by"))
 
 
 def _flag(name: str) -> str:

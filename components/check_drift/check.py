@@ -10,6 +10,7 @@ from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed
 from kfp_bonsai.shared.files import check_apart, new_file
+from kfp_bonsai.shared.noninferiority import check_margin
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.statistics import rows_for_even_odds, rows_to_rule_out
 
@@ -67,8 +68,7 @@ def check_drift(
 
     check_on_drift(on_drift)
     check_apart([output], [document, incumbent, train, validation, test])
-    if not 0 <= margin < 1:
-        raise BonsaiError(f"--margin {margin}: give a fraction from 0 to 1, such as 0.01, or 0 for no check")
+    check_margin(margin)
     found = read_document(document, "bonsai fetch-champion", "profile")
     check_schema(tasks.read_task(train), read_record(incumbent)["task"], Path(train))
     data = champions.data_sha256([train, validation, test])

@@ -81,8 +81,6 @@ def evaluate_emissions(
     waiting = machine.wait_without_spinning()
     folders = [Path(baseline), *map(Path, candidates)]
     check_apart([output], [*folders, train, test])
-    if Path(output).is_dir():
-        raise BonsaiError(f"--output {output} is a folder: name a file in it")
     check_writable(Path(output))
     inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic, embodied)
     if max_rows < 0:

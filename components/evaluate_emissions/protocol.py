@@ -250,13 +250,16 @@ def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
         rows: batches of one row.
     """
     alive = [subject for subject in subjects if not subject.error]
-    end = float("inf")
-    for number in range((SINGLE_PASSES + 1) * len(rows)):
-        row = rows[number % len(rows)]
-        if number == len(rows):
-            end = time.perf_counter() + SINGLE_SECONDS * len(alive)
-        if number % len(rows) == 0 and number > len(rows) and time.perf_counter() > end:
+    _each_row(alive, rows, subjects[BASELINE], timed=False)
+    end = time.perf_counter() + SINGLE_SECONDS * len(alive)
+    for number in range(SINGLE_PASSES):
+        if number and time.perf_counter() > end:
             break
+        _each_row(alive, rows, subjects[BASELINE], timed=True)
+
+
+def _each_row(alive: Sequence[Subject], rows: Sequence[Batch], baseline: Subject, timed: bool) -> None:
+    for number, row in enumerate(rows):
         for index in order(len(alive), number):
             subject = alive[index]
             if subject.error:
@@ -265,11 +268,11 @@ def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
             try:
                 subject.predict(row)
             except Exception as error:
-                if subject is subjects[BASELINE]:
+                if subject is baseline:
                     raise
-                subject.error = in_words(error)
+                give_up(subject, error)
                 continue
-            if number >= len(rows):
+            if timed:
                 subject.latency.append(time.perf_counter() - started)
 
 

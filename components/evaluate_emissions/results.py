@@ -12,10 +12,9 @@ from kfp_bonsai.evaluate_emissions.memory import Peak
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, drift, pairs_of
 from kfp_bonsai.shared import carbon, energy, metrics, statistics, tasks
 from kfp_bonsai.shared.checkpoint import size_bytes
-from kfp_bonsai.shared.flops import Flops
+from kfp_bonsai.shared.flops import Flops, agree
 from kfp_bonsai.shared.noninferiority import largest_loss
 
-FLOPS_FACTOR = 1.5  # emission and FLOPs that are further apart are pointed out
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15
 ROC_POINTS = 50
@@ -154,15 +153,13 @@ def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, An
     else:
         whole = statistics.bootstrap(score, ours, right, common.seed)
     relative = statistics.relative_score(score, theirs, ours, right, common.seed)
-    low = (
-        relative.low if is_baseline else min(relative.low, 1 - largest_loss(task.metric, right, theirs, ours, classes))
-    )
+    loss = 0.0 if is_baseline else largest_loss(task.metric, right, theirs, ours, classes)
     is_classes = task.kind == tasks.CLASSIFICATION
     return {
         "accuracy": whole.value,
         "accuracy_ci": [whole.low, whole.high],
         "relative_accuracy": relative.value,
-        "relative_accuracy_ci": [low, relative.high],
+        "relative_accuracy_ci": [min(relative.low, 1 - loss), relative.high],
         "mcnemar_p": statistics.mcnemar(theirs == right, ours == right) if is_classes and not is_baseline else None,
         "confusion": metrics.confusion(ours, right, task.num_labels).tolist() if is_classes else None,
         "roc": roc(scored.logits, right) if is_classes and task.num_labels == 2 else None,
@@ -242,8 +239,9 @@ def payback(made: dict[str, Any] | None, saved: float) -> int | None:
 
     Nothing if an inference saves nothing, or the making's energy was not all counted.
     """
-    known = made and made.get("label") != energy.PROXY
-    return math.ceil(made["joules"] / saved) if made and known and saved > 0 else None
+    if not made or made.get("label") == energy.PROXY or not saved > 0:
+        return None
+    return math.ceil(made["joules"] / saved)
 
 
 def roc(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
@@ -284,7 +282,8 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
     """Return what a reader should know of the numbers beside the control and the errors, in plain sentences."""
     found = []
     for row in models[1:]:
-        if not row["error"] and row["stage"] != "quantized" and _disagree(row["relative_emission"], row["flops_ratio"]):
+        known = not row["error"] and row["stage"] != "quantized" and row["flops_ratio"]
+        if known and not agree(row["relative_emission"], row["flops_ratio"]):
             found.append(
                 f"{row['level']}: it computes {100 * row['flops_ratio']:.1f} % of the baseline's FLOPs but uses "
                 f"{100 * row['relative_emission']:.1f} % of its energy. {_why_apart(row)}"
@@ -306,11 +305,6 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
             "(thermal throttling, or neighbours that came or went); ratios are measured in pairs and hold."
         )
     return found
-
-
-def _disagree(emission: float, flops: float | None) -> bool:
-    """Tell whether emission and FLOPs, both relative, are further apart than chance explains."""
-    return flops is not None and flops > 0 and not 1 / FLOPS_FACTOR <= emission / flops <= FLOPS_FACTOR
 
 
 def _why_apart(row: dict[str, Any]) -> str:

@@ -233,10 +233,11 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
     ]
     ends = row.get("relative_accuracy_ci")
     if ends:
+        levels = {one["level"] for one in results["rows"] if one["stage"] == "compressed"}
+        flatters = "; of several levels it was chosen by these very rows, which flatters it a little"
         limits.append(
             f"On other rows of the same kind it may keep between {100 * ends[0]:.1f} and {100 * ends[1]:.1f} % of the "
-            f"baseline's {_metric(task)} (95 % interval; of several levels it was chosen by these very rows, which "
-            "flatters it a little)."
+            f"baseline's {_metric(task)} (95 % interval{flatters if len(levels) > 1 else ''})."
         )
     if row.get("emission_label") != "measured":
         reliable = ": the ratio to the baseline is reliable on this device, the joules are rough"

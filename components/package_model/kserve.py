@@ -117,7 +117,7 @@ def size_of(row: Mapping[str, Any], kind: str, traffic: int | None = None) -> Si
         kind: "edge" or "gpu".
         traffic: inferences a day.
     """
-    on_gpu = str(row.get("device")).startswith("cuda")
+    on_gpu = _on_gpu(row)
     peak = row.get("peak_memory_bytes")
     weights = row.get("size_bytes") or 0
     host = 2 * weights + 512 * MIB if on_gpu or peak is None else peak
@@ -131,6 +131,10 @@ def size_of(row: Mapping[str, Any], kind: str, traffic: int | None = None) -> Si
         concurrency=max(1, math.ceil(in_flight)),
         replicas=max(2, math.ceil(needed)) if traffic else REPLICAS,
     )
+
+
+def _on_gpu(row: Mapping[str, Any]) -> bool:
+    return str(row.get("device")).startswith("cuda")
 
 
 def threads_of(row: Mapping[str, Any]) -> int:
@@ -194,7 +198,7 @@ def service(
         own: whether our own runtime serves it.
     """
     resources: dict[str, Any] = {"cpu": str(size.cpu), "memory": f"{size.memory_mib}Mi"}
-    if str(row["device"]).startswith("cuda"):
+    if _on_gpu(row):
         resources[ACCELERATOR] = "1"
     model: dict[str, Any] = {
         "modelFormat": {"name": "onnx" if kind == "edge" else "huggingface", "version": "1"},
@@ -285,7 +289,7 @@ def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str, 
         lines.append(f"Served by kfp-bonsai's own image, as {why}.")
     if not uri:
         lines.append("storageUri: put the folder there, or publish it with `bonsai package-model --upload gs://...`.")
-    if kind == "gpu" and not str(row["device"]).startswith("cuda"):
+    if kind == "gpu" and not _on_gpu(row):
         lines.append(f"Measured on a CPU, and served on one: for a GPU add {ACCELERATOR}: 1 to requests and limits.")
     if kind == "gpu" and not why:
         labels = ", ".join(f"{number} {label}" for number, label in enumerate(task.get("labels") or []))

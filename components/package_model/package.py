@@ -126,8 +126,7 @@ def _row(document: Mapping[str, Any], record: Mapping[str, Any], model: Path, re
 
 
 def _pad_token_id(model: Path) -> int:
-    config = model / "config.json"
-    return (read_document(config, "save_pretrained").get("pad_token_id") or 0) if config.is_file() else 0
+    return read_document(model / "config.json", "save_pretrained").get("pad_token_id") or 0
 
 
 def _default_name(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:

@@ -187,7 +187,7 @@ def prepare_data(
     }
 
 
-def check_split_by(split_by: str, test_rows: int, validation_rows: int) -> None:
+def check_split_by(split_by: str = RANDOM, test_rows: int = 0, validation_rows: int = 0) -> None:
     """Refuse an unknown way to split, or numbers of rows for one that has shares.
 
     Raises:
@@ -200,16 +200,16 @@ def check_split_by(split_by: str, test_rows: int, validation_rows: int) -> None:
 
 
 def check_flags(
-    kind: str,
-    metric: str,
-    validation_fraction: float,
-    test_fraction: float,
-    validation_rows: int,
-    test_rows: int,
-    max_rows: int,
-    seed: int,
+    kind: str = "auto",
+    metric: str = "",
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    validation_rows: int = 0,
+    test_rows: int = 0,
+    max_rows: int = 0,
+    seed: int = 0,
 ) -> None:
-    """Refuse values that make no data set.
+    """Refuse values that make no data set, of those that are given.
 
     Raises:
         BonsaiError: one does not.

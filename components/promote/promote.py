@@ -14,6 +14,7 @@ from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import check_apart, check_writable, new_file
+from kfp_bonsai.shared.noninferiority import check_margin, largest_loss
 from kfp_bonsai.shared.progress import say
 
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated
@@ -77,8 +78,6 @@ def promote(
     check_margin(margin)
     if not 0 <= max_emission <= 1:
         raise BonsaiError(f"--max-emission {max_emission}: give a fraction such as 0.2, or 0")
-    if Path(decision).is_dir():
-        raise BonsaiError(f"--decision {decision} is a folder: name a file in it")
     check_apart([decision], [champions.pointer_at(champion)])
     check_writable(Path(decision))
     version = champions.version_of(challenger)
@@ -123,16 +122,6 @@ def promote(
     return {"version": version, **{key: value for key, value in found.items() if key not in NOTE}}
 
 
-def check_margin(margin: float) -> None:
-    """Refuse a margin that is no fraction.
-
-    Raises:
-        BonsaiError: it is none.
-    """
-    if not 0 <= margin < 1:
-        raise BonsaiError(f"--margin {margin}: give a fraction from 0 to 1, such as 0.01")
-
-
 def measured(package: Path, sha256: str) -> dict[str, Any]:
     """Return a model's own row of the results that a package holds, whether to believe it, and the run's target.
 
@@ -161,7 +150,6 @@ def _compare(
 ) -> dict[str, Any]:
     """Return whether the challenger is to be promoted, why, and by which figures."""
     from kfp_bonsai.shared import metrics, statistics
-    from kfp_bonsai.shared.noninferiority import largest_loss
 
     theirs = measured(challenger, read_record(incumbent)["sha256"])
     task = tasks.read_task(test)

@@ -8,6 +8,7 @@ import jinja2
 
 from kfp_bonsai.report import numbers
 from kfp_bonsai.report.classes import MOST_CLASSES, per_class, worst_first
+from kfp_bonsai.report.numbers import percent_interval
 from kfp_bonsai.report.words import GLOSSARY, metric_value, name_of
 
 MOST_CONFUSION = 8
@@ -34,12 +35,12 @@ def key_figures(final: dict[str, Any] | None, baseline: dict[str, Any], metric: 
         (
             f"{metric} kept",
             numbers.percent(final["relative_accuracy"]),
-            numbers.percent_interval(final["relative_accuracy_ci"]),
+            percent_interval(final["relative_accuracy_ci"]),
         ),
         (
             f"emission ({label})" if label else "emission",
             numbers.percent(final["relative_emission"]),
-            numbers.percent_interval(final["relative_emission_ci"]),
+            percent_interval(final["relative_emission_ci"]),
         ),
         (
             "latency",
@@ -62,17 +63,13 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "error": row["error"],
             "detail": " · ".join(part for part in (row["shape"], row["runtime"]) if part),
             "relative_accuracy": numbers.percent(row["relative_accuracy"]),
-            "relative_accuracy_ci": ""
-            if row["stage"] == "baseline"
-            else numbers.percent_interval(row["relative_accuracy_ci"]),
+            "relative_accuracy_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_accuracy_ci"]),
             "accuracy": metric_value(row["accuracy"], task),
-            "accuracy_ci": numbers.percent_interval(row["accuracy_ci"])
+            "accuracy_ci": percent_interval(row["accuracy_ci"])
             if task.get("metric") in ("accuracy", "f1")
             else numbers.plain_interval(row["accuracy_ci"]),
             "relative_emission": numbers.percent(row["relative_emission"]),
-            "relative_emission_ci": ""
-            if row["stage"] == "baseline"
-            else numbers.percent_interval(row["relative_emission_ci"]),
+            "relative_emission_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_emission_ci"]),
             "bar": f"{100 * min(1.0, row['relative_emission'] or 0):.1f}",
             "flops": numbers.percent(row["flops_ratio"]),
             "parameters": numbers.count(row["parameters"]).replace("million", "M").replace("billion", "G"),

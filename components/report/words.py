@@ -16,11 +16,10 @@ from kfp_bonsai.report.numbers import (
 )
 from kfp_bonsai.report.numbers import grams as mass
 from kfp_bonsai.shared.energy import ASSUMED
+from kfp_bonsai.shared.flops import agree
 from kfp_bonsai.shared.metrics import IN_WORDS
 from kfp_bonsai.shared.target import ROUNDING
 
-# Emission and FLOPs that differ by more than this factor are pointed out.
-DISAGREEMENT = 1.5
 USUAL_PRECISION = 0.02  # where none is asked for
 SURE = 0.05  # a p-value below it is more than chance
 
@@ -267,7 +266,7 @@ def _flops(final: dict[str, Any]) -> list[Check]:
     flops, emission = final["flops_ratio"], final["relative_emission"]
     if not flops or not emission or final["stage"] == "quantized":
         return []
-    if 1 / DISAGREEMENT <= emission / flops <= DISAGREEMENT:
+    if agree(emission, flops):
         return [Check(True, "FLOPs", f"Its work ({percent(flops)} of the FLOPs) agrees with its emission.")]
     why = (
         "small matrices keep a processor less busy, and what is not counted (embeddings, softmax, overhead) weighs more"

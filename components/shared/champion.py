@@ -49,8 +49,6 @@ def decision_at(location: str, data: str) -> str:
 
 def _checked(location: str) -> str:
     """Return a location without the slash at its end; refuse what names no place, such as "" or gs://."""
-    if not location.strip():
-        raise BonsaiError("--champion is empty: give a folder or gs://bucket/prefix")
     store.check_location(location)
     return location.rstrip("/")
 

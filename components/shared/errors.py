@@ -17,7 +17,7 @@ def listed(names: Sequence[str]) -> str:
 
 def in_words(error: BaseException) -> str:
     """Return another's error in one short line, with what kind it is."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 def nearest(wanted: str, known: list[str]) -> str:

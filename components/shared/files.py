@@ -46,8 +46,7 @@ def new_file(target: Path) -> Iterator[Path]:
         BonsaiError: `target` is a folder, or the disk is full.
     """
     target = Path(target)
-    if target.is_dir():
-        raise BonsaiError(f"{target} is a folder: name a file")
+    check_writable(target)
     with _scratch(target, directory=False) as scratch:
         yield scratch
         os.replace(scratch, target)
@@ -68,14 +67,18 @@ def check_apart(outputs: Sequence[Path | str], inputs: Sequence[Path | str] = ()
 
 
 def check_writable(target: Path) -> None:
-    """Check, before long work, that `target` can be written when the work is done.
+    """Check, before long work, that the file `target` can be written when the work is done.
 
     Raises:
         BonsaiError: it is a folder, or its own folder takes no file.
     """
-    if Path(target).is_dir() and any(Path(target).iterdir()):
-        raise BonsaiError(f"{target} is a folder: name a new output")
-    folder = Path(target).parent
+    if Path(target).is_dir():
+        raise BonsaiError(f"{target} is a folder: name a file in it")
+    _check_room(Path(target))
+
+
+def _check_room(target: Path) -> None:
+    folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -97,7 +100,7 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 @contextmanager
 def _scratch(target: Path, directory: bool) -> Iterator[Path]:
-    check_writable(target)
+    _check_room(target)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     scratch = holder / target.name
     try:

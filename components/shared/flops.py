@@ -12,6 +12,8 @@ from typing import Any
 
 from kfp_bonsai.shared.errors import BonsaiError
 
+AGREEMENT = 1.5  # emission and FLOPs that are further apart than by this factor are pointed out
+
 
 @dataclass(frozen=True)
 class Flops:
@@ -39,6 +41,11 @@ class Flops:
     def from_record(record: dict) -> "Flops":
         """Read the coefficients from a model's record (bonsai.json)."""
         return Flops(**record["flops"])
+
+
+def agree(emission: float, share: float) -> bool:
+    """Return whether a relative emission is what a share of the FLOPs lets expect, within a factor of 1.5."""
+    return 1 / AGREEMENT <= emission / share <= AGREEMENT
 
 
 def count(model: Any) -> Flops:

@@ -2,8 +2,19 @@
 
 import numpy as np
 
+from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.metrics import REGRESSION_METRICS, score_predictions
 from kfp_bonsai.shared.statistics import net_loss_limit
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin that is no fraction.
+
+    Raises:
+        BonsaiError: it is none.
+    """
+    if not 0 <= margin < 1:
+        raise BonsaiError(f"--margin {margin}: give a fraction from 0 to 1, such as 0.01")
 
 
 def largest_loss(
@@ -27,7 +38,8 @@ def largest_loss(
     if metric in REGRESSION_METRICS:
         return net_loss_limit(0, 0, len(right))
     if metric == "f1" and classes > 2:
-        limit = max(_net_loss(right[rows], baseline[rows], candidate[rows]) for rows in _by_class(right)) / classes
+        own = (right == one for one in np.unique(right))
+        limit = max(_net_loss(right[rows], baseline[rows], candidate[rows]) for rows in own) / classes
         score = score_predictions(metric, baseline, right, classes=classes)
         return min(1.0, limit / score) if score else 1.0
     if metric != "accuracy":
@@ -42,7 +54,3 @@ def _net_loss(right: np.ndarray, baseline: np.ndarray, candidate: np.ndarray) ->
     """Return the largest share of rows that the candidate may lose, less those it wins."""
     before, now = baseline == right, candidate == right
     return net_loss_limit(int((before & ~now).sum()), int((~before & now).sum()), len(right))
-
-
-def _by_class(right: np.ndarray) -> list[np.ndarray]:
-    return [right == one for one in np.unique(right)]

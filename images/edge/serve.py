@@ -481,8 +481,7 @@ class Server(ThreadingHTTPServer):
     def stop(self, grace: float = 0) -> None:
         """End connections after their next answer, and take no more after `grace` seconds, as some are on their way."""
         self.stopping = True
-        last = threading.Timer(grace, self.shutdown)  # which waits for the loop that may have called this
-        last.start()
+        threading.Timer(grace, self.shutdown).start()  # which waits for the loop that may have called this
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print what went wrong, unless the client just went away."""

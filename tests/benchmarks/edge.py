@@ -78,17 +78,17 @@ def quantized_by_others(folder: Path, ours: Path, work: Path, calibration: Seque
     return Files(folder, ours, fp32, dynamic, qdq, names)
 
 
-def torch_in(dtype: str) -> Load:
-    """Return how torch runs the checkpoint, in float32 or by autocast."""
+def by_torch(bf16: bool) -> Load:
+    """Return how torch runs the checkpoint, in float32 or by autocast to bfloat16."""
 
     def load(files: Files, threads: int) -> Run:
         import torch
 
         torch.set_num_threads(threads)
-        model, kind = checkpoint.load(files.folder)[0], getattr(torch, dtype)
+        model = checkpoint.load(files.folder)[0]
 
         def run(batch: Batch) -> np.ndarray:
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=kind is torch.bfloat16):
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 return model(**{name: torch.from_numpy(batch[name]) for name in files.inputs}).logits.float().numpy()
 
         return run
@@ -120,8 +120,8 @@ def by_openvino(files: Files, threads: int) -> Run:
 
 
 RUNTIMES: dict[str, Load] = {
-    TORCH: torch_in("float32"),
-    "torch bf16": torch_in("bfloat16"),
+    TORCH: by_torch(bf16=False),
+    "torch bf16": by_torch(bf16=True),
     "onnxruntime fp32": by_onnxruntime("fp32"),
     "onnxruntime int8 dynamic": by_onnxruntime("dynamic"),
     "onnxruntime int8 QDQ": by_onnxruntime("qdq"),

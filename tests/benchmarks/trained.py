@@ -26,7 +26,9 @@ def figures(model: Path, base: Path, test: Path) -> dict[str, float]:
     right, best = accuracy(model, test), accuracy(base, test)
     share = flops.ratio(record, baseline, mean_length(model, test))
     found = {"accuracy": right, "relative_accuracy": right / best, "flops_ratio": share}
-    return found | ({"divergence": divergence(model, base, test)} if is_of_classes(test) else {})
+    if tasks.read_task(test).kind == tasks.CLASSIFICATION:
+        found["divergence"] = divergence(model, base, test)
+    return found
 
 
 def accuracy(model: Path, test: Path) -> float:
@@ -42,11 +44,6 @@ def divergence(model: Path, base: Path, test: Path) -> float:
     """
     wanted, found = (log_softmax(answers(one, test).astype(np.float64), axis=1) for one in (base, model))
     return float((np.exp(wanted) * (wanted - found)).sum(axis=1).mean())
-
-
-def is_of_classes(test: Path) -> bool:
-    """Return whether the task's answers are classes."""
-    return tasks.read_task(test).kind == tasks.CLASSIFICATION
 
 
 def answers(model: Path, test: Path) -> np.ndarray:

@@ -12,8 +12,10 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,8 +66,8 @@ def run_locally(
         lines = Lines(file, headline)
         root.addFilter(lines.filter)
         try:
-            with redirect_stdout(lines), _stoppable(lines):
-                pipeline(**arguments)
+            with redirect_stdout(lines):
+                _run_stoppable(partial(pipeline, **arguments), lines)
         except RuntimeError as error:
             if lines.stopped:
                 raise KeyboardInterrupt from error
@@ -74,21 +76,26 @@ def run_locally(
             root.removeFilter(lines.filter)
 
 
-@contextmanager
-def _stoppable(lines: "Lines") -> Iterator[None]:
-    """Stop the task at work when this process is asked to stop; KFP alone would begin the next level."""
+def _run_stoppable(work: Callable[[], Any], lines: "Lines") -> None:
+    """Run in a thread, and end its tasks when this process is asked to stop; KFP alone would begin the next level.
+
+    This thread wakes all the time, as one that waits for a lock can miss a signal, and ends tasks until the run has
+    ended, as KFP may be about to start one.
+    """
 
     def stop(signum: int, frame: object) -> None:
         lines.stopped = True
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.terminate()
-        raise KeyboardInterrupt
 
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {each: signal.signal(each, stop) for each in signals}
     try:
-        yield
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(work)
+            while not wait([running], timeout=0.2).done:
+                for child in psutil.Process().children(recursive=True) if lines.stopped else ():
+                    with suppress(psutil.NoSuchProcess):
+                        child.terminate()
+        running.result()
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

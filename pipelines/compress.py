@@ -1,8 +1,8 @@
 """compress: from a pretrained model and a data set to smaller models, measured, chosen and packed.
 
 prepare-data -> fine-tune -> teacher-outputs -> for each level {layer-remove -> matrix-prune -> distill}
--> evaluate-emissions -> select-model -> report -> package-model, and for an edge CPU, before the report,
-quantize -> evaluate-emissions there.
+-> evaluate-emissions -> select-model -> report -> package-model. For an edge CPU every level is quantized too,
+its int8 models are measured on a CPU, and those figures choose.
 """
 
 from typing import Any
@@ -17,17 +17,21 @@ from kfp_bonsai.pipelines.training import make_baseline, make_smaller
 from kfp_bonsai.prepare_data.component import prepare_data
 from kfp_bonsai.quantize.component import quantize
 from kfp_bonsai.report.component import report
-from kfp_bonsai.select_model.component import select_model
+from kfp_bonsai.select_model.component import select_edge_model, select_model
 
 DEFAULT_LEVELS = parse_levels(())
 
 
-def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) -> Any:
+def compress_pipeline(
+    cluster: Cluster | None = None, parallel_levels: int = 0, only_edge: bool | None = None
+) -> Any:
     """Return the pipeline, for a cluster or (None) for KFP's local runner.
 
     Args:
         cluster: images, resources and retries of the tasks.
         parallel_levels: how many levels are trained at the same time; 0 for all.
+        only_edge: build one branch, for an edge CPU or not; None for both, of which a run's `edge` takes one. KFP's
+            local runner knows a finished task again only under the same name, which the other branch has not.
     """
 
     @dsl.pipeline(
@@ -120,16 +124,6 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
         teaching = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
         baseline, taught = make_baseline(cluster, splits, tuning, teaching)
 
-        with dsl.ParallelFor(levels, name="levels", parallelism=parallel_levels) as level:
-            smaller = make_smaller(
-                cluster,
-                splits,
-                baseline,
-                taught,
-                {"keep": level.layers, "level": level.label, "seed": seed},
-                {"flops": level.flops, "shape": level.shape, "steps": prune_steps, "seed": seed},
-                {"epochs": level.epochs, "learning_rate": level.rate, "seed": seed},
-            )
         measuring: dict[str, Any] = {
             "baseline": baseline,
             "train": splits["train"],
@@ -145,55 +139,65 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0) 
             "wait": wait,
             "seed": seed,
         }
-        measured = evaluate_emissions(candidates=dsl.Collected(smaller), device=device, **measuring).set_display_name(
-            "Evaluate emissions"
-        )
-        place(measured, cluster, heavy=True, measured=True)
-
-        selected = select_model(
-            measurement=measured.outputs["output"],
-            candidates=dsl.Collected(smaller),
-            min_accuracy=min_accuracy,
-            max_emission=max_emission,
-        ).set_display_name("Select the model")
-        place(selected, cluster, light=True)
-        chosen = selected.outputs["output"]
+        target = {"min_accuracy": min_accuracy, "max_emission": max_emission}
         images = cluster.images if cluster else ""
         handed_on: dict[str, Any] = {"license": license, "upload": upload, "register": register, "images": images}
 
-        with dsl.If(edge == True, name="edge"):  # noqa: E712  (KFP builds the condition from this comparison)
-            quantized = quantize(
-                model=chosen, calibration=splits["train"], runtime=runtime, seed=seed
-            ).set_display_name("Quantize")
-            place(quantized, cluster)
-            measured_edge = evaluate_emissions_edge(
-                chosen=chosen, quantized=quantized.outputs["output"], **measuring
-            ).set_display_name("Evaluate emissions on the edge CPU")
-            place(measured_edge, cluster, measured=True)
-            reported = report(
-                measurement=measured.outputs["output"],
-                selection=selected.outputs["selection"],
-                edge_measurement=measured_edge.outputs["output"],
-                command=command,
-            ).set_display_name("Report")
-            place(reported, cluster, light=True)
-            packed = package_model(model=chosen, results=reported.outputs["results"], **handed_on).set_display_name(
-                "Package the model"
-            )
-            place(packed, cluster, light=True)
-            packed_edge = package_model(
-                model=quantized.outputs["output"], results=reported.outputs["results"], **handed_on
-            ).set_display_name("Package the edge model")
-            place(packed_edge, cluster, light=True)
+        def quantized(original: Any) -> Any:
+            made = quantize(model=original, calibration=splits["train"], runtime=runtime, seed=seed)
+            place(made.set_display_name("Quantize"), cluster)
+            return made.outputs["output"]
 
+        def package(chosen: Any, results: Any, what: str) -> None:
+            packed = package_model(model=chosen, results=results, **handed_on)
+            place(packed.set_display_name(f"Package the {what}"), cluster, light=True)
+
+        # A loop's results cannot leave a condition in the loop, so each branch has a loop of its own.
+        def compress_and_measure(for_edge: bool) -> None:
+            if for_edge:
+                small_baseline = quantized(baseline)
+            with dsl.ParallelFor(levels, name="levels", parallelism=parallel_levels) as level:
+                smaller = make_smaller(
+                    cluster,
+                    splits,
+                    baseline,
+                    taught,
+                    {"keep": level.layers, "level": level.label, "seed": seed},
+                    {"flops": level.flops, "shape": level.shape, "steps": prune_steps, "seed": seed},
+                    {"epochs": level.epochs, "learning_rate": level.rate, "seed": seed},
+                )
+                if for_edge:
+                    small = quantized(smaller)
+            measured = evaluate_emissions(candidates=dsl.Collected(smaller), device=device, **measuring)
+            place(measured.set_display_name("Evaluate emissions"), cluster, heavy=True, measured=True)
+            measurements = {"measurement": measured.outputs["output"]}
+            if for_edge:
+                measured_edge = evaluate_emissions_edge(
+                    quantized_baseline=small_baseline, candidates=dsl.Collected(small), **measuring
+                )
+                place(measured_edge.set_display_name("Evaluate emissions on the edge CPU"), cluster, measured=True)
+                measurements["edge_measurement"] = measured_edge.outputs["output"]
+                selected = select_edge_model(
+                    measurement=measured_edge.outputs["output"],
+                    candidates=dsl.Collected(smaller),
+                    quantized=dsl.Collected(small),
+                    **target,
+                )
+            else:
+                selected = select_model(**measurements, candidates=dsl.Collected(smaller), **target)
+            place(selected.set_display_name("Select the model"), cluster, light=True)
+            reported = report(**measurements, selection=selected.outputs["selection"], command=command)
+            place(reported.set_display_name("Report"), cluster, light=True)
+            package(selected.outputs["output"], reported.outputs["results"], "model")
+            if for_edge:
+                package(selected.outputs["quantized_output"], reported.outputs["results"], "edge model")
+
+        if only_edge is not None:
+            compress_and_measure(only_edge)
+            return
+        with dsl.If(edge == True, name="edge"):  # noqa: E712  (KFP builds the condition from this comparison)
+            compress_and_measure(for_edge=True)
         with dsl.Else(name="no-edge"):
-            reported = report(
-                measurement=measured.outputs["output"], selection=selected.outputs["selection"], command=command
-            ).set_display_name("Report")
-            place(reported, cluster, light=True)
-            packed = package_model(model=chosen, results=reported.outputs["results"], **handed_on).set_display_name(
-                "Package the model"
-            )
-            place(packed, cluster, light=True)
+            compress_and_measure(for_edge=False)
 
     return compress

@@ -60,8 +60,8 @@ def evaluate_emissions(
 @component(base_image=CPU, install_kfp_package=False)
 def evaluate_emissions_edge(
     baseline: Input[Model],
-    chosen: Input[Model],
-    quantized: Input[Model],
+    quantized_baseline: Input[Model],
+    candidates: Input[list[Model]],
     train: Input[Dataset],
     test: Input[Dataset],
     output: Output[Artifact],
@@ -80,7 +80,7 @@ def evaluate_emissions_edge(
     wait: bool = True,
     seed: int = 0,
 ):
-    """Measure baseline, chosen and quantized model on an edge CPU."""
+    """Measure the int8 models on an edge CPU, beside the baseline as it is and as int8."""
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
@@ -88,7 +88,7 @@ def evaluate_emissions_edge(
 
     result = stage(
         Path(baseline.path),
-        [Path(chosen.path), Path(quantized.path)],
+        [Path(quantized_baseline.path), *(Path(candidate.path) for candidate in candidates)],
         Path(train.path),
         Path(test.path),
         Path(output.path),

@@ -125,6 +125,8 @@ def promote(
 def measured(package: Path, sha256: str) -> dict[str, Any]:
     """Return a model's own row of the results that a package holds, whether to believe it, and the run's target.
 
+    Where the run held the int8 models against its target, that is none for the model they were made of.
+
     Raises:
         BonsaiError: it was not measured there.
     """
@@ -135,7 +137,8 @@ def measured(package: Path, sha256: str) -> dict[str, Any]:
             f"{package / 'results.json'} has no measurement of the model with weights {sha256[:12]}: measure both "
             "in one run of evaluate-emissions"
         )
-    target = float((results.get("target") or {}).get("max_emission") or 0)
+    of_int8 = (results.get("chosen") or {}).get("stage") == "quantized" and rows[0].get("stage") != "quantized"
+    target = 0.0 if of_int8 else float((results.get("target") or {}).get("max_emission") or 0)
     return {**rows[0], "believable": results.get("control_covers_one") is True, "target": target}
 
 

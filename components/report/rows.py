@@ -79,10 +79,11 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
 def mark_chosen(rows: list[dict[str, Any]], selection: dict[str, Any]) -> dict[str, Any] | None:
     """Mark the model that is handed over, and return its row.
 
-    That is the selected model, or its quantized form where one was measured for the edge.
+    That is the selected model, or its quantized form where one was measured for the edge; selected and quantized are
+    the same where int8 models were held against the target.
     """
     chosen = selection.get("chosen") or {}
-    selected = [row for row in rows if row["sha256"] == chosen.get("sha256") and row["stage"] == "compressed"]
+    selected = [row for row in rows if row["sha256"] == chosen.get("sha256") and row["stage"] != "baseline"]
     quantized = [row for row in rows if row["measurement"] == "edge" and row["stage"] == "quantized"]
     same_level = [row for row in quantized if row["level"] == chosen.get("level")]
     final = next((row for row in [*same_level, *selected] if not row["error"] and _known(row)), None)

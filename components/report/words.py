@@ -18,7 +18,7 @@ from kfp_bonsai.report.numbers import grams as mass
 from kfp_bonsai.shared.energy import ASSUMED
 from kfp_bonsai.shared.flops import agree
 from kfp_bonsai.shared.metrics import IN_WORDS
-from kfp_bonsai.shared.target import ROUNDING
+from kfp_bonsai.shared.target import ROUNDING, shortfall
 
 USUAL_PRECISION = 0.02  # where none is asked for
 SURE = 0.05  # a p-value below it is more than chance
@@ -53,9 +53,8 @@ def metric_value(value: float | None, task: dict[str, Any]) -> str:
 
 def name_of(row: dict[str, Any]) -> str:
     """Return what a row is called in tables and sentences."""
-    if row["stage"] == "baseline":
-        return "Baseline"
-    return f"{row['level']} (int8)" if row["stage"] == "quantized" else row["level"]
+    name = "Baseline" if row["stage"] == "baseline" or row["level"] == "baseline" else row["level"]
+    return f"{name} (int8)" if row["stage"] == "quantized" else name
 
 
 def target_words(target: dict[str, Any], metric: str) -> str:
@@ -89,17 +88,24 @@ def verdict(final: dict[str, Any] | None, met: bool, selection: dict[str, Any], 
     if met:
         return f"{name_of(final)} keeps {text}."
     asked = target_words(target, metric)
-    if final["stage"] == "quantized":
+    if final["stage"] == "quantized" and not chosen_as_int8(final, selection):
         before = f", which {final['level']} meets" if selection.get("meets_target") else ""
         return f"{name_of(final)} misses the target ({asked}){before}: it keeps {text}."
     return f"No model meets the target ({asked}): the nearest, {name_of(final)}, keeps {text}."
 
 
+def chosen_as_int8(final: dict[str, Any], selection: dict[str, Any]) -> bool:
+    """Tell whether int8 models' figures were held against the target, not those of the models they were made of."""
+    return final["stage"] == "quantized" and (selection.get("chosen") or {}).get("sha256") == final["sha256"]
+
+
 def why_selected(final: dict[str, Any] | None, selection: dict[str, Any]) -> str:
-    """Return select-model's reason, and say where int8 came after it."""
+    """Return select-model's reason, and say whether it is of int8 models or from before int8."""
     reason = selection.get("reason") or ""
     if not reason or final is None or final["stage"] != "quantized":
         return reason
+    if chosen_as_int8(final, selection):
+        return "As int8 on the edge device: " + re.sub(r"^No model", "no model", reason)
     return "Before int8, which was made of this level alone: " + re.sub(r"^No model", "no model", reason)
 
 
@@ -131,7 +137,7 @@ def checks(
             *_accuracy(final, measurement, target, metric),
             *_floor(final, own, metric),
             *_precision(final, own, target),
-            *_runtimes(final, own),
+            *_runtimes(final, own, target, metric),
             *_flops(final),
         ]
     found.append(_label(final, own))
@@ -195,7 +201,7 @@ def _accuracy(final: dict[str, Any], measurement: dict[str, Any], target: dict[s
 
 def _of_several(measurement: dict[str, Any]) -> str:
     """Say that the best of several on the same rows looks a little better than it is."""
-    levels = sum(one.get("stage") == "compressed" and not one.get("error") for one in measurement["models"])
+    levels = len({one["level"] for one in measurement["models"] if not one.get("error")} - {"baseline"})
     if levels < 2:
         return ""
     return f" It was chosen of {levels} levels by these very rows, which flatters it a little."
@@ -250,15 +256,36 @@ def _precision(final: dict[str, Any], measurement: dict[str, Any], target: dict[
     return [*beyond, Check(False, "Emission", f"The interval is wider than the {wanted}: {text}{reason}.")]
 
 
-def _runtimes(final: dict[str, Any], measurement: dict[str, Any]) -> list[Check]:
-    """Say that what a model saves is the runtime's work too, where the baseline runs in another one."""
+def _runtimes(
+    final: dict[str, Any], measurement: dict[str, Any], target: dict[str, Any], metric: str
+) -> list[Check]:
+    """Say what part of the saving is the runtime's and int8's, where the baseline runs in another one."""
     theirs = next((one.get("runtime") for one in measurement["models"] if one.get("stage") == "baseline"), None)
     if not theirs or final["runtime"] == theirs:
         return []
-    text = (
-        f"It runs in {final['runtime']} as int8 and the baseline in {theirs}, as each is served: a part of what is "
-        "saved comes of the runtime and of int8, and a quantized baseline would save that too."
+    text = f"It runs in {final['runtime']} as int8 and the baseline in {theirs}, as each is served"
+    alone = next(
+        (
+            one
+            for one in measurement["models"]
+            if one["stage"] == "quantized" and one["level"] == "baseline" and not one.get("error")
+        ),
+        None,
     )
+    if alone is None:
+        why = "a part of what is saved comes of the runtime and of int8, and a quantized baseline would save that too"
+        return [Check(None, "Runtime", f"{text}: {why}.")]
+    figures = [(one["relative_accuracy"], one["relative_emission"]) for one in (alone, final)]
+    text += (
+        f". The baseline as int8 keeps {percent(figures[0][0])} of the {metric} at {percent(figures[0][1])} of the "
+        f"emission: so much is the runtime's and int8's, and compression takes it to {percent(figures[1][1])}."
+    )
+    limits = (target.get("min_accuracy"), target.get("max_emission"))
+    missing = [shortfall(*each, *limits) for each in figures]
+    if not missing[0] and missing[1]:
+        return [Check(False, "Runtime", f"{text} It meets the target, so that int8 alone would do.")]
+    if not missing[0] and not limits[0] and figures[0][0] > figures[1][0]:
+        return [Check(False, "Runtime", f"{text} It meets the target and keeps more, so that int8 alone would do.")]
     return [Check(None, "Runtime", text)]
 
 

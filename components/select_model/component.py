@@ -33,6 +33,37 @@ def select_model(
 
 
 @component(base_image=CPU, install_kfp_package=False)
+def select_edge_model(
+    measurement: Input[Artifact],
+    candidates: Input[list[Model]],
+    quantized: Input[list[Model]],
+    output: Output[Model],
+    quantized_output: Output[Model],
+    selection: Output[Artifact],
+    min_accuracy: float = 0.0,
+    max_emission: float = 0.0,
+):
+    """Choose the int8 model that meets the target with the smallest emission, and the model it was made of."""
+    from pathlib import Path
+
+    from kfp_bonsai.select_model.select import select_model as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(
+        Path(measurement.path),
+        [Path(candidate.path) for candidate in candidates],
+        Path(output.path),
+        Path(selection.path),
+        quantized=[Path(each.path) for each in quantized],
+        quantized_output=quantized_output.path,
+        min_accuracy=min_accuracy,
+        max_emission=max_emission,
+    )
+    for made in (output, quantized_output, selection):
+        made.metadata.update(storable(result))
+
+
+@component(base_image=CPU, install_kfp_package=False)
 def select_challenger(
     measurement: Input[Artifact],
     challenger: Input[Model],

@@ -120,7 +120,7 @@ def test_resources_for_kubernetes_hold_the_same_pipeline(compiled, tmp_path):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A run on a random BERT and a CSV that was interrupted and went on: (folder, options, the second's output)."""
+    """A run on a random BERT and a CSV that was interrupted and went on, with --edge: (folder, options, its output)."""
     folder = tmp_path_factory.mktemp("small")
     tiny.pretrained(folder / "model", layers=2)
     with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
@@ -128,15 +128,16 @@ def small(tmp_path_factory):
         writer.writerow(["text", "label"])
         writer.writerows((text, ("bad", "good")[label]) for text, label in tiny.texts(300, 1))
     options = ["--model", str(folder / "model"), "--data", str(folder / "reviews.csv"), "--output", str(folder / "run")]
-    options += ["--level", "small:layers=1/2,flops=0.4,epochs=2", "--edge", "--epochs", "4", "--learning-rate", "0.003"]
+    options += ["--level", "small:layers=1/2,flops=0.4,epochs=2", "--epochs", "4", "--learning-rate", "0.003"]
     options += ["--prune-steps", "10", "--pairs", "3", "--block-seconds", "1", "--precision", "0", "--country", "FRA"]
     interrupted = subprocess.Popen([*BONSAI, "run", *options], stdout=subprocess.PIPE, text=True)
     assert interrupted.stdout is not None
     for line in interrupted.stdout:
-        if "layer-remove" in line:
+        if "] matrix-prune" in line:
             interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait(60) == 130
     assert json.loads((folder / "run" / "run.json").read_text())["state"] == "running"
+    options += ["--edge"]
     return folder, options, bonsai_run(options)
 
 
@@ -156,13 +157,17 @@ def test_the_whole_pipeline_runs_here(small):
         ("baseline", "baseline"),
         ("small", "compressed"),
         ("baseline", "baseline"),
-        ("small", "compressed"),
+        ("baseline", "quantized"),
         ("small", "quantized"),
     ]
     assert "<html" in (run / "report.html").read_text()[:200]
     assert (run / "report.md").stat().st_size and list((run / "figures").glob("*.svg"))
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
     assert (run / "edge-model" / "model.onnx").is_file()
+    chosen = results["chosen"]
+    assert (chosen["level"], chosen["stage"]) == ("small", "quantized")
+    assert json.loads((run / "edge-model" / "bonsai.json").read_text())["sha256"] == chosen["sha256"]
+    assert json.loads((run / "model" / "bonsai.json").read_text())["stage"] == "distill"
 
 
 def test_the_model_handed_over_loads_whole(small):
@@ -182,9 +187,9 @@ def test_the_model_handed_over_loads_whole(small):
 def test_the_log_can_be_followed(small):
     """Lines of KFP between those of the stages, a missing stage, or colours in a file."""
     _, _, ended = small
-    for stage in ("layer-remove · small", "distill · small", "evaluate-emissions-edge", "report", "package-model"):
-        assert re.search(rf"^\[\d+/13\] {re.escape(stage)}  \[", ended.stdout, re.M), stage
-    assert "[13/13]" in ended.stdout and "[14/" not in ended.stdout
+    for stage in ("matrix-prune · small", "quantize · baseline", "quantize · small", "evaluate-emissions-edge", "report"):
+        assert re.search(rf"^\[\d+/14\] {re.escape(stage)}  \[", ended.stdout, re.M), stage
+    assert "[14/14]" in ended.stdout and "[15/" not in ended.stdout
     assert "KFP Executor" not in ended.stdout and "\x1b" not in ended.stdout and '"uri"' not in ended.stdout
     assert ended.stdout.splitlines()[-1].endswith("report.html")
 
@@ -201,8 +206,8 @@ def test_a_finished_run_is_not_touched(small):
 def test_an_interrupted_run_goes_on_where_it_was(small):
     """An hour of training done again, because somebody pressed Ctrl-C."""
     _, _, ended = small
-    done = re.findall(r"^\[\d+/13\] (\S+).*, finished already", ended.stdout, re.M)
-    assert sorted(done) == ["fine-tune", "prepare-data", "teacher-outputs"]
+    done = re.findall(r"^\[\d+/14\] (\S+).*, finished already", ended.stdout, re.M)
+    assert sorted(done) == ["fine-tune", "layer-remove", "prepare-data", "teacher-outputs"]
 
 
 def test_a_run_never_goes_on_with_other_arguments(small):

@@ -34,7 +34,7 @@ help:  ## Say what can be made.
 # Less training than a run of your own would take, so that it ends in a quarter of an hour on 2 cores: fewer epochs,
 # and where the processor has no bfloat16, which halves the time of training, fewer rows too.
 ifeq ($(shell grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && echo bf16),bf16)
-DEMO_TRAINING = --epochs 2 --augmentations 1 --unlabelled-rows 2500 --prune-steps 150 --time-budget 50 \
+DEMO_TRAINING = --epochs 2 --augmentations 1 --unlabelled-rows 2500 --prune-steps 150 --time-budget 60 \
 	--level "2/3 layers:layers=2/3,epochs=0.15" --level "1/3 layers:layers=1/3,epochs=1.3" \
 	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.1,epochs=1.6"
 else

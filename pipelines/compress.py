@@ -22,9 +22,7 @@ from kfp_bonsai.select_model.component import select_edge_model, select_model
 DEFAULT_LEVELS = parse_levels(())
 
 
-def compress_pipeline(
-    cluster: Cluster | None = None, parallel_levels: int = 0, only_edge: bool | None = None
-) -> Any:
+def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0, only_edge: bool | None = None) -> Any:
     """Return the pipeline, for a cluster or (None) for KFP's local runner.
 
     Args:
@@ -143,8 +141,8 @@ def compress_pipeline(
         images = cluster.images if cluster else ""
         handed_on: dict[str, Any] = {"license": license, "upload": upload, "register": register, "images": images}
 
-        def quantized(original: Any) -> Any:
-            made = quantize(model=original, calibration=splits["train"], runtime=runtime, seed=seed)
+        def quantized(original: Any, optional: bool = False) -> Any:
+            made = quantize(model=original, calibration=splits["train"], runtime=runtime, seed=seed, optional=optional)
             place(made.set_display_name("Quantize"), cluster)
             return made.outputs["output"]
 
@@ -155,7 +153,7 @@ def compress_pipeline(
         # A loop's results cannot leave a condition in the loop, so each branch has a loop of its own.
         def compress_and_measure(for_edge: bool) -> None:
             if for_edge:
-                small_baseline = quantized(baseline)
+                small_baseline = quantized(baseline, optional=True)
             with dsl.ParallelFor(levels, name="levels", parallelism=parallel_levels) as level:
                 smaller = make_smaller(
                     cluster,

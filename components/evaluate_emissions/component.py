@@ -80,15 +80,17 @@ def evaluate_emissions_edge(
     wait: bool = True,
     seed: int = 0,
 ):
-    """Measure the int8 models on an edge CPU, beside the baseline as it is and as int8."""
+    """Measure the int8 models on an edge CPU, beside the baseline as it is and, if that could be made, as int8."""
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
     from kfp_bonsai.shared.scalars import log_numbers, storable
 
+    alone = Path(quantized_baseline.path)
+    made = [alone] if (alone / "bonsai.json").is_file() else []
     result = stage(
         Path(baseline.path),
-        [Path(quantized_baseline.path), *(Path(candidate.path) for candidate in candidates)],
+        [*made, *(Path(candidate.path) for candidate in candidates)],
         Path(train.path),
         Path(test.path),
         Path(output.path),

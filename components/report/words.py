@@ -256,9 +256,7 @@ def _precision(final: dict[str, Any], measurement: dict[str, Any], target: dict[
     return [*beyond, Check(False, "Emission", f"The interval is wider than the {wanted}: {text}{reason}.")]
 
 
-def _runtimes(
-    final: dict[str, Any], measurement: dict[str, Any], target: dict[str, Any], metric: str
-) -> list[Check]:
+def _runtimes(final: dict[str, Any], measurement: dict[str, Any], target: dict[str, Any], metric: str) -> list[Check]:
     """Say what part of the saving is the runtime's and int8's, where the baseline runs in another one."""
     theirs = next((one.get("runtime") for one in measurement["models"] if one.get("stage") == "baseline"), None)
     if not theirs or final["runtime"] == theirs:

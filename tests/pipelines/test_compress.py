@@ -187,7 +187,8 @@ def test_the_model_handed_over_loads_whole(small):
 def test_the_log_can_be_followed(small):
     """Lines of KFP between those of the stages, a missing stage, or colours in a file."""
     _, _, ended = small
-    for stage in ("matrix-prune · small", "quantize · baseline", "quantize · small", "evaluate-emissions-edge", "report"):
+    stages = ("matrix-prune · small", "quantize · baseline", "quantize · small", "evaluate-emissions-edge", "report")
+    for stage in stages:
         assert re.search(rf"^\[\d+/14\] {re.escape(stage)}  \[", ended.stdout, re.M), stage
     assert "[14/14]" in ended.stdout and "[15/" not in ended.stdout
     assert "KFP Executor" not in ended.stdout and "\x1b" not in ended.stdout and '"uri"' not in ended.stdout
@@ -230,3 +231,36 @@ def test_a_stages_refusal_is_one_line(small, tmp_path):
     assert ended.returncode == 2 and "Traceback" not in ended.stdout + ended.stderr
     assert re.search(r"^error: prepare-data: .*stars", ended.stderr, re.M)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_baseline_that_int8_cannot_hold_is_left_out(small, tmp_path, monkeypatch):
+    """Levels that are small enough for an edge CPU, all trained, and a run that fails for the baseline beside them."""
+    from types import SimpleNamespace
+
+    from kfp_bonsai.evaluate_emissions import evaluate
+    from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_edge
+    from kfp_bonsai.quantize import quantize as stage
+    from kfp_bonsai.quantize.component import quantize
+    from kfp_bonsai.shared.errors import BonsaiError
+
+    def artifact(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(path=str(path), metadata={}, log_metric=lambda *_: None)
+
+    work = small[0] / "run" / "work"
+    baseline, train = (artifact(next(work.glob(f"*/{name}"))) for name in ("fine-tune/output", "prepare-data/train"))
+    monkeypatch.setattr(stage, "MOST_PARAMETERS", 1)
+    alone = artifact(tmp_path / "alone")
+    quantize.python_func(baseline, train, alone, optional=True)
+    assert "one ONNX file holds" in (tmp_path / "alone" / "left-out.txt").read_text()
+    with pytest.raises(BonsaiError, match="one ONNX file holds"):
+        quantize.python_func(baseline, train, artifact(tmp_path / "other"))
+
+    measured = []
+    monkeypatch.setattr(
+        evaluate, "evaluate_emissions", lambda baseline, candidates, *_, **__: measured.append(candidates) or {}
+    )
+    others = [artifact(tmp_path / "small"), artifact(tmp_path / "smaller")]
+    evaluate_emissions_edge.python_func(
+        baseline, alone, others, train, train, artifact(tmp_path / "m"), artifact(tmp_path / "metrics")
+    )
+    assert measured == [[tmp_path / "small", tmp_path / "smaller"]]

@@ -21,7 +21,7 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.pipelines.retrain_run import retrain
 from kfp_bonsai.promote import promote as promoting
-from kfp_bonsai.promote.promote import promote
+from kfp_bonsai.promote.promote import measured, promote
 from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared import bucket as bucket_module
@@ -159,6 +159,16 @@ def test_the_target_of_the_run_is_kept(world, champion, tmp_path):
     assert read_pointer(champions.pointer_at(champion))[0]["max_emission"] == TARGET
     promote(world["good"], str(tmp_path / "other"), tmp_path / "other.json", max_emission=0.95, first=True)
     assert read_pointer(champions.pointer_at(str(tmp_path / "other")))[0]["max_emission"] == 0.95
+
+
+def test_the_target_of_int8_models_is_none_of_the_floats(world, tmp_path):
+    """`bonsai run --edge --max-emission 0.05`, which int8 meets, and no model to promote of it."""
+    results = json.loads((world["good"] / "results.json").read_text())
+    sha256 = next(row["sha256"] for row in results["rows"] if row["stage"] == "compressed")
+    for stage, target in (("compressed", TARGET), ("quantized", 0)):
+        results["chosen"]["stage"] = stage
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        assert measured(tmp_path, sha256)["target"] == target
 
 
 def full_disk(monkeypatch, name: str) -> None:

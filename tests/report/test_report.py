@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -215,6 +216,55 @@ def test_a_selection_that_int8_mends_does_not_contradict_the_verdict(tmp_path: P
     made = make(tmp_path, measurement, selection, edge)
     assert made.returned["meets_target"] is True
     assert "alone: no model meets" in made.text("report.md").replace("\u00a0", " ")
+
+
+def chosen_as_int8(edge: dict[str, Any], **target: float | None) -> dict[str, Any]:
+    """Return what select-model writes when it held int8 models, the last one of them chosen, against the target."""
+    selection = made_selection(edge, edge["models"][-1]["level"])
+    selection["chosen"]["sha256"] = edge["models"][-1]["sha256"]
+    return selection | {"target": {"min_accuracy": None, "max_emission": None} | target}
+
+
+def edge_of_int8(level: str) -> dict[str, Any]:
+    """Measure the baseline, as it is and as int8, and a level as int8."""
+    edge = made_measurement(levels=(), quantized="baseline", seed=3)
+    edge["models"].append(made_measurement(levels=(), quantized=level, seed=3)["models"][-1])
+    return edge
+
+
+def test_a_level_chosen_by_its_int8_figures_is_called_so(tmp_path: Path):
+    """A reason of float figures beside int8's, and a saving of the runtime that compression is credited with."""
+    level = "1/3 layers + matrix pruning"
+    measurement, edge = made_measurement(), edge_of_int8(level)
+    edge["models"][1] |= {"relative_accuracy": 0.999, "relative_emission": 0.31}
+    edge["models"][2] |= {"relative_accuracy": 0.97, "relative_emission": 0.04}
+    made = make(tmp_path, measurement, chosen_as_int8(edge, min_accuracy=0.95, max_emission=0.2), edge)
+    assert made.returned["meets_target"] is True and made.returned["stage"] == "quantized"
+    text = made.text("report.html").replace("\u00a0", " ")
+    assert "As int8 on the edge device: " in text and "Before int8" not in text
+    assert "The baseline as int8 keeps 99.9 % of the accuracy at 31.0 % of the emission" in text
+    assert "Baseline (int8)" in text and "int8 alone would do" not in text
+
+
+@pytest.mark.parametrize(
+    ("target", "alone"),
+    [
+        ({"min_accuracy": 0.98}, True),
+        ({"max_emission": 0.5}, True),
+        ({"max_emission": 0.2}, False),
+        ({"min_accuracy": 0.95}, False),
+    ],
+)
+def test_int8_alone_that_meets_the_target_is_said(tmp_path: Path, target: dict[str, float], alone: bool):
+    """A model that lost accuracy by compression, where the baseline as int8 is all that was asked for."""
+    level = "1/3 layers + matrix pruning"
+    edge = edge_of_int8(level)
+    edge["models"][1] |= {"relative_accuracy": 0.999, "relative_emission": 0.31}
+    edge["models"][2] |= {"relative_accuracy": 0.97, "relative_emission": 0.04}
+    made = make(tmp_path, made_measurement(), chosen_as_int8(edge, **target), edge)
+    assert ("int8 alone would do" in made.text("report.html")) is alone
+    missed = target.get("min_accuracy") == 0.98
+    assert str(made.returned["verdict"]).startswith("No model meets the target") is missed
 
 
 def test_a_power_that_was_assumed_is_not_called_rated(tmp_path: Path):

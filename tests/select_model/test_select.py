@@ -51,6 +51,40 @@ def run(tmp_path: Path):
     return call
 
 
+def model_folder(path: Path, name: str, parent: str = "") -> Path:
+    """Make a model's folder, its weights' hash made of its name."""
+    path.mkdir()
+    record = {"format": 1, "level": name, "sha256": sha(name), "lineage": lineage("1/3 layers", 5, 5)}
+    write(path / "bonsai.json", record | {"parent": {"sha256": sha(parent)} if parent else None})
+    (path / "model.bin").write_text(name)
+    return path
+
+
+def test_int8_figures_choose_where_int8_is_handed_over(tmp_path: Path):
+    """A level that meets the target as float and loses it as int8, or the int8 form of another level."""
+    measurement = made_measurement(levels=(), rows=50)
+    for level, accuracy, emission in (("large", 0.99, 0.2), ("small", 0.93, 0.05)):
+        row = {"level": level, "stage": "quantized", "sha256": sha(f"{level}8"), "error": ""}
+        measured = {"relative_accuracy": accuracy, "relative_emission": emission, "relative_emission_ci": None}
+        measurement["models"].append(measurement["models"][0] | row | measured)
+    floats = [model_folder(tmp_path / name, name) for name in ("small", "large")]
+    quantized = [model_folder(tmp_path / f"{name}8", f"{name}8", parent=name) for name in ("large", "small")]
+    path = write(tmp_path / "m.json", measurement)
+    out, out8 = tmp_path / "out", tmp_path / "out8"
+    found = select_model(path, floats, out, tmp_path / "s.json", quantized=quantized, quantized_output=str(out8))
+    assert found["level"] == "large"
+    assert [(folder / "model.bin").read_text() for folder in (out, out8)] == ["large", "large8"]
+    assert json.loads((tmp_path / "s.json").read_text())["chosen"]["sha256"] == sha("large8")
+
+    given = (path, floats, tmp_path / "o", tmp_path / "t.json")
+    stranger = model_folder(tmp_path / "other", "other8", parent="another")
+    with pytest.raises(BonsaiError, match="made of none of the candidates"):
+        select_model(*given, quantized=[stranger], quantized_output=str(tmp_path / "p"))
+    with pytest.raises(BonsaiError, match="go together"):
+        select_model(*given, quantized=quantized)
+    assert not (tmp_path / "o").exists() and not (tmp_path / "p").exists()
+
+
 LEVELS: list[tuple[str, float | None, float | None]] = [
     ("large", 0.995, 0.68),
     ("middle", 0.98, 0.35),

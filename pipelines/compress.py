@@ -15,7 +15,7 @@ from kfp_bonsai.pipelines.cluster import Cluster, measuring_device, place
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.training import make_baseline, make_smaller
 from kfp_bonsai.prepare_data.component import prepare_data
-from kfp_bonsai.quantize.component import quantize
+from kfp_bonsai.quantize.component import quantize, quantize_baseline
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_edge_model, select_model
 
@@ -141,10 +141,7 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0, 
         images = cluster.images if cluster else ""
         handed_on: dict[str, Any] = {"license": license, "upload": upload, "register": register, "images": images}
 
-        def quantized(original: Any, optional: bool = False) -> Any:
-            made = quantize(model=original, calibration=splits["train"], runtime=runtime, seed=seed, optional=optional)
-            place(made.set_display_name("Quantize"), cluster)
-            return made.outputs["output"]
+        quantizing: dict[str, Any] = {"calibration": splits["train"], "runtime": runtime, "seed": seed}
 
         def package(chosen: Any, results: Any, what: str) -> None:
             packed = package_model(model=chosen, results=results, **handed_on)
@@ -153,7 +150,8 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0, 
         # A loop's results cannot leave a condition in the loop, so each branch has a loop of its own.
         def compress_and_measure(for_edge: bool) -> None:
             if for_edge:
-                small_baseline = quantized(baseline, optional=True)
+                alone = quantize_baseline(model=baseline, **quantizing)
+                place(alone.set_display_name("Quantize the baseline"), cluster)
             with dsl.ParallelFor(levels, name="levels", parallelism=parallel_levels) as level:
                 smaller = make_smaller(
                     cluster,
@@ -165,20 +163,23 @@ def compress_pipeline(cluster: Cluster | None = None, parallel_levels: int = 0, 
                     {"epochs": level.epochs, "learning_rate": level.rate, "seed": seed},
                 )
                 if for_edge:
-                    small = quantized(smaller)
+                    small = quantize(model=smaller, **quantizing)
+                    place(small.set_display_name("Quantize"), cluster)
             measured = evaluate_emissions(candidates=dsl.Collected(smaller), device=device, **measuring)
             place(measured.set_display_name("Evaluate emissions"), cluster, heavy=True, measured=True)
             measurements = {"measurement": measured.outputs["output"]}
             if for_edge:
                 measured_edge = evaluate_emissions_edge(
-                    quantized_baseline=small_baseline, candidates=dsl.Collected(small), **measuring
+                    quantized_baseline=alone.outputs["output"],
+                    candidates=dsl.Collected(small.outputs["output"]),
+                    **measuring,
                 )
                 place(measured_edge.set_display_name("Evaluate emissions on the edge CPU"), cluster, measured=True)
                 measurements["edge_measurement"] = measured_edge.outputs["output"]
                 selected = select_edge_model(
                     measurement=measured_edge.outputs["output"],
                     candidates=dsl.Collected(smaller),
-                    quantized=dsl.Collected(small),
+                    quantized=dsl.Collected(small.outputs["output"]),
                     **target,
                 )
             else:

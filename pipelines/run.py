@@ -242,10 +242,9 @@ class Headlines:
 
     def __call__(self, task: str) -> str:
         """Return the headline of the next task, which has this name (KFP numbers those of one component)."""
+        task = re.sub(r"-\d+$", "", task)
         count = self.seen.count(task)
         self.seen.append(task)
-        name = re.sub(r"-\d+$", "", task)
-        in_loop = name in ("layer-remove", "matrix-prune", "distill") or task == "quantize-2"
+        in_loop = task in ("layer-remove", "matrix-prune", "distill", "quantize")
         note = f" · {self.labels[count]}" if in_loop and count < len(self.labels) else ""
-        note = " · baseline" if task == "quantize" else note
-        return f"[{len(self.seen)}/{self.total}] {name}{note}"
+        return f"[{len(self.seen)}/{self.total}] {task}{note}"

@@ -1,4 +1,4 @@
-"""quantize as a Kubeflow Pipelines component."""
+"""quantize as Kubeflow Pipelines components: for the levels, and for the baseline beside them."""
 
 from kfp.dsl import Dataset, Input, Model, Output, component
 
@@ -13,9 +13,34 @@ def quantize(
     runtime: str = "auto",
     calibration_rows: int = 320,
     seed: int = 0,
-    optional: bool = False,
 ):
-    """Quantize a model to int8 for a CPU runtime; if it is optional, one that is refused gives an empty folder."""
+    """Quantize a model to int8 for a CPU runtime."""
+    from pathlib import Path
+
+    from kfp_bonsai.quantize.quantize import quantize as stage
+    from kfp_bonsai.shared.scalars import storable
+
+    result = stage(
+        Path(model.path),
+        Path(calibration.path),
+        Path(output.path),
+        runtime=runtime,
+        calibration_rows=calibration_rows,
+        seed=seed,
+    )
+    output.metadata.update(storable(result))
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def quantize_baseline(
+    model: Input[Model],
+    calibration: Input[Dataset],
+    output: Output[Model],
+    runtime: str = "auto",
+    calibration_rows: int = 320,
+    seed: int = 0,
+):
+    """Quantize the baseline, to tell what int8 saves without compression; one that is refused is left out."""
     from pathlib import Path
 
     from kfp_bonsai.quantize.quantize import quantize as stage
@@ -33,8 +58,6 @@ def quantize(
             seed=seed,
         )
     except BonsaiError as error:
-        if not optional:
-            raise
         say(f"quantize  left out: {error}")
         Path(output.path).mkdir(parents=True, exist_ok=True)
         (Path(output.path) / "left-out.txt").write_text(f"{error}\n")

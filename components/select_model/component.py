@@ -46,16 +46,16 @@ def select_edge_model(
     """Choose the int8 model that meets the target with the smallest emission, and the model it was made of."""
     from pathlib import Path
 
-    from kfp_bonsai.select_model.select import select_model as stage
+    from kfp_bonsai.select_model.select import select_edge_model as stage
     from kfp_bonsai.shared.scalars import storable
 
     result = stage(
         Path(measurement.path),
         [Path(candidate.path) for candidate in candidates],
+        [Path(each.path) for each in quantized],
         Path(output.path),
+        Path(quantized_output.path),
         Path(selection.path),
-        quantized=[Path(each.path) for each in quantized],
-        quantized_output=quantized_output.path,
         min_accuracy=min_accuracy,
         max_emission=max_emission,
     )

@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,6 @@ def select_model(
     output: Path,
     selection: Path,
     *,
-    quantized: Sequence[Path] = (),
-    quantized_output: str = "",
     min_accuracy: float = 0.0,
     max_emission: float = 0.0,
 ) -> dict[str, str | int | float | bool]:
@@ -42,8 +38,6 @@ def select_model(
         candidates: the folders of the compressed models, in any order.
         output: the folder to make: a copy of the chosen model.
         selection: the JSON file to write: what was chosen, and why.
-        quantized: the int8 forms of all candidates, in any order: the target is then held against their figures.
-        quantized_output: the folder to make with `--quantized`: a copy of the chosen int8 model.
         min_accuracy: the share of the baseline's accuracy to keep, such as 0.98; 0.95 if no target is given.
         max_emission: the largest emission as a share of the baseline's, such as 0.2; 0 for no limit.
 
@@ -51,21 +45,15 @@ def select_model(
         index, level, meets_target, relative_accuracy, relative_emission and the reason in one sentence.
 
     Raises:
-        BonsaiError: a target is not a fraction, a model was not measured, none could be measured, or an int8 model is
-            of none of the candidates.
+        BonsaiError: a target is not a fraction, a candidate was not measured, or none could be measured.
 
     Example:
         bonsai select-model --measurement gpu.json --candidates small --candidates tiny --output best
         --selection selection.json --min-accuracy 0.98
-        bonsai select-model --measurement cpu.json --candidates small --quantized small-int8 --output best
-        --quantized-output best-int8 --selection selection.json --min-accuracy 0.98
     """
     _check_fraction("--min-accuracy", min_accuracy)
     _check_fraction("--max-emission", max_emission)
-    forms = [Path(folder) for folder in quantized]
-    if bool(forms) != bool(quantized_output):
-        raise BonsaiError("--quantized and --quantized-output go together: give both, or neither")
-    check_apart([output, selection, quantized_output], [measurement, *candidates, *forms])
+    check_apart([output, selection], [measurement, *candidates])
     if not candidates:
         raise BonsaiError("--candidates: no model is given: name the folders of the compressed models")
     by_default = not min_accuracy and not max_emission
@@ -74,9 +62,7 @@ def select_model(
     metric = IN_WORDS.get((found.get("task") or {}).get("metric", ""), "accuracy")
     target = Target(DEFAULT_MIN_ACCURACY if by_default else min_accuracy, max_emission, metric)
 
-    folders = [Path(folder) for folder in candidates]
-    origins = _origins(forms, folders)
-    measured = _match(forms or folders, models, Path(measurement))
+    measured = _match([Path(folder) for folder in candidates], models, Path(measurement))
     ranked = sorted((entry for entry in measured if not entry["why_not"]), key=target.rank)
     if not ranked:
         reasons = "; ".join(f"{entry['level']}: {entry['why_not']}" for entry in measured)
@@ -96,14 +82,8 @@ def select_model(
             for entry in measured
         ],
     }
-    with ExitStack() as stack:
-        index = chosen["index"]
-        copies = [(output, folders[index])]
-        if forms:
-            copies = [(output, origins[index]), (Path(quantized_output), forms[index])]
-        for target_folder, source in copies:
-            shutil.copytree(source, stack.enter_context(new_folder(Path(target_folder))), dirs_exist_ok=True)
-        file = stack.enter_context(new_file(Path(selection)))
+    with new_folder(Path(output)) as folder, new_file(Path(selection)) as file:
+        shutil.copytree(candidates[chosen["index"]], folder, dirs_exist_ok=True)
         file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     say(f"select-model  {document['reason']}")
     return {
@@ -114,6 +94,52 @@ def select_model(
         "relative_emission": chosen["relative_emission"],
         "reason": document["reason"],
     }
+
+
+def select_edge_model(
+    measurement: Path,
+    candidates: list[Path],
+    quantized: list[Path],
+    output: Path,
+    quantized_output: Path,
+    selection: Path,
+    *,
+    min_accuracy: float = 0.0,
+    max_emission: float = 0.0,
+) -> dict[str, str | int | float | bool]:
+    """Choose among int8 models as select_model does, and hand over the model that the chosen one was made of too.
+
+    Args:
+        measurement: what evaluate-emissions wrote of the int8 models (JSON).
+        candidates: the folders of the models that were quantized, in any order.
+        quantized: the folders of the int8 models, in any order.
+        output: the folder to make: a copy of the model that the chosen one was made of.
+        quantized_output: the folder to make: a copy of the chosen int8 model.
+        selection: the JSON file to write: what was chosen, and why.
+        min_accuracy: as for select_model.
+        max_emission: as for select_model.
+
+    Returns:
+        What select_model returns; index is that of the int8 model.
+
+    Raises:
+        BonsaiError: what select_model refuses, or an int8 model was made of none of the candidates.
+    """
+    check_apart([output, quantized_output, selection], [measurement, *candidates, *quantized])
+    by_hash = {read_record(folder)["sha256"]: folder for folder in candidates}
+    parents = [(read_record(folder).get("parent") or {}).get("sha256") for folder in quantized]
+    for folder, parent in zip(quantized, parents, strict=True):
+        if parent not in by_hash:
+            raise BonsaiError(
+                f"{folder} was made of none of the candidates ({', '.join(map(str, candidates))}): give the models "
+                "that were quantized"
+            )
+    found = select_model(
+        measurement, quantized, quantized_output, selection, min_accuracy=min_accuracy, max_emission=max_emission
+    )
+    with new_folder(Path(output)) as folder:
+        shutil.copytree(by_hash[parents[int(found["index"])]], folder, dirs_exist_ok=True)
+    return found
 
 
 @dataclass(frozen=True)
@@ -149,21 +175,6 @@ def _check_fraction(flag: str, value: float) -> None:
     if math.isnan(value) or value < 0 or value > 1:
         hint = f": write {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
         raise BonsaiError(f"{flag} {value:g} is not a fraction of the baseline's in (0, 1]{hint}")
-
-
-def _origins(forms: list[Path], folders: list[Path]) -> list[Path]:
-    """Return the candidate that each int8 model was made of."""
-    by_hash = {read_record(folder)["sha256"]: folder for folder in folders}
-    origins = []
-    for form in forms:
-        parent = (read_record(form).get("parent") or {}).get("sha256")
-        if parent not in by_hash:
-            raise BonsaiError(
-                f"{form} was made of none of the candidates ({', '.join(map(str, folders))}): give the models that "
-                "were quantized as --candidates"
-            )
-        origins.append(by_hash[parent])
-    return origins
 
 
 def _match(folders: list[Path], models: list[dict[str, Any]], measurement: Path) -> list[dict[str, Any]]:

@@ -187,7 +187,7 @@ def test_the_model_handed_over_loads_whole(small):
 def test_the_log_can_be_followed(small):
     """Lines of KFP between those of the stages, a missing stage, or colours in a file."""
     _, _, ended = small
-    stages = ("matrix-prune · small", "quantize · baseline", "quantize · small", "evaluate-emissions-edge", "report")
+    stages = ("matrix-prune · small", "quantize-baseline", "quantize · small", "evaluate-emissions-edge", "report")
     for stage in stages:
         assert re.search(rf"^\[\d+/14\] {re.escape(stage)}  \[", ended.stdout, re.M), stage
     assert "[14/14]" in ended.stdout and "[15/" not in ended.stdout
@@ -240,7 +240,7 @@ def test_a_baseline_that_int8_cannot_hold_is_left_out(small, tmp_path, monkeypat
     from kfp_bonsai.evaluate_emissions import evaluate
     from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_edge
     from kfp_bonsai.quantize import quantize as stage
-    from kfp_bonsai.quantize.component import quantize
+    from kfp_bonsai.quantize.component import quantize, quantize_baseline
     from kfp_bonsai.shared.errors import BonsaiError
 
     def artifact(path: Path) -> SimpleNamespace:
@@ -250,7 +250,7 @@ def test_a_baseline_that_int8_cannot_hold_is_left_out(small, tmp_path, monkeypat
     baseline, train = (artifact(next(work.glob(f"*/{name}"))) for name in ("fine-tune/output", "prepare-data/train"))
     monkeypatch.setattr(stage, "MOST_PARAMETERS", 1)
     alone = artifact(tmp_path / "alone")
-    quantize.python_func(baseline, train, alone, optional=True)
+    quantize_baseline.python_func(baseline, train, alone)
     assert "one ONNX file holds" in (tmp_path / "alone" / "left-out.txt").read_text()
     with pytest.raises(BonsaiError, match="one ONNX file holds"):
         quantize.python_func(baseline, train, artifact(tmp_path / "other"))

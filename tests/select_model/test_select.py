@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kfp_bonsai.select_model.select import select_model
+from kfp_bonsai.select_model.select import select_edge_model, select_model
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.target import shortfall
 
@@ -71,17 +71,14 @@ def test_int8_figures_choose_where_int8_is_handed_over(tmp_path: Path):
     quantized = [model_folder(tmp_path / f"{name}8", f"{name}8", parent=name) for name in ("large", "small")]
     path = write(tmp_path / "m.json", measurement)
     out, out8 = tmp_path / "out", tmp_path / "out8"
-    found = select_model(path, floats, out, tmp_path / "s.json", quantized=quantized, quantized_output=str(out8))
+    found = select_edge_model(path, floats, quantized, out, out8, tmp_path / "s.json")
     assert found["level"] == "large"
     assert [(folder / "model.bin").read_text() for folder in (out, out8)] == ["large", "large8"]
     assert json.loads((tmp_path / "s.json").read_text())["chosen"]["sha256"] == sha("large8")
 
-    given = (path, floats, tmp_path / "o", tmp_path / "t.json")
     stranger = model_folder(tmp_path / "other", "other8", parent="another")
     with pytest.raises(BonsaiError, match="made of none of the candidates"):
-        select_model(*given, quantized=[stranger], quantized_output=str(tmp_path / "p"))
-    with pytest.raises(BonsaiError, match="go together"):
-        select_model(*given, quantized=quantized)
+        select_edge_model(path, floats, [*quantized, stranger], tmp_path / "o", tmp_path / "p", tmp_path / "t.json")
     assert not (tmp_path / "o").exists() and not (tmp_path / "p").exists()
 
 

@@ -15,10 +15,11 @@ from kfp_bonsai.report.numbers import (
     unit,
 )
 from kfp_bonsai.report.numbers import grams as mass
+from kfp_bonsai.report.rows import meets
 from kfp_bonsai.shared.energy import ASSUMED
 from kfp_bonsai.shared.flops import agree
 from kfp_bonsai.shared.metrics import IN_WORDS
-from kfp_bonsai.shared.target import ROUNDING, shortfall
+from kfp_bonsai.shared.target import ROUNDING
 
 USUAL_PRECISION = 0.02  # where none is asked for
 SURE = 0.05  # a p-value below it is more than chance
@@ -104,9 +105,9 @@ def why_selected(final: dict[str, Any] | None, selection: dict[str, Any]) -> str
     reason = selection.get("reason") or ""
     if not reason or final is None or final["stage"] != "quantized":
         return reason
-    if chosen_as_int8(final, selection):
-        return "As int8 on the edge device: " + re.sub(r"^No model", "no model", reason)
-    return "Before int8, which was made of this level alone: " + re.sub(r"^No model", "no model", reason)
+    as_int8 = chosen_as_int8(final, selection)
+    whose = "As int8 on the edge device" if as_int8 else "Before int8, which was made of this level alone"
+    return f"{whose}: " + re.sub(r"^No model", "no model", reason)
 
 
 def yearly(final: dict[str, Any] | None, measurement: dict[str, Any]) -> list[str]:
@@ -278,11 +279,11 @@ def _runtimes(final: dict[str, Any], measurement: dict[str, Any], target: dict[s
         f". The baseline as int8 keeps {percent(figures[0][0])} of the {metric} at {percent(figures[0][1])} of the "
         f"emission: so much is the runtime's and int8's, and compression takes it to {percent(figures[1][1])}."
     )
-    limits = (target.get("min_accuracy"), target.get("max_emission"))
-    missing = [shortfall(*each, *limits) for each in figures]
-    if not missing[0] and missing[1]:
+    if not meets(alone, target):
+        return [Check(None, "Runtime", text)]
+    if not meets(final, target):
         return [Check(False, "Runtime", f"{text} It meets the target, so that int8 alone would do.")]
-    if not missing[0] and not limits[0] and figures[0][0] > figures[1][0]:
+    if not target.get("min_accuracy") and figures[0][0] > figures[1][0]:
         return [Check(False, "Runtime", f"{text} It meets the target and keeps more, so that int8 alone would do.")]
     return [Check(None, "Runtime", text)]
 

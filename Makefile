@@ -26,7 +26,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || tru
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-containers lint format wheel images image-gpu image-cpu image-edge clean
+.PHONY: help demo install test test-trust test-containers lint format wheel images image-gpu image-cpu image-edge clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -54,6 +54,9 @@ install: $(VENV)/.installed-dev  ## Install the package with all extras and the 
 
 test: $(VENV)/.installed-dev  ## Run the tests.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-trust: $(VENV)/.installed-dev  ## Damage every kind of input some 600 times: about 20 minutes.
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) tests/trust/check_*.py $(ARGS)
 
 test-containers: $(VENV)/.installed-dev  ## Build the images and run the pipeline in them; installs Docker if need be.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -v --durations 0 tests/containers/check_*.py $(ARGS)

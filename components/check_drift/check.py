@@ -1,6 +1,7 @@
 """Compare new data with what the champion was trained on, before any GPU is asked for."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,13 @@ def check_drift(
     check_apart([output], [document, incumbent, train, validation, test])
     check_margin(margin)
     found = read_document(document, "bonsai fetch-champion", "profile")
-    check_schema(tasks.read_task(train), read_record(incumbent)["task"], Path(train))
+    before = tasks.task_in(read_record(incumbent).get("task"), str(incumbent), "fetch the champion again")
+    check_schema(tasks.read_task(train), asdict(before), Path(train))
     data = champions.data_sha256([train, validation, test])
     decided = read_pointer(champions.decision_at(champion, data))[0]
     if decided is None and found.get("data_sha256") == data:  # promote could not note it
         decided = {"reason": "the champion was made from it"}
-    shifts = _shifts(found["profile"], Path(incumbent), Path(train))
+    shifts = _shifts(found["profile"], Path(incumbent), Path(train), str(document))
     moved = _in_words(shifts)
     if decided and not again:
         todo, reason = NOTHING, f"it was decided on this data before: {decided.get('reason', '')}"
@@ -87,7 +89,8 @@ def check_drift(
     with new_file(Path(output)) as file:
         file.write_text(json.dumps({"format": 1, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if todo == TRAIN and margin:
-        _tell_few_rows(tasks.read_task(test), margin, found.get("accuracy") or 1.0)
+        score = found.get("accuracy")
+        _tell_few_rows(tasks.read_task(test), margin, score if isinstance(score, int | float) and score > 0 else 1.0)
     say(f"check-drift  {'nothing to do' if todo == NOTHING else 'to be trained'}: {reason}")
     return result
 
@@ -145,7 +148,7 @@ def check_schema(task: tasks.Task, before: dict[str, Any], train: Path) -> None:
         )
 
 
-def _shifts(before: dict[str, Any], incumbent: Path, train: Path) -> dict[str, float]:
+def _shifts(before: dict[str, Any], incumbent: Path, train: Path, document: str) -> dict[str, float]:
     """Return how far labels and tokens have moved; nothing where the champion's data is not known."""
     if not before:
         return {}
@@ -153,7 +156,8 @@ def _shifts(before: dict[str, Any], incumbent: Path, train: Path) -> dict[str, f
 
     from kfp_bonsai.shared import drift
 
-    now = drift.profile(train, AutoTokenizer.from_pretrained(incumbent), before.get("edges"))
+    now = drift.profile(train, AutoTokenizer.from_pretrained(incumbent), drift.check_edges(before, document))
+    drift.check_profile(before, now, document)
     return {
         "label_shift": drift.label_shift(before, now),
         "label_noise": drift.label_noise(before, now),

@@ -1,18 +1,20 @@
-"""Parquet, CSV, TSV and JSON lines as a stream of batches: a few thousand rows in memory at a time."""
+"""Files of rows as a stream of batches: some thousand rows in memory at a time, whatever their format."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
+from kfp_bonsai.prepare_data import delimited, json_rows
+from kfp_bonsai.prepare_data.text import PACKED, Lines
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.tasks import METADATA_KEY, READ_BYTES
+from kfp_bonsai.shared.parquet import open_parquet, stream
+from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.tasks import METADATA_KEY, task_in
 
 BATCH_ROWS = 8192
 FORMATS = {
@@ -23,7 +25,18 @@ FORMATS = {
     ".ndjson": "json",
     ".json": "json",
 }
-CSV_BLOCK_BYTES = 4 << 20
+PACKINGS = (".gz", ".bz2", ".xz")
+WHOLE = (
+    "it was cut off or is of another format; copy it again, or give it the suffix of its format (.csv, .tsv, .jsonl)"
+)
+
+
+def format_of(name: str) -> str:
+    """Return the format that a file's name says: parquet, csv, json, or ""; a packed text file's own ending counts."""
+    path = PurePosixPath(name.lower())
+    packed = path.suffix in PACKINGS
+    found = FORMATS.get(PurePosixPath(path.stem).suffix if packed else path.suffix, "")
+    return "" if packed and found == "parquet" else found
 
 
 @dataclass(frozen=True)
@@ -48,27 +61,57 @@ class Batch:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of rows that can be opened more than once, on the disk or in a bucket."""
+    """A file of rows that can be opened more than once, on the disk or in a bucket.
+
+    Attributes:
+        where: its name, for messages.
+        open: opens it.
+        folders: columns that its folders' names hold, as those of partitions do (label=good/part-0.parquet).
+    """
 
     where: str
-    suffix: str
     open: Callable[[], BinaryIO]
+    folders: Mapping[str, str | None] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Return the names of the columns, from the file's beginning alone.
 
         Raises:
-            BonsaiError: the file is empty, broken, or of another format than its name says.
+            BonsaiError: the file is empty, broken, of another format than its name says, or has a name twice.
         """
+        return [*self._own, *(name for name in self.folders if name not in self._own)]
+
+    @cached_property
+    def _own(self) -> list[str]:
+        if self._format == "csv":
+            return check_names(self.where, [name for name in self._layout.names if name])
         with self.open() as file:
-            return _NAMES[FORMATS[self.suffix]](self.where, file)
+            if self._format == "parquet":
+                return check_names(self.where, _open(self.where, file).schema_arrow.names)
+            return check_names(self.where, json_rows.json_columns(Lines(self.where, file)))
+
+    @property
+    def _format(self) -> str:
+        return format_of(self.where)
+
+    @cached_property
+    def _layout(self) -> delimited.Layout:
+        with self.open() as file:
+            found = delimited.find_layout(Lines(self.where, file))
+        if found.dialect.quote != '"' or found.dialect.escape or found.dialect.delimiter == "|":
+            say(f"prepare-data  {self.where} is read as {found.dialect}")
+        if found.unnamed:
+            say(
+                f"prepare-data  note: {self.where} has {len(found.unnamed)} columns without a name, which must be empty"
+            )
+        return found
 
     def class_names(self, column: str) -> tuple[str, ...]:
         """Return what a column's integers mean, where a Parquet file says so: our own splits and those of datasets."""
-        if FORMATS[self.suffix] != "parquet":
+        if self._format != "parquet" or column in self.folders:
             return ()
         with self.open() as file:
-            return _parquet_class_names(_parquet_file(self.where, file).schema_arrow, column)
+            return _class_names(self.where, _open(self.where, file).schema_arrow, column)
 
     def batches(self, columns: Iterable[str]) -> Iterator[Batch]:
         """Read some of the columns.
@@ -76,179 +119,70 @@ class DataFile:
         Raises:
             BonsaiError: a column is missing, or the file is broken.
         """
-        columns = list(columns)
+        columns, own = list(columns), self._own
+        first = 1
+        for values in self._blocks([name for name in columns if name in own] or own[:1]):
+            rows = len(next(iter(values.values())))
+            values |= {name: [self.folders[name]] * rows for name in columns if name not in values}
+            yield Batch(self.where, first, values)
+            first += rows
+
+    def _blocks(self, columns: list[str]) -> Iterator[dict[str, list]]:
+        if not columns:
+            return
+        layout = self._layout if self._format == "csv" else None
         with self.open() as file:
-            first = 1
-            for values in _BATCHES[FORMATS[self.suffix]](self.where, file, columns):
-                batch = Batch(self.where, first, values)
-                first += batch.rows
-                yield batch
+            if self._format == "parquet":
+                yield from stream(_open(self.where, file), self.where, columns, BATCH_ROWS)
+            elif layout:
+                yield from delimited.blocks(Lines(self.where, file), layout, columns, BATCH_ROWS)
+            else:
+                yield from json_rows.blocks(Lines(self.where, file), columns, BATCH_ROWS)
 
 
-def _parquet_file(where: str, file: BinaryIO) -> pq.ParquetFile:
-    try:
-        # with pre_buffer, pyarrow keeps all that it has read until the end of the file
-        return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
-    except pa.ArrowInvalid as error:
-        raise BonsaiError(
-            f"{where} is not a whole Parquet file ({_first_line(error)}): it was cut off or is of another format; "
-            "copy it again, or give it the suffix of its format (.csv, .tsv, .jsonl)"
-        ) from error
+def check_names(where: str, names: Sequence[str]) -> list[str]:
+    """Refuse two columns of one name, also where only white space tells them apart.
+
+    Raises:
+        BonsaiError: there are two.
+    """
+    bare = [name.strip() for name in names]
+    doubled = next((name for name in bare if bare.count(name) > 1), None)
+    if doubled is not None:
+        raise BonsaiError(f"{where}: column '{doubled}' is there more than once: rename one of them")
+    return list(names)
 
 
-def _parquet_names(where: str, file: BinaryIO) -> list[str]:
-    _not_empty(where, file)
-    return list(_parquet_file(where, file).schema_arrow.names)
+def _open(where: str, file: BinaryIO):  # type: ignore[no-untyped-def]
+    head = file.read(8)
+    file.seek(0)
+    if not head:
+        raise BonsaiError(f"{where} is empty: give a file with rows")
+    if any(head.startswith(magic) for magic in PACKED):
+        raise BonsaiError(f"{where} is packed as a whole: unpack it (Parquet packs its columns itself)")
+    return open_parquet(file, where, WHOLE)
 
 
-def _parquet_class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
+def _class_names(where: str, schema: pa.Schema, column: str) -> tuple[str, ...]:
     if not pa.types.is_integer(schema.field(column).type):
         return ()
     stored = schema.metadata or {}
     if METADATA_KEY in stored and column == "label":
-        return tuple(json.loads(stored[METADATA_KEY]).get("labels", ()))
-    features = json.loads(stored.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    return tuple(features.get(column, {}).get("names", ()))
+        return task_in(_object(stored[METADATA_KEY]), where).labels
+    found = _object(stored.get(b"huggingface", b""))
+    for key in ("info", "features", column):
+        inner = found.get(key)
+        found = inner if isinstance(inner, dict) else {}
+    names = found.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        return ()
+    return tuple(names)
 
 
-def _parquet_batches(where: str, file: BinaryIO, columns: list[str]) -> Iterator[dict[str, list]]:
-    parquet = _parquet_file(where, file)
+def _object(text: bytes) -> dict:
+    """Return a JSON object, an empty one if it is none."""
     try:
-        for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            yield {name: batch.column(name).to_pylist() for name in columns}
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BonsaiError(f"{where} cannot be read to its end ({_first_line(error)}): copy it again") from error
-
-
-def _csv_layout(where: str, file: BinaryIO) -> tuple[list[str], str]:
-    """Return the header's names and the delimiter."""
-    _not_empty(where, file)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    try:
-        header = text.readline()
-        delimiter = max("\t,;", key=header.count)
-        names = next(csv.reader([header], delimiter=delimiter), [])
-    except UnicodeDecodeError as error:
-        raise BonsaiError(f"{where} is not UTF-8 text ({error}): convert it with `iconv -t utf-8`") from error
-    except csv.Error as error:
-        raise BonsaiError(f"{where}, line 1: {error}: the first line must name the columns") from error
-    finally:
-        text.detach()
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise BonsaiError(f"{where}, line 1: column '{doubled[0]}' is there more than once: rename one of them")
-    if not any(name.strip() for name in names):
-        raise BonsaiError(f"{where}, line 1 is blank: the first line must name the columns")
-    return names, delimiter
-
-
-def _csv_names(where: str, file: BinaryIO) -> list[str]:
-    return _csv_layout(where, file)[0]
-
-
-def _csv_batches(where: str, file: BinaryIO, columns: list[str]) -> Iterator[dict[str, list]]:
-    names, delimiter = _csv_layout(where, file)
-    file.seek(0)
-    try:
-        reader = pa_csv.open_csv(
-            file,
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), include_columns=columns, strings_can_be_null=False
-            ),
-        )
-        for block in reader:
-            for start in range(0, block.num_rows, BATCH_ROWS):
-                part = block.slice(start, BATCH_ROWS)
-                found = {name: part.column(name).to_pylist() for name in columns}
-                if delimiter == "\t":
-                    _check_quotes(where, found)
-                yield found
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        said = _first_line(error)
-        if "UTF8" in said:
-            raise BonsaiError(f"{where} is not UTF-8 text ({said}): convert it with `iconv -t utf-8`") from error
-        raise BonsaiError(
-            f"{where} is malformed ({said}; the header is row 1): every line needs {len(names)} values, and a value "
-            'with the delimiter, a quote or a line break goes between quotes, a quote in it doubled ("")'
-        ) from error
-
-
-def _check_quotes(where: str, columns: dict[str, list]) -> None:
-    """Refuse what a quote that is plain text does to a table with tabs: rows between two of them become one value."""
-    value = next((one for each in columns.values() for one in each if "\t" in one and "\n" in one), None)
-    if value is not None:
-        raise BonsaiError(
-            f"{where}: the value {value[:40]!r}... goes over several rows: a quote at its beginning is read as one "
-            "around it; double the quotes and put the value between quotes, or give Parquet or JSON lines"
-        )
-
-
-def _json_rows(where: str, file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield rows with their line (JSON lines) or place (an array)."""
-    start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    file.seek(0)
-    if start == b"[":
-        try:
-            rows = json.loads(file.read().decode("utf-8-sig"))
-        except ValueError as error:
-            raise BonsaiError(f"{where} is not a JSON array ({error}): correct it, or give JSON lines") from error
-        numbered: Iterable[tuple[int, Any]] = enumerate(rows, 1)
-    else:
-        numbered = _json_lines(where, file)
-    for number, row in numbered:
-        if not isinstance(row, dict):
-            raise BonsaiError(
-                f"{where}, line {number}: {json.dumps(row)[:60]} is no object: every line is one object, such as "
-                '{"text": "...", "label": "..."}'
-            )
-        yield number, row
-
-
-def _json_lines(where: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line.decode("utf-8-sig"))
-        except ValueError as error:
-            raise BonsaiError(
-                f"{where}, line {number}: not valid JSON ({error}): every line is one object, such as "
-                '{"text": "...", "label": "..."}'
-            ) from error
-
-
-def _json_names(where: str, file: BinaryIO) -> list[str]:
-    _not_empty(where, file)
-    for _, row in _json_rows(where, file):
-        return list(row)
-    raise BonsaiError(f"{where} has no rows: give a file with rows")
-
-
-def _json_batches(where: str, file: BinaryIO, columns: list[str]) -> Iterator[dict[str, list]]:
-    batch: dict[str, list] = {name: [] for name in columns}
-    for number, row in _json_rows(where, file):
-        for name in columns:
-            if name not in row:
-                raise BonsaiError(f"{where}, line {number}: no '{name}': every row needs it")
-            batch[name].append(row[name])
-        if len(batch[columns[0]]) == BATCH_ROWS:
-            yield batch
-            batch = {name: [] for name in columns}
-    if batch[columns[0]]:
-        yield batch
-
-
-_NAMES = {"parquet": _parquet_names, "csv": _csv_names, "json": _json_names}
-_BATCHES = {"parquet": _parquet_batches, "csv": _csv_batches, "json": _json_batches}
-
-
-def _not_empty(where: str, file: BinaryIO) -> None:
-    if not file.read(1):
-        raise BonsaiError(f"{where} is empty: give a file with rows")
-    file.seek(0)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -6,27 +6,35 @@ from pathlib import Path
 
 import numpy as np
 
+from kfp_bonsai.prepare_data import labels as labels_
 from kfp_bonsai.prepare_data import split
 from kfp_bonsai.prepare_data.columns import LABELS
 from kfp_bonsai.prepare_data.columns import label_column as find_label
 from kfp_bonsai.prepare_data.columns import text_columns as find_texts
+from kfp_bonsai.prepare_data.leaks import drop, note
 from kfp_bonsai.prepare_data.read import FileRows, Rows, Source, open_source
-from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, is_number, survey
-from kfp_bonsai.prepare_data.write import Part, content_sha256, write_splits
+from kfp_bonsai.prepare_data.survey import Survey, survey
+from kfp_bonsai.prepare_data.write import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    UNLABELLED,
+    VALIDATION,
+    Part,
+    content_sha256,
+    write_splits,
+)
 from kfp_bonsai.shared import metrics, tasks
 from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed, nearest
 from kfp_bonsai.shared.progress import say
 
 STAGE = "prepare-data"
-TRAIN, VALIDATION, TEST, UNLABELLED = range(4)
-SPLITS = ("train", "validation", "test", "unlabelled")
 WITHOUT_LABELS = {
     role: f"without labels, accuracy cannot be measured; leave this file out ({title} rows are then drawn from train), "
     "and give it as --unlabelled-data if it may be learnt from"
     for role, title in ((VALIDATION, "validation"), (TEST, "test"))
 }
 RANDOM, HASH = "random", "hash"  # how splits are drawn
-DISTINCT = 10  # more distinct float labels than this are a regression
 
 
 def prepare_data(
@@ -116,11 +124,11 @@ def prepare_data(
     _check_columns(surveys)
     flagged = {role for role, text in ((TEST, test_data), (VALIDATION, validation_data)) if text}
     _settle_unlabelled(given, surveys, flagged, notes)
-    hint = _hint(surveys[TRAIN], kind)
-    kind = _kind(surveys[TRAIN], kind)
+    hint = labels_.hint(surveys[TRAIN], kind)
+    kind = labels_.kind_of(surveys[TRAIN], kind)
     _check_metric(metric, kind)
     metric = metric or ("accuracy" if kind == tasks.CLASSIFICATION else "pearson")
-    labels = _labels(surveys[TRAIN], given[TRAIN][0], kind, positive_class)
+    labels = labels_.class_names(surveys[TRAIN], given[TRAIN][0], kind, positive_class)
     if metric == "f1" and len(labels) == 2:
         notes.append(f"f1 is that of the class '{labels[1]}'; another one by --positive-class")
     columns = surveys[TRAIN].columns
@@ -129,16 +137,26 @@ def prepare_data(
         + (f" into {len(labels)} classes ({listed(labels)}){hint}" if labels else hint)
     )
     parts = [
-        Part(role, given[role][0], surveys[role], _written_labels(surveys[role], labels, kind, role), np.full(0, -1))
-        for role in sorted(surveys)
+        Part.of(role, given[role][0], found, labels_.written(found, labels, kind, SPLITS[role]))
+        for role, found in sorted(surveys.items())
     ]
-    for part in parts:
-        part.goes = np.where(part.survey.kept, part.role, -1).astype(np.int8)
-        _note(notes, part.survey.empty, f"rows of {SPLITS[part.role]} without text or label left out")
-        _note(notes, part.survey.unlabelled, f"rows of {SPLITS[part.role]} without a gold label left out")
     extra = _unlabelled_parts(further, surveys[TRAIN], label_column, drop_empty)
-    dropped = _drop(parts, extra, kind, notes)
-    _make_splits(
+    for part in (*parts, *extra):
+        title, found = SPLITS[part.role], part.survey
+        say(f"{STAGE}  {found.rows:,} rows of {title} read from {found.where}")
+        note(
+            notes, found.empty, f"rows of {title} without text{'' if part.role == UNLABELLED else ' or label'} left out"
+        )
+        note(notes, found.unlabelled, f"rows of {title} without a gold label left out")
+        if kind == tasks.CLASSIFICATION:
+            notes += [f"{title}: {each}" for each in found.notes]
+    notes += labels_.alike(labels)
+    dropped = {
+        "read_rows": sum(part.survey.rows for part in (*parts, *extra)),
+        "dropped_empty": sum(part.survey.empty + part.survey.unlabelled for part in (*parts, *extra)),
+        **drop(parts, extra, notes),
+    }
+    dropped["dropped_by_max_rows"] = _make_splits(
         parts[0],
         kind,
         labels,
@@ -174,8 +192,8 @@ def prepare_data(
         written.append((paths[target], task))
         counts = _class_counts(parts, target, labels) if target != UNLABELLED else ""
         say(f"{STAGE}  {title}: {rows:,} rows{counts}")
-    for note in notes:
-        say(f"{STAGE}  note: {note}")
+    for each in notes:
+        say(f"{STAGE}  note: {each}")
     write_splits(parts, written)
     return {
         "name": name or source.name,
@@ -330,74 +348,6 @@ def _settle_unlabelled(
         surveys[TEST], given[TEST] = surveys.pop(VALIDATION), given.pop(VALIDATION)
 
 
-def _hint(found: Survey, kind: str) -> str:
-    """Return how to choose the other kind, where the labels leave it open."""
-    if kind != "auto" or len(found.classes) <= 2 or not np.isfinite(found.values[found.kept]).all():
-        return ""
-    if found.floats and len(found.classes) > DISTINCT:
-        return "; to take the numbers as classes: --kind classification"
-    return "; to predict them as numbers: --kind regression"
-
-
-def _kind(found: Survey, kind: str) -> str:
-    numbers = np.isfinite(found.values[found.kept]).all()
-    if kind == tasks.REGRESSION and not numbers:
-        strange = ((name, place) for name, place in found.classes.items() if not is_number(name))
-        name, place = next(strange, ("a label", found.where))
-        raise BonsaiError(
-            f"{place}, column '{found.label}': '{name}' is no number: correct it, or use --kind classification"
-        )
-    if kind == "auto":
-        floats = found.floats and numbers
-        kind = tasks.REGRESSION if floats and len(found.classes) > DISTINCT else tasks.CLASSIFICATION
-    if kind == tasks.CLASSIFICATION and len(found.classes) >= MOST_CLASSES:
-        raise BonsaiError(
-            f"{found.where}, column '{found.label}' has {MOST_CLASSES:,} different labels or more: name another "
-            "with --label-column, or use --kind regression"
-        )
-    if len(found.classes) < 2:
-        only = next(iter(found.classes), "")
-        raise BonsaiError(
-            f"{found.where}, column '{found.label}': every label is '{only}': there is nothing to learn; add rows of "
-            "another class, or name another column with --label-column"
-        )
-    return kind
-
-
-def _labels(found: Survey, rows: Rows, kind: str, positive: str) -> tuple[str, ...]:
-    """Return the class names: in the data's own order, else by number, else by alphabet; of two, the positive last."""
-    if kind == tasks.REGRESSION:
-        return ()
-    labels = [name for name in rows.class_names(found.label) if name in found.classes]
-    if not labels:
-        labels = sorted(found.classes, key=float if all(is_number(name) for name in found.classes) else None)
-    if positive and (positive not in labels or len(labels) != 2):
-        raise BonsaiError(
-            f"--positive-class '{positive}' is not one of two classes: the labels are {listed(labels)}"
-            f"{nearest(positive, labels)}"
-        )
-    return tuple(sorted(labels, key=lambda name: name == positive)) if positive else tuple(labels)
-
-
-def _written_labels(found: Survey, labels: tuple[str, ...], kind: str, role: int) -> np.ndarray:
-    if kind == tasks.REGRESSION:
-        bad = found.kept & ~np.isfinite(found.values)
-        if bad.any():
-            place = next((place for name, place in found.classes.items() if not is_number(name)), found.where)
-            raise BonsaiError(
-                f"{place}, column '{found.label}': a label that is no number, unlike in train: correct it"
-            )
-        return found.values
-    unseen = [name for name in found.classes if name not in labels]
-    if unseen:
-        raise BonsaiError(
-            f"{found.classes[unseen[0]]}, column '{found.label}': the label '{unseen[0]}' of {SPLITS[role]} is not in "
-            f"train (labels: {listed(labels)}){nearest(unseen[0], list(labels))}: correct it, or add such rows to train"
-        )
-    index = np.array([labels.index(name) for name in found.classes] + [-1], np.int64)
-    return index[found.codes]
-
-
 def _unlabelled_rows(source: Source, unlabelled_data: str) -> list[Rows]:
     found: list[Rows] = []
     for text in filter(None, (part.strip() for part in unlabelled_data.split(","))):
@@ -420,68 +370,8 @@ def _unlabelled_parts(found: Sequence[Rows], train: Survey, label_column: str, d
                 f"labelled rows have {', '.join(train.columns)}: name the columns alike"
             )
         survey_ = survey(rows, columns, "", drop_empty=drop_empty)
-        none = np.zeros(survey_.rows, np.int64)
-        parts.append(Part(UNLABELLED, rows, survey_, none, np.where(survey_.kept, UNLABELLED, -1).astype(np.int8)))
+        parts.append(Part.of(UNLABELLED, rows, survey_, np.zeros(survey_.rows, np.int64)))
     return parts
-
-
-def _drop(parts: list[Part], extra: list[Part], kind: str, notes: list[str]) -> dict[str, int]:
-    """Drop what is in more than one split, and what is in train or the unlabelled rows twice."""
-    numbers = _numbered([part.survey.keys for part in parts])
-    by_role = {part.role: index for index, part in enumerate(parts)}
-    leaks = 0
-    taken = np.zeros(0, np.int64)
-    for role in (TEST, VALIDATION, TRAIN):
-        if role not in by_role:
-            continue
-        part, own = parts[by_role[role]], numbers[by_role[role]]
-        seen = (part.goes == role) & np.isin(own, taken)
-        part.goes[seen] = -1
-        leaks += int(seen.sum())
-        others = "validation or test" if role == TRAIN else "test"
-        _note(notes, int(seen.sum()), f"rows of {SPLITS[role]} dropped: they are in {others} too (a leak)")
-        taken = np.union1d(taken, own[part.goes == role])
-    part, own = parts[by_role[TRAIN]], numbers[by_role[TRAIN]]
-    kept = np.flatnonzero(part.goes == TRAIN)
-    labels = part.labels[kept]
-    pairs = np.unique(np.stack([own[kept], np.unique(labels, return_inverse=True)[1]], axis=1), axis=0)
-    conflicts = int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
-    again = kept[~split.first_of_each(own[kept])]
-    part.goes[again] = -1
-    _note(notes, len(again), "rows of train dropped: the same text is there before")
-    _note(notes, conflicts, "texts of train have different labels in different rows: the first one's is kept")
-    if not (part.goes == TRAIN).any():
-        raise BonsaiError(f"{part.survey.where}: all rows are in validation or test too: give other training rows")
-    if VALIDATION in by_role and not (parts[by_role[VALIDATION]].goes == VALIDATION).any():
-        where = parts[by_role[VALIDATION]].survey.where
-        raise BonsaiError(f"{where}: all validation rows are in test too: give others, or none to have them drawn")
-    unlabelled = _drop_unlabelled(parts, extra) if extra else 0
-    _note(notes, unlabelled, "unlabelled rows dropped: they are in the labelled rows, or there before")
-    return {
-        "dropped_leaks": leaks,
-        "dropped_duplicates": len(again),
-        "dropped_unlabelled": unlabelled,
-        "conflicting_labels": conflicts,
-    }
-
-
-def _drop_unlabelled(parts: Sequence[Part], extra: Sequence[Part]) -> int:
-    """Drop unlabelled rows that are among the labelled ones, or there before, however printed; return how many."""
-    numbers = _numbered([part.survey.words for part in (*parts, *extra)])
-    everywhere = np.concatenate(numbers[: len(parts)])
-    dropped = 0
-    for part, own in zip(extra, numbers[len(parts) :], strict=True):
-        candidates = np.flatnonzero(part.goes == UNLABELLED)
-        repeated = np.isin(own[candidates], everywhere) | ~split.first_of_each(own[candidates])
-        part.goes[candidates[repeated]] = -1
-        dropped += int(repeated.sum())
-        everywhere = np.union1d(everywhere, own[candidates])
-    return dropped
-
-
-def _numbered(keys: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return a number for each key of each part, equal where the keys are."""
-    return np.split(split.groups(np.concatenate(keys)), np.cumsum([len(part) for part in keys])[:-1])
 
 
 def _make_splits(
@@ -493,8 +383,8 @@ def _make_splits(
     split_by: str,
     seed: int,
     notes: list[str],
-) -> None:
-    """Draw the splits that were not given from train, then cut train down to `max_rows`."""
+) -> int:
+    """Draw the splits that were not given from train, then cut train down to `max_rows`; return how many that drops."""
     made = [title for make, title, _, _ in wanted.values() if make]
     share = "by the share of each class" if kind == tasks.CLASSIFICATION else "evenly over the range of the labels"
     how = "by their texts' hashes, so that a row stays in its split" if split_by == HASH else share
@@ -525,6 +415,8 @@ def _make_splits(
         chosen = _draw(_strata(part, kept, kind), max_rows, seed, 0, f"--max-rows {max_rows}")
         part.goes[kept[~chosen]] = -1
         notes.append(f"train: {max_rows:,} of {len(kept):,} rows taken, {share} (--max-rows)")
+        return len(kept) - max_rows
+    return 0
 
 
 def _check_every_class(strata: np.ndarray, chosen: np.ndarray, flag: str) -> None:
@@ -554,8 +446,3 @@ def _class_counts(parts: Sequence[Part], target: int, labels: tuple[str, ...]) -
     counts = np.bincount(np.concatenate([part.labels[part.goes == target] for part in parts]), minlength=len(labels))
     shown = ", ".join(f"{label} {count:,}" for label, count in zip(labels[:6], counts, strict=False))
     return f" ({shown}{', ...' if len(labels) > 6 else ''})"
-
-
-def _note(notes: list[str], count: int, text: str) -> None:
-    if count:
-        notes.append(f"{count:,} {text}")

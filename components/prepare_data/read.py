@@ -2,18 +2,21 @@
 
 import glob
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
-from kfp_bonsai.prepare_data.formats import BATCH_ROWS, FORMATS, Batch, DataFile
-from kfp_bonsai.shared.bucket import GCS, bucket_errors, open_bucket, patience, split_location
+from kfp_bonsai.prepare_data.files import bucket_files, local_file, local_files
+from kfp_bonsai.prepare_data.formats import BATCH_ROWS, Batch, DataFile, check_names
+from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.embedded import CITATION, EMBEDDED, embedded_dataset
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.errors import BonsaiError, in_words, nearest
+from kfp_bonsai.shared.parquet import reading
 from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.tasks import HUB, READ_BYTES
+from kfp_bonsai.shared.tasks import HUB
 
+SAVE_AGAIN = "save it again"
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
@@ -97,44 +100,36 @@ class FileRows:
 
 
 @dataclass(frozen=True)
-class BucketFile(DataFile):
-    """An object of a bucket: a download that fails is an error in words."""
-
-    def names(self) -> list[str]:
-        """Return the names of the columns."""
-        with bucket_errors(self.where):
-            return super().names()
-
-    def class_names(self, column: str) -> tuple[str, ...]:
-        """Return what a column's integers mean, where the object says so."""
-        with bucket_errors(self.where):
-            return super().class_names(column)
-
-    def batches(self, columns: Iterable[str]) -> Iterator[Batch]:
-        """Read some of the columns."""
-        with bucket_errors(self.where):
-            yield from super().batches(columns)
-
-
-@dataclass(frozen=True)
 class HubRows:
-    """A split of a Hugging Face data set."""
+    """A split of a Hugging Face data set, read as it is stored, whatever format it was set to give."""
 
     where: str
     dataset: Any
 
     def names(self) -> list[str]:
         """Return the names of the columns."""
-        return list(self.dataset.column_names)
+        return check_names(self.where, self.dataset.column_names)
 
     def class_names(self, column: str) -> tuple[str, ...]:
         """Return the names of a ClassLabel column's integers, else ()."""
         return tuple(getattr(self.dataset.features[column], "names", None) or ())
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
-        """Go through some of the columns."""
+        """Go through some of the columns.
+
+        Raises:
+            BonsaiError: its files are damaged.
+        """
         first = 1
-        for values in self.dataset.select_columns(list(columns)).iter(BATCH_ROWS):
+        with reading(self.where, SAVE_AGAIN):
+            found = self.dataset.with_format("arrow").select_columns(list(columns)).iter(BATCH_ROWS)
+        while True:
+            with reading(self.where, SAVE_AGAIN):
+                table = next(found, None)
+                if table is None:
+                    return
+                table.validate(full=True)  # a damaged file may hold places outside of it
+                values = {name: table.column(name).to_pylist() for name in columns}
             batch = Batch(self.where, first, values)
             first += batch.rows
             yield batch
@@ -151,27 +146,14 @@ def open_source(text: str, flag: str) -> Source:
     if text.startswith(EMBEDDED):
         name = text.removeprefix(EMBEDDED)
         path = embedded_dataset(name)
-        return Source(name, f"{text} ({CITATION})", {"train": FileRows(text, (_local_file(path),))})
+        return Source(name, f"{text} ({CITATION})", {"train": FileRows(text, (local_file(path),))})
     if text.startswith(GCS):
-        return _from_files(text, _bucket_files(text))
+        return _from_files(text, bucket_files(text))
     path = Path(text).expanduser()
     if path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return _saved_dataset(path)
-    if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.is_file() and _is_data(file.name))
-        if not inside:
-            raise BonsaiError(f"{text} holds no data: put {', '.join(FORMATS)} files there")
-        return _from_files(text, [_local_file(file) for file in inside])
-    if path.is_file():
-        if path.suffix.lower() not in FORMATS:
-            raise BonsaiError(f"{text} is of no known format: give it the suffix of its own ({', '.join(FORMATS)})")
-        return _from_files(text, [_local_file(path)])
-    if glob.has_magic(text):
-        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-        files = [match for match in matches if match.is_file() and match.suffix.lower() in FORMATS]
-        if not files:
-            raise BonsaiError(f"no {', '.join(FORMATS)} file matches {text}: correct {flag}")
-        return _from_files(text, [_local_file(file) for file in files])
+    if path.is_dir() or path.is_file() or glob.has_magic(text):
+        return _from_files(text, local_files(text, path, flag))
     if not is_hub_name(text):
         folder = path.parent
         near = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder.is_dir() else ""
@@ -182,20 +164,6 @@ def open_source(text: str, flag: str) -> Source:
 def is_hub_name(text: str) -> bool:
     """Return whether a text is a data set's name on the hub, if it is no file here."""
     return not FILE_NAME.fullmatch(text) and not text.startswith((".", "/", "~")) and bool(HUB_NAME.fullmatch(text))
-
-
-def _is_data(name: str) -> bool:
-    return not name.startswith((".", "_")) and PurePosixPath(name).suffix.lower() in FORMATS
-
-
-def _local_file(path: Path) -> DataFile:
-    def opened() -> BinaryIO:
-        try:
-            return path.open("rb")
-        except OSError as error:
-            raise BonsaiError(f"{path} cannot be opened ({error.strerror}): check who may read it") from error
-
-    return DataFile(str(path), path.suffix.lower(), opened)
 
 
 def _from_files(text: str, files: list[DataFile]) -> Source:
@@ -234,7 +202,7 @@ def _split_of(where: str) -> str:
     for pattern, name in (
         (r"({})(?![a-z]).*", path.name),
         (r".*[^a-z0-9]({})", path.stem),
-        (r"({})", path.parent.name),
+        (r"(?:split=)?({})", path.parent.name),
     ):
         for split, names in SPLITS.items():
             if re.fullmatch(pattern.format("|".join(names)), name):
@@ -242,39 +210,15 @@ def _split_of(where: str) -> str:
     return ""
 
 
-def _bucket_files(text: str) -> list[DataFile]:
-    """List the objects that gs://bucket/object, a prefix or a glob names; they are streamed, not copied."""
-    bucket_name, key = split_location(text)
-    with bucket_errors(text):
-        bucket = open_bucket(bucket_name)
-        listed = {"match_glob": key} if glob.has_magic(key) else {"prefix": key}
-        blobs = list(bucket.client.list_blobs(bucket, retry=patience(), **listed))
-    if not glob.has_magic(key):
-        inside = key.rstrip("/") + "/" if key else ""
-        blobs = [b for b in blobs if b.name == key] or [b for b in blobs if b.name.startswith(inside)]
-    found = [blob for blob in blobs if _is_data(PurePosixPath(blob.name).name)]
-    if not found:
-        raise BonsaiError(
-            f"{text}: the bucket '{bucket_name}' has no such object, or none with a suffix of data "
-            f"({', '.join(FORMATS)}): correct it (`gcloud storage ls gs://{bucket_name}/`)"
-        )
-    return [
-        BucketFile(f"gs://{bucket_name}/{blob.name}", PurePosixPath(blob.name).suffix.lower(), _blob_opener(blob))
-        for blob in sorted(found, key=lambda blob: blob.name)
-    ]
-
-
-def _blob_opener(blob: Any) -> Any:
-    return lambda: blob.open("rb", chunk_size=READ_BYTES)
-
-
 def _saved_dataset(path: Path) -> Source:
     from datasets import load_from_disk
 
     try:
         return _dataset_source(path.name, str(path), load_from_disk(str(path)))
-    except (OSError, ValueError) as error:
-        raise BonsaiError(f"{path} is not a whole saved data set ({error}): save it again") from error
+    except BonsaiError:
+        raise
+    except Exception as error:  # of damaged files it raises a dozen kinds
+        raise BonsaiError(f"{path} is not a whole saved data set ({in_words(error)}): {SAVE_AGAIN}") from error
 
 
 def _hub_dataset(text: str, flag: str) -> Source:

@@ -1,8 +1,10 @@
 """The first pass over a split: check every row, and keep 52 to 56 bytes of each."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 from unicodedata import category
@@ -10,7 +12,7 @@ from unicodedata import category
 import numpy as np
 
 from kfp_bonsai.prepare_data.read import Rows
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, listed
 
 ASCII_WORD = re.compile("[a-z0-9]+")
 MOST_CLASSES = 10_000
@@ -33,7 +35,10 @@ class Survey:
         codes: index into `classes` for each row, -1 if none.
         values: the labels as numbers, NaN where they are none.
         classes: the labels' names in order of first sight, with the place of the first ("file, row 3").
-        floats: the labels are stored as floating-point numbers.
+        floats: some labels are numbers with a fraction, or stored as such.
+        named: some labels are no numbers.
+        not_finite: which rows have a NaN or an infinity as text or number, "" if none: names, where others are words.
+        notes: what of the labels as they are written makes no difference here.
         empty: how many rows without text were left out.
         unlabelled: how many rows without a gold label (-1 of a class label) were left out.
     """
@@ -49,6 +54,9 @@ class Survey:
     values: np.ndarray
     classes: dict[str, str] = field(default_factory=dict)
     floats: bool = False
+    named: bool = False
+    not_finite: str = ""
+    notes: tuple[str, ...] = ()
     empty: int = 0
     unlabelled: int = 0
 
@@ -120,8 +128,10 @@ class _Reader:
         self.numbers_only = dict.fromkeys(columns, True)
         self.blank = {column: _Problem() for column in columns}
         self.no_label, self.not_finite = _Problem(), _Problem()
-        self.floats = self.words = False
-        self.gold_missing = self.dropped = 0
+        self.floats = self.named = False
+        self.gold_missing = self.stripped = 0
+        self.types: dict[str, type] = {}
+        self.merged: dict[str, None] = {}
 
     def read(self, batch: dict[str, list], where: str, first: int) -> None:
         usable = self._texts([batch[column] for column in self.columns], where, first)
@@ -165,56 +175,80 @@ class _Reader:
         codes = np.full(len(labels), -1, np.int32)
         values = np.full(len(labels), np.nan)
         for index, raw in enumerate(labels):
-            if raw is None or (isinstance(raw, str) and not raw.strip()):
+            if raw is None or raw != raw or (isinstance(raw, str) and not raw.strip()):  # NaN is not itself
                 if usable[index]:
                     self.no_label.add(where, first + index)
                 usable[index] = False
                 continue
+            place = (where, first + index)
             if self.names and isinstance(raw, int) and not isinstance(raw, bool):
                 if raw == -1:
                     self.gold_missing += 1
                     usable[index] = False
                     continue
-                if not 0 <= raw < len(self.names):
-                    raise BonsaiError(
-                        f"{where}, column '{self.label}', row {first + index}: {raw} is none of the "
-                        f"{len(self.names)} classes ({', '.join(self.names[:SHOWN])}), which are counted from 0: "
-                        "correct it"
-                    )
-                raw = self.names[raw]
-            name, value = self._label(raw, where, first + index)
+                name, value = self._named(raw, *place)
+            else:
+                name, value = self._label(raw, *place)
             values[index] = value
-            if isinstance(raw, float | str) and name and not np.isfinite(value) and is_number(name):
-                self.not_finite.add(where, first + index)
-                usable[index] = False
-                continue
             if name not in self.classes and len(self.classes) < MOST_CLASSES:
                 self.classes[name] = f"{where}, row {first + index}"
                 self.places[name] = len(self.places)
+                self.types[name] = type(raw)
+            elif self.types.get(name, type(raw)) is not type(raw):
+                self.merged[name] = None
             codes[index] = self.places.get(name, -1)
         self.codes.append(codes)
         self.values.append(values)
 
+    def _named(self, raw: int, where: str, row: int) -> tuple[str, float]:
+        """Return the name that a data set gives to an integer, and its value if it is a number."""
+        if not 0 <= raw < len(self.names):
+            raise BonsaiError(
+                f"{where}, column '{self.label}', row {row}: {raw} is none of the {len(self.names)} classes "
+                f"({', '.join(self.names[:SHOWN])}), which are counted from 0: correct it"
+            )
+        name = self.names[raw]
+        self.named |= not is_number(name)
+        return name, as_number(name)
+
     def _label(self, raw: Any, where: str, row: int) -> tuple[str, float]:
-        """Return a label's name as a class and its value as a number."""
+        """Return a label's name as a class, which is a text as it is written, and its value as a number."""
         if isinstance(raw, bool):
             return str(raw).lower(), float(raw)
-        if isinstance(raw, int):
-            return str(raw), float(raw)
-        if isinstance(raw, float):
-            self.floats = True
-            return (str(int(raw)) if raw.is_integer() else repr(raw)) if np.isfinite(raw) else str(raw), raw
         if isinstance(raw, str):
             text = raw.strip()
+            self.stripped += text != raw
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise BonsaiError(
+                    f"{where}, column '{self.label}', row {row}: the label is no valid Unicode ({error.reason}): "
+                    "correct it"
+                ) from error
             if not is_number(text):
-                self.words = True
-                return text, float("nan")
-            self.floats |= not text.lstrip("+-").isdecimal()
-            return text, float(text)
+                self.named = True
+            elif not text.lstrip("+-").isdecimal():
+                self.floats = True
+                self._check_finite(text, where, row)
+            return text, as_number(text)
+        if isinstance(raw, int):
+            return str(raw), as_number(raw)
+        if isinstance(raw, float):
+            self.floats = True
+            self._check_finite(raw, where, row)
+            return (str(int(raw)) if raw.is_integer() else repr(raw)), raw
+        if isinstance(raw, Decimal):
+            whole = raw == raw.to_integral_value()
+            self.floats |= not whole
+            return str(int(raw)) if whole else format(raw.normalize(), "f"), as_number(raw)
         raise BonsaiError(
             f"{where}, column '{self.label}', row {row}: {str(raw)[:40]} ({type(raw).__name__}) is no label: give "
             "one class name or number a row"
         )
+
+    def _check_finite(self, raw: str | float, where: str, row: int) -> None:
+        if not math.isfinite(as_number(raw)):
+            self.not_finite.add(where, row)
 
     def done(self) -> Survey:
         rows = len(self.kept)
@@ -232,17 +266,12 @@ class _Reader:
                     f"{self.where}, column '{column}' has nothing but numbers: choose a column of texts with "
                     "--text-column"
                 )
-        if self.not_finite.count:
-            raise BonsaiError(
-                f"{self.not_finite.places[0][0]}, column '{self.label}': NaN or infinite labels in "
-                f"{self.not_finite}: correct or remove them"
-            )
         if self.no_label.count and self.no_label.count < rows and not self.drop_empty:
             raise BonsaiError(
                 f"{self.no_label.places[0][0]}, column '{self.label}': no label in {self.no_label}: fill them in, "
                 "remove them, give them as --unlabelled-data, or leave them out with --drop-empty"
             )
-        classes, codes = self._classes(rows)
+        codes = np.concatenate(self.codes) if self.codes else np.full(rows, -1, np.int32)
         kept = np.frombuffer(self.kept, bool).copy()
         empty = rows - int(kept.sum()) - self.gold_missing
         return Survey(
@@ -255,30 +284,35 @@ class _Reader:
             kept,
             codes,
             np.concatenate(self.values) if self.values else np.full(rows, np.nan),
-            classes,
+            self.classes,
             self.floats,
+            self.named,
+            f"{self.not_finite.places[0][0]}, column '{self.label}': {self.not_finite}"
+            if self.not_finite.count
+            else "",
+            tuple(self._notes()),
             max(empty, 0),
             self.gold_missing,
         )
 
-    def _classes(self, rows: int) -> tuple[dict[str, str], np.ndarray]:
-        """Return the classes and each row's: where all are numbers, 1 and 1.0 are the same one."""
-        codes = np.concatenate(self.codes) if self.codes else np.full(rows, -1, np.int32)
-        if self.words or len(self.classes) >= MOST_CLASSES:
-            return self.classes, codes
-        merged: dict[str, str] = {}
-        for name, place in self.classes.items():
-            merged.setdefault(_plain(name), place)
-        order = {name: index for index, name in enumerate(merged)}
-        return merged, np.array([order[_plain(name)] for name in self.classes] + [-1], np.int32)[codes]
+    def _notes(self) -> Iterator[str]:
+        if self.stripped:
+            yield f"{self.stripped:,} labels had white space before or behind them, which is no part of their class"
+        if self.merged:
+            yield (
+                f'the labels {listed([*self.merged])} are there as values of several types, such as 1, 1.0 and "1": '
+                "one class each"
+            )
 
 
-def _plain(name: str) -> str:
-    """Return how a number is written as a class: without a fraction of zero."""
-    if not is_number(name) or name.lstrip("+-").isdecimal():
-        return name
-    value = float(name)
-    return str(int(value)) if value.is_integer() else repr(value)
+def as_number(label: str | int | float | Decimal) -> float:
+    """Return a label's value: NaN where it is no number, infinity where it is beyond a float."""
+    if isinstance(label, str) and not is_number(label):
+        return math.nan
+    try:
+        return float(label)
+    except OverflowError:
+        return math.inf
 
 
 def is_number(text: str) -> bool:

@@ -16,6 +16,8 @@ from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file
 
+TRAIN, VALIDATION, TEST, UNLABELLED = range(4)
+SPLITS = ("train", "validation", "test", "unlabelled")
 GROUP_ROWS, GROUP_CHARACTERS = 32_768, 8 << 20
 
 
@@ -24,7 +26,7 @@ class Part:
     """A split as it was given, and where each of its rows goes.
 
     Attributes:
-        role: which split it was given as: an index into `write_splits`' targets.
+        role: which split it was given as: an index into SPLITS and `write_splits`' targets.
         rows: the rows.
         survey: what the first pass found.
         labels: the label of each row as it is written.
@@ -37,11 +39,16 @@ class Part:
     labels: np.ndarray
     goes: np.ndarray
 
+    @classmethod
+    def of(cls, role: int, rows: Rows, survey: Survey, labels: np.ndarray) -> "Part":
+        """Return the part whose usable rows all go to the split that they were given as."""
+        return cls(role, rows, survey, labels, np.where(survey.kept, role, -1).astype(np.int8))
+
 
 class _Writer:
     def __init__(self, path: Path, task: tasks.Task) -> None:
         self.schema, self.columns = tasks.schema(task), task.columns
-        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd", write_page_checksum=True)
         self.texts: list[list[str]] = [[] for _ in task.columns]
         self.labels: list = []
         self.characters = 0

@@ -25,7 +25,7 @@ def read_document(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
         document = json.loads(text, parse_constant=lambda _: None)
     except OSError as error:
         raise BonsaiError(f"no file at {path}: make it with `{made_by}`") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BonsaiError(f"{path} is not JSON, or is cut off ({error}): make it again with `{made_by}`") from error
     missing = [key for key in keys if not isinstance(document, dict) or not isinstance(document.get(key), list | dict)]
     if missing or not isinstance(document, dict):

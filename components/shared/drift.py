@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared.errors import BonsaiError
 
 MOST_TOKENS = 5000  # of a profile, the most frequent ones
 TENTHS = 10
@@ -49,6 +50,43 @@ def profile(train: Path, tokenizer: Any, edges: Sequence[float] | None = None) -
         "tokens": _frequencies(halves[0] + halves[1]),
         "noise": token_distance(_frequencies(halves[0]), _frequencies(halves[1])),
     }
+
+
+def check_profile(found: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Refuse what is no profile, or one of other labels than a new one.
+
+    Raises:
+        BonsaiError: an entry is missing, or of another type or length.
+    """
+    numbers = [found.get("rows"), found.get("noise")]
+    shares, tokens = found.get("shares"), found.get("tokens")
+    whole = isinstance(shares, list) and isinstance(tokens, dict) and len(shares) == len(now["shares"])
+    if whole:
+        numbers += [*shares, *tokens.values()]
+    if not whole or not all(_is_share(number) for number in numbers) or not found["rows"]:
+        raise BonsaiError(f"{where} holds no whole profile of the champion's data: fetch the champion again")
+
+
+def check_edges(found: Mapping[str, Any], where: str) -> list[float] | None:
+    """Return the edges between which a profile counts the labels of a regression, None for classes.
+
+    Raises:
+        BonsaiError: they are no rising numbers.
+    """
+    edges = found.get("edges")
+    if edges is None:
+        return None
+    if not isinstance(edges, list) or not all(map(_is_number, edges)) or not edges or edges != sorted(edges):
+        raise BonsaiError(f"{where} has no rising numbers as the edges of its profile: fetch the champion again")
+    return edges
+
+
+def _is_number(found: Any) -> bool:
+    return isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
+
+
+def _is_share(found: Any) -> bool:
+    return _is_number(found) and found >= 0
 
 
 def label_shift(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:

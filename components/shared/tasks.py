@@ -5,8 +5,9 @@ the Parquet schema's metadata, so that a split needs no other file beside it.
 """
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.parquet import open_parquet, stream
 
 METADATA_KEY = b"kfp_bonsai.task"
 CLASSIFICATION, REGRESSION = "classification", "regression"
 HUB = "Hugging Face "  # what the source of rows from the hub begins with
-READ_BYTES = 8 << 20  # of a column at a time, as much as a bucket sends at once
+AGAIN = "prepare the data set again"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Task:
         return (self.columns, self.labels, self.kind) == (other.columns, other.labels, other.kind)
 
 
+TEXTS = tuple(each.name for each in fields(Task) if each.type is str)
+LISTS = tuple(each.name for each in fields(Task) if each.name not in (*TEXTS, "rows"))
+COLUMNS = (("text",), ("text_a", "text_b"))
+
+
 def schema(task: Task) -> pa.Schema:
     """Return the Parquet schema of a split: strings, and int64 or float64 labels (none if unlabelled)."""
     fields = [pa.field(name, pa.string(), nullable=False) for name in task.columns]
@@ -83,28 +90,93 @@ def read_task(path: Path) -> Task:
     Raises:
         BonsaiError: the file is missing, is not Parquet, or was not written by prepare-data.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise BonsaiError(f"no data set at {path}: give a Parquet split written by `bonsai prepare-data`")
-    try:
-        file = pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BonsaiError(f"{path} is not a whole Parquet file ({error}): prepare the data set again") from error
-    metadata = file.schema.to_arrow_schema().metadata or {}
-    if METADATA_KEY not in metadata:
-        raise BonsaiError(f"{path} does not say what its labels mean: make it with `bonsai prepare-data`")
-    stored: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    return Task(**{**values, "rows": file.num_rows})  # of a file that somebody filtered, too
+    with _open(path) as file:
+        return _task(path, file)
+
+
+def task_in(stored: Any, where: str, advice: str = AGAIN) -> Task:
+    """Return the task that is stored as JSON, as `schema` writes it.
+
+    Raises:
+        BonsaiError: an entry is missing, strange, or of another type.
+    """
+    values = dict(stored) if isinstance(stored, dict) else {}
+    for name in TEXTS:
+        if not isinstance(values.get(name), str):
+            raise BonsaiError(f"{where} does not say its task in full ('{name}' is no text): {advice}")
+    for name in LISTS:
+        found = values.get(name, ())
+        if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
+            raise BonsaiError(f"{where} does not say its task in full ('{name}' is no list of texts): {advice}")
+        values[name] = tuple(found)
+    task = Task(**{name: values[name] for name in (*TEXTS, *LISTS)}, rows=_count(values.get("rows")))
+    known = task.kind in (CLASSIFICATION, REGRESSION) and task.columns in COLUMNS
+    if not known or bool(task.labels) != (task.kind == CLASSIFICATION) or len({*task.labels}) < len(task.labels):
+        raise BonsaiError(f"{where} is of a task that there is none of ({task.kind}, {task.columns}): {advice}")
+    return task
+
+
+def _count(found: Any) -> int:
+    return found if isinstance(found, int) else 0
 
 
 def batches(path: Path, rows: int = 1024) -> Iterator[dict[str, list]]:
-    """Stream a split as dictionaries of columns, at most `rows` rows at a time."""
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
-        for batch in file.iter_batches(batch_size=rows):
-            yield batch.to_pydict()
+    """Stream a split as dictionaries of columns, at most `rows` rows at a time.
+
+    Raises:
+        BonsaiError: the file is damaged, or holds what prepare-data does not write.
+    """
+    with _open(path) as file:
+        task = _task(path, file)
+        names = [field.name for field in schema(task)]
+        lacking = [name for name in names if name not in file.schema_arrow.names]
+        if lacking:
+            raise BonsaiError(f"{path} has no column '{lacking[0]}': {AGAIN}")
+        for batch in stream(file, str(path), names, rows, AGAIN):
+            _check(path, task, batch)
+            yield batch
 
 
 def read_columns(path: Path) -> dict[str, list]:
-    """Read a whole split as a dictionary of columns (for splits that fit into memory)."""
-    return pq.read_table(path).to_pydict()
+    """Read a whole split as a dictionary of columns (for splits that fit into memory).
+
+    Raises:
+        BonsaiError: the file is damaged, or holds what prepare-data does not write.
+    """
+    columns: dict[str, list] = {field.name: [] for field in schema(read_task(path))}
+    for batch in batches(path, 1 << 14):
+        for name, values in batch.items():
+            columns[name].extend(values)
+    return columns
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    if not Path(path).is_file():
+        raise BonsaiError(f"no data set at {path}: give a Parquet split written by `bonsai prepare-data`")
+    return open_parquet(Path(path), str(path), AGAIN)
+
+
+def _task(path: Path, file: pq.ParquetFile) -> Task:
+    metadata = file.schema_arrow.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise BonsaiError(f"{path} does not say what its labels mean: make it with `bonsai prepare-data`")
+    try:
+        stored = json.loads(metadata[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
+        raise BonsaiError(f"{path} does not say its task in full ({error}): {AGAIN}") from error
+    return replace(task_in(stored, str(path)), rows=file.metadata.num_rows)  # of a file that somebody filtered, too
+
+
+def _check(path: Path, task: Task, batch: dict[str, list]) -> None:
+    """Refuse what a model cannot be asked: texts that are none, and labels that are no class or no number."""
+    for name in task.columns:
+        if not all(isinstance(text, str) for text in batch[name]):
+            raise BonsaiError(f"{path}, column '{name}' has values that are no text: {AGAIN}")
+    for label in batch.get("label", ()):
+        if task.kind == CLASSIFICATION:
+            right = type(label) is int and 0 <= label < len(task.labels)
+        else:
+            right = isinstance(label, int | float) and math.isfinite(label)
+        if not right:
+            means = f"one of its {len(task.labels)} classes" if task.labels else "a number"
+            raise BonsaiError(f"{path}, column 'label': {label!r} is not {means}: {AGAIN}")

@@ -20,9 +20,11 @@ import torch
 from kfp_bonsai.shared import rows
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.parquet import reading
 
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
 NO_LABEL = -100
+AGAIN = "make it again with `bonsai teacher-outputs`"
 
 
 def positions(length: int, most: int) -> np.ndarray:
@@ -49,7 +51,7 @@ class Writer:
         columns["labels"] = pa.array([float(item.get("labels", NO_LABEL)) for item in items], pa.float64())
         table = pa.table(columns)
         if self.parquet is None:
-            self.parquet = pq.ParquetWriter(self.path, table.schema)
+            self.parquet = pq.ParquetWriter(self.path, table.schema, write_page_checksum=True)
         self.parquet.write_table(table)
         for block in hidden:
             self.hidden[self.filled : self.filled + len(block)] = block
@@ -112,24 +114,19 @@ def open_set(folder: Path) -> TransferSet:
     if not (folder / ROWS).is_file() or not (folder / HIDDEN).is_file():
         raise BonsaiError(f"{folder} holds no teacher outputs: make them with `bonsai teacher-outputs`")
     record = read_record(folder)
-    try:
-        table, hidden = pq.read_table(folder / ROWS), np.load(folder / HIDDEN, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise BonsaiError(f"{folder} is damaged ({error}): make it again with `bonsai teacher-outputs`") from error
-    inputs = {name: list(_rows(table[name])) for name in table.column_names if name.endswith("_ids")}
-    most = int(record["hidden_positions"])
-    kept = np.array([min(len(row), most) for row in inputs["input_ids"]])
-    if kept.sum() != len(hidden):
-        raise BonsaiError(f"{folder} is incomplete: make it again with `bonsai teacher-outputs`")
-    return TransferSet(
-        inputs=inputs,
-        logits=np.stack(list(_rows(table["logits"]))).astype(np.float32),
-        labels=table["labels"].to_numpy(),
-        hidden=hidden,
-        starts=np.concatenate([[0], np.cumsum(kept)[:-1]]),
-        most=most,
-        record=record,
-    )
+    with reading(str(folder), AGAIN, "is damaged"):
+        table = pq.read_table(folder / ROWS, page_checksum_verification=True)
+        hidden = np.load(folder / HIDDEN, mmap_mode="r")
+        inputs = {name: list(_rows(table[name])) for name in table.column_names if name.endswith("_ids")}
+        most = int(record["hidden_positions"])
+        kept = np.array([min(len(row), most) for row in inputs["input_ids"]])
+        whole = hidden.ndim == 2 and hidden.dtype == np.float16 and kept.sum() == len(hidden) and kept.min() > 0
+        logits = np.stack(list(_rows(table["logits"]))).astype(np.float32)
+        labels = table["labels"].to_numpy()
+    if not whole or not all(len(column) == len(kept) for column in inputs.values()):
+        raise BonsaiError(f"{folder} is incomplete: {AGAIN}")
+    starts = np.concatenate([[0], np.cumsum(kept)[:-1]])
+    return TransferSet(inputs, logits, labels, hidden, starts, most, record)
 
 
 def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kfp_bonsai.prepare_data import delimited
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.prepare_data.survey import normalise
 from kfp_bonsai.shared import tasks
@@ -321,11 +322,17 @@ def test_classes_of_words_and_numbers_do_not_depend_on_their_order(tmp_path):
         assert described["train"].labels == ("1.0", "2.0", "good")
 
 
-def test_numbers_written_in_two_ways_are_one_class(tmp_path):
-    """A column of 1 and 1.0 has one class, not two."""
-    data = [{"text": f"t {i}", "label": ["1", "1.0", "0", "0.0"][i % 4]} for i in range(60)]
-    _, _, described = prepare(write_json(tmp_path / "d.jsonl", data), tmp_path)
-    assert described["train"].labels == ("0", "1")
+def test_numbers_of_two_types_are_one_class_and_texts_are_not(tmp_path):
+    """1 and 1.0 are one number; the texts "1" and "1.0" are codes that somebody chose. Either is told."""
+    for labels, names, said in (
+        ([1, 1.0, 0, 0.0], ("0", "1"), "of several types"),
+        (["1", "1.0", "0", "0.0"], ("0", "0.0", "1", "1.0"), "'1', '1.0' are 2 classes"),
+        (["7", "007", "+7", "7e0"], ("+7", "007", "7", "7e0"), "are 4 classes"),
+    ):
+        data = [{"text": f"t {i}", "label": labels[i % 4]} for i in range(60)]
+        _, _, described = prepare(write_json(tmp_path / "d.jsonl", data), tmp_path)
+        assert described["train"].labels == names
+        assert any(said in note for note in described["train"].notes), described["train"].notes
 
 
 def test_class_names_of_parquet_files_are_kept(tmp_path):
@@ -370,7 +377,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, group):
     pq.write_table(table, path, row_group_size=group, compression="none", use_dictionary=False)
     code = (
         "import re, sys\nfrom kfp_bonsai.prepare_data.formats import DataFile\n"
-        "file = DataFile(sys.argv[1], '.parquet', lambda: open(sys.argv[1], 'rb'))\n"
+        "file = DataFile(sys.argv[1], lambda: open(sys.argv[1], 'rb'))\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10\n"
         "next(file.batches(['label']))\nbefore = peak()\n"
         "for batch in file.batches(['text', 'label']): pass\nprint(peak() - before)"
@@ -441,15 +448,21 @@ def test_csv_that_calls_itself_parquet(tmp_path):
 def test_malformed_csv(tmp_path):
     path = write_csv(tmp_path / "d.csv", rows(40))
     path.write_text(path.read_text() + "a,b,c\n")
-    refused(path, tmp_path, "d.csv is malformed", "42", "needs 2 values")
+    refused(path, tmp_path, "d.csv, line 42 is malformed", "needs 2 values")
 
 
-def test_a_quote_that_is_plain_text_in_a_table_with_tabs(tmp_path):
+def test_a_quote_that_is_plain_text_in_a_table_with_tabs(tmp_path, monkeypatch):
     """Else all rows up to the next quote become one text, with their labels in it, and nothing is said."""
-    lines = ["text\tlabel", '"Great start, but dull\tbad', "fine\tgood", "fair\tgood", 'the "end\tbad', "so so\tbad"]
+    data = rows(60)
+    data[3]["text"], data[7]["text"] = '"Great start, but dull', 'the end"'
+    lines = ["text\tlabel", *(f"{row['text']}\t{row['label']}" for row in data)]
     file = tmp_path / "rows.tsv"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    refused(file, tmp_path / "out", "rows.tsv", "Great start", "over several rows", "double the quotes")
+    _, found, _ = prepare(file, tmp_path / "read")
+    texts = [text for name in SPLITS[:3] for text in found[name]["text"]]
+    assert sorted(texts) == sorted(row["text"] for row in data)
+    monkeypatch.setattr(delimited, "SAMPLE_CHARACTERS", 40)  # the quote comes after what says how the file is written
+    refused(file, tmp_path / "out", "rows.tsv, line 5", "Great start", "over several rows", "a quote in it doubled")
 
 
 def test_csv_that_is_not_utf8(tmp_path):

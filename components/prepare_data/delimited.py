@@ -1,0 +1,395 @@
+r"""CSV and its kin, read losslessly or refused with the line.
+
+How a file is written (its delimiter, and what quotes mean in it) is found once, from its first megabyte: the way in
+which every row there has the header's number of values. All lines after it must be written in the same way.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from kfp_bonsai.prepare_data.text import LONGEST, Lines
+from kfp_bonsai.shared.errors import BonsaiError
+
+SAMPLE_CHARACTERS = 1 << 20
+LONGEST_MARK = 40
+DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)  # a first line of Excel's
+NULL = r"\N"
+ADVICE = 'a value with the delimiter, a quote or a line break goes between quotes, a quote in it doubled ("")'
+
+
+@dataclass(frozen=True)
+class Dialect:
+    r"""How values are told apart.
+
+    Attributes:
+        delimiter: between two values.
+        quote: around a value that holds delimiters, line breaks or quotes; "" where quotes are text like any other.
+        escape: a quote in such a value is written \" and a backslash \\, as Spark does, instead of "".
+    """
+
+    delimiter: str
+    quote: str = '"'
+    escape: bool = False
+
+    def __str__(self) -> str:
+        if not self.quote:
+            meaning = "quotes are text"
+        elif self.escape:
+            meaning = 'quotes escaped by backslashes (\\")'
+        else:
+            meaning = f"values between {self.quote}"
+        return f"{DELIMITERS[self.delimiter]} between values, {meaning}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    r"""How a file is written, and its columns' names.
+
+    Attributes:
+        dialect: how values are told apart.
+        header: the line that names the columns, counted from 1.
+        names: the columns, "" for one without a name.
+        seen: what stands in each column at the beginning, see `_mark`.
+        backslashes: \\" is there, and its meaning settled by it.
+    """
+
+    dialect: Dialect
+    header: int
+    names: tuple[str, ...]
+    seen: tuple[frozenset[str], ...] = ()
+    backslashes: bool = False
+
+    @property
+    def unnamed(self) -> tuple[int, ...]:
+        """Columns without a name that must have no values: all but the first, where pandas puts the rows' numbers."""
+        return tuple(place for place, name in enumerate(self.names) if place and not name)
+
+    @property
+    def needed(self) -> int:
+        """How many values a row has at the least: those of unnamed columns at the end may be left out."""
+        return max((place for place, name in enumerate(self.names) if name), default=0) + 1
+
+
+def find_layout(lines: Lines) -> Layout:
+    """Find out how a file is written.
+
+    Raises:
+        BonsaiError: it is written in no known way, or may be read in two.
+    """
+    where, sample, size = lines.where, list[str](), 0
+    for line in lines:
+        sample.append(line)
+        size += len(line)
+        if size > SAMPLE_CHARACTERS:
+            break
+    told = SEPARATOR.fullmatch(sample[0]) if sample else None
+    skipped = 1 if told else 0
+    first = sample[skipped].lstrip("\ufeff").strip() if len(sample) > skipped else ""
+    if not first.strip(",;|\t\"' "):
+        raise BonsaiError(f"{where}, line {skipped + 1} is blank: the first line must name the columns")
+    if first[0] in "[{":
+        raise BonsaiError(f"{where} begins like JSON ({first[:20]}): give it the suffix .jsonl or .json")
+    tried = _Trial(where, sample, skipped, cut=size > SAMPLE_CHARACTERS)
+    delimiters = [told[1]] if told else [each for each in DELIMITERS if each in sample[skipped]] or ["\t"]
+    found = [layout for each in delimiters if each in DELIMITERS and (layout := tried.of(each))]
+    ranks = [(len(one.names) > 1, bool(one.dialect.quote), len(one.names)) for one in found]
+    best = [one for one, rank in zip(found, ranks, strict=True) if rank == max(ranks)]
+    if len(best) == 1:
+        return best[0]
+    if best:
+        raise BonsaiError(
+            f"{where} may have {' or '.join(DELIMITERS[one.dialect.delimiter] for one in best)} between its values: "
+            "write it with tabs, or give Parquet or JSON lines"
+        )
+    raise tried.error
+
+
+class _Trial:
+    """Reads the beginning of a file in every way that it may be written in."""
+
+    def __init__(self, where: str, sample: list[str], skipped: int, *, cut: bool) -> None:
+        self.where, self.sample, self.skipped, self.cut = where, sample, skipped, cut
+        self.backslashes = any('\\"' in line for line in sample)
+        self.error = BonsaiError(f"{where} is not written as tables are")
+        self.columns = 0
+
+    def of(self, delimiter: str) -> Layout | None:
+        """Return the one way to read it with a delimiter, None if there is none.
+
+        Raises:
+            BonsaiError: there are two, and they read different values.
+        """
+        single = self._read(Dialect(delimiter, "'")) if any("'" in line for line in self.sample) else None
+        if single and single.records.always:
+            return single.layout
+        plain = self._read(Dialect(delimiter))
+        escaped = self._read(Dialect(delimiter, escape=True)) if self.backslashes else None
+        if plain and escaped and plain.values != escaped.values:
+            pairs = zip(plain.values, escaped.values, strict=False)
+            place = next((at for at, (one, other) in enumerate(pairs) if one != other), 0)
+            raise BonsaiError(
+                f'{self.where}, row {place + 1}: \\" may end a value or be a quote in it: write quotes in values '
+                'doubled (""), or give Parquet or JSON lines'
+            )
+        quoted = single if single and single.records.ever else None
+        found = plain or escaped or quoted or self._read(Dialect(delimiter, ""))
+        return found.layout if found else None
+
+    def _read(self, dialect: Dialect) -> "_Reading | None":
+        try:
+            records = Records(self.where, iter(self.sample[self.skipped :]), dialect, self.skipped, cut=self.cut)
+            names = next(iter(records), [])
+            layout = Layout(dialect, records.first, tuple(name.lstrip("\ufeff").strip() for name in names))
+            records.always = None  # the header's quotes say nothing of the rows'
+            values = list(rows(records, layout))
+            seen = tuple(frozenset(_mark(value) for value in column) for column in zip(*values, strict=True))
+            records.compare(seen)
+            return _Reading(replace(layout, seen=seen, backslashes=self.backslashes), records, values)
+        except BonsaiError as error:
+            columns = self.sample[self.skipped].count(dialect.delimiter)
+            if dialect == Dialect(dialect.delimiter) and columns >= self.columns:  # what the most likely way fails at
+                self.error, self.columns = error, columns
+            return None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    layout: Layout
+    records: "Records"
+    values: list[list[str]]
+
+
+class Records(Iterator[list[str]]):
+    """The values of one record after another.
+
+    Attributes:
+        first: the line on which the record that was read last begins.
+        always: the columns that were between quotes in every record so far.
+        ever: whether any value was between quotes.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        lines: Iterator[str],
+        dialect: Dialect,
+        number: int = 0,
+        *,
+        cut: bool = False,
+        layout: Layout | None = None,
+    ) -> None:
+        self.where, self.lines, self.dialect, self.cut, self.layout = where, lines, dialect, cut, layout
+        self.suspects = list[tuple[BonsaiError, int, str]]()  # of values over several lines: what may be other rows'
+        self.first = self.number = number
+        self.always: set[int] | None = None
+        self.ever = False
+        self.proven = False  # a value on one line that needed its quotes: they are no part of the text here
+        self.bare = self.inner = 0  # the first lines with needless quotes round a value, with plain ones in one
+
+    def __next__(self) -> list[str]:
+        quote, delimiter = self.dialect.quote, self.dialect.delimiter
+        for line in self.lines:
+            self.number += 1
+            self.first = self.number
+            if delimiter not in line and not line.strip():
+                continue
+            if (quote and quote in line) or (self.dialect.escape and "\\" in line):
+                return self._quoted(line)
+            self.always = set()
+            values = line.rstrip("\r\n").split(delimiter)
+            if not quote or NULL in values or "''" in line:
+                values = [self._plain(value) for value in values]
+            return values
+        raise StopIteration
+
+    def _quoted(self, line: str) -> list[str]:
+        """Take a record with quotes apart, which may go on over further lines."""
+        quote, delimiter = self.dialect.quote, self.dialect.delimiter
+        values, at, between = list[str](), 0, set[int]()
+        while True:
+            if line.startswith(quote, at):
+                between.add(len(values))
+                value, line, at = self._between(line, at + 1, len(values))
+                values.append(value)
+                end = line[at : at + 1]
+                if end not in ("", "\r", "\n", delimiter):
+                    after = line[at : at + 20].rstrip()
+                    raise self._error(f"after the value {value[:40]!r} comes {after!r} instead of {delimiter!r}")
+            else:
+                end_at = line.find(delimiter, at)
+                text = line[at:end_at] if end_at >= 0 else line[at:].rstrip("\r\n")
+                at += len(text)
+                values.append(self._plain(text))
+            if line[at : at + 1] != delimiter:
+                break
+            at += 1
+        self.ever |= bool(between)
+        self.always = between if self.always is None else self.always & between
+        if self.bare and self.inner and not self.dialect.escape:
+            raise self._error(
+                f"a quote is text on line {self.inner}, and stands round a value that needs none on line {self.bare}"
+            )
+        return values
+
+    def _between(self, line: str, at: int, column: int) -> tuple[str, str, int]:
+        """Return the value after an opening quote, the line on which it ends, and where what follows it begins."""
+        quote = self.dialect.quote
+        marks = re.compile(f"[{quote}\\\\]" if self.dialect.escape else quote)
+        parts, size, whole = list[str](), 0, [line]
+        while True:
+            found = marks.search(line, at)
+            if not found:
+                parts.append(line[at:])
+                size += len(line) - at
+                line = next(self.lines, "") if size <= LONGEST else ""
+                if not line and self.cut:
+                    raise StopIteration
+                if not line:
+                    raise self._error(f"the quote before {''.join(parts)[:40]!r} is not closed")
+                self.number += 1
+                whole.append(line)
+                at = 0
+                continue
+            here = found.start()
+            parts.append(line[at:here])
+            size += here - at
+            following = line[here + 1 : here + 2]
+            if found[0] == "\\":
+                if following not in (quote, "\\"):
+                    raise self._error(f"{line[here : here + 2]!r} in a value, where a backslash would be doubled")
+                parts.append(following)
+                at = here + 2
+            elif following == quote and not self.dialect.escape:
+                parts.append(quote)
+                at = here + 2
+            else:
+                value = "".join(parts)
+                self._judge(value, whole, column, doubled=quote in parts)
+                return value, line, here + 1
+
+    def _judge(self, value: str, lines: list[str], column: int, *, doubled: bool) -> None:
+        """Keep what a value between quotes says of the file, and refuse one that may be several rows."""
+        delimiter = self.dialect.delimiter
+        one = len(lines) == 1
+        self.proven |= doubled or (one and delimiter in value)
+        if one:
+            self.bare = self.bare or (self.first if value and not self.proven else 0)
+            return
+        if self.layout and '\\"' in value and not (self.dialect.escape or self.layout.backslashes):
+            raise self._several(value)
+        if self.proven or len({line.count(delimiter) for line in lines}) > 1 or delimiter not in lines[0]:
+            return
+        for place, line in enumerate(lines):  # as rows, if quotes were text: the columns besides that of the value
+            split = line.rstrip("\r\n").split(delimiter)
+            before = enumerate(split[:column]) if place else ()
+            after = enumerate(split[column + 1 :], column + 1) if place < len(lines) - 1 else ()
+            self.suspects += [
+                (self._several(value), at, mark) for at, found in (*before, *after) if (mark := _mark(found))
+            ]
+        if self.layout:
+            self.compare(self.layout.seen)
+            self.suspects.clear()
+
+    def compare(self, seen: Sequence[frozenset[str]]) -> None:
+        """Refuse values over several lines which hold what otherwise stands in other columns: labels of other rows.
+
+        Raises:
+            BonsaiError: there is one.
+        """
+        for error, column, mark in self.suspects:
+            if column < len(seen) and mark in seen[column]:
+                raise error
+
+    def _several(self, value: str) -> BonsaiError:
+        return BonsaiError(
+            f"{self.where}, line {self.first}: from a quote on, {value[:40]!r} is one value over several lines, or goes "
+            f"over several rows: {ADVICE}; or give Parquet or JSON lines"
+        )
+
+    def _plain(self, value: str) -> str:
+        """Return a value without quotes round it, if there is one way to read it."""
+        if value == NULL:
+            return ""
+        if self.dialect.escape and "\\" in value:
+            raise self._error(f"a backslash in {value[:40]!r}, which has no quotes round it, may mean itself or not")
+        bare = value.strip()
+        for mark in "\"'":
+            if len(bare) > 1 and bare[0] == mark == bare[-1] and (mark == '"' or "''" in bare[1:-1]):
+                raise self._error(f"the quotes of {value[:40]!r} may be around it or in it")
+        if '"' in value:
+            self.inner = self.inner or self.first
+        return value
+
+    def _error(self, said: str) -> BonsaiError:
+        return BonsaiError(
+            f"{self.where}, line {self.first} is malformed: {said} (read as {self.dialect}): {ADVICE}; or give Parquet "
+            "or JSON lines"
+        )
+
+
+def rows(records: Records, layout: Layout) -> Iterator[list[str]]:
+    """Yield the records that are rows, each with a value for every column.
+
+    Raises:
+        BonsaiError: a row has too many values or too few, or is the header once more.
+    """
+    width, needed, unnamed = len(layout.names), layout.needed, layout.unnamed
+    header = [*layout.names]
+    for values in records:
+        if len(values) != width:
+            if not needed <= len(values) < width:
+                raise BonsaiError(
+                    f"{records.where}, line {records.first} is malformed: it has {len(values)} values (read as "
+                    f"{layout.dialect}), and the header needs {width} values: {ADVICE}"
+                )
+            values += [""] * (width - len(values))
+        if unnamed and any(values[place].strip() for place in unnamed):
+            place = next(place for place in unnamed if values[place].strip())
+            raise BonsaiError(
+                f"{records.where}, line {records.first}: {values[place][:40]!r} is in column {place + 1}, which has "
+                "no name: name it; if it is the end of a text, put that text between quotes"
+            )
+        if (
+            values[0].lstrip("\ufeff").strip() == header[0]
+            and width > 1
+            and [each.strip() for each in values[1:]] == header[1:]
+        ):
+            raise BonsaiError(f"{records.where}, line {records.first} is the header once more: remove it")
+        yield values
+
+
+def blocks(lines: Lines, layout: Layout, columns: Sequence[str], most: int) -> Iterator[dict[str, list]]:
+    """Yield some of the columns of a file, at most `most` rows at a time, fewer where they are long.
+
+    Raises:
+        BonsaiError: a line is not written as the others are.
+    """
+    for _ in islice(lines, layout.header - 1):
+        pass
+    records = Records(lines.where, lines, layout.dialect, layout.header - 1, layout=layout)
+    next(records, None)
+    places = [layout.names.index(name) for name in columns]
+    block, size = list[list[str]](), 0
+    for values in rows(records, layout):
+        block.append(values)
+        size += sum(map(len, values))
+        if len(block) == most or size > LONGEST:
+            yield _columns(block, columns, places)
+            block, size = [], 0
+    if block:
+        yield _columns(block, columns, places)
+
+
+def _columns(block: list[list[str]], names: Iterable[str], places: list[int]) -> dict[str, list]:
+    return {name: [values[place] for values in block] for name, place in zip(names, places, strict=True)}
+
+
+def _mark(value: str) -> str:
+    """Return what a column's values are known by: a short one as it is, a number with a fraction as "#", else ""."""
+    bare = value.strip()
+    if "." in bare and bare.replace(".", "", 1).lstrip("+-").isdecimal():
+        return "#"
+    return bare if len(bare) <= LONGEST_MARK else ""

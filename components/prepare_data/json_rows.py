@@ -1,0 +1,90 @@
+"""JSON lines, and JSON arrays, as rows: each an object, every key once, every text valid Unicode."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kfp_bonsai.prepare_data.text import LONGEST, Lines
+from kfp_bonsai.shared.errors import BonsaiError
+
+ROW = 'every line is one object, such as {"text": "...", "label": "..."}'
+
+
+def json_rows(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield rows with their place: "line 3" of JSON lines, "row 3" of an array.
+
+    Raises:
+        BonsaiError: one is not valid JSON or no object, names a key twice, or has half of a character.
+    """
+    for place, row in _values(lines):
+        if not isinstance(row, dict):
+            raise BonsaiError(f"{lines.where}, {place}: {str(row)[:60]!r} is no object: {ROW}")
+        wrapped = [
+            key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)
+        ]
+        if len(row) == 1 and wrapped:
+            raise BonsaiError(
+                f"{lines.where}, {place}: the rows are in '{wrapped[0]}': give the list alone, without it"
+            )
+        yield place, row
+
+
+def json_columns(lines: Lines) -> list[str]:
+    """Return the first row's keys; none where there is no row."""
+    return next((list(row) for _, row in json_rows(lines)), [])
+
+
+def blocks(lines: Lines, columns: list[str], most: int) -> Iterator[dict[str, list]]:
+    """Yield some of the columns, at most `most` rows at a time, fewer where they are long.
+
+    Raises:
+        BonsaiError: a row has not all of them, or cannot be read.
+    """
+    block, rows, size = {name: list[Any]() for name in columns}, 0, 0
+    for place, row in json_rows(lines):
+        for name in columns:
+            if name not in row:
+                raise BonsaiError(f"{lines.where}, {place}: no '{name}': every row needs it")
+            value = row[name]
+            block[name].append(value)
+            size += len(value) if isinstance(value, str) else 8
+        rows += 1
+        if rows == most or size > LONGEST:
+            yield block
+            block, rows, size = {name: [] for name in columns}, 0, 0
+    if rows:
+        yield block
+
+
+def _values(lines: Lines) -> Iterator[tuple[str, Any]]:
+    first = True
+    for line in lines:
+        if not line.strip():
+            continue
+        place = f"line {lines.number}"
+        if first and line.lstrip().startswith("["):
+            found = _parse(lines.where, "the array", line + lines.rest(), "correct it, or give JSON lines")
+            yield from ((f"row {number}", row) for number, row in enumerate(found, 1))
+            return
+        yield place, _parse(lines.where, place, line, ROW)
+        first = False
+
+
+def _parse(where: str, place: str, text: str, advice: str) -> Any:
+    try:
+        found = json.loads(text, object_pairs_hook=_once)
+        if "\\ud" in text or "\\uD" in text:  # half of a character outside of the first 65,536
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BonsaiError(f"{where}, {place}: a text is no valid Unicode ({error.reason}): correct it") from error
+    except (ValueError, RecursionError) as error:
+        raise BonsaiError(f"{where}, {place}: not valid JSON ({error}): {advice}") from error
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there more than once")
+    return found

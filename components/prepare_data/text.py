@@ -1,0 +1,120 @@
+"""Text files as numbered lines: unpacked, decoded, and refused where they are something else."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.parquet import first_line
+
+LONGEST = 1 << 24  # characters of a line or a value: what is longer is a file of another kind, or an open quote
+PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+OTHERS = {
+    b"PAR1": "Parquet: give it the suffix .parquet",
+    b"PK": "a zip archive or a workbook of a spreadsheet: unpack it, or save the sheet as CSV (UTF-8)",
+    b"\xd0\xcf\x11\xe0": "a workbook of a spreadsheet: save the sheet as CSV (UTF-8)",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with `zstd -d`",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"Rar!": "a rar archive: unpack it",
+    b"ARROW1": "Arrow or Feather: give Parquet",
+    b"ORC": "ORC: give Parquet",
+    b"Obj\x01": "Avro: give Parquet",
+    b"SQLite format 3": "a database of SQLite: give a table of it as CSV or Parquet",
+    b"%PDF": "a PDF: give the rows as CSV, JSON lines or Parquet",
+    b"{\\rtf": "rich text of a word processor: give the rows as CSV, JSON lines or Parquet",
+    b"<": "HTML or XML, as a server answers to who is not logged in: download the file itself",
+    b"version https://git-lfs": "the pointer that Git LFS left for it: run `git lfs pull`",
+}
+MARKS = {  # a UTF-32 mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+class Lines(Iterator[str]):
+    r"""The lines of a file with their ends (\n, \r\n or \r), packed by gzip, bzip2 or xz, or not.
+
+    Attributes:
+        where: the file's name, for messages.
+        number: the number of the line that was read last, counted from 1.
+
+    Raises:
+        BonsaiError: the file is empty, of another format, cut off, no text, or has lines without end.
+    """
+
+    def __init__(self, where: str, file: BinaryIO) -> None:
+        self.where, self.number = where, 0
+        head = _head(where, file)
+        unpack = next((found for magic, found in PACKED.items() if head.startswith(magic)), None)
+        if unpack:
+            file = unpack(file)
+            head = _head(where, file)
+        other = next(
+            (what for magic, what in OTHERS.items() if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(magic)), ""
+        )
+        if other:
+            raise BonsaiError(f"{where} is {other}")
+        self.encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
+        self.file = file
+        self.text = io.TextIOWrapper(file, encoding=self.encoding, newline="")
+
+    def __next__(self) -> str:
+        try:
+            line = self.text.readline(LONGEST + 1)
+        except _BROKEN as error:
+            raise self.broken(error) from error
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) > LONGEST:
+            raise BonsaiError(
+                f"{self.where}, line {self.number} has more than {LONGEST:,} characters: is it a table of text?"
+            )
+        if "\0" in line:
+            raise BonsaiError(
+                f"{self.where}, line {self.number} has a NUL byte: the file is damaged, or no UTF-8 text: copy it "
+                "again, or convert it with `iconv -t utf-8`"
+            )
+        return line
+
+    def rest(self) -> str:
+        """Return all that is left, as one text."""
+        try:
+            return self.text.read()
+        except _BROKEN as error:
+            raise self.broken(error) from error
+
+    def broken(self, error: Exception) -> BonsaiError:
+        """Return what is wrong, with the line where it is known."""
+        if not isinstance(error, UnicodeDecodeError):
+            return BonsaiError(f"{self.where} cannot be read to its end ({first_line(error)}): copy it again")
+        name = self.encoding.removesuffix("-sig").upper()
+        place = f" from line {self._undecodable()} on" if name == "UTF-8" else ""
+        return BonsaiError(f"{self.where} is not {name} text{place} ({error}): convert it with `iconv -t utf-8`")
+
+    def _undecodable(self) -> int:
+        self.file.seek(0)
+        again = io.TextIOWrapper(self.file, encoding="utf-8", errors="surrogateescape", newline="")
+        strange = (number for number, line in enumerate(again, 1) if any("\udc80" <= sign <= "\udcff" for sign in line))
+        return next(strange, self.number)
+
+
+_BROKEN = (UnicodeError, EOFError, OSError, zlib.error, lzma.LZMAError)
+
+
+def _head(where: str, file: BinaryIO) -> bytes:
+    try:
+        head = file.read(64)
+        file.seek(0)
+    except _BROKEN as error:
+        raise BonsaiError(f"{where} cannot be read ({first_line(error)}): copy it again") from error
+    if not head:
+        raise BonsaiError(f"{where} is empty: give a file with rows")
+    return head

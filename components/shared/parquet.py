@@ -1,0 +1,86 @@
+"""Parquet files, read as a stream: what is damaged is an error in words before its rows are used."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kfp_bonsai.shared.errors import BonsaiError
+
+READ_BYTES = 8 << 20  # of a column at a time, as much as a bucket sends at once
+# What pyarrow raises on damaged bytes, its own errors and Python's (text that is no UTF-8, numbers out of range).
+DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
+
+
+@contextmanager
+def reading(where: str, advice: str = "copy it again", what: str = "cannot be read to its end") -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into an error in words.
+
+    Raises:
+        BonsaiError: the file is damaged.
+    """
+    try:
+        yield
+    except DAMAGED as error:
+        raise BonsaiError(f"{where} {what} ({first_line(error)}): {advice}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of another's message, or what kind of error it is."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def open_parquet(source: Path | BinaryIO, where: str, advice: str) -> pq.ParquetFile:
+    """Open a file; its pages are compared with their checksums, where it has any.
+
+    Args:
+        source: the file, or its path.
+        where: its name, for messages.
+        advice: what to do about a file that is not whole.
+
+    Raises:
+        BonsaiError: it is not whole, or no Parquet.
+    """
+    with reading(where, advice, "is not a whole Parquet file"):
+        # with pre_buffer, pyarrow keeps all that it has read until the end of the file
+        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES, page_checksum_verification=True)
+        _ = file.schema_arrow.names, file.schema_arrow.metadata, file.metadata.num_rows  # decoded only when asked for
+        return file
+
+
+def stream(
+    file: pq.ParquetFile, where: str, columns: Sequence[str] | None, rows: int, advice: str = "copy it again"
+) -> Iterator[dict[str, list]]:
+    """Go through some of the columns, at most `rows` rows at a time; binary columns are taken as UTF-8 text.
+
+    Raises:
+        BonsaiError: a page is damaged, or rows are missing.
+    """
+    read = 0
+    with reading(where, advice):
+        names = list(file.schema_arrow.names if columns is None else columns)
+        found = file.iter_batches(batch_size=rows, columns=names)
+    while True:
+        with reading(where, advice):
+            batch = next(found, None)
+            if batch is None:
+                break
+            values = {name: _as_text(batch.column(name)).to_pylist() for name in names}
+        read += batch.num_rows
+        yield values
+    if read != file.metadata.num_rows:
+        raise BonsaiError(f"{where} has {read:,} of the {file.metadata.num_rows:,} rows that it names: {advice}")
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.dictionary_decode(), kind.value_type
+    if pa.types.is_fixed_size_binary(kind):
+        column, kind = column.cast(pa.binary()), pa.binary()
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return column.cast(pa.large_string())
+    return column

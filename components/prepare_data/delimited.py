@@ -305,8 +305,8 @@ class Records(Iterator[list[str]]):
 
     def _several(self, value: str) -> BonsaiError:
         return BonsaiError(
-            f"{self.where}, line {self.first}: from a quote on, {value[:40]!r} is one value over several lines, or goes "
-            f"over several rows: {ADVICE}; or give Parquet or JSON lines"
+            f"{self.where}, line {self.first}: from a quote on, {value[:40]!r} is one value over several lines, or "
+            f"goes over several rows: {ADVICE}; or give Parquet or JSON lines"
         )
 
     def _plain(self, value: str) -> str:

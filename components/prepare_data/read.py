@@ -111,8 +111,15 @@ class HubRows:
         return check_names(self.where, self.dataset.column_names)
 
     def class_names(self, column: str) -> tuple[str, ...]:
-        """Return the names of a ClassLabel column's integers, else ()."""
-        return tuple(getattr(self.dataset.features[column], "names", None) or ())
+        """Return the names of a ClassLabel column's integers, else ().
+
+        Raises:
+            BonsaiError: its names are no texts.
+        """
+        names = tuple(getattr(self.dataset.features[column], "names", None) or ())
+        if not all(isinstance(name, str) for name in names):
+            raise BonsaiError(f"{self.where}, column '{column}': its classes' names are no texts: {SAVE_AGAIN}")
+        return names
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """Go through some of the columns.

@@ -58,12 +58,10 @@ def check_profile(found: Mapping[str, Any], now: Mapping[str, Any], where: str) 
     Raises:
         BonsaiError: an entry is missing, or of another type or length.
     """
-    numbers = [found.get("rows"), found.get("noise")]
     shares, tokens = found.get("shares"), found.get("tokens")
     whole = isinstance(shares, list) and isinstance(tokens, dict) and len(shares) == len(now["shares"])
-    if whole:
-        numbers += [*shares, *tokens.values()]
-    if not whole or not all(_is_share(number) for number in numbers) or not found["rows"]:
+    numbers = [found.get("rows"), found.get("noise"), *(shares or ()), *(tokens or {}).values()] if whole else []
+    if not whole or not all(map(_is_share, numbers)) or not found["rows"]:
         raise BonsaiError(f"{where} holds no whole profile of the champion's data: fetch the champion again")
 
 

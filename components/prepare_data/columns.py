@@ -28,7 +28,7 @@ def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "
         return (first, _named(pair, names, where, "--text-pair-column")) if pair else (first,)
     if pair:
         raise BonsaiError("--text-pair-column needs --text-column too: name both")
-    by_name = {name.strip().lower(): name for name in names}
+    by_name = _by_name(names, where, "--text-column", {*TEXTS, *(name for pair in PAIRS for name in pair)})
     for one, other in PAIRS:
         if one in by_name and other in by_name:
             return by_name[one], by_name[other]
@@ -54,7 +54,7 @@ def label_column(names: Sequence[str], where: str, label: str = "") -> str:
     """
     if label:
         return _named(label, names, where, "--label-column")
-    by_name = {name.strip().lower(): name for name in names}
+    by_name = _by_name(names, where, "--label-column", {*LABELS})
     for wanted in LABELS:
         if wanted in by_name:
             return by_name[wanted]
@@ -63,6 +63,15 @@ def label_column(names: Sequence[str], where: str, label: str = "") -> str:
         f"{nearest('label', list(names))}: name it with --label-column, or give rows without labels "
         "as --unlabelled-data"
     )
+
+
+def _by_name(names: Sequence[str], where: str, flag: str, known: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in names:
+        same = found.setdefault(name.strip().lower(), name)
+        if same != name and same.strip().lower() in known:
+            raise BonsaiError(f"{where} has the columns '{same}' and '{name}': say which is meant by {flag}")
+    return found
 
 
 def _named(wanted: str, names: Sequence[str], where: str, flag: str) -> str:

@@ -150,7 +150,8 @@ class _Trial:
             return _Reading(replace(layout, seen=seen, backslashes=self.backslashes), records, values)
         except BonsaiError as error:
             columns = self.sample[self.skipped].count(dialect.delimiter)
-            if dialect == Dialect(dialect.delimiter) and columns >= self.columns:  # what the most likely way fails at
+            likely = Dialect(dialect.delimiter, escape=self.backslashes)
+            if dialect == likely and columns >= self.columns:  # what the most likely way fails at
                 self.error, self.columns = error, columns
             return None
 

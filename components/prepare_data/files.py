@@ -3,7 +3,8 @@
 import glob
 import io
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -136,39 +137,72 @@ def _partitions(folders: Iterable[str]) -> dict[str, str | None]:
 
 def _object(bucket: str, blob: Any, folders: dict[str, str | None] | None = None) -> DataFile:
     where = f"gs://{bucket}/{blob.name}"
-    return DataFile(where, lambda: io.BufferedReader(_Object(where, blob), 1 << 16), folders or {})  # type: ignore
+
+    def opened() -> BinaryIO:
+        part = _Object(where, blob)
+        if not blob.content_encoding:
+            return io.BufferedReader(part, READ_BYTES)  # type: ignore[return-value]
+        # a server may unpack it on its way, so that no place in it is known before all of it is here
+        try:
+            whole: Any = tempfile.TemporaryFile()  # noqa: SIM115 (whoever opens it closes it)
+            part.download(lambda one: one.download_to_file(whole, checksum=None, raw_download=True, retry=patience()))
+            whole.seek(0)
+        except OSError as error:
+            raise BonsaiError(f"{where} cannot be kept on the disk ({error.strerror}): free some space") from error
+        return whole
+
+    return DataFile(where, opened, folders or {})
 
 
 class _Object(io.RawIOBase):
-    """The bytes of one generation of an object as it is stored; a download that fails is an error in words."""
+    """The bytes of one generation of an object; a download that fails is an error in words."""
 
-    def __init__(self, where: str, blob: Any) -> None:
+    def __init__(self, where: str, listed: Any) -> None:
         super().__init__()
-        self.where, self.size = where, blob.size
-        # as it is stored: the length of what a server unpacks on its way (Content-Encoding: gzip) is not known
-        self.reader = blob.open("rb", chunk_size=READ_BYTES, raw_download=True, if_generation_match=blob.generation)
+        self.where, self.listed, self.place = where, listed, 0
+        self.size, self.generation = int(listed.size), int(listed.generation)
+
+    def download(self, fetch: Callable[[Any], Any]) -> Any:
+        """Download something of the object.
+
+        Raises:
+            BonsaiError: it is not as it was when the bucket was listed, or cannot be had.
+        """
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        try:
+            with bucket_errors(self.where):
+                return fetch(self.listed.bucket.blob(self.listed.name, generation=self.generation))
+        except BonsaiError as error:
+            if isinstance(error.__cause__, NotFound | PreconditionFailed):
+                raise BonsaiError(f"{self.where} changed or was removed while it was read: run again") from error
+            raise
 
     def readinto(self, target: Any) -> int:
         """Read what comes next."""
-        with bucket_errors(self.where):
-            found = self.reader.read(len(target))
-        if not found and len(target) and self.tell() < self.size:
+        end = min(self.place + len(target), self.size)
+        if end <= self.place:
+            return 0
+        found = self.download(
+            lambda one: one.download_as_bytes(start=self.place, end=end - 1, checksum=None, retry=patience())
+        )
+        if not 0 < len(found) <= len(target):
             raise BonsaiError(
-                f"{self.where} ends after {self.tell():,} of {self.size:,} bytes: check the network, then run again"
+                f"{self.where}: the server answers {len(found):,} bytes where it should have {end - self.place:,} from "
+                f"{self.place:,} on: run again, or copy the object to a disk"
             )
         target[: len(found)] = found
+        self.place += len(found)
         return len(found)
 
     def seek(self, place: int, whence: int = 0) -> int:
         """Go to a place."""
-        if whence == 2:
-            place, whence = self.size + place, 0
-        with bucket_errors(self.where):
-            return self.reader.seek(place, whence)
+        self.place = place + (0, self.place, self.size)[whence]
+        return self.place
 
     def tell(self) -> int:
         """Return the place."""
-        return self.reader.tell()
+        return self.place
 
     def readable(self) -> bool:
         """Say that it can be read."""

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from kfp_bonsai.prepare_data import delimited, json_rows
-from kfp_bonsai.prepare_data.text import PACKED, Lines
+from kfp_bonsai.prepare_data.text import PACKED, Lines, check_kind
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.parquet import open_parquet, stream
 from kfp_bonsai.shared.progress import say
@@ -101,10 +101,15 @@ class DataFile:
         if found.dialect.quote != '"' or found.dialect.escape or found.dialect.delimiter == "|":
             say(f"prepare-data  {self.where} is read as {found.dialect}")
         if found.unnamed:
-            say(
-                f"prepare-data  note: {self.where} has {len(found.unnamed)} columns without a name, which must be empty"
-            )
+            say(f"prepare-data  note: {self.where} has {len(found.unnamed)} columns without a name or values")
         return found
+
+    def is_empty(self) -> bool:
+        """Say whether it has no rows, so that its columns and their types say nothing."""
+        if self._format != "parquet":
+            return not self._own
+        with self.open() as file:
+            return not _open(self.where, file).metadata.num_rows
 
     def class_names(self, column: str) -> tuple[str, ...]:
         """Return what a column's integers mean, where a Parquet file says so: our own splits and those of datasets."""
@@ -154,12 +159,14 @@ def check_names(where: str, names: Sequence[str]) -> list[str]:
 
 
 def _open(where: str, file: BinaryIO):  # type: ignore[no-untyped-def]
-    head = file.read(8)
+    head = file.read(64)
     file.seek(0)
     if not head:
         raise BonsaiError(f"{where} is empty: give a file with rows")
     if any(head.startswith(magic) for magic in PACKED):
         raise BonsaiError(f"{where} is packed as a whole: unpack it (Parquet packs its columns itself)")
+    if not head.startswith(b"PAR1"):
+        check_kind(where, head)
     return open_parquet(file, where, WHOLE)
 
 

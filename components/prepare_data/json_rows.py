@@ -62,6 +62,10 @@ def _values(lines: Lines) -> Iterator[tuple[str, Any]]:
         if not line.strip():
             continue
         place = f"line {lines.number}"
+        if first and line.strip() == "{":
+            raise BonsaiError(
+                f"{lines.where}, {place}: one object over several lines is no table: {ROW}, or an array of such"
+            )
         if first and line.lstrip().startswith("["):
             found = _parse(lines.where, "the array", line + lines.rest(), "correct it, or give JSON lines")
             yield from ((f"row {number}", row) for number, row in enumerate(found, 1))

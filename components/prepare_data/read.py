@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -61,8 +62,19 @@ class FileRows:
     files: tuple[DataFile, ...]
 
     def names(self) -> list[str]:
-        """Return the names of the columns of the first file."""
-        return self.files[0].names()
+        """Return the names of the columns of the first file with rows.
+
+        Raises:
+            BonsaiError: no file has rows, or even columns.
+        """
+        names = self._used[0].names()
+        if not names:
+            raise BonsaiError(f"{self.where} has no rows: give a file with rows")
+        return names
+
+    @cached_property
+    def _used(self) -> tuple[DataFile, ...]:
+        return tuple(file for file in self.files if not file.is_empty()) or self.files[:1]
 
     def class_names(self, column: str) -> tuple[str, ...]:
         """Return what the integers of a label column mean, where Parquet files say so, else ().
@@ -70,12 +82,13 @@ class FileRows:
         Raises:
             BonsaiError: the files say different things.
         """
-        names = self.files[0].class_names(column)
-        for file in self.files[1:]:
+        first, *others = self._used
+        names = first.class_names(column)
+        for file in others:
             if column in file.names() and file.class_names(column) != names:
                 raise BonsaiError(
                     f"{file.where}, column '{column}': its integers mean other classes "
-                    f"({', '.join(file.class_names(column)) or 'unnamed'}) than those of {self.files[0].where} "
+                    f"({', '.join(file.class_names(column)) or 'unnamed'}) than those of {first.where} "
                     f"({', '.join(names) or 'unnamed'}): give files of one data set"
                 )
         return names
@@ -86,16 +99,16 @@ class FileRows:
         Raises:
             BonsaiError: a file lacks a column that the first one has.
         """
-        for file in self.files:
+        for file in self._used:
             found = file.names()
             missing = [name for name in columns if name not in found]
             if missing:
                 raise BonsaiError(
                     f"{file.where} has no column '{missing[0]}'{nearest(missing[0], found)} (columns: "
-                    f"{', '.join(found)}), unlike {self.files[0].where}: give files with the same columns, "
+                    f"{', '.join(found)}), unlike {self._used[0].where}: give files with the same columns, "
                     "or name them by a glob such as 'folder/train-*.parquet'"
                 )
-        for file in self.files:
+        for file in self._used:
             yield from file.batches(columns)
 
 

@@ -56,11 +56,7 @@ class Lines(Iterator[str]):
         if unpack:
             file = unpack(file)
             head = _head(where, file)
-        other = next(
-            (what for magic, what in OTHERS.items() if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(magic)), ""
-        )
-        if other:
-            raise BonsaiError(f"{where} is {other}")
+        check_kind(where, head)
         self.encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
         self.file = file
         self.text = io.TextIOWrapper(file, encoding=self.encoding, newline="")
@@ -104,6 +100,18 @@ class Lines(Iterator[str]):
         again = io.TextIOWrapper(self.file, encoding="utf-8", errors="surrogateescape", newline="")
         strange = (number for number, line in enumerate(again, 1) if any("\udc80" <= sign <= "\udcff" for sign in line))
         return next(strange, self.number)
+
+
+def check_kind(where: str, head: bytes) -> None:
+    """Refuse a file of another format by its first bytes.
+
+    Raises:
+        BonsaiError: it is of one that is known.
+    """
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    other = next((what for magic, what in OTHERS.items() if start.startswith(magic)), "")
+    if other:
+        raise BonsaiError(f"{where} is {other}")
 
 
 _BROKEN = (UnicodeError, EOFError, OSError, zlib.error, lzma.LZMAError)

@@ -1,3 +1,4 @@
+import gzip
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ import pytest
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.parquet import READ_BYTES
 
 DENIED = b"may be listed, not read"
 
@@ -18,6 +20,9 @@ class Storage(BaseHTTPRequestHandler):
     """Enough of the Cloud Storage JSON API to list and to read objects: one bucket, named "bucket"."""
 
     objects: dict[str, bytes]
+    generations: dict[str, str]
+    changing: set[str]  # by whoever else writes, once they are read
+    short: set[str]  # half of them can be had
 
     def do_GET(self) -> None:
         """Answer a list, an object's description, or a range of its content."""
@@ -34,6 +39,12 @@ class Storage(BaseHTTPRequestHandler):
         content = self.objects[key]
         if content == DENIED:
             return self._answer(403, b"")
+        if query["generation"] != self.generations.get(key, "1"):
+            return self._answer(404, b"")
+        if key in self.changing:
+            self.generations[key] = "2"
+        if content.startswith(b"\x1f\x8b") and "gzip" not in self.headers.get("Accept-Encoding", ""):
+            return self._answer(200, gzip.decompress(content))  # the range is ignored, as Google's servers do
         first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
         if int(first) >= len(content):
             return self._answer(416, b"")
@@ -42,7 +53,9 @@ class Storage(BaseHTTPRequestHandler):
         return self._answer(206, part, {"Content-Range": place})
 
     def _about(self, name: str) -> dict:
-        return {"name": name, "bucket": "bucket", "size": str(len(self.objects[name])), "generation": "1"}
+        size = len(self.objects[name]) * (2 if name in self.short else 1)
+        found = {"name": name, "bucket": "bucket", "size": str(size), "generation": self.generations.get(name, "1")}
+        return found | ({"contentEncoding": "gzip"} if self.objects[name].startswith(b"\x1f\x8b") else {})
 
     def _answer(self, status: int, body: bytes, headers: dict | None = None) -> None:
         self.send_response(status)
@@ -64,11 +77,11 @@ def bucket(monkeypatch):
     objects = {"a/data.parquet": sink.getvalue().to_pybytes(), "b/train.csv": lines.encode(), "b/test.csv": b""}
     objects["b/test.csv"] = lines.replace("row", "test").encode()
     objects["d/denied.csv"] = DENIED
-    handler = type("Made", (Storage,), {"objects": objects})
+    handler = type("Made", (Storage,), {"objects": objects, "generations": {}, "changing": set(), "short": set()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-    yield objects
+    yield handler
     server.shutdown()
     server.server_close()
 
@@ -103,3 +116,37 @@ def test_missing_objects_and_buckets(bucket, tmp_path, data, word):
     with pytest.raises(BonsaiError, match=word):
         prepare(data, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_an_object_that_is_stored_packed_is_read_whole(bucket, tmp_path, suffix):
+    """Its size is that of what is stored: read by ranges of what the server unpacks, half of the rows were lost."""
+    lines = "text,label\n" + "".join(f"{'word ' * 90}{i},{i % 2}\n" for i in range(20_000))
+    bucket.objects[f"g/packed{suffix}"] = gzip.compress(lines.encode(), 1)
+    assert len(lines) > READ_BYTES
+    assert prepare(f"gs://bucket/g/packed{suffix}", tmp_path)["read_rows"] == 20_000
+
+
+def test_an_object_that_changes_between_the_two_passes_is_refused(bucket, tmp_path):
+    """Labels of the one and texts of the other."""
+    bucket.changing.add("b/train.csv")
+    with pytest.raises(BonsaiError, match=r"b/train.csv changed or was removed while it was read: run again"):
+        prepare("gs://bucket/b", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_object_that_ends_early_is_refused(bucket, tmp_path):
+    """Rows that are lost without a word."""
+    bucket.short.add("b/train.csv")
+    with pytest.raises(
+        BonsaiError, match=r"b/train.csv: .* 0 bytes where it should have \d+ from \d+ on|b/train.csv cannot be read"
+    ):
+        prepare("gs://bucket/b", tmp_path)
+
+
+def test_hidden_objects_of_a_prefix_and_a_glob_are_left_alone(bucket, tmp_path, capsys):
+    """What Spark and notebooks keep beside the data has old rows."""
+    for name in ("b/_temporary/0/train.csv", "b/.ipynb_checkpoints/train.csv", "b/_old.csv"):
+        bucket.objects[name] = b"text,label\nold,0\n"
+    assert prepare("gs://bucket/b", tmp_path)["read_rows"] == 80
+    assert "3 data files with . or _ before the name" in capsys.readouterr().out

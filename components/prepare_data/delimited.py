@@ -201,7 +201,7 @@ class Records(Iterator[list[str]]):
                 return self._quoted(line)
             self.always = set()
             values = line.rstrip("\r\n").split(delimiter)
-            if not quote or NULL in values or "''" in line:
+            if not quote or NULL in values or "''" in line or '\\"' in line:
                 values = [self._plain(value) for value in values]
             return values
         raise StopIteration
@@ -314,7 +314,7 @@ class Records(Iterator[list[str]]):
         """Return a value without quotes round it, if there is one way to read it."""
         if value == NULL:
             return ""
-        if self.dialect.escape and "\\" in value:
+        if '\\"' in value or (self.dialect.escape and "\\" in value):
             raise self._error(f"a backslash in {value[:40]!r}, which has no quotes round it, may mean itself or not")
         bare = value.strip()
         for mark in "\"'":

@@ -59,13 +59,25 @@ class Lines(Iterator[str]):
         check_kind(where, head)
         self.encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
         self.file = file
-        self.text = io.TextIOWrapper(file, encoding=self.encoding, newline="")
+        self.text = self._decoded("\n")
+        alone = "\r" in self._line().rstrip("\r\n")  # at the end of the first line
+        self.text = self._decoded("" if alone else "\n")
 
-    def __next__(self) -> str:
+    def _decoded(self, ends: str) -> io.TextIOWrapper:
+        """Return the text from its beginning; a lone carriage return ends no line where other lines do without."""
+        if hasattr(self, "text"):
+            self.text.detach()
+        self.file.seek(0)
+        return io.TextIOWrapper(self.file, encoding=self.encoding, newline=ends)
+
+    def _line(self) -> str:
         try:
-            line = self.text.readline(LONGEST + 1)
+            return self.text.readline(LONGEST + 1)
         except _BROKEN as error:
             raise self.broken(error) from error
+
+    def __next__(self) -> str:
+        line = self._line()
         if not line:
             raise StopIteration
         self.number += 1

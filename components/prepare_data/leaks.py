@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from kfp_bonsai.prepare_data import split
-from kfp_bonsai.prepare_data.write import SPLITS, TEST, TRAIN, UNLABELLED, VALIDATION, Part
+from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.tasks import SPLITS
 
 
 def drop(parts: list[Part], extra: list[Part], notes: list[str]) -> dict[str, int]:

@@ -15,7 +15,6 @@ from kfp_bonsai.prepare_data.leaks import drop, note
 from kfp_bonsai.prepare_data.read import FileRows, Rows, Source, open_source
 from kfp_bonsai.prepare_data.survey import Survey, survey
 from kfp_bonsai.prepare_data.write import (
-    SPLITS,
     TEST,
     TRAIN,
     UNLABELLED,
@@ -27,6 +26,7 @@ from kfp_bonsai.prepare_data.write import (
 from kfp_bonsai.shared import metrics, tasks
 from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed, nearest
 from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.tasks import SPLITS
 
 STAGE = "prepare-data"
 WITHOUT_LABELS = {

@@ -16,8 +16,7 @@ from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_file
 
-TRAIN, VALIDATION, TEST, UNLABELLED = range(4)
-SPLITS = ("train", "validation", "test", "unlabelled")
+TRAIN, VALIDATION, TEST, UNLABELLED = range(4)  # places in SPLITS
 GROUP_ROWS, GROUP_CHARACTERS = 32_768, 8 << 20
 
 
@@ -26,7 +25,7 @@ class Part:
     """A split as it was given, and where each of its rows goes.
 
     Attributes:
-        role: which split it was given as: an index into SPLITS and `write_splits`' targets.
+        role: which split it was given as: a place in SPLITS, and in `write_splits`' targets.
         rows: the rows.
         survey: what the first pass found.
         labels: the label of each row as it is written.

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.metrics import METRICS
 from kfp_bonsai.shared.parquet import open_parquet, stream
 
 METADATA_KEY = b"kfp_bonsai.task"
@@ -64,6 +65,7 @@ class Task:
 TEXTS = tuple(each.name for each in fields(Task) if each.type is str)
 LISTS = tuple(each.name for each in fields(Task) if each.name not in (*TEXTS, "rows"))
 COLUMNS = (("text",), ("text_a", "text_b"))
+SPLITS = ("train", "validation", "test", "unlabelled")
 
 
 def schema(task: Task) -> pa.Schema:
@@ -110,9 +112,12 @@ def task_in(stored: Any, where: str, advice: str = AGAIN) -> Task:
             raise BonsaiError(f"{where} does not say its task in full ('{name}' is no list of texts): {advice}")
         values[name] = tuple(found)
     task = Task(**{name: values[name] for name in (*TEXTS, *LISTS)}, rows=_count(values.get("rows")))
-    known = task.kind in (CLASSIFICATION, REGRESSION) and task.columns in COLUMNS
+    known = task.kind in (CLASSIFICATION, REGRESSION) and task.metric in METRICS
+    known &= task.columns in COLUMNS and task.split in SPLITS
     if not known or bool(task.labels) != (task.kind == CLASSIFICATION) or len({*task.labels}) < len(task.labels):
-        raise BonsaiError(f"{where} is of a task that there is none of ({task.kind}, {task.columns}): {advice}")
+        raise BonsaiError(
+            f"{where} does not say its task in full (no {task.kind} has such columns or labels): {advice}"
+        )
     return task
 
 

@@ -7,6 +7,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from kfp_bonsai.shared.errors import BonsaiError
@@ -111,7 +112,9 @@ class Lines(Iterator[str]):
         self.file.seek(0)
         again = io.TextIOWrapper(self.file, encoding="utf-8", errors="surrogateescape", newline="")
         strange = (number for number, line in enumerate(again, 1) if any("\udc80" <= sign <= "\udcff" for sign in line))
-        return next(strange, self.number)
+        with suppress(*_BROKEN):  # it may be damaged on the way there
+            return next(strange, self.number)
+        return self.number
 
 
 def check_kind(where: str, head: bytes) -> None:

@@ -6,6 +6,7 @@ the Parquet schema's metadata, so that a split needs no other file beside it.
 
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from kfp_bonsai.shared.metrics import METRICS
 from kfp_bonsai.shared.parquet import open_parquet, stream
 
 METADATA_KEY = b"kfp_bonsai.task"
+CHECKSUM_KEY = b"kfp_bonsai.task.crc32"  # Parquet has checksums of its pages alone
 CLASSIFICATION, REGRESSION = "classification", "regression"
 HUB = "Hugging Face "  # what the source of rows from the hub begins with
 AGAIN = "prepare the data set again"
@@ -73,7 +75,8 @@ def schema(task: Task) -> pa.Schema:
     fields = [pa.field(name, pa.string(), nullable=False) for name in task.columns]
     if task.split != "unlabelled":
         fields.append(pa.field("label", pa.int64() if task.kind == CLASSIFICATION else pa.float64(), nullable=False))
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(asdict(task)).encode()})
+    stored = json.dumps(asdict(task)).encode()
+    return pa.schema(fields, metadata={METADATA_KEY: stored, CHECKSUM_KEY: b"%d" % zlib.crc32(stored)})
 
 
 def check_unseen(task: Task, path: Path) -> None:
@@ -165,6 +168,9 @@ def _task(path: Path, file: pq.ParquetFile) -> Task:
     metadata = file.schema_arrow.metadata or {}
     if METADATA_KEY not in metadata:
         raise BonsaiError(f"{path} does not say what its labels mean: make it with `bonsai prepare-data`")
+    right = b"%d" % zlib.crc32(metadata[METADATA_KEY])
+    if metadata.get(CHECKSUM_KEY, right) != right:
+        raise BonsaiError(f"{path} is damaged where it says its task: {AGAIN}")
     try:
         stored = json.loads(metadata[METADATA_KEY])
     except (ValueError, RecursionError) as error:

@@ -146,3 +146,27 @@ def test_many_classes_of_few_rows_are_not_said_to_shift():
     found = [(drift.label_shift(*pair), drift.label_noise(*pair)) for pair in pairwise(profiles)]
     assert np.mean([shift > MAJOR_LABEL_SHIFT for shift, _ in found]) > 0.9
     assert not any(shift > noise + MAJOR_LABEL_SHIFT for shift, noise in found)
+
+
+@pytest.mark.parametrize("name", ["rows", "shares", "tokens", "noise"])
+@pytest.mark.parametrize("value", [None, "x", True, [], {}, [0.5], -1, ["a", "b"], {"1": "x"}, [float("inf"), 0.5]])
+def test_a_profile_of_another_type_is_refused(made, tmp_path, name, value):
+    """A champion.json that somebody edited or that was cut off ended in a TypeError, or in a distance from nothing."""
+    train = split(tmp_path / "before", *rows(60, 1))
+    profile = drift.profile(train, tiny.tokenizer())
+    if (name, value) == ("tokens", {}):
+        return  # a champion whose texts had no token
+    document = tmp_path / "champion.json"
+    document.write_text(json.dumps({"format": 1, "version": "0", "profile": {**profile, name: value}}))
+    inputs = (str(tmp_path / "c"), document, made.baseline, train, made.validation, made.test, tmp_path / "drift.json")
+    with pytest.raises(BonsaiError, match=r"champion.json holds no whole profile .*fetch the champion again"):
+        check_drift(*inputs)
+    assert not (tmp_path / "drift.json").exists()
+
+
+def test_edges_that_are_no_rising_numbers_are_refused(tmp_path):
+    """Labels would be counted between them all the same."""
+    assert drift.check_edges({"edges": [0.1, 2]}, "champion.json") == [0.1, 2]
+    for edges in (3, [], [2, 1], ["a"], [1, None], {"a": 1}):
+        with pytest.raises(BonsaiError, match=r"champion.json has no rising numbers"):
+            drift.check_edges({"edges": edges}, "champion.json")

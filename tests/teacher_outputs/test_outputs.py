@@ -146,3 +146,32 @@ def test_a_baseline_that_has_learnt_nothing_is_refused(made, tmp_path):
     write_record(tmp_path / "base", {**record, "validation": {"accuracy": 0.0}})
     with pytest.raises(BonsaiError, match="scores 0 by accuracy on its validation rows"):
         teacher_outputs(tmp_path / "base", made.train, made.unlabelled, tmp_path / "out")
+
+
+def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
+    """Students are trained from it for hours: pyarrow's exceptions, or another teacher's numbers, without a word."""
+    folder = shutil.copytree(made.transfer, tmp_path / "transfer")
+    rows = folder / transfer.ROWS
+    whole, table = rows.read_bytes(), pq.read_table(rows)
+    middle = bytearray(whole)
+    middle[len(whole) // 3] ^= 1
+    for content in (whole[:-40], bytes(middle), b"PAR1"):
+        rows.write_bytes(content)
+        with pytest.raises(BonsaiError, match=r"transfer is damaged .*make it again"):
+            transfer.open_set(folder)
+    for changed in (
+        table.drop(["logits"]),
+        table.drop(["input_ids"]),
+        table.drop(["labels"]),
+        table.slice(3),
+        table[:0],
+    ):
+        pq.write_table(changed, rows)
+        with pytest.raises(BonsaiError, match=r"transfer is (damaged|incomplete).*make it again"):
+            transfer.open_set(folder)
+    rows.write_bytes(whole)
+    states = np.load(folder / transfer.HIDDEN)
+    for other in (states[:-1], states[:, 0], states.astype(np.float64)):
+        np.save(folder / transfer.HIDDEN, other)
+        with pytest.raises(BonsaiError, match=r"transfer is incomplete.*make it again"):
+            transfer.open_set(folder)

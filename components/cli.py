@@ -7,6 +7,7 @@ A stage's module is imported when its command is asked for, so that `bonsai --he
 import ast
 import functools
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,9 @@ import typer
 from typer.core import TyperGroup
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared import parallel
+from kfp_bonsai.shared import faults, parallel
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.progress import put
 
 PIPELINES = {
     "run": "kfp_bonsai.pipelines.run:run",
@@ -51,8 +53,18 @@ MOST_SEEDS = 2**32  # what numpy takes
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; an error that no stage explains ends in three lines, and status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the locale has no signs but ASCII's
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get(faults.DEBUG):
+            raise
+        for line in faults.lines(error, ["bonsai", *sys.argv[1:]]):
+            put(line, sys.stderr)
+        sys.exit(1)
 
 
 class LazyGroup(TyperGroup):
@@ -141,12 +153,12 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
                 raise BonsaiError(f"--seed {arguments['seed']}: give a number from 0 to {MOST_SEEDS - 1}")
             result = function(*[arguments.pop(each) for each in positional], **arguments)
         except BonsaiError as error:
-            if os.environ.get("BONSAI_DEBUG"):
+            if os.environ.get(faults.DEBUG):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            put(f"error: {error}", sys.stderr)
             raise typer.Exit(2) from error
         for line in table(result or {}) if parallel.is_first() else ():
-            print(line)
+            put(line, sys.stdout)
         parallel.end()
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

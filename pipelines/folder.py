@@ -4,15 +4,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_writable, is_full_disk, new_file
+from kfp_bonsai.shared.files import FOREIGN, check_writable, is_full_disk, new_file, try_lock
+from kfp_bonsai.shared.progress import say
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
 RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")
@@ -36,23 +38,26 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use; or this
             is Windows.
     """
-    try:
-        import fcntl
-    except ImportError as error:
-        raise BonsaiError("bonsai runs pipelines on Linux and macOS: on Windows, use WSL") from error
-
+    if find_spec("fcntl") is None:
+        raise BonsaiError("bonsai runs pipelines on Linux and macOS: on Windows, use WSL")
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise BonsaiError(f"--output {output} is a file: name a folder")
     found = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if found - {LOG, LOCK, BEFORE} and RECORD not in found:  # a log alone is of a run that failed at its first task
+    ours = {LOG, LOCK, BEFORE, FOREIGN}  # a log alone is of a run that failed at its first task
+    if found - ours and RECORD not in found:
         raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
     check_writable(output / RECORD)
-    with (output / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BonsaiError(f"another run is at work in {output}: wait for it, or name another --output") from error
+    try:
+        lock = (output / LOCK).open("w")
+    except OSError as error:
+        raise BonsaiError(f"{output / LOCK} cannot be written ({error.strerror}): name another --output") from error
+    with lock:
+        locked = try_lock(lock)
+        if locked is False:
+            raise BonsaiError(f"another run is at work in {output}: wait for it, or name another --output")
+        if locked is None:
+            say(f"note: the file system of {output} has no locks: start no second run there before this one has ended")
         _put_back(output)
         started = _check(output, arguments, overwrite)
         if overwrite:
@@ -73,7 +78,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
                 clear(output, (RECORD, WORK, *RESULTS) if told else MADE)
                 _put_back(output)
                 (output / LOCK).unlink()
-                if not any(output.iterdir()):
+                with suppress(OSError):  # it holds something else, or is mounted
                     output.rmdir()
             if is_full_disk(error):
                 raise BonsaiError(

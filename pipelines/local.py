@@ -16,14 +16,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import redirect_stdout, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 from kfp import local
 
+from kfp_bonsai.shared import faults
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.progress import duration
+from kfp_bonsai.shared.progress import duration, put
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -31,7 +33,8 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-USER_ERROR = re.compile(r"kfp_bonsai\.shared\.errors\.BonsaiError: (.*)")
+USER_ERROR = re.compile(r"kfp_bonsai\.[\w.]+Error: (.*)")
+ANY_ERROR = re.compile(r"[A-Za-z_][\w.]*(: .*)?$")  # the last line of a traceback
 CHATTER = re.compile(r"\[KFP Executor |-+$|\s*$")
 COLOUR = re.compile(r"\x1b\[\d+m")
 
@@ -49,7 +52,8 @@ def run_locally(
         headline: gives the headline of the task of this name.
 
     Raises:
-        BonsaiError: a stage refused its input, or a task failed.
+        BonsaiError: a stage refused its input, or its process was ended.
+        Fault: a task failed with an error that it does not explain.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -128,8 +132,7 @@ class Lines(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Show what is there."""
-        self.shown.flush()
+        """Do nothing: each line is shown as it comes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Take KFP's log records: a task that starts gets its headline, all else goes to the file alone."""
@@ -149,13 +152,21 @@ class Lines(io.TextIOBase):
             self._begin(reused[1], ", finished already")
         return False
 
-    def failure(self, log: Path) -> BonsaiError:
+    def failure(self, log: Path) -> Exception:
         """Return the error to raise after a task failed."""
         if self.user_error:
             return BonsaiError(f"{self.task}: {self.user_error.removeprefix(f'{self.task}: ')}")
-        for line in self.held:
+        for line in self.held if os.environ.get(faults.DEBUG) else ():
             self._show(line)
-        return BonsaiError(f"{self.task} failed (its last lines are above, all of them in {log})")
+        ends = [line for before, line in pairwise(self.held) if before[:1] == " " and ANY_ERROR.match(line)]
+        if not ends:
+            return BonsaiError(
+                f"{self.task}: its process ended without an error of its own, as when memory runs out and the system "
+                f"ends it (all that it said is in {log})"
+            )
+        if words := faults.in_plain_words(ends[-1]):
+            return BonsaiError(f"{self.task}: {words} (all that it said is in {log})")
+        return faults.Fault(f"{self.task} ended with an unexpected {ends[-1]}", log)
 
     def _begin(self, task: str, note: str) -> None:
         self.task, self.held, self.user_error = task, [], ""
@@ -174,5 +185,4 @@ class Lines(io.TextIOBase):
             self._show("  " + line)
 
     def _show(self, line: str) -> None:
-        self.shown.write(line + "\n")  # not print(), which KFP replaces by one that indents
-        self.shown.flush()
+        put(line, self.shown)  # not print(), which KFP replaces by one that indents

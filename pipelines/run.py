@@ -19,6 +19,7 @@ from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
 from kfp_bonsai.shared.checkpoint import read_config
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_of, positions_of
+from kfp_bonsai.shared.faults import Fault
 from kfp_bonsai.shared.progress import say
 
 LONGEST = 512  # tokens of a text
@@ -215,7 +216,7 @@ def run_here(
         os.environ[SCRATCH] = str((work / "checkpoints").resolve())
         try:
             run_locally(pipeline(), {**arguments, "command": command}, work, output / LOG, headline)
-        except BonsaiError:
+        except (BonsaiError, Fault):
             if every(work, "report*/html"):  # packaging failed, which takes nothing from what was measured
                 collect(work, output)
                 say(f"\nThe report is there all the same: {output / 'report.html'}")
@@ -226,10 +227,9 @@ def run_here(
     for transfer in every(work, "teacher-outputs*/output"):  # large, and easily made again
         shutil.rmtree(transfer)
     if (output / "results.json").is_file():
-        print()
-        for line in result_table(json.loads((output / "results.json").read_text(encoding="utf-8"))):
-            print(line)
-        print()
+        results = json.loads((output / "results.json").read_text(encoding="utf-8"))
+        for line in ("", *result_table(results), ""):
+            say(line)
     return work
 
 

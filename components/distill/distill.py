@@ -59,11 +59,9 @@ def distill(
     if task.split == "unlabelled" or not task.is_of_one_data_set_with(task_of(record)):
         raise BonsaiError(f"{validation} is not of the data set that {model} was trained on: give its validation split")
 
-    import tempfile
-
     from kfp_bonsai.shared import distillation, energy, metrics, rows, training, transfer
 
-    with new_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
+    with new_folder(output) as folder:
         with energy.track() as meter:
             student, tokenizer = load(model)
             rate = learning_rate or suggested_rate(record, teacher)
@@ -73,7 +71,7 @@ def distill(
                 student,
                 transfer.open_set(teacher_outputs),
                 training.Recipe("distill", passes, rate, rows_a_step, seed=seed),
-                Path(scratch),
+                folder.parent,  # what it leaves there goes with it
                 tokenizer.pad_token_id,
                 **weights,
             )

@@ -138,11 +138,16 @@ def evaluate_emissions(
                 continue
             batch_seconds = batch_seconds or seconds
         batches = protocol.block_batches(rows.batches, batch_seconds, block_seconds)
-        idle = protocol.idle_watts(sources, IDLE_SECONDS)
         sliced = device != "cuda"  # NVML's counter needs windows of seconds
         plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
-        with _Check(sources) as check:
-            rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
+        try:
+            idle, rounds, checked = _measured(subjects, batches, plan, sources)
+        except energy.CounterError as error:
+            sources = energy.estimates(sources, error)
+            say(f"{STAGE}  note: {error}; all rounds are done anew with {sources[0].name}")
+            for subject in subjects:
+                protocol.forget(subject)
+            idle, rounds, checked = _measured(subjects, batches, plan, sources)
         protocol.single_rows(subjects, rows.singles)
         protocol.best_batches(subjects, rows.sizes)
         found["load_end"] = machine.load()
@@ -200,7 +205,7 @@ def evaluate_emissions(
         "energy": {
             "label": energy.weakest(sorted(rounds.labels)),
             "source": "; ".join(one.name for one in sources if one.part != energy.RAM),
-            "detail": "; ".join(sorted(rounds.sources)) + ". RAM is told apart and is in no ratio" + check.words,
+            "detail": "; ".join(sorted(rounds.sources)) + ". RAM is told apart and is in no ratio" + checked,
             "idle_watts": idle,
         },
         "carbon": grams.as_dict() if grams else None,
@@ -214,6 +219,16 @@ def evaluate_emissions(
     with new_file(Path(output)) as path:
         path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")
     return _told(measurement)
+
+
+def _measured(subjects: list[Any], batches: Any, plan: Any, sources: Any) -> tuple[float, Any, str]:
+    """Return the watts of idleness, the rounds, and what codecarbon's tracker says of them."""
+    from kfp_bonsai.evaluate_emissions import protocol
+
+    idle = protocol.idle_watts(sources, IDLE_SECONDS)
+    with _Check(sources) as check:
+        rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
+    return idle, rounds, check.words
 
 
 def _subjects(folders: list[Path], device: str, threads: int, batch: Any) -> tuple[list[Any], list[Any]]:

@@ -5,24 +5,31 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import try_lock
+from kfp_bonsai.shared.inference import stated_threads
 from kfp_bonsai.shared.progress import say
 
 CGROUP = Path("/sys/fs/cgroup")
 LOCK = "kfp-bonsai-measurement.lock"
+WAIT_SECONDS = 1.0  # between two looks at another measurement's lock
 
 
 def threads() -> int:
     """Return the threads that every model gets: OMP_NUM_THREADS, or the cores that mask and quota leave us."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if asked.isdigit() and int(asked):
-        return int(asked)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    if asked := stated_threads():
+        return asked
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # macOS has none, nor have some sandboxes
+        cores = os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _quota())))
 
 
@@ -31,8 +38,8 @@ def _quota() -> float:
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2 of cgroups, and 1
         try:
             quota, period = " ".join((CGROUP / name).read_text() for name in files).split()
-            return int(quota) / int(period) if int(quota) > 0 else math.inf
-        except (OSError, ValueError, ZeroDivisionError):  # not there, or "max"
+            return int(quota) / int(period) if int(quota) > 0 < int(period) else math.inf
+        except (OSError, ValueError):  # not there, or "max"
             continue
     return math.inf
 
@@ -50,15 +57,13 @@ def wait_without_spinning() -> str:
 
 def environment(used_threads: int) -> dict[str, Any]:
     """Return what a reader needs to know about the machine."""
-    import psutil
-
     from kfp_bonsai.shared.energy import cpu_model
 
     return {
         "cpu": cpu_model(),
-        "cores": psutil.cpu_count() or 0,
+        "cores": os.cpu_count() or 0,
         "threads": used_threads,
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": _memory_bytes(),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "container": Path("/.dockerenv").exists() or "KUBERNETES_SERVICE_HOST" in os.environ,
@@ -74,9 +79,22 @@ def device_name(device: str, found: dict[str, Any]) -> str:
     return f"cuda ({torch.cuda.get_device_name()})"
 
 
+def _memory_bytes() -> int:
+    """Return the machine's memory, 0 if it does not tell."""
+    import psutil
+
+    try:
+        return psutil.virtual_memory().total
+    except (OSError, ValueError, KeyError, RuntimeError):  # no /proc/meminfo, or one of a sandbox
+        return 0
+
+
 def load() -> float:
-    """Return the load average of the last minute."""
-    return round(os.getloadavg()[0], 2)
+    """Return the load average of the last minute, 0 if the machine does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return 0.0
 
 
 @contextmanager
@@ -89,27 +107,23 @@ def alone(wait: bool = True) -> Iterator[None]:
     Raises:
         BonsaiError: another measurement runs, and nobody wants to wait; or this is Windows.
     """
+    if find_spec("fcntl") is None:
+        raise BonsaiError("evaluate-emissions runs on Linux and macOS: on Windows, use WSL")
     try:
-        import fcntl
-    except ImportError as error:
-        raise BonsaiError("evaluate-emissions runs on Linux and macOS: on Windows, use WSL") from error
-
-    path = Path(tempfile.gettempdir()) / LOCK
-    try:
+        path = Path(tempfile.gettempdir()) / LOCK
         file = path.open() if path.exists() else path.open("a")  # another user's file can be locked, not written
     except OSError:  # a lock that cannot be opened is nothing to wait on
         yield
         return
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if try_lock(file) is False:  # without locks, the control tells whether another measurement disturbed
             if not wait:
                 raise BonsaiError(
                     f"another measurement runs on this machine ({path} is locked), and the two would disturb each "
                     "other: start again when it has ended, or wait for it (--wait)"
-                ) from error
+                )
             say("evaluate-emissions  waiting: another measurement runs on this machine")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while try_lock(file) is False:
+                time.sleep(WAIT_SECONDS)
             say("evaluate-emissions  going on: the other measurement has ended")
         yield

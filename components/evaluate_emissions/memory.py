@@ -48,7 +48,14 @@ def peaks(folders: Sequence[Path], batch: dict[str, np.ndarray], threads: int) -
         batch: what each runs, the largest that it is to serve.
         threads: threads that each gets.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    try:
+        return _peaks(folders, batch, threads)
+    except OSError as error:  # no folder for temporary files, or a full one
+        return [Peak(None, f"no process to measure it in ({error})")] * len(folders)
+
+
+def _peaks(folders: Sequence[Path], batch: dict[str, np.ndarray], threads: int) -> list[Peak]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         np.savez(Path(scratch) / BATCH, **batch)  # type: ignore[arg-type]
         command = [sys.executable, "-m", __name__, scratch, str(threads), *(str(path.resolve()) for path in folders)]
         limit = IMPORT_SECONDS + LONGEST_SECONDS * len(folders)
@@ -133,7 +140,7 @@ def _serve(folder: Path, batch: dict[str, np.ndarray], threads: int) -> Peak:
 def _not_read_yet(folder: Path) -> int:
     """Return the bytes of a model's files that are mapped but that this batch did not touch, as other rows will."""
     missing, ours = 0, False
-    for line in (PROCESS / "smaps").read_text().splitlines():
+    for line in (PROCESS / "smaps").read_text(errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name in ("Size", "Rss") and ours:
             missing += (1 if name == "Size" else -1) * 1024 * int(value.split()[0])

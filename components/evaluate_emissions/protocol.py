@@ -116,7 +116,8 @@ def measure(
 ) -> Rounds:
     """Measure all subjects in interleaved rounds; the first is the baseline.
 
-    A candidate that raises is given up, with its error noted, and the others go on; the baseline's error is raised.
+    A candidate that raises is given up, with its error noted, and the others go on; the baseline's error is raised,
+    and so is an energy counter's, if the pairs asked for are not measured yet.
 
     Args:
         subjects: the baseline, then the candidates; they keep their readings.
@@ -142,6 +143,11 @@ def measure(
                 others, ours, wall = _machine_busy(), time.process_time(), time.perf_counter()
                 try:
                     reading, costs[index, at] = _slice(subject, part, plan.block_seconds / len(parts), sources)
+                except energy.CounterError:  # no model's fault, and half a round is none
+                    if found.done < max(FEWEST, plan.pairs):
+                        raise
+                    found.stopped = f"an energy counter failed after {found.done} pairs, which stand"
+                    return found
                 except Exception as error:
                     if index < 2:
                         raise
@@ -160,7 +166,7 @@ def measure(
         widest = widest_interval(subjects, again)
         found.stopped = _stop(found, plan, widest)
         on_round(found.done, widest)
-    found.neighbours = max(0.0, (busy - own) / (passed * (psutil.cpu_count() or 1)))
+        found.neighbours = max(0.0, (busy - own) / (passed * (psutil.cpu_count() or 1)))
     return found
 
 
@@ -318,6 +324,12 @@ def idle_watts(sources: Sequence[energy.Source], seconds: float) -> float:
     return meter.reading.joules / meter.reading.seconds
 
 
+def forget(subject: Subject) -> None:
+    """Drop what rounds have noted, before they are done anew; that a model failed stands."""
+    for name in _COSTS:
+        getattr(subject, name).clear()
+
+
 def drift(values: Sequence[float]) -> float:
     """Return by how much the last third of the rounds differs from the first, as a fraction."""
     third = len(values) // 3
@@ -342,6 +354,9 @@ def give_up(subject: Subject, error: Exception) -> None:
 
 
 def _machine_busy() -> float:
-    """Return the CPU seconds that all of the machine has spent, or had stolen by its host."""
-    times = psutil.cpu_times()
+    """Return the CPU seconds that all of the machine has spent, or had stolen by its host; 0 if it does not tell."""
+    try:
+        times = psutil.cpu_times()
+    except (OSError, ValueError):  # no /proc/stat
+        return 0.0
     return sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0)

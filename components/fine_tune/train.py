@@ -12,7 +12,7 @@ from kfp_bonsai import __version__
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, pickled, save, weights_sha256
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_folder
+from kfp_bonsai.shared.files import CHECKPOINTS, new_folder, place_of
 
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
 RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
@@ -239,5 +239,5 @@ def _checkpoints(output: Path, identity: list) -> Path:
     the folder's name.
     """
     digest = hashlib.sha256(json.dumps([__version__, *identity]).encode()).hexdigest()[:12]
-    name = ".".join(part for part in (Path(output).name, os.environ.get(RUN), digest) if part)
-    return Path(os.environ.get(SCRATCH) or Path(output).parent) / f".{name}.checkpoints"
+    name = ".".join(part for part in (Path(os.path.realpath(output)).name, os.environ.get(RUN), digest) if part)
+    return Path(os.environ.get(SCRATCH) or place_of(output)) / f".{name}{CHECKPOINTS}"

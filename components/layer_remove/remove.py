@@ -55,7 +55,7 @@ def layer_remove(
     from kfp_bonsai.shared import energy, shapes, surgery
 
     with new_folder(output) as folder:
-        with energy.track(energy.find_sources()) as meter:
+        with energy.track(energy.enduring(energy.find_sources())) as meter:
             network, tokenizer = load(model)
             influence = []
             if scheme == "importance" and any(isinstance(one, int) for one in asked):

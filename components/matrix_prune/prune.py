@@ -68,11 +68,9 @@ def matrix_prune(
     if flops == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
-    import tempfile
-
     from kfp_bonsai.shared import distillation, energy, training, transfer
 
-    with new_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
+    with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
             network.to(training.device())  # its masks are made where it is
@@ -82,7 +80,7 @@ def matrix_prune(
                 network,
                 data,
                 training.Recipe("matrix-prune", steps * batch_size / len(data), learning_rate, batch_size, seed=seed),
-                Path(scratch),
+                folder.parent,  # what it leaves there goes with it
                 tokenizer.pad_token_id,
                 temperature=temperature,
                 hidden_weight=hidden_weight,

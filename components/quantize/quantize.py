@@ -95,7 +95,7 @@ def quantize(
     arguments = {"runtime": runtime, "calibration_rows": calibration_rows}
 
     with files.new_folder(output) as folder:
-        with energy.track(energy.find_sources()) as meter:
+        with energy.track(energy.enduring(energy.find_sources())) as meter:
             work = folder / "work"
             work.mkdir()
             fp32, difference = _export(model, work)

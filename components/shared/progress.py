@@ -1,6 +1,10 @@
 """Progress a person can follow: newline-terminated lines, also where there is no terminal."""
 
+import os
+import sys
 import time
+from contextlib import suppress
+from typing import IO
 
 from kfp_bonsai.shared import parallel
 
@@ -10,7 +14,28 @@ EVERY_SECONDS = 10.0
 def say(text: str) -> None:
     """Print one line at once, so that it shows in a pod's log as it happens."""
     if parallel.is_first():
-        print(text, flush=True)
+        put(text, sys.stdout)
+
+
+def put(text: str, stream: IO[str] | None) -> None:
+    """Write one line to a stream at once; what is only said never fails.
+
+    Signs that the stream's encoding lacks become "?", and a stream that nobody reads any more takes all in silence.
+    """
+    if stream is None:  # this process was started without one
+        return
+    try:
+        try:
+            stream.write(text + "\n")
+        except UnicodeEncodeError:
+            encoding = getattr(stream, "encoding", None) or "ascii"
+            stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # a full disk below it, or it is closed
+        pass
 
 
 def duration(seconds: float) -> str:

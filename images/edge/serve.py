@@ -26,6 +26,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 BATCH_ROWS = 32
+MOST_THREADS = 8192
 MOST_ROWS, MOST_BYTES = 1024, 4 << 20  # of one request
 MOST_CHARACTERS = 1 << 15  # of one text: it is split into tokens whole, some 140 bytes a character, before it is cut
 ENCODING = threading.Lock()  # one batch at a time, on all cores: so much memory once
@@ -502,7 +503,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: 2 for what the user can mend."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("model", type=Path, help="the model's folder")
-    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or "0"
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    threads = threads if threads.isdecimal() and int(threads) <= MOST_THREADS else "0"
     common.add_argument("--threads", type=int, default=threads, help="of one batch; 0: the runtime's choice")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -148,6 +148,7 @@ def gpus(monkeypatch):
 
 
 def counted(sources):
+    sources = [one.sources[0] if isinstance(one, energy.Enduring) else one for one in sources]
     return [(one.model, one.read()) for one in sources if one.part == energy.GPU]
 
 
@@ -163,7 +164,8 @@ def test_only_gpus_in_use_are_counted(gpus, monkeypatch):
 
 def test_processes_that_train_together_count_each_of_their_gpus_once(gpus, monkeypatch):
     """A cost of one GPU where two work, or of two for each of them; a process at a GPU that is another's."""
-    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+    group = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    for name, value in (group | {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}).items():
         monkeypatch.setenv(name, value)
     assert counted(energy.training_sources()) == [("GPU 0", 3), ("GPU 1", 2)]
     monkeypatch.setenv("LOCAL_RANK", "1")

@@ -82,16 +82,15 @@ def check_values(arguments: Mapping[str, Any]) -> None:
 
 def _check_published(arguments: Mapping[str, Any]) -> None:
     """Check the form of where the model is published, and of the registry that is told."""
-    from kfp_bonsai.package_model.register import check_address
+    from kfp_bonsai.package_model.register import check_address, check_published
     from kfp_bonsai.shared.store import check_location
 
     register = arguments.get("register", "")
     if arguments.get("upload"):
         check_location(arguments["upload"])
-    elif register:
-        raise BonsaiError("--register tells where the model was published: give --upload too")
     if register:
         check_address(register)
+        check_published(register, arguments.get("upload", ""))
 
 
 def _check_numbers(arguments: Mapping[str, Any]) -> None:

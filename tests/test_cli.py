@@ -1,6 +1,7 @@
 """The command line: derived from the stage functions, quick to start, clear when it refuses."""
 
 import inspect
+import io
 import itertools
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kfp_bonsai import cli
+from kfp_bonsai.shared import progress
 from kfp_bonsai.shared.errors import BonsaiError
 
 runner = CliRunner()
@@ -89,16 +91,83 @@ def test_a_stage_stopped_by_the_user_exits_with_130(monkeypatch):
     assert invoke("package-model", "--model", "x").exit_code == 130
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch):
-    """A bug that is reported like bad input."""
-    module = import_module("kfp_bonsai.package_model.package")
+FAILING = """
+import sys
+from kfp_bonsai import cli
+from kfp_bonsai.package_model import package
+def package_model(model: str, token: str = "") -> dict:
+    print("· ±")
+    {body}
+package.package_model = package_model
+sys.argv = ["bonsai", "package-model", "--model", "gs://me:pass@x/y?X-Goog-Signature=abcd", "--token", "tok123"]
+cli.main()
+"""
 
-    def broken(model: str):
-        """Break."""
-        raise ZeroDivisionError
 
-    monkeypatch.setattr(module, "package_model", broken)
-    assert isinstance(invoke("package-model", "--model", "x").exception, ZeroDivisionError)
+def failing(body: str, **environment: str):
+    here = {key: value for key, value in os.environ.items() if key != "BONSAI_DEBUG"}
+    run = [sys.executable, "-c", FAILING.format(body=body)]
+    return subprocess.run(run, capture_output=True, text=True, timeout=60, env=here | environment)
+
+
+def test_a_fault_of_ours_ends_in_three_lines_and_a_file(tmp_path):
+    """A page of traceback that looks like the user's mistake, or a bug that cannot be reported."""
+    raised = "raise ZeroDivisionError(f'with {model} s3cr3t-value')"
+    ended = failing(raised, BONSAI_CACHE=str(tmp_path), MY_API_KEY="s3cr3t-value", PYTHONIOENCODING="ascii")
+    first, second, third = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert first.startswith("error: unexpected ZeroDivisionError: with gs://***@x/y") and cli.__version__ in second
+    kept = next((tmp_path / "faults").iterdir())
+    text = kept.read_text()
+    assert str(kept) in third and "Traceback" in text and "raise ZeroDivisionError" not in ended.stderr
+    assert "bonsai package-model --model" in text and "transformers 5" in text
+    for secret in ("pass@", "abcd", "tok123", "s3cr3t-value"):
+        assert secret not in text + ended.stderr
+
+
+def test_debugging_shows_a_fault_where_it_is():
+    """A developer who must look for a file."""
+    ended = failing("1 / 0", BONSAI_DEBUG="1")
+    assert ended.returncode == 1 and "Traceback" in ended.stderr and "ZeroDivisionError" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("raise MemoryError", "memory ran out"),
+        ("import torch; raise torch.OutOfMemoryError('CUDA out of memory')", "smaller --batch-size"),
+        ('raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")', "memory ran out"),
+        ("raise OSError(28, 'No space left on device')", "no space left on the disk"),
+    ],
+)
+def test_the_machines_limits_are_no_fault(raised, said):
+    """A bug report for a full disk."""
+    ended = failing(raised)
+    assert ended.returncode == 1 and said in ended.stderr and "fault" not in ended.stderr
+
+
+def test_nothing_is_said_where_nobody_reads(tmp_path):
+    """`bonsai ... | head` ends in a traceback, or ends the work."""
+    code = FAILING.format(
+        body="from kfp_bonsai.shared.progress import say; say('x' * 99999); say('y'); return {'done': 1}"
+    )
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    code = code.replace('print("· ±")', f"open({str(tmp_path / 'ran')!r}, 'w')")
+    ended = subprocess.run([sys.executable, "-c", code], stdout=reader.stdin, stderr=subprocess.PIPE, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"") and (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("stream", ["closed", "ascii", "none"])
+def test_what_is_only_said_never_fails(stream, monkeypatch):
+    """Hours of training lost for a line in a log."""
+    below = io.BytesIO()
+    output = None if stream == "none" else io.TextIOWrapper(below, encoding="ascii", write_through=True)
+    if stream == "closed":
+        output.close()
+    monkeypatch.setattr(sys, "stdout", output)
+    progress.say("1/3 · ±2 %")
+    assert stream != "ascii" or below.getvalue() == b"1/3 ? ?2 %\n"
 
 
 def test_runs_to_compare_are_arguments(tmp_path):

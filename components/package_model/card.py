@@ -6,6 +6,7 @@ from typing import Any
 from kfp_bonsai.shared.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.families import FAMILIES, family_name
 from kfp_bonsai.shared.metrics import IN_WORDS
+from kfp_bonsai.shared.processor import FITTING_BITS
 from kfp_bonsai.shared.tasks import HUB
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
@@ -231,6 +232,7 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
         "Other texts were not tried.",
         f"Texts longer than {record.get('max_length') or 128} tokens are cut.",
     ]
+    limits += _processors(record)
     ends = row.get("relative_accuracy_ci")
     if ends:
         levels = {one["level"] for one in results["rows"] if one["stage"] == "compressed"}
@@ -248,6 +250,24 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
     if not results.get("control_covers_one", True):
         limits.append("**The control of the measurement failed: do not rely on the emission figures.**")
     return limits + _classes(results, row, labels)
+
+
+def _processors(record: dict[str, Any]) -> list[str]:
+    """Say on which processors a quantized model was seen to answer as before."""
+    found = record.get("quantization") or {}
+    seen = found.get("processor") or {}
+    if not seen:
+        return []
+    sets = ", ".join(seen.get("instruction_sets") or ()) or "instruction sets that its system did not tell"
+    kept = f"Quantized, it gave the same answer on {100 * found['agreement']:.1f} % of {found['agreement_rows']} rows"
+    if found.get("agreement_kind") != "equal classes":
+        kept = f"Quantized, its answers correlate with those before by {found['agreement']:.3f}"
+    if seen.get("weight_bits") == FITTING_BITS:
+        how = "its weights have 7 bits, whose sums are exact on other processors too"
+    else:
+        other = "one without VNNI and AMX" if seen.get("exact") else "one with VNNI or AMX"
+        how = f"on {other} it may answer otherwise (`bonsai quantize --any-processor` makes one that does not)"
+    return [f"{kept}, seen on {seen.get('machine')} with {sets}; {how}."]
 
 
 def _classes(results: dict[str, Any], row: dict[str, Any], labels: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Make the folder that is passed on: the chosen model, its card, the numbers, what serves it, and checksums."""
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,8 +46,8 @@ def package_model(
         name, version, files and bytes; uri if it was published, registered if it was registered.
 
     Raises:
-        BonsaiError: the folder is no model of ours, results.json does not hold its measurement, or the bucket or the
-            registry refuses. Then there is no output; what was published by then is whole, and is found again.
+        BonsaiError: the folder is no model of ours, results.json does not hold its measurement, or the bucket refuses:
+            then there is no output. If the registry refuses, output and what was published stay.
 
     Example:
         bonsai package-model --model best --results results.json --output package --license apache-2.0 --upload gs://bucket/models/reviews
@@ -68,8 +69,7 @@ def package_model(
     row = _row(document, record, model, results)
     if register:
         registry.check_target(register)
-        if not upload:
-            raise BonsaiError("--register tells where the model was published: give --upload too")
+        registry.check_published(register, upload)
     _check_weights(model, record)
     name = name or _default_name(document, row)
     found: dict[str, str | int | float | bool] = {"name": name}
@@ -94,12 +94,21 @@ def package_model(
             finish(uri if uri.startswith(GCS) else "")  # a cluster cannot fetch from a folder of this machine
             upload_folder(folder, uri)
             say(f"package-model  published as {uri}")
-        if register:
-            facts = registry.facts_of(record, document, row)
-            found["registered"] = registry.register(register, name, version, str(found["uri"]), facts)
-            say(f"package-model  registered as {found['registered']}")
         size = sum((folder / file).stat().st_size for file in files)
     say(f"package-model  {name}: {len(files)} files, {size / 1e6:.1f} MB, in {output}")
+    if register:
+        facts = registry.facts_of(record, document, row)
+        try:
+            found["registered"] = registry.register(register, name, version, str(found["uri"]), facts)
+        except BonsaiError as error:
+            again = ["bonsai", "package-model", "--model", model, "--results", results, "--output", f"{output}-again"]
+            again += ["--name", name, *(["--license", license] if license else []), "--upload", upload]
+            later = shlex.join([*map(str, again), "--register", register])
+            raise BonsaiError(
+                f"{error}. The package is whole in {output}, and published as {found['uri']}: to register it later, run "
+                f"`{later}`, which publishes nothing twice"
+            ) from error
+        say(f"package-model  registered as {found['registered']}")
     return {**found, "files": len(files), "bytes": size}
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.errors import BonsaiError
 
 MLFLOW = "mlflow+"
@@ -65,6 +66,21 @@ def check_address(target: str) -> None:
         raise BonsaiError(
             f"--register '{target}': give mlflow+URI, such as mlflow+http://mlflow:5000, or the URL of Kubeflow Model "
             "Registry, such as http://model-registry-service.kubeflow:8080"
+        )
+
+
+def check_published(target: str, upload: str) -> None:
+    """Check, before any work, that a registry takes what is published at a place.
+
+    Raises:
+        BonsaiError: nothing is published, or in a folder of this machine, which MLflow's server takes from no client.
+    """
+    if not upload:
+        raise BonsaiError("--register tells where the model was published: give --upload too")
+    if target.lower().startswith(tuple(MLFLOW + scheme for scheme in ("http://", "https://"))) and "://" not in upload:
+        raise BonsaiError(
+            f"--register {target}: a server of MLflow takes no model in a folder of this machine (--upload {upload}): "
+            f"publish to {GCS}bucket/prefix, or register in a database, such as mlflow+sqlite:///mlflow.db"
         )
 
 

@@ -12,6 +12,7 @@ def quantize(
     output: Output[Model],
     runtime: str = "auto",
     calibration_rows: int = 320,
+    any_processor: bool = False,
     seed: int = 0,
 ):
     """Quantize a model to int8 for a CPU runtime."""
@@ -26,6 +27,7 @@ def quantize(
         Path(output.path),
         runtime=runtime,
         calibration_rows=calibration_rows,
+        any_processor=any_processor,
         seed=seed,
     )
     output.metadata.update(storable(result))
@@ -38,6 +40,7 @@ def quantize_baseline(
     output: Output[Model],
     runtime: str = "auto",
     calibration_rows: int = 320,
+    any_processor: bool = False,
     seed: int = 0,
 ):
     """Quantize the baseline, to tell what int8 saves without compression; one that is refused is left out."""
@@ -55,6 +58,7 @@ def quantize_baseline(
             Path(output.path),
             runtime=runtime,
             calibration_rows=calibration_rows,
+            any_processor=any_processor,
             seed=seed,
         )
     except BonsaiError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.quantize import schemes, timing
-from kfp_bonsai.shared import checkpoint, energy, files, tasks
+from kfp_bonsai.shared import checkpoint, energy, files, processor, tasks
 from kfp_bonsai.shared.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.inference import ONNX_FILE, ONNXRUNTIME, OPENVINO, Predictor, encode, onnx_predictor
 from kfp_bonsai.shared.progress import duration, say
@@ -53,6 +53,7 @@ def quantize(
     *,
     runtime: str = AUTO,
     calibration_rows: int = 320,
+    any_processor: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Make an int8 model for CPUs that runs without torch, and pick the fastest runtime for it.
@@ -68,6 +69,8 @@ def quantize(
         output: the folder to write: model.onnx, its tokenizer, config.json and bonsai.json.
         runtime: "openvino", "onnxruntime", or "auto", which times both on this machine and keeps the faster.
         calibration_rows: rows that set the ranges, and at most as many again that check the result.
+        any_processor: give weights 7 bits, so that the model answers alike on all processors; without, that is done
+            where this one has no VNNI (see the README).
         seed: chooses the rows.
 
     Returns:
@@ -92,7 +95,8 @@ def quantize(
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 320")
     texts = _sample(calibration, task, 2 * calibration_rows, seed)
     half = -(-len(texts) // 2)
-    arguments = {"runtime": runtime, "calibration_rows": calibration_rows}
+    fitting = any_processor or not processor.sums_exactly()
+    arguments = {"runtime": runtime, "calibration_rows": calibration_rows, "any_processor": any_processor}
 
     with files.new_folder(output) as folder:
         with energy.track(energy.enduring(energy.find_sources())) as meter:
@@ -100,7 +104,7 @@ def quantize(
             work.mkdir()
             fp32, difference = _export(model, work)
             ranges, check = _batches(model, texts[:half]), _batches(model, texts[half:])
-            candidates = _candidates(runtime, fp32, work, ranges, check, task)
+            candidates = _candidates(runtime, fp32, work, ranges, check, task, fitting)
             times = _times(candidates, fp32, record, model)
             chosen = _choose(candidates, times)
             shutil.move(chosen.file, folder / ONNX_FILE)
@@ -113,6 +117,7 @@ def quantize(
             "agreement": round(chosen.agreement, 6),
             "agreement_kind": "equal classes" if task.kind == tasks.CLASSIFICATION else "correlation",
             "agreement_rows": len(texts) - half,
+            "weight_bits": processor.FITTING_BITS if fitting else processor.FULL_BITS,
             "calibration_rows": half,
             "export_difference": difference,
             "size_bytes": size,
@@ -199,7 +204,13 @@ def _export(model: Path, work: Path) -> tuple[Path, float]:
 
 
 def _candidates(
-    runtime: str, fp32: Path, work: Path, ranges: list[schemes.Batch], check: list[schemes.Batch], task: tasks.Task
+    runtime: str,
+    fp32: Path,
+    work: Path,
+    ranges: list[schemes.Batch],
+    check: list[schemes.Batch],
+    task: tasks.Task,
+    fitting: bool,
 ) -> list[Candidate]:
     reference = onnx_predictor(fp32, ONNXRUNTIME)
     expected = _logits(reference, check)
@@ -211,9 +222,9 @@ def _candidates(
             made[scheme] = work / f"{scheme}.onnx"
             if scheme == STATIC:
                 say(f"quantize  finding ranges on {sum(len(one['input_ids']) for one in ranges)} rows (NNCF)")
-                schemes.static(fp32, made[scheme], ranges)
+                schemes.static(fp32, made[scheme], ranges, fitting)
             else:
-                schemes.dynamic(fp32, made[scheme])
+                schemes.dynamic(fp32, made[scheme], fitting)
         predictor = onnx_predictor(made[scheme], name, threads=1)
         agreement = _agreement(expected, _logits(predictor, check), task)
         candidates.append(Candidate(name, scheme, made[scheme], predictor, agreement))
@@ -268,7 +279,7 @@ def _write_record(
         arguments=arguments,
         reading=reading,
         runtime=result["runtime"],
-        quantization=result,
+        quantization={**result, "processor": processor.as_record(result["weight_bits"])},
         validation={},
         sha256=digest,
     )

@@ -11,13 +11,15 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kfp_bonsai.shared import processor
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.progress import say
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -68,7 +70,16 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Pr
         return _torch(folder, device, threads)
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
-    return onnx_predictor(folder / ONNX_FILE, runtime_of(folder), threads=threads)
+    runtime = runtime_of(folder)
+    quantization = _json(folder / RECORD_FILE).get("quantization")
+    if isinstance(quantization, Mapping) and (doubt := processor.doubt(quantization)):
+        _say_once(f"note: {folder}: {doubt}")
+    return onnx_predictor(folder / ONNX_FILE, runtime, threads=threads)
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)
 
 
 def stated_threads() -> int:

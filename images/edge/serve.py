@@ -10,6 +10,7 @@ but for a model that is not quantized, which it runs with torch, on a GPU if the
 import argparse
 import json
 import os
+import platform
 import signal
 import sys
 import threading
@@ -30,6 +31,8 @@ MOST_THREADS = 8192
 MOST_ROWS, MOST_BYTES = 1024, 4 << 20  # of one request
 MOST_CHARACTERS = 1 << 15  # of one text: it is split into tokens whole, some 140 bytes a character, before it is cut
 ENCODING = threading.Lock()  # one batch at a time, on all cores: so much memory once
+CPUINFO = Path("/proc/cpuinfo")
+EXACT_INT8 = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
 
 Row = str | tuple[str, str]
@@ -124,6 +127,13 @@ def load(folder: Path, threads: int = 0) -> Model:
     except Exception as error:  # each runtime has exceptions of its own
         what = "ONNX file" if weights == "model.onnx" else "model"
         raise InputError(f"{folder / weights} is no whole {what}: copy or make it again ({error})") from error
+    if weights == "model.onnx" and _other_processor(record):
+        print(
+            f"note: {folder} was quantized and checked on a processor that sums int8 otherwise than this one (VNNI or "
+            "AMX), and may answer otherwise here: make it with bonsai quantize --any-processor, or on such a machine",
+            file=sys.stderr,
+            flush=True,
+        )
     task = record.get("task") or {}
     tokenizer, pad_id = _tokenizer(folder, int(record.get("max_length") or 128))
     return Model(
@@ -135,6 +145,22 @@ def load(folder: Path, threads: int = 0) -> Model:
         pairs=len(task.get("columns") or ["text"]) > 1,
         runtime=runtime,
     )
+
+
+def _other_processor(record: dict[str, Any]) -> bool:
+    """Say whether the agreement of int8 was seen on a processor that is of another kind (kfp_bonsai.shared.processor)."""
+    quantization = record.get("quantization")
+    seen = quantization.get("processor") if isinstance(quantization, dict) else None
+    if not isinstance(seen, dict) or seen.get("weight_bits") != 8 or seen.get("exact") is None:
+        return False
+    if platform.machine() not in ("x86_64", "AMD64", "i686"):
+        return not seen["exact"]
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    return bool(flags) and any(name in flags for name in EXACT_INT8) != seen["exact"]
 
 
 def _tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:

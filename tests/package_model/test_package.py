@@ -205,6 +205,7 @@ def test_nothing_is_left_of_a_publication_that_failed(stock: tuple[Path, Path], 
         ({"upload": "gs://bucket"}, "whole bucket"),
         ({"upload": "here", "register": "mlflow"}, "give mlflow\\+URI"),
         ({"register": "http://registry:8080"}, "give --upload too"),
+        ({"upload": "here", "register": "mlflow+https://mlflow:5000"}, "no model in a folder of this machine"),
     ],
 )
 def test_places_that_are_none(stock: tuple[Path, Path], tmp_path: Path, options: dict, said: str):

@@ -1,8 +1,16 @@
 """How a run on this machine is stopped."""
 
+import io
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
+
+from kfp_bonsai.pipelines.local import Lines
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.faults import Fault
 
 STOPPED = """
 import io, signal, subprocess, threading, time
@@ -24,3 +32,34 @@ def test_a_task_that_starts_as_one_presses_ctrl_c_is_ended():
     ended = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=120)
     assert ended.stdout.split() == ["-15", "True"], ended.stderr
     assert time.monotonic() - started < 50
+
+
+TRACE = """Traceback (most recent call last):
+  File "x.py", line 3, in distill
+    1 / 0
+{ends}
+[KFP Executor 2026-11-29] done
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind", "said"),
+    [
+        ("ZeroDivisionError: division by zero", Fault, "distill ended with an unexpected ZeroDivisionError: division"),
+        ("KeyError", Fault, "unexpected KeyError"),
+        ("torch.OutOfMemoryError: CUDA out of memory", BonsaiError, "memory ran out"),
+        ("OSError: [Errno 28] No space left on device", BonsaiError, "no space left on the disk"),
+        ("kfp_bonsai.shared.errors.BonsaiError: no rows", BonsaiError, "distill: no rows"),
+        ("kfp_bonsai.shared.energy.CounterError: stands still", BonsaiError, "distill: stands still"),
+        (None, BonsaiError, "as when memory runs out"),
+    ],
+)
+def test_a_task_that_fails_is_told_of_in_words(ends, kind, said, capsys):
+    """Fifty lines of traceback, or a bug of ours told as the user's mistake."""
+    lines = Lines(io.StringIO(), str)
+    lines.task = "distill"
+    lines.write(TRACE.format(ends=ends) if ends else "a line\n")
+    found = lines.failure(Path("run.log"))
+    assert type(found) is kind and said in str(found)
+    assert ends is None or kind is not Fault or "run.log" in str(found)
+    assert "Traceback" not in capsys.readouterr().out

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 from kfp_bonsai.quantize import quantize as stage
 from kfp_bonsai.quantize import timing
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared import checkpoint, tasks
+from kfp_bonsai.shared import checkpoint, processor, tasks
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.inference import Predictor, encode, load_predictor, onnx_predictor
 from kfp_bonsai.shared.onnx_export import export
@@ -94,6 +94,44 @@ def test_weights_and_embeddings_are_8_bits(auto):
     assert {onnx.TensorProto.DataType.Name(one.data_type) for one in large} <= {"INT8", "UINT8"}
 
 
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+def test_weights_of_seven_bits_fit_where_a_processor_has_no_vnni(made, tmp_path, scheme):
+    """Sums of two products that do not fit into 16 bits: other answers than were measured, without a word."""
+    export(made.baseline, tmp_path / "fp32.onnx")
+    batch = dict(encode(made.baseline, ["a fine film", "the film"]))
+    inputs = {one.name: batch[one.name] for one in onnx.load(tmp_path / "fp32.onnx").graph.input}
+    for fitting in (False, True):
+        more = [[inputs] * 4] if scheme == "static" else []
+        getattr(stage.schemes, scheme)(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", *more, fitting)
+        graph = onnx.load(tmp_path / "int8.onnx").graph
+        multiplied = {
+            name
+            for node in graph.node
+            if "MatMul" in node.op_type or "Dequantize" in node.op_type
+            for name in node.input
+        }
+        arrays = [onnx.numpy_helper.to_array(one) for one in graph.initializer if one.name in multiplied]
+        matrices = [one for one in arrays if one.dtype == np.int8 and one.ndim == 2 and 32 in one.shape]
+        largest = [int(np.abs(one.astype(int)).max()) for one in matrices]
+        assert len(largest) >= 18 and (max(largest) <= 64 if fitting else min(largest) > 64), largest
+
+
+def test_the_stage_asks_for_what_fits_where_it_must_or_is_told_to(made, tmp_path, monkeypatch):
+    """A low agreement on a processor without VNNI that could have been high, or a fleet with models that differ."""
+    asked = []
+    dynamic = stage.schemes.dynamic
+    monkeypatch.setattr(stage, "CANDIDATES", {"onnxruntime": (("onnxruntime", "dynamic"),)})
+    monkeypatch.setattr(stage.schemes, "dynamic", lambda a, b, fitting: asked.append(fitting) or dynamic(a, b, fitting))
+    for exact, any_processor in ((True, False), (True, True), (False, False), (None, False)):
+        monkeypatch.setattr(stage.processor, "sums_exactly", lambda exact=exact: exact)
+        out = tmp_path / f"{exact}{any_processor}"
+        options = {"runtime": "onnxruntime", "calibration_rows": 8, "any_processor": any_processor}
+        found = quantize(made.baseline, made.train, out, **options)
+        assert found["weight_bits"] == checkpoint.read_record(out)["quantization"]["processor"]["weight_bits"]
+        assert found["weight_bits"] == (7 if asked[-1] else 8)
+    assert asked == [False, True, True, True]
+
+
 def test_the_record_says_how_it_was_made(made, auto):
     """Else nobody can tell which model was quantized, what that cost, and what runs it."""
     folder, result = auto
@@ -105,7 +143,11 @@ def test_the_record_says_how_it_was_made(made, auto):
         parent[key] for key in ("level", "flops", "parameters", "max_length", "shape")
     ]
     assert record["lineage"][-1]["joules"] > 0
+    seen = record["quantization"].pop("processor")
     assert record["quantization"] == result
+    assert (
+        seen == processor.as_record(result["weight_bits"]) and seen["instruction_sets"] == processor.instruction_sets()
+    )
     assert record["validation"] == {}, "the parent's accuracy is not this model's"
     assert sorted(one.name for one in folder.iterdir()) == [
         "bonsai.json",

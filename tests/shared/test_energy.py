@@ -217,6 +217,97 @@ def test_training_on_a_gpu_that_cannot_be_read_goes_on_and_says_so(gpus, monkeyp
     assert capsys.readouterr().out.count("leave out the GPU") == 1
 
 
+def test_training_goes_on_with_the_estimate_where_a_counter_fails(tmp_path, capsys):
+    """Hours of training lost for a note of what they cost, or an estimate under the label of a measurement."""
+    for at, spoil in enumerate(
+        [
+            lambda file: file.unlink(),
+            lambda file: file.write_text("N/A"),
+            lambda file: file.write_text("1"),  # 260 kJ in no time: set back
+            lambda file: None,  # stands still
+        ]
+    ):
+        file = zone(tmp_path / str(at), "intel-rapl:0", 2_000_000, 262_143_328_850) / "energy_uj"
+        sources = energy.enduring([energy.rapl(tmp_path / str(at)), energy.Memory()])
+        assert sources[0].label == energy.MEASURED
+        with energy.track(sources) as meter:
+            busy(energy.STUCK_SECONDS + 0.01 if at == 3 else 0.02)
+            spoil(file)
+            if at == 0:
+                assert meter.so_far().label == energy.ESTIMATED, "told at a checkpoint already"
+        assert meter.reading.label == energy.ESTIMATED and meter.reading.cpu_joules > 0
+        assert "CPU estimated: codecarbon" in meter.reading.source
+        assert capsys.readouterr().out.count("CPU energy is estimated") == 1
+
+
+def test_training_goes_on_where_nothing_can_be_read(capsys):
+    """A GPU's counter that ends in the middle, a process list that cannot be read, a memory that nobody tells."""
+
+    class Broken:
+        def __init__(self, part, label, mark=None):
+            self.part, self.label, self.name, self.at = part, label, "made", mark
+
+        def mark(self):
+            return (self.at or fails(PermissionError("none of yours")))()
+
+        def between(self, before, after):
+            return float("nan")
+
+    counter = iter([5_000])
+    gpu = energy.Nvml(lambda: next(counter), "a GPU")
+    broken = [Broken(energy.CPU, energy.ESTIMATED), gpu, Broken(energy.RAM, energy.ESTIMATED, lambda: 1)]
+    with energy.track(energy.enduring(broken)) as meter:
+        pass
+    assert meter.reading.joules == 0 and meter.reading.label == energy.PROXY
+    assert meter.reading.source.count("not counted") == 3 == capsys.readouterr().out.count("note: ")
+
+
+def test_a_counter_that_was_set_back_is_not_taken_for_one_that_wrapped(tmp_path):
+    """262 kJ that nobody used, in a ratio."""
+    file = zone(tmp_path, "intel-rapl:0", 9_000_000, 262_143_328_850) / "energy_uj"
+    source = energy.rapl(tmp_path)
+    file.write_text("10")
+    for _ in range(2):
+        with pytest.raises(energy.CounterError, match="set back"):
+            source.mark()
+
+
+def test_counters_that_cannot_be_used_are_none(tmp_path):
+    """Nothing can be trained or measured in a container that shows half of the counters."""
+    (zone(tmp_path, "intel-rapl:0", 1, 999) / "max_energy_range_uj").write_text("unknown")
+    assert energy.rapl(tmp_path) is None
+    assert energy.find_sources(powercap=tmp_path)[0].label == energy.ESTIMATED
+
+
+def test_only_the_cpus_counter_has_an_estimate_in_its_place(tmp_path):
+    """A measurement on a GPU whose counter failed must not end with the CPU's joules alone."""
+    zone(tmp_path, "intel-rapl:0", 1, 999)
+    problem = energy.CounterError("made")
+    assert energy.estimates([energy.rapl(tmp_path)], problem)[0].label == energy.ESTIMATED
+    with pytest.raises(energy.CounterError, match="made"):
+        energy.estimates([*process_sources(), energy.Nvml(int, "a GPU")], problem)
+
+
+def test_watts_are_known_whatever_the_machine_lacks(tmp_path, monkeypatch, capsys):
+    """No training in a container of a SLURM job, where SLURM's command is missing, or one without a home."""
+    from codecarbon.core import util
+    from codecarbon.external import ram
+
+    asked = energy._codecarbons_watts()
+    monkeypatch.setattr(util, "SLURM_JOB_ID", "4711")
+    monkeypatch.setattr(ram, "SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("BONSAI_CACHE", str(tmp_path / "file" / "cache"))
+    (tmp_path / "file").write_text("no folder")
+    assert energy.watts_per_thread.__wrapped__() == asked
+    monkeypatch.setattr(util, "count_physical_cpus", fails(FileNotFoundError("lscpu")))
+    cached_by_the_first = energy.watts_per_thread.__wrapped__()
+    assert cached_by_the_first == asked, "kept in a temporary folder"
+    monkeypatch.setattr(energy, "cpu_model", lambda: "another")
+    watts, how = energy.watts_per_thread.__wrapped__()
+    assert watts == energy.ASSUMED_WATTS and energy.ASSUMED in how and "lscpu" in capsys.readouterr().out
+
+
 def process_sources():
     return [energy.ProcessCpu(energy.watts_per_thread()[0]), energy.Memory()]
 
@@ -234,7 +325,7 @@ def count(loops):
 
 def zone(root, folder, counter, wraps_after, name="package-0"):
     path = root / folder
-    path.mkdir()
+    path.mkdir(parents=True)
     (path / "name").write_text(name + "\n")
     (path / "energy_uj").write_text(str(counter))
     (path / "max_energy_range_uj").write_text(str(wraps_after))

@@ -126,9 +126,36 @@ def test_the_energy_is_that_of_all_processes_and_a_machines_counter_counts_once(
 
 def test_a_batch_that_cannot_be_shared_is_refused(world, tmp_path, monkeypatch):
     """A step of other rows than were asked for."""
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    group = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in group.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(BonsaiError, match=r"--batch-size 32 is shared by 3 processes"):
         fine_tune(str(world / "model"), *(world / "data" / f"{n}.parquet" for n in ("train", "validation")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"WORLD_SIZE": "4", "RANK": "2"},
+        {"WORLD_SIZE": "4", "RANK": "2", "MASTER_ADDR": "elsewhere"},
+        {"WORLD_SIZE": "8", "MASTER_ADDR": "elsewhere", "MASTER_PORT": "1"},
+        {"LOCAL_RANK": "1"},
+        {"RANK": "", "WORLD_SIZE": "many"},
+        {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "PMI_SIZE": "4", "PMI_RANK": "3"},
+        {"RANK": "7", "WORLD_SIZE": "4", "MASTER_ADDR": "elsewhere", "MASTER_PORT": "1"},
+    ],
+)
+def test_what_a_scheduler_left_in_the_environment_makes_no_group(left, monkeypatch):
+    """A training that waits for processes nobody started, or writes nothing, as it takes itself for another."""
+    for name in (*parallel.SIZES, *parallel.PLACES, *parallel.MEETING):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    assert (parallel.processes(), parallel.is_first(), parallel.is_first_here()) == (1, True, True)
+    parallel.begin()
+    assert not {*parallel.SIZES, *parallel.PLACES} & {*os.environ}, "accelerate reads them too"
+    for name in left:  # which monkeypatch would put back otherwise
+        os.environ.setdefault(name, "")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_debugging_shows_a_fault_where_it_is():
 def test_the_machines_limits_are_no_fault(raised, said):
     """A bug report for a full disk."""
     ended = failing(raised)
-    assert ended.returncode == 1 and said in ended.stderr and "fault" not in ended.stderr
+    assert ended.returncode == 1 and said in ended.stderr and "this is a fault" not in ended.stderr
 
 
 def test_nothing_is_said_where_nobody_reads(tmp_path):

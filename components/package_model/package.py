@@ -105,8 +105,8 @@ def package_model(
             again += ["--name", name, *(["--license", license] if license else []), "--upload", upload]
             later = shlex.join([*map(str, again), "--register", register])
             raise BonsaiError(
-                f"{error}. The package is whole in {output}, and published as {found['uri']}: to register it later, run "
-                f"`{later}`, which publishes nothing twice"
+                f"{error}. The package is whole in {output}, and published as {found['uri']}: to register it later, "
+                f"run `{later}`, which publishes nothing twice"
             ) from error
         say(f"package-model  registered as {found['registered']}")
     return {**found, "files": len(files), "bytes": size}

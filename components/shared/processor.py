@@ -1,7 +1,7 @@
 """What of this processor decides how int8 products are summed.
 
-Without VNNI or AMX, an x86 processor sums two products of unsigned and signed bytes in 16 bits, and what does not fit is
-cut off: a model then answers otherwise than where its agreement was measured. Weights of 7 bits always fit. Arm's
+Without VNNI or AMX, an x86 processor sums two products of unsigned and signed bytes in 16 bits, and what does not fit
+is cut off: a model then answers otherwise than where its agreement was measured. Weights of 7 bits always fit. Arm's
 instructions keep the whole sum.
 """
 

@@ -148,7 +148,7 @@ def load(folder: Path, threads: int = 0) -> Model:
 
 
 def _other_processor(record: dict[str, Any]) -> bool:
-    """Say whether the agreement of int8 was seen on a processor that is of another kind (kfp_bonsai.shared.processor)."""
+    """Say whether the agreement of int8 was seen on a processor of another kind (see kfp_bonsai.shared.processor)."""
     quantization = record.get("quantization")
     seen = quantization.get("processor") if isinstance(quantization, dict) else None
     if not isinstance(seen, dict) or seen.get("weight_bits") != 8 or seen.get("exact") is None:

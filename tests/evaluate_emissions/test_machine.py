@@ -37,6 +37,36 @@ def test_a_containers_quota_limits_the_threads(files, threads, tmp_path, monkeyp
     assert machine.threads() == threads
 
 
+@pytest.mark.parametrize(
+    ("stated", "threads"), [("4,2", 4), (" 3 ", 3), ("abc", 0), ("0", 0), ("-2", 0), ("", 0), ("9" * 12, 0), ("2.5", 0)]
+)
+def test_threads_that_cannot_be_are_not_taken(stated, threads, monkeypatch):
+    """A traceback for a variable that a scheduler set, or as many threads as no machine has."""
+    monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    assert machine.threads() == (threads or len(os.sched_getaffinity(0)))
+
+
+def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatch):
+    """All measured, and then lost for a line about the machine."""
+    import psutil
+
+    from kfp_bonsai.evaluate_emissions import memory, protocol
+
+    def fails(*_, **__):
+        raise FileNotFoundError("/proc")
+
+    for module, name in ((psutil, "virtual_memory"), (psutil, "cpu_times"), (os, "getloadavg")):
+        monkeypatch.setattr(module, name, fails)
+    monkeypatch.setattr(os, "sched_getaffinity", fails)
+    monkeypatch.setattr(machine.tempfile, "gettempdir", fails)
+    monkeypatch.setattr(memory.tempfile, "mkdtemp", fails)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with machine.alone():
+        found = machine.environment(machine.threads())
+    assert (found["memory_bytes"], machine.load(), protocol._machine_busy()) == (0, 0, 0)
+    assert "/proc" in memory.peaks([tmp_path], {}, 1)[0].problem
+
+
 WITHOUT_FCNTL = """
 import sys
 sys.modules["fcntl"] = None

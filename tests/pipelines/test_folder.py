@@ -169,3 +169,18 @@ def test_another_programs_folder_is_left_alone(tmp_path, beside, overwrite):
     with pytest.raises(BonsaiError, match=r"other files|no run's"), run_folder(tmp_path, ARGUMENTS, overwrite):
         pass
     assert (tmp_path / "model" / "mine").read_text() == "mine"
+
+
+def test_a_run_goes_on_where_the_file_system_has_no_locks(tmp_path, monkeypatch, capsys):
+    """A run refused for another that is not there; or one in a volume that is new, or cannot be removed."""
+    import fcntl
+
+    def no_locks(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    (tmp_path / "run" / "lost+found").mkdir(parents=True)
+    with pytest.raises(ZeroDivisionError), run_folder(tmp_path / "run", {}, overwrite=False):
+        raise ZeroDivisionError
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lost+found"]
+    assert "has no locks" in capsys.readouterr().out

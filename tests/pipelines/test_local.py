@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_a_task_that_fails_is_told_of_in_words(ends, kind, said, capsys):
     """Fifty lines of traceback, or a bug of ours told as the user's mistake."""
     lines = Lines(io.StringIO(), str)
     lines.task = "distill"
-    lines.write(TRACE.format(ends=ends) if ends else "a line\n")
+    lines.write(textwrap.indent(TRACE.format(ends=ends), "    ") if ends else "a line\n")
     found = lines.failure(Path("run.log"))
     assert type(found) is kind and said in str(found)
     assert ends is None or kind is not Fault or "run.log" in str(found)

@@ -104,9 +104,7 @@ def test_weights_of_seven_bits_fit_where_a_processor_has_no_vnni(made, tmp_path,
         more = [[inputs] * 4] if scheme == "static" else []
         getattr(stage.schemes, scheme)(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", *more, fitting)
         graph = onnx.load(tmp_path / "int8.onnx").graph
-        looked_up = {
-            node.input[0] for node in graph.node if node.op_type == "Gather"
-        }  # embeddings, which are not summed
+        looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}  # not summed
         looked_up |= {node.input[0] for node in graph.node if node.output[0] in looked_up}
         arrays = [onnx.numpy_helper.to_array(one) for one in graph.initializer if one.name not in looked_up]
         matrices = [one for one in arrays if one.dtype == np.int8 and one.ndim == 2 and 32 in one.shape]

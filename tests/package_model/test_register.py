@@ -5,6 +5,7 @@ real registry was not at hand.
 """
 
 import json
+import shlex
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -231,3 +232,20 @@ def test_targets_that_are_none(target):
     """It would be taken for a file's name, and a database be made there."""
     with pytest.raises(BonsaiError, match=r"give mlflow\+URI"):
         register(target, "none", "aaa", "gs://bucket/aaa", FACTS)
+
+
+def test_what_a_registry_refuses_is_published_and_registered_later(registry, tmp_path):
+    """A package thrown away for a registry that was down, and nobody knows how to go on."""
+    folder, results = make_stock(tmp_path)
+    registry.status = 500
+    with pytest.raises(BonsaiError, match="whole in") as told:
+        package_model(folder, results, tmp_path / "package", upload=str(tmp_path / "store"), register=registry.url)
+    assert (tmp_path / "package" / "SHA256SUMS").is_file()
+    command = shlex.split(str(told.value).partition("run `")[2].partition("`")[0])
+    registry.status = 200
+    assert command[:2] == ["bonsai", "package-model"]
+    options = {key.removeprefix("--"): value for key, value in zip(command[2::2], command[3::2], strict=True)}
+    found = package_model(
+        Path(options.pop("model")), Path(options.pop("results")), Path(options.pop("output")), **options
+    )
+    assert "registered" in found and len(list((tmp_path / "store").iterdir())) == 1

@@ -2,16 +2,13 @@
 
 import json
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.evaluate_emissions import inputs, machine
-from kfp_bonsai.shared.advice import advice
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.families import family_name
 from kfp_bonsai.shared.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.progress import say
 
@@ -56,7 +53,8 @@ def evaluate_emissions(
         batch_size: Rows a batch.
         pairs: Rounds at the least.
         block_seconds: Seconds that each model runs in a round, at the least (5 on a GPU).
-        precision: Stop once every ratio's 95 % interval is within plus or minus this fraction; 0 for `pairs` rounds.
+        precision: Stop once every ratio's 95 % interval is within plus or minus this fraction, and the control's within
+            twice that of 1 (at most 0.1); 0 for `pairs` rounds.
         time_budget: Seconds for all rounds; 0 for twice `pairs` at the most.
         country: ISO 3166 code of three letters or English name of a country, for grams of CO2.
         intensity: Grams of CO2 per kWh, if you know them better than the country's table.
@@ -172,7 +170,7 @@ def evaluate_emissions(
         results.model_row(common, subject, record, folder, inference.runtime_of(folder), answers, peak)
         for subject, record, folder, answers, peak in zip(subjects, records, folders, scored, peaks, strict=True)
     ]
-    control = results.control_row(subjects[0], rounds)
+    control = results.control_row(subjects[0], rounds, precision)
     measurement = {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -213,7 +211,6 @@ def evaluate_emissions(
         "embodied_g_per_hour": embodied or None,
         "control": control,
         "flags": results.flags(models, common),
-        "advice": [asdict(one) for one in advice(family_name(records[0]["model_type"]), records[0]["task"]["rows"])],
         "models": models,
     }
     with new_file(Path(output)) as path:
@@ -312,8 +309,11 @@ def _told(measurement: dict[str, Any]) -> dict:
     """Say the result line by line, and return it as flat scalars."""
     control = measurement["control"]
     told: dict[str, Any] = {
+        "control": control["state"],
         "control_ratio": control["ratio"],
-        "control_covers_one": control["covers_one"],
+        "control_low": control["ci"][0],
+        "control_high": control["ci"][1],
+        "control_margin": control["margin"],
         "rounds": measurement["protocol"]["pairs"],
         "floor": measurement["floor"]["accuracy"],
     }
@@ -335,8 +335,11 @@ def _told(measurement: dict[str, Any]) -> dict:
         told[f"{name}: relative accuracy"] = row["relative_accuracy"]
         told[f"{name}: relative emission"] = row["relative_emission"]
         told[f"{name}: latency ms p50"] = row["latency_ms_p50"]
-    failed = "" if control["covers_one"] else f", which leaves out 1: FAILED: {control['what_to_do']}"
-    say(f"{STAGE}  control {control['ratio']:.3f} ({control['ci'][0]:.3f} to {control['ci'][1]:.3f}){failed}")
+    doubt = f": {control['what_to_do']}" if control["what_to_do"] else ""
+    say(
+        f"{STAGE}  control {control['state'].upper() if doubt else control['state']}: {control['ratio']:.3f} "
+        f"({control['ci'][0]:.3f} to {control['ci'][1]:.3f}), where 1 ± {control['margin']:.3g} is asked{doubt}"
+    )
     for sentence in measurement["flags"]:
         say(f"{STAGE}  note: {sentence}")
     say(f"{STAGE}  stopped: {measurement['protocol']['stopped_because']}")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from kfp_bonsai.shared import energy, statistics
+from kfp_bonsai.shared import control, energy, statistics
 from kfp_bonsai.shared.errors import in_words
 
 BASELINE = 0
@@ -69,8 +69,8 @@ class Plan:
     Attributes:
         pairs: rounds at the least.
         block_seconds: how long each model runs in a round, at the least.
-        precision: stop once every ratio's interval is no wider than plus or minus this fraction; 0 for no more
-            rounds than `pairs`.
+        precision: stop once every ratio's interval is no wider than plus or minus this fraction and the control passes;
+            0 for no more rounds than `pairs`.
         time_budget: seconds for all rounds, 0 for twice `pairs` at the most.
         sliced: whether models take turns batch by batch, or block by block for counters that need long windows.
         seed: seed of the order.
@@ -164,7 +164,7 @@ def measure(
         found.done += 1
         found.seconds = time.monotonic() - started
         widest = widest_interval(subjects, again)
-        found.stopped = _stop(found, plan, widest)
+        found.stopped = _stop(found, plan, widest, _passes(subjects[BASELINE], again, plan))
         on_round(found.done, widest)
         found.neighbours = max(0.0, (busy - own) / (passed * (psutil.cpu_count() or 1)))
     return found
@@ -184,20 +184,36 @@ def pairs_of(subject: Subject, baseline: Subject, again: Subject) -> list[list[f
     ]
 
 
+def control_pairs(baseline: Subject, again: Subject) -> list[list[float]]:
+    """Return the control's pairs: the joules a row of the baseline's two blocks."""
+    return [list(pair) for pair in zip(baseline.joules, again.joules, strict=True)]
+
+
 def widest_interval(subjects: Sequence[Subject], again: Subject) -> float:
     """Return the widest half interval of the candidates' ratios as a fraction; the control's if there are none."""
     whole = [subject for subject in subjects[1:] if not subject.error and len(subject.joules) >= FEWEST]
     ratios = [pairs_of(subject, subjects[BASELINE], again) for subject in whole]
     if not ratios and len(again.joules) >= FEWEST:
-        ratios = [[list(pair) for pair in zip(subjects[BASELINE].joules, again.joules, strict=True)]]
+        ratios = [control_pairs(subjects[BASELINE], again)]
     return max((statistics.ratio(pairs).half_width for pairs in ratios), default=float("inf"))
 
 
-def _stop(found: Rounds, plan: Plan, widest: float) -> str:
-    """Return why to stop now, or "" to go on."""
+def _passes(baseline: Subject, again: Subject, plan: Plan) -> bool:
+    """Tell whether the control passes so far."""
+    if len(again.joules) < FEWEST:
+        return False
+    found = statistics.ratio(control_pairs(baseline, again))
+    return control.state((found.low, found.high), control.margin_for(plan.precision)) == control.PASSED
+
+
+def _stop(found: Rounds, plan: Plan, widest: float, passes: bool) -> str:
+    """Return why to stop now, or "" to go on.
+
+    Where the control has failed or is inconclusive, more rounds tell whether that was chance.
+    """
     narrow = widest <= plan.precision
     widest_text = f"the widest interval is ±{100 * widest:.1f} %"
-    if found.done >= plan.pairs and (narrow or not plan.precision):
+    if found.done >= plan.pairs and (narrow and passes or not plan.precision):
         return f"{found.done} pairs, and {widest_text} (asked for: ±{100 * plan.precision:.1f} %)"
     if plan.time_budget:
         if found.done >= FEWEST and found.seconds * (found.done + 1) / found.done > plan.time_budget:

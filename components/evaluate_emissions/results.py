@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.evaluate_emissions.memory import Peak
-from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, drift, pairs_of
-from kfp_bonsai.shared import carbon, energy, metrics, statistics, tasks
+from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pairs, drift, pairs_of
+from kfp_bonsai.shared import carbon, control, energy, metrics, statistics, tasks
 from kfp_bonsai.shared.checkpoint import size_bytes
 from kfp_bonsai.shared.flops import Flops, agree
 from kfp_bonsai.shared.noninferiority import largest_loss
@@ -262,20 +262,20 @@ def roc(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
     }
 
 
-def control_row(baseline: Subject, rounds: Rounds) -> dict[str, Any]:
-    """Return the A/A control: the baseline against itself, which must give 1."""
-    pairs = [list(pair) for pair in zip(baseline.joules, rounds.again.joules, strict=True)]
-    found = statistics.ratio(pairs)
-    covers = found.covers(1.0)
-    what = "" if covers else "stop other work on this machine, then measure again with more --pairs"
-    row = {
+def control_row(baseline: Subject, rounds: Rounds, precision: float) -> dict[str, Any]:
+    """Return the A/A control: the baseline against itself, which must give 1 within a margin."""
+    pairs = control_pairs(baseline, rounds.again)
+    found, margin = statistics.ratio(pairs), control.margin_for(precision)
+    state = control.state((found.low, found.high), margin)
+    return {
         "ratio": found.value,
         "ci": [found.low, found.high],
-        "covers_one": covers,
+        "margin": margin,
+        "state": state,
+        "covers_one": found.covers(1.0),
         "pairs": pairs,
-        "what_to_do": what,
+        "what_to_do": "" if state == control.PASSED else control.WHAT_TO_DO,
     }
-    return row
 
 
 def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from kfp_bonsai.shared import control
 from kfp_bonsai.shared.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.families import FAMILIES, family_name
 from kfp_bonsai.shared.metrics import IN_WORDS
@@ -241,14 +242,12 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
             f"On other rows of the same kind it may keep between {100 * ends[0]:.1f} and {100 * ends[1]:.1f} % of the "
             f"baseline's {_metric(task)} (95 % interval{flatters if len(levels) > 1 else ''})."
         )
+    doubt = control.DOUBTS.get(control.of_results(results))
     if row.get("emission_label") != "measured":
         reliable = ": the ratio to the baseline is reliable on this device, the joules are rough"
-        limits.append(
-            "Its emission was not, or not all, read from a counter"
-            f"{reliable if results.get('control_covers_one', True) else ''}."
-        )
-    if not results.get("control_covers_one", True):
-        limits.append("**The control of the measurement failed: do not rely on the emission figures.**")
+        limits.append(f"Its emission was not, or not all, read from a counter{'' if doubt else reliable}.")
+    if doubt:
+        limits.append(f"**In its measurement {doubt}: do not rely on the emission figures.**")
     return limits + _classes(results, row, labels)
 
 

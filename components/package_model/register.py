@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from kfp_bonsai.shared import control
 from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.errors import BonsaiError
 
@@ -115,10 +116,11 @@ def facts_of(record: Mapping[str, Any], results: Mapping[str, Any], row: Mapping
         row: the model's own row of it.
     """
     task, lineage = results["task"], record.get("lineage") or []
+    doubt = control.DOUBTS.get(control.of_results(results))
     words = {
         "metric": task.get("metric", "accuracy"),
         "emission_label": row.get("emission_label"),
-        "emission_reliable": "yes" if results.get("control_covers_one", True) else "no: the control failed",
+        "emission_reliable": f"no: {doubt}" if doubt else "yes",
         "device": row.get("device"),
         "runtime": row.get("runtime"),
         "shape": (record.get("shape") or {}).get("kind"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared import tasks
+from kfp_bonsai.shared import control, tasks
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
@@ -106,7 +106,8 @@ def promote(
         found = _again(champion, now, new)
     elif first:
         _check_first(mine, new["max_emission"])
-        found = {"promoted": True, "reason": "it is the first champion"}
+        doubt = f", although {mine['doubt']}: its emission is not to be believed" if mine["doubt"] else ""
+        found = {"promoted": True, "reason": f"it is the first champion{doubt}"}
     else:
         found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, new["max_emission"], seed)
     if not in_place:
@@ -123,7 +124,7 @@ def promote(
 
 
 def measured(package: Path, sha256: str) -> dict[str, Any]:
-    """Return a model's own row of the results that a package holds, whether to believe it, and the run's target.
+    """Return a model's own row of the results that a package holds, why to doubt its emission, and the run's target.
 
     Where the run held the int8 models against its target, that is none for the model they were made of.
 
@@ -139,7 +140,7 @@ def measured(package: Path, sha256: str) -> dict[str, Any]:
         )
     of_int8 = (results.get("chosen") or {}).get("stage") == "quantized" and rows[0].get("stage") != "quantized"
     target = 0.0 if of_int8 else float((results.get("target") or {}).get("max_emission") or 0)
-    return {**rows[0], "believable": results.get("control_covers_one") is True, "target": target}
+    return {**rows[0], "doubt": control.DOUBTS.get(control.of_results(results), ""), "target": target}
 
 
 def _compare(
@@ -201,7 +202,7 @@ def _compare(
 
 def _undecided(worse: list[str], mine: dict[str, Any]) -> dict[str, bool]:
     """Say of a model that only its measurement stands against it, which is no decision: it may be tried again."""
-    return {} if worse or mine["believable"] else {"undecided": True}
+    return {} if worse or not mine["doubt"] else {"undecided": True}
 
 
 def _not_as_good(low: float, loss: float, rows: int, margin: float) -> list[str]:
@@ -218,9 +219,10 @@ def _why_not(mine: dict[str, Any], theirs: dict[str, Any], target: float) -> lis
     if not mine["relative_emission"] <= limit:
         whose = "the target" if target else f"the champion's and {_percent(EMISSION_MARGIN)} more"
         parts.append(f"its emission is above {whose} ({_percent(limit)})")
-    if not mine["believable"]:
+    if mine["doubt"]:
         parts.append(
-            "the measurement's control failed or is missing, so that its emission is not to be believed: retrain again"
+            f"{mine['doubt']}, so that its emission is not to be believed: retrain again on a calmer machine, with more "
+            "--pairs or a longer --time-budget"
         )
     return parts
 
@@ -259,7 +261,7 @@ def _publish(challenger: Path, champion: str, document: dict[str, Any], token: A
 
 
 def _check_first(mine: dict[str, Any], target: float) -> None:
-    """Refuse a first champion that misses the emission which all later ones have to meet; tell a failed control.
+    """Refuse a first champion that misses the emission which all later ones have to meet.
 
     Raises:
         BonsaiError: it misses it.
@@ -270,8 +272,6 @@ def _check_first(mine: dict[str, Any], target: float) -> None:
             f"{_percent(target)}, which every later model would have to meet: give --max-emission "
             f"{math.ceil(100 * mine['relative_emission']) / 100:g} if you accept that, or run again"
         )
-    if not mine["believable"]:
-        say("promote  WARNING: the control of its measurement failed, so that its emission is not to be believed")
 
 
 def _first(champion: str, version: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from kfp_bonsai.report import rows as tables
 from kfp_bonsai.report import words
 from kfp_bonsai.report.numbers import percent, percent_interval
+from kfp_bonsai.shared import control
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
@@ -160,11 +161,11 @@ def _page(runs: list[Run], figure: dict[str, Any], letters: dict[str, str], titl
                 "facts": [(name, value) for name, value in _facts(run) if value],
             }
         )
-    doubtful = [run.name for run in runs if not run.document.get("control_covers_one")]
+    states = [(run.name, control.of_results(run.document)) for run in runs]
     return {
         "title": title,
         "verdict": _verdict(runs),
-        "doubts": [f"control failed: {name}" for name in doubtful],
+        "doubts": [f"control {state}: {name}" for name, state in states if state != control.PASSED],
         "figure": figure,
         "runs": told,
         "metric": _metric(runs),
@@ -196,7 +197,7 @@ def _range(values: list[float]) -> str:
 def _facts(run: Run) -> list[tuple[str, str]]:
     document = run.document
     task, energy = document["task"], document.get("energy") or {}
-    target = document.get("target") or {}
+    target, state = document.get("target") or {}, control.of_results(document)
     return [
         ("data set", str(task.get("name", ""))),
         ("model", str(run.rows[0]["model"] or "")),
@@ -204,7 +205,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("device", "; ".join(dict.fromkeys(str(row["device"]) for row in run.rows if row["device"]))),
         ("energy", " · ".join(str(energy[key]) for key in ("label", "source") if energy.get(key))),
         ("target", words.target_words(target, words.metric_name(task)) + ("" if _met(run) else " (not met)")),
-        ("control", "passed" if document.get("control_covers_one") else "failed: do not rely on the emission"),
+        ("control", state if state == control.PASSED else f"{state}: do not rely on the emission"),
         ("made", str(document.get("created") or "")[:16].replace("T", " ")),
         ("results", str(run.path)),
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from kfp_bonsai.report import rows as tables
 from kfp_bonsai.report import words
+from kfp_bonsai.shared import control
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import check_apart, new_file, new_folder
@@ -98,7 +99,7 @@ def report(
         "relative_accuracy": final.get("relative_accuracy", 0.0),
         "relative_emission": final.get("relative_emission", 0.0),
         "emission_label": final.get("emission_label") or "",
-        "believable": document["control_covers_one"],
+        "believable": document["control"] == control.PASSED,
         "verdict": document["verdict"],
     }
 
@@ -138,11 +139,14 @@ def _content(
     own_rows, own = parts[where], dict(measurements)[where]
     baseline = next(row for row in own_rows if row["stage"] == "baseline")
     checks = words.checks(final, measurements, target, metric)
-    believable = all((each.get("control") or {}).get("covers_one") for _, each in measurements)
-    verdict = words.verdict(final, met, selection, metric, believable)
+    states = {name: control.of_measurement(each) for name, each in measurements}
+    state = control.worst([*states.values()])
+    verdict = words.verdict(final, met, selection, metric, state, words.is_wide(final, own))
     title = title or f"{main['task']['name']} · {baseline['model']}"
     floor = main.get("floor") or {}
-    document = _document(main, selection, rows, final, met, verdict, believable, title)
+    document = _document(main, selection, rows, final, met, verdict, title)
+    document["control"] = state
+    document["control_covers_one"] = all(each in (control.PASSED, control.INCONCLUSIVE) for each in states.values())
 
     costs = page.stage_costs(_lineages(measurements, selection))
     facts = [{"name": "Task", "facts": _task_facts(main)}]
@@ -169,7 +173,7 @@ def _content(
         "page": {
             "title": title,
             "verdict": verdict,
-            "tags": _tags(final, own, met, believable, words.target_words(target, metric)),
+            "tags": _tags(final, own, met, state, words.target_words(target, metric)),
             "beside": [*_beside(final, parts, selection, metric), *words.yearly(final, own)],
             "key_figures": page.key_figures(final, baseline, metric),
             "checks": checks,
@@ -204,7 +208,6 @@ def _document(
     final: dict[str, Any] | None,
     met: bool,
     verdict: str,
-    believable: bool,
     title: str,
 ) -> dict[str, Any]:
     """Return results.json; README.md explains every field."""
@@ -225,7 +228,6 @@ def _document(
         "seed": main.get("seed"),
         "target": selection.get("target"),
         "chosen": chosen,
-        "control_covers_one": bool(believable),
         "energy": main.get("energy"),
         "carbon": main.get("carbon"),
         "traffic_per_day": main.get("traffic_per_day"),
@@ -310,15 +312,18 @@ def _task_facts(main: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _tags(
-    final: dict[str, Any] | None, measurement: dict[str, Any], met: bool, believable: bool, asked: str
+    final: dict[str, Any] | None, measurement: dict[str, Any], met: bool, state: str, asked: str
 ) -> list[dict[str, str]]:
     """Return what has to be seen in the first seconds: target, control, label, floor."""
     if final is None:
         return [{"kind": "bad", "text": "nothing measured"}]
-    control = "control passed" if believable else "control failed: do not rely on the emission"
+    passed = state == control.PASSED
     tags = [
         {"kind": "good" if met else "bad", "text": f"target {'met' if met else 'not met'}: {asked}"},
-        {"kind": "good" if believable else "bad", "text": control},
+        {
+            "kind": "good" if passed else "bad",
+            "text": f"control {state}" + ("" if passed else ": do not rely on the emission"),
+        },
         {"kind": "", "text": f"emission {final['emission_label'] or 'not labelled'}"},
     ]
     if words.below_floor(final, measurement):

@@ -16,12 +16,12 @@ from kfp_bonsai.report.numbers import (
 )
 from kfp_bonsai.report.numbers import grams as mass
 from kfp_bonsai.report.rows import meets
+from kfp_bonsai.shared import control
 from kfp_bonsai.shared.energy import ASSUMED
 from kfp_bonsai.shared.flops import agree
 from kfp_bonsai.shared.metrics import IN_WORDS
 from kfp_bonsai.shared.target import ROUNDING
 
-USUAL_PRECISION = 0.02  # where none is asked for
 SURE = 0.05  # a p-value below it is more than chance
 
 GLOSSARY = {
@@ -72,16 +72,37 @@ def _asked(fraction: float) -> str:
     return f"{100 * fraction:.4g}{SPACE}%"
 
 
-def verdict(final: dict[str, Any] | None, met: bool, selection: dict[str, Any], metric: str, believable: bool) -> str:
-    """Say in one sentence what was saved and what it cost, and whether that is what was asked for."""
+def verdict(
+    final: dict[str, Any] | None, met: bool, selection: dict[str, Any], metric: str, state: str, wide: bool
+) -> str:
+    """Say what was saved and what it cost, whether that is what was asked for, and what there is to doubt of it.
+
+    Args:
+        final: the row of the model that is handed over.
+        met: whether it meets the target.
+        selection: what select-model wrote.
+        metric: as people call it.
+        state: the control's.
+        wide: whether the emission's interval is wider than was asked for.
+    """
     if final is None:
         return "No compressed model could be measured, so nothing is known to be saved."
+    doubt = control.DOUBTS.get(state, "")
+    said = _kept(final, met, selection, metric, bool(doubt), wide)
+    return f"{said} {_sentence(f'{doubt}: do not rely on the emission')}" if doubt else said
+
+
+def _kept(
+    final: dict[str, Any], met: bool, selection: dict[str, Any], metric: str, doubtful: bool, wide: bool
+) -> str:
     label = {"measured": "a measured", "estimated": "an estimated", "proxy": "by proxy (FLOPs)"}
-    how = label.get(final["emission_label"], "") + ("" if believable else " but doubtful")
+    how = label.get(final["emission_label"], "") + (" but doubtful" if doubtful else "")
     target = selection.get("target") or {}
     accuracy = percent_beside(final["relative_accuracy"], None if met else target.get("min_accuracy"))
     emission = percent_beside(final["relative_emission"], None if met else target.get("max_emission"))
     text = f"{accuracy} of the {metric} at {how.strip()} {emission} of the emission"
+    if wide:
+        text += f" ({percent_interval(final['relative_emission_ci'])}, a wider interval than was asked for)"
     if final["relative_emission"] >= 1:
         text += ", so it saves nothing"
     elif final["payback_inferences"] is not None:
@@ -135,17 +156,13 @@ def checks(
     if final is not None:
         own = dict(measurements).get(final["measurement"], measurement)
         found += [
-            *_accuracy(final, measurement, target, metric),
+            *_accuracy(final, measurement, own, target, metric),
             *_floor(final, own, metric),
             *_precision(final, own, target),
             *_runtimes(final, own, target, metric),
             *_flops(final),
         ]
     found.append(_label(final, own))
-    found += [
-        Check(None, f"Advice, {one['level']}", f"{one['verdict']} by earlier measurements: {one['why']}.")
-        for one in measurement.get("advice") or []
-    ]
     for where, each in measurements:
         prefix = f"{where}: " if len(measurements) > 1 else ""
         found += [Check(None, "Note", prefix + _sentence(str(flag))) for flag in each.get("flags") or []]
@@ -162,24 +179,28 @@ def _sentence(text: str) -> str:
 
 
 def _control(where: str, measurement: dict[str, Any]) -> Check:
-    control = measurement.get("control") or {}
     name = "Control, edge" if where == "edge" else "Control"
-    if not control.get("ci"):
+    state, margin = control.of_measurement(measurement), control.margin_of(measurement)
+    if state == control.MISSING:
         return Check(False, name, "The baseline was not measured against itself, so the noise is unknown.")
-    shown = f"{control['ratio']:.3f} ({plain_interval(control['ci'])})"
-    if control.get("covers_one"):
-        return Check(True, name, f"The baseline measured against itself gives {shown}, which covers 1 as it must.")
-    exact = f"{control['ratio']:.4f} ({plain_interval(control['ci'], 4)})"  # shows on which side of 1 it ends
-    return Check(
-        False,
-        name,
-        f"The baseline measured against itself gives {exact}, which does not cover 1: the machine was too busy, and "
-        "the emission figures are off by at least as much (one in twenty such intervals leaves out 1 by chance). Stop "
-        "other work on it, or ask for more pairs (--pairs), and measure again.",
-    )
+    ratio, ends = measurement["control"]["ratio"], measurement["control"]["ci"]
+    around = f"1{SPACE}±{SPACE}{margin:.3g}"
+    if state == control.PASSED:
+        shown = f"{ratio:.3f} ({plain_interval(ends)})"
+        return Check(True, name, f"The baseline measured against itself gives {shown}, all within {around} as it must.")
+    shown = f"{ratio:.4f} ({plain_interval(ends, 4)})"  # on which side of a limit it ends
+    why = {
+        control.FAILED: "which leaves out 1. What moved it may have moved the emission figures as far (chance alone does "
+        "so to one interval in twenty)",
+        control.INCONCLUSIVE: f"which reaches beyond {around}. So noisy a measurement would not show that it is wrong",
+    }
+    do = _sentence(control.WHAT_TO_DO)
+    return Check(False, name, f"The baseline measured against itself gives {shown}, {why[state]}. {do}")
 
 
-def _accuracy(final: dict[str, Any], measurement: dict[str, Any], target: dict[str, Any], metric: str) -> list[Check]:
+def _accuracy(
+    final: dict[str, Any], measurement: dict[str, Any], own: dict[str, Any], target: dict[str, Any], metric: str
+) -> list[Check]:
     ends, least = final["relative_accuracy_ci"], target.get("min_accuracy")
     title = metric[:1].upper() + metric[1:]
     if not ends:
@@ -197,7 +218,7 @@ def _accuracy(final: dict[str, Any], measurement: dict[str, Any], target: dict[s
             f"The interval ({percent_interval(ends)}) reaches below the target of {_asked(least)}: with other rows "
             "it might be missed. More test rows would tell."
         )
-    return [Check(good, title, text + _paired(final["mcnemar_p"]) + _of_several(measurement))]
+    return [Check(good, title, text + _paired(final, own) + _of_several(measurement))]
 
 
 def _of_several(measurement: dict[str, Any]) -> str:
@@ -208,13 +229,24 @@ def _of_several(measurement: dict[str, Any]) -> str:
     return f" It was chosen of {levels} levels by these very rows, which flatters it a little."
 
 
-def _paired(chance: float | None) -> str:
-    """Say what McNemar's test on the same rows gives."""
-    if chance is None:
+def _paired(final: dict[str, Any], own: dict[str, Any]) -> str:
+    """Say which of model and baseline errs more often, and what McNemar's test on the same rows makes of it."""
+    chance = final["mcnemar_p"]
+    baseline = next((one for one in own["models"] if one["stage"] == "baseline"), {})
+    if chance is None or not final["confusion"] or not baseline.get("confusion"):
         return ""
+    errors, theirs = (_errors(one["confusion"]) for one in (final, baseline))
+    rows = sum(map(sum, final["confusion"]))
     shown = "p < 0.001" if chance < 0.001 else f"p = {significant(chance, 2)}"
-    what = "errs more or less often than" if chance < SURE else "may err as often as"
-    return f" By McNemar's test on the same rows ({shown}) it {what} the baseline."
+    what = f"significantly {'more' if errors > theirs else 'less'} often" if chance < SURE else "no proven difference"
+    return (
+        f" It errs on {errors:,} of {rows:,} rows and the baseline on {theirs:,}: {what}, by McNemar's test on the same "
+        f"rows ({shown})."
+    )
+
+
+def _errors(confusion: list[list[int]]) -> int:
+    return sum(map(sum, confusion)) - sum(row[at] for at, row in enumerate(confusion))
 
 
 def _floor(final: dict[str, Any], measurement: dict[str, Any], metric: str) -> list[Check]:
@@ -237,12 +269,27 @@ def below_floor(final: dict[str, Any], measurement: dict[str, Any]) -> bool:
     return floor is not None and final["accuracy"] is not None and final["accuracy"] <= floor
 
 
+def is_wide(final: dict[str, Any] | None, measurement: dict[str, Any]) -> bool:
+    """Tell whether the emission's interval is wider than was asked for."""
+    half = _half_width(final) if final is not None else None
+    return half is not None and half > 1.05 * _asked_precision(measurement)
+
+
+def _half_width(final: dict[str, Any]) -> float | None:
+    """Return half the interval of the emission as a fraction of it."""
+    ends, value = final["relative_emission_ci"], final["relative_emission"]
+    return (ends[1] - ends[0]) / 2 / value if ends and value else None
+
+
+def _asked_precision(measurement: dict[str, Any]) -> float:
+    return (measurement.get("protocol") or {}).get("precision") or control.USUAL_PRECISION
+
+
 def _precision(final: dict[str, Any], measurement: dict[str, Any], target: dict[str, Any]) -> list[Check]:
     ends, protocol = final["relative_emission_ci"], measurement.get("protocol") or {}
     if not ends or not final["relative_emission"]:
         return [Check(False, "Emission", "The relative emission has no interval, so noise cannot be told from saving.")]
-    half = (ends[1] - ends[0]) / 2 / final["relative_emission"]
-    asked = protocol.get("precision") or USUAL_PRECISION
+    half, asked = _half_width(final) or 0.0, _asked_precision(measurement)
     stopped = protocol.get("stopped_because")
     text = f"{percent_interval(ends)}, that is ±{percent(half)} of the figure itself"
     most = target.get("max_emission")
@@ -250,7 +297,7 @@ def _precision(final: dict[str, Any], measurement: dict[str, Any], target: dict[
     if most and final["relative_emission"] <= most + ROUNDING < ends[1]:
         text_beyond = f"The interval ({percent_interval(ends)}) reaches above the target of {_asked(most)}."
         beyond = [Check(False, "Emission", text_beyond)]
-    if half <= asked * 1.05:
+    if not is_wide(final, measurement):
         return beyond or [Check(True, "Emission", f"The interval is narrow: {text}.")]
     reason = f"; measuring stopped because {stopped}" if stopped else ""
     wanted = f"±{_asked(asked)}" + (" asked for" if protocol.get("precision") else "")

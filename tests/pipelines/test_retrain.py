@@ -43,7 +43,7 @@ def packaged(folder: Path, baseline: Path, models: dict[str, Path], made) -> dic
         baseline, [*models.values()], made.train, made.test, files[0], pairs=2, block_seconds=1, precision=0
     )
     found = json.loads(files[0].read_text())
-    found["control"]["covers_one"] = True  # a busy machine, and chance once in twenty times, have it otherwise
+    found["control"]["ci"] = [0.99, 1.01]  # two rounds on a busy machine prove nothing
     for row in found["models"][1:]:
         row["relative_emission"] = min(row["relative_emission"], EMISSION)
     files[0].write_text(json.dumps(found))
@@ -125,7 +125,7 @@ def test_a_champion_no_better_than_chance_can_be_replaced(monkeypatch, flipped, 
     task = SimpleNamespace(metric="matthews_correlation", num_labels=2)
     monkeypatch.setattr(promoting.tasks, "read_task", lambda _: task)
     monkeypatch.setattr(promoting.tasks, "read_columns", lambda _: {"label": right})
-    mine = {"relative_emission": 0.2, "believable": True}
+    mine = {"relative_emission": 0.2, "doubt": ""}
     found = promoting._compare("challenger", "champion", None, mine, 0.01, 0.25, 0)
     assert found["promoted"] == promoted and "the champion's matthews_correlation is 0" in found["reason"]
 
@@ -138,15 +138,23 @@ def test_few_rows_on_which_both_agree_prove_nothing(made, world, champion, tmp_p
     assert compared(made, world, champion, tmp_path, "twin", max_emission=1.0, margin=0.05)["promoted"]
 
 
-def test_a_measurement_without_a_control_is_not_believed(made, world, champion, tmp_path):
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({}, "there is no control"),
+        ({"control": "inconclusive", "control_covers_one": True}, "the control is inconclusive"),
+        ({"control_covers_one": False}, "the control failed"),  # as told before there were three states
+    ],
+)
+def test_a_measurement_whose_control_has_not_passed_is_not_believed(made, world, champion, tmp_path, told, said):
     """Results of which nobody knows whether the measurement was right, taken for good ones."""
     package = tmp_path / "package"
     shutil.copytree(world["twin"], package)
     results = json.loads((package / "results.json").read_text())
-    del results["control_covers_one"]
-    (package / "results.json").write_text(json.dumps(results))
+    del results["control"], results["control_covers_one"]
+    (package / "results.json").write_text(json.dumps(results | told))
     found = compared(made, {"twin": package}, champion, tmp_path, "twin", max_emission=1.0, margin=0.05)
-    assert not found["promoted"] and "control failed or is missing" in found["reason"]
+    assert not found["promoted"] and f"but {said}, so that its emission is not to be believed" in found["reason"]
     data = champions.data_sha256([made.train, made.validation, made.test])
     assert found["undecided"] and read_pointer(champions.decision_at(champion, data))[0] is None, "it is never retried"
     worse = shutil.copytree(world["bad"], tmp_path / "worse")

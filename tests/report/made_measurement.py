@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kfp_bonsai.shared import control as states
 from kfp_bonsai.shared.statistics import mcnemar
 
 LEVELS = {
@@ -214,6 +215,8 @@ def made_measurement(
         "control": {
             "ratio": control_ratio,
             "ci": control_ci,
+            "margin": 0.04,
+            "state": states.state(control_ci, 0.04),
             "covers_one": control_ci[0] <= 1 <= control_ci[1],
             "pairs": control_pairs,
         },

@@ -28,11 +28,11 @@ def runs(tmp_path_factory) -> list[Path]:
         measurement["task"]["name"] = name
         if at == 1:
             measurement["models"][1] |= {"error": "out of | memory", "relative_emission": None}
-        measurement["control"]["covers_one"] = control == 1.0
+        measurement["control"]["ci"] = [control - 0.01, control + 0.01]
         edge = made_measurement(levels=(LEVEL,), quantized=LEVEL, seed=9) if at == 2 else None
         if edge:
             edge["task"]["name"] = name
-            edge["control"]["covers_one"] = True
+            edge["control"]["ci"] = [0.99, 1.01]
         folders.append(make(root / str(at), measurement, made_selection(measurement), edge).folder)
     return folders
 

@@ -186,7 +186,53 @@ def test_a_missed_target_and_a_failed_control_are_said(tmp_path: Path):
     verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
     assert verdict.startswith("No model meets the target (at least 99.9 % of the accuracy): the nearest")
     assert "doubtful" in verdict and made.returned["meets_target"] is False and made.returned["believable"] is False
-    assert "target not met" in page and "does not cover 1" in page and ">nearest<" in page
+    assert "target not met" in page and "which leaves out 1" in page and ">nearest<" in page
+    assert verdict.endswith(" The control failed: do not rely on the emission.") and "control failed: do not" in page
+
+
+@pytest.mark.parametrize(
+    ("ends", "state"),
+    [([0.93, 1.35], "inconclusive"), ([0.946, 1.007], "inconclusive"), ([0.991, 1.012], "passed"), ([1.1, 1.6], "failed")],
+)
+def test_a_control_that_proves_nothing_does_not_pass(tmp_path: Path, ends: list[float], state: str):
+    """An interval so wide that it covers 1 whatever happens, with a badge that says "passed"; also in older files."""
+    measurement = made_measurement()
+    middle = (ends[0] * ends[1]) ** 0.5
+    measurement["control"] = {"ratio": middle, "ci": ends, "covers_one": ends[0] <= 1, "pairs": []}
+    made = make(tmp_path, measurement, made_selection(measurement))
+    found, verdict = json.loads(made.text("results.json")), str(made.returned["verdict"])
+    assert found["control"] == state and found["control_covers_one"] is (ends[0] <= 1)
+    for name in ("report.html", "report.md"):
+        assert f"control {state}" in made.text(name)
+        assert ("do not rely on the emission." in made.text(name)) is (state != "passed")
+    assert ("but doubtful" in verdict) is (state != "passed") and made.returned["believable"] is (state == "passed")
+    if state == "inconclusive":
+        assert "reaches beyond 1 ± 0.04" in made.text("report.md").replace("\u00a0", " ")
+        assert "The control is inconclusive" in verdict and "--time-budget" in made.text("report.html")
+
+
+def test_an_edge_control_that_proves_nothing_is_told_though_the_other_passed(tmp_path: Path):
+    """The verdict is of the edge's figures, and the badge of the other measurement's control."""
+    level = "1/3 layers + matrix pruning"
+    edge = made_measurement(levels=(level,), quantized=level, seed=3)
+    edge["control"]["ci"] = [0.9, 1.1]
+    measurement = made_measurement()
+    made = make(tmp_path, measurement, made_selection(measurement), edge)
+    assert "control inconclusive" in made.text("report.html") and made.returned["believable"] is False
+
+
+def test_an_interval_wider_than_asked_is_said_in_the_verdict(tmp_path: Path):
+    """A time budget that ended early: a figure of 11 % that may be 9 or 14 is passed on without either."""
+    measurement = made_measurement()
+    row = measurement["models"][-1]
+    for factor, wide in ((0.01, False), (0.2, True)):
+        emission = row["relative_emission"]
+        row["relative_emission_ci"] = [emission * (1 - factor), emission * (1 + factor)]
+        made = make(tmp_path / str(wide), measurement, made_selection(measurement))
+        verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
+        shown = f"{100 * emission * 0.8:.1f} to {100 * emission * 1.2:.1f} %, a wider interval than was asked for"
+        assert (shown in verdict) is wide
+        assert ("a wider interval than was asked for" in made.text("report.md").splitlines()[2]) is wide
 
 
 def test_int8_that_loses_the_target_is_not_called_a_success(tmp_path: Path):
@@ -296,12 +342,20 @@ def test_a_failed_int8_model_falls_back_to_the_selected_one(tmp_path: Path):
 
 def test_the_paired_test_is_in_the_sentence_on_accuracy(tmp_path: Path):
     """Two intervals that overlap say nothing of two models on the same rows; the test is measured, and was not told."""
-    for chance, said in ((0.0002, "(p < 0.001) it errs more or less often than"), (0.31, "(p = 0.31) it may err as")):
+    right = [[850, 150], [150, 850]]  # the baseline's, 300 errors
+    for at, (wrong, chance, said) in enumerate(
+        [
+            (200, 0.0002, "errs on 400 of 2,000 rows and the baseline on 300: significantly more often"),
+            (100, 0.01, "errs on 200 of 2,000 rows and the baseline on 300: significantly less often"),
+            (155, 0.31, "errs on 310 of 2,000 rows and the baseline on 300: no proven difference"),
+        ]
+    ):
         measurement = made_measurement()
+        measurement["models"][0]["confusion"] = right
         for model in measurement["models"][1:]:
-            model["mcnemar_p"] = chance
-        made = make(tmp_path / str(chance), measurement, made_selection(measurement))
-        assert f"McNemar's test on the same rows {said}" in made.text("report.md").replace("\\", "")
+            model |= {"mcnemar_p": chance, "confusion": [[1000 - wrong, wrong], [wrong, 1000 - wrong]]}
+        made = make(tmp_path / str(at), measurement, made_selection(measurement))
+        assert said in made.text("report.md").replace("\\", "") and "more or less" not in made.text("report.md")
     page = made.text("report.html")
     assert "McNemar" in page and json.loads(made.text("results.json"))["rows"][-1]["mcnemar_p"] == 0.31
 

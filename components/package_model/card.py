@@ -79,13 +79,13 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     task = results["task"]
-    metric = task.get("metric", "accuracy")
+    metric = task["metric"]
     evaluation = EvalResult(
         task_type="text-classification",
         task_name="Text Classification" if task.get("labels") else "Text Regression",
         dataset_type=task["name"],
         dataset_name=task["name"],
-        dataset_split=task.get("split", "test"),
+        dataset_split=task.get("split") or "test",
         metric_type=metric,
         metric_name=_metric(task),
         metric_value=row["accuracy"],
@@ -110,7 +110,7 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
 def _body(name: str, license: str, record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> str:
     parts = [
         f"# {name}",
-        results.get("verdict", "") if row.get("chosen") else _headline(results, row),
+        results.get("verdict") or "" if row.get("chosen") else _headline(results, row),
         "This is " + _what(record, row) + ".",
         "## What was measured",
         _table(results, row),
@@ -179,7 +179,7 @@ def _table(results: dict[str, Any], row: dict[str, Any]) -> str:
         ("weights", _megabytes(row), _megabytes(baseline)),
         ("FLOPs, relative", _share(row, "flops_ratio"), "100 %"),
     ]
-    rows = results.get("test_rows") or results["task"]["rows"]
+    rows = results.get("test_rows") or results["task"]["rows"] or 0
     head = f"On {row['device']}, {rows:,} test rows of {results['task']['name']}:"
     table = ["| | this model | baseline |", "| --- | ---: | ---: |"]
     table += [f"| {' | '.join(line)} |" for line in lines if line[1] != "–"]
@@ -344,7 +344,7 @@ def _hub_name(value: Any) -> str | None:
 
 
 def _metric(task: dict[str, Any]) -> str:
-    return IN_WORDS[task.get("metric", "accuracy")]
+    return IN_WORDS.get(task["metric"], task["metric"])
 
 
 def _value(value: float | None, task: dict[str, Any]) -> str:

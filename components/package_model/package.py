@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.images import PREFIX
+from kfp_bonsai.shared import written
 from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.checkpoint import RECORD, read_record, weights_sha256
 from kfp_bonsai.shared.documents import read_document
@@ -65,7 +66,7 @@ def package_model(
         if not (model / needed).is_file():
             raise BonsaiError(f"{model} has no {needed}, without which nobody can load it: copy the folder again")
     record = {**read_record(model), "pad_token_id": _pad_token_id(model)}
-    document = read_document(results, "bonsai report", "rows", "task")
+    document = read_document(results, "bonsai report", "rows", "task", shape=written.RESULTS)
     row = _row(document, record, model, results)
     if register:
         registry.check_target(register)
@@ -131,6 +132,11 @@ def _row(document: Mapping[str, Any], record: Mapping[str, Any], model: Path, re
             f"{results} has no measurement of {model} (weights {record['sha256'][:12]}): give the results of the "
             "report that this model was chosen by"
         )
+    lacks = [name for name in ("accuracy", "relative_accuracy", "relative_emission") if rows[0][name] is None]
+    if not any(one["stage"] == "baseline" for one in document["rows"]):
+        lacks.append("baseline")
+    if lacks:
+        raise BonsaiError(f"{results} has no {lacks[0].replace('_', ' ')} of {model}: make it again with `bonsai report`")
     return rows[0]
 
 

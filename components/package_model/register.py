@@ -118,7 +118,7 @@ def facts_of(record: Mapping[str, Any], results: Mapping[str, Any], row: Mapping
     task, lineage = results["task"], record.get("lineage") or []
     doubt = control.DOUBTS.get(control.of_results(results))
     words = {
-        "metric": task.get("metric", "accuracy"),
+        "metric": task["metric"],
         "emission_label": row.get("emission_label"),
         "emission_reliable": f"no: {doubt}" if doubt else "yes",
         "device": row.get("device"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared import control, tasks
+from kfp_bonsai.shared import control, tasks, written
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
@@ -131,12 +131,17 @@ def measured(package: Path, sha256: str) -> dict[str, Any]:
     Raises:
         BonsaiError: it was not measured there.
     """
-    results = read_document(package / "results.json", "bonsai report", "rows")
+    results = read_document(package / "results.json", "bonsai report", "rows", shape=written.RESULTS)
     rows = [row for row in results["rows"] if row.get("sha256") == sha256 and not row.get("error")]
     if not rows:
         raise BonsaiError(
             f"{package / 'results.json'} has no measurement of the model with weights {sha256[:12]}: measure both "
             "in one run of evaluate-emissions"
+        )
+    if rows[0]["relative_emission"] is None or rows[0]["accuracy"] is None:
+        raise BonsaiError(
+            f"{package / 'results.json'} has no accuracy or no emission of the model with weights {sha256[:12]}: make it "
+            "again with `bonsai report`"
         )
     of_int8 = (results.get("chosen") or {}).get("stage") == "quantized" and rows[0].get("stage") != "quantized"
     target = 0.0 if of_int8 else float((results.get("target") or {}).get("max_emission") or 0)

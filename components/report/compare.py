@@ -9,7 +9,7 @@ from typing import Any
 from kfp_bonsai.report import rows as tables
 from kfp_bonsai.report import words
 from kfp_bonsai.report.numbers import percent, percent_interval
-from kfp_bonsai.shared import control
+from kfp_bonsai.shared import control, written
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import new_folder
@@ -89,7 +89,7 @@ def compare(run: list[Path], /, output: Path, *, title: str = "") -> dict[str, s
 def _read(given: list[Path]) -> list[Run]:
     """Read the runs; those of the same name are numbered."""
     paths = [Path(path) / RESULTS if Path(path).is_dir() else Path(path) for path in given]
-    documents = [read_document(path, "bonsai run", "rows", "task") for path in paths]
+    documents = [read_document(path, "bonsai run", "rows", "task", shape=written.RESULTS) for path in paths]
     names = [str(each.get("title") or path) for each, path in zip(documents, paths, strict=True)]
     runs = []
     for at, (path, document, name) in enumerate(zip(paths, documents, names, strict=True)):
@@ -97,8 +97,6 @@ def _read(given: list[Path]) -> list[Run]:
             name = f"{name} ({names[:at].count(name) + 1})"
         rows = []
         for row in document["rows"]:
-            if not isinstance(row, dict) or not {"level", "stage", "measurement"} <= set(row):
-                raise BonsaiError(f"{path} has rows that are no models: make it again with `bonsai run`")
             if row["measurement"] == "main" or row["stage"] == "quantized":
                 rows.append(dict.fromkeys(tables.COLUMNS) | {"error": ""} | row)
         runs.append(Run(name, path, document, rows, COLOURS[at % len(COLOURS)], [*MARKERS][at % len(MARKERS)]))

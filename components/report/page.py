@@ -142,11 +142,11 @@ def stage_costs(lineages: list[tuple[str, list[dict[str, Any]]]]) -> list[dict[s
             lines.append(
                 {
                     "name": "Baseline" if entry.get("stage") == "fine-tune" else name,
-                    "stage": entry.get("stage", ""),
+                    "stage": entry["stage"],
                     "arguments": _arguments(entry.get("arguments") or {}),
                     "seconds": entry.get("seconds"),
                     "joules": entry.get("joules"),
-                    "label": entry.get("energy_label", ""),
+                    "label": entry["energy_label"] or "",
                 }
             )
     most = max([line["joules"] or 0 for line in lines], default=0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kfp_bonsai.report import rows as tables
 from kfp_bonsai.report import words
-from kfp_bonsai.shared import control
+from kfp_bonsai.shared import control, written
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import check_apart, new_file, new_folder
@@ -55,12 +55,14 @@ def report(
         --markdown report.md --results results.json --figures figures --edge-measurement cpu.json
     """
     check_apart([html, markdown, results, figures], [measurement, selection, edge_measurement])
-    main = read_document(measurement, MEASURE, "models")
-    chosen = read_document(selection, "bonsai select-model", "target")
-    edge = read_document(Path(edge_measurement), MEASURE, "models") if edge_measurement else None
+    main = read_document(measurement, MEASURE, "models", shape=written.MEASUREMENT)
+    chosen = read_document(selection, "bonsai select-model", "target", shape=written.SELECTION)
+    edge = read_document(Path(edge_measurement), MEASURE, shape=written.MEASUREMENT) if edge_measurement else None
     for path, each in ((measurement, main), (edge_measurement, edge)):
         if each is not None and not any(model.get("stage") == "baseline" for model in each["models"]):
             raise BonsaiError(f"{path} has no baseline, so nothing can be relative to it: measure it with the others")
+        if each is not None:
+            _check_labels(each, path)
     if edge is not None and edge["task"]["name"] != main["task"]["name"]:
         raise BonsaiError(
             f"{edge_measurement} is about '{edge['task']['name']}', {measurement} about '{main['task']['name']}': "
@@ -102,6 +104,21 @@ def report(
         "believable": document["control"] == control.PASSED,
         "verdict": document["verdict"],
     }
+
+
+def _check_labels(measurement: dict[str, Any], path: Path | str) -> None:
+    """Check that every table of classes has a row for each of the task's labels.
+
+    Raises:
+        BonsaiError: one has not.
+    """
+    labels = len(measurement["task"]["labels"] or [])
+    for model in measurement["models"]:
+        if model["confusion"] and len(model["confusion"]) != labels:
+            raise BonsaiError(
+                f"{path} has a confusion table of {len(model['confusion'])} classes for {model['level']}, and its task "
+                f"has {labels} labels: make it again with `{MEASURE}`"
+            )
 
 
 def _check_edge(edge: dict[str, Any], main: dict[str, Any], selection: dict[str, Any], path: str) -> None:
@@ -158,8 +175,8 @@ def _content(
         ):
             if found not in [known["facts"] for known in facts]:
                 facts.append({"name": group if name == "main" else f"{group}, edge", "facts": found})
-    again = [("seed", str(main.get("seed"))), *main.get("versions", {}).items()]
-    again += [("test rows, sha256", main["task"].get("sha256", "")[:16])]
+    again = [("seed", str(main.get("seed"))), *(main["versions"] or {}).items()]
+    again += [("test rows, sha256", (main["task"]["sha256"] or "")[:16])]
     hashes = {f"{words.name_of(row)}, sha256": (row["sha256"] or "")[:16] for row in rows}
     again += list(hashes.items())
     return {
@@ -214,7 +231,7 @@ def _document(
     chosen = None
     if final is not None:
         keys = ("level", "stage", "runtime", "device", "sha256", "relative_accuracy", "relative_emission")
-        chosen = {key: final[key] for key in keys} | {"meets_target": met, "reason": selection.get("reason", "")}
+        chosen = {key: final[key] for key in keys} | {"meets_target": met, "reason": selection["reason"] or ""}
     return {
         "format": 1,
         "title": title,
@@ -224,7 +241,7 @@ def _document(
         "floor_accuracy": (main.get("floor") or {}).get("accuracy"),
         "floor_method": (main.get("floor") or {}).get("method"),
         "test_rows": main.get("rows"),
-        "versions": main.get("versions", {}),
+        "versions": main["versions"] or {},
         "seed": main.get("seed"),
         "target": selection.get("target"),
         "chosen": chosen,
@@ -300,14 +317,14 @@ def _lineages(
 
 def _task_facts(main: dict[str, Any]) -> list[tuple[str, str]]:
     task = main["task"]
-    found = [("data set", task["name"]), ("source", task.get("source", "")), ("metric", words.metric_name(task))]
+    found = [("data set", task["name"]), ("source", task["source"]), ("metric", words.metric_name(task))]
     found += [("classes", ", ".join(task["labels"][:10]) + (" …" if len(task["labels"]) > 10 else ""))] * bool(
         task.get("labels")
     )
-    found += [("test rows", f"{main.get('rows', 0):,}")]
+    found += [("test rows", f"{main['rows'] or 0:,}")]
     floor = main.get("floor") or {}
     if floor.get("accuracy") is not None:
-        found.append(("bag of words", f"{words.metric_value(floor['accuracy'], task)} ({floor.get('method', '')})"))
+        found.append(("bag of words", f"{words.metric_value(floor['accuracy'], task)} ({floor['method'] or ''})"))
     return [*found, *(("note", note) for note in task.get("notes") or [])]
 
 
@@ -350,4 +367,4 @@ def _beside(
 
 
 def _device(measurement: dict[str, Any]) -> str:
-    return f"{measurement['device']}; {measurement.get('rows', 0):,} test rows"
+    return f"{measurement['device']}; {measurement['rows'] or 0:,} test rows"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared import written
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
@@ -57,9 +58,9 @@ def select_model(
     if not candidates:
         raise BonsaiError("--candidates: no model is given: name the folders of the compressed models")
     by_default = not min_accuracy and not max_emission
-    found = read_document(measurement, "bonsai evaluate-emissions", "models")
+    found = read_document(measurement, "bonsai evaluate-emissions", "models", shape=written.MEASUREMENT)
     models = found["models"]
-    metric = IN_WORDS.get((found.get("task") or {}).get("metric", ""), "accuracy")
+    metric = IN_WORDS.get(found["task"]["metric"], "accuracy")
     target = Target(DEFAULT_MIN_ACCURACY if by_default else min_accuracy, max_emission, metric)
 
     measured = _match([Path(folder) for folder in candidates], models, Path(measurement))

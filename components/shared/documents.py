@@ -1,28 +1,63 @@
-"""JSON files that stages and others leave behind: read whole, or refused with what to do."""
+"""JSON files that stages and others leave behind: read whole, or refused with what to do.
+
+A shape says what is read of a document: a function that tells whether a value is right and whose docstring says what is;
+`[shape]`, a list of such; `[shape, shape]`, a list of just those; `{"key": shape}`, an object with such keys at the
+least. A key that ends in "?" may be missing or null, and is null where it is missing.
+"""
 
 import json
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.errors import BonsaiError
 
 FORMAT = 1  # of the documents that stages write
+LARGEST = 1e30  # of any number in them
+Shape = Callable[[Any], bool] | list[Any] | Mapping[str, Any]
 
 
-def read_document(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
+def text(value: Any) -> bool:
+    """text"""
+    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
+def flag(value: Any) -> bool:
+    """true or false"""
+    return isinstance(value, bool)
+
+
+def number(value: Any) -> bool:
+    """a number"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def above_zero(value: Any) -> bool:
+    """a number above zero"""
+    return number(value) and value > 0
+
+
+def count(value: Any) -> bool:
+    """a whole number"""
+    return number(value) and 0 <= value < 2**63 and value == int(value)
+
+
+def read_document(path: Path, made_by: str, *keys: str, shape: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read a JSON document and check that it is what it should be; NaN and infinity become None.
 
     Args:
         path: the file.
         made_by: what writes such a file, such as "bonsai report", for the message.
         keys: the lists and objects that such a document has at the least.
+        shape: what is read of it; its keys are those of the document.
 
     Raises:
         BonsaiError: it is missing, is not JSON, lacks what such a document has, or is of another format.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        document = json.loads(text, parse_constant=lambda _: None)
+        content = Path(path).read_text(encoding="utf-8")
+        document = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
     except OSError as error:
         raise BonsaiError(f"no file at {path}: make it with `{made_by}`") from error
     except (ValueError, RecursionError) as error:
@@ -35,4 +70,56 @@ def read_document(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
         raise BonsaiError(
             f"{path} has format {document['format']}, this version reads {FORMAT}: make it again with `{made_by}`"
         )
-    return document
+    try:
+        return _fitted(document, shape, "") if shape else document
+    except _OddValueError as problem:
+        raise BonsaiError(
+            f"{path} is not as `{made_by}` wrote it ({problem}): give the file that it wrote, or make it again"
+        ) from problem
+
+
+class _OddValueError(Exception):
+    """A value is not what it should be."""
+
+
+def _fitted(value: Any, shape: Shape, where: str) -> Any:
+    """Return a value that is of a shape, with None for what it lacks.
+
+    Raises:
+        _OddValueError: it is not of that shape.
+    """
+    if isinstance(shape, Mapping):
+        if not isinstance(value, dict):
+            raise _OddValueError(_odd(where, value, "an object"))
+        found = dict(value)
+        for key, inner in shape.items():
+            name = key.removesuffix("?")
+            at = f"{where}.{name}" if where else name
+            if found.get(name) is None and key.endswith("?"):
+                found[name] = None
+            elif name not in found:
+                raise _OddValueError(f"it has no '{at}'")
+            else:
+                found[name] = _fitted(found[name], inner, at)
+        return found
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            raise _OddValueError(_odd(where, value, "a list"))
+        if len(shape) > 1 and len(value) != len(shape):
+            raise _OddValueError(_odd(where, value, f"a list of {len(shape)}"))
+        shapes = shape if len(shape) > 1 else shape * len(value)
+        return [_fitted(one, inner, f"{where}[{at}]") for at, (one, inner) in enumerate(zip(value, shapes, strict=True))]
+    if not shape(value):
+        raise _OddValueError(_odd(where, value, str(shape.__doc__)))
+    return value
+
+
+def _odd(where: str, value: Any, wanted: str) -> str:
+    shown = json.dumps(value)
+    return f"'{where}' is {shown if len(shown) <= 40 else f'{shown[:40]} ...'}, not {wanted}"
+
+
+def _finite(literal: str) -> float | None:
+    """Return a number of JSON, or None for one beyond what a float holds, as for infinity."""
+    value = float(literal)
+    return value if math.isfinite(value) else None

@@ -116,7 +116,7 @@ def test_what_cannot_be_compared_is_refused_and_leaves_nothing(runs, tmp_path: P
         (tmp_path, r"no file at .*results.json: make it with `bonsai run`"),
         (tmp_path / "other", "has format 2, this version reads 1"),
         (tmp_path / "rowless", "it has no 'rows'"),
-        (tmp_path / "odd", "rows that are no models"),
+        (tmp_path / "odd", "it has no 'rows\\[0\\]."),
         (tmp_path / "only.json", "no compressed model"),
     ):
         with pytest.raises(BonsaiError, match=words):

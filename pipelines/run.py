@@ -129,8 +129,8 @@ def run(
             anyway.
         pairs: Rounds of measuring all models at the least.
         block_seconds: Seconds that each model runs in a round, at the least.
-        precision: Stop measuring once every emission ratio's 95 % interval is within plus or minus this fraction; 0
-            for `pairs` rounds.
+        precision: Stop measuring once every emission ratio's 95 % interval is within plus or minus this fraction, and
+            the control's within twice that of 1 (at most 0.1); 0 for `pairs` rounds.
         time_budget: Seconds for all rounds; 0 for twice `pairs` at the most.
         country: Code of three letters or English name of the country whose electricity is assumed, such as DEU, for
             grams of CO2.

@@ -213,7 +213,7 @@ def _stop(found: Rounds, plan: Plan, widest: float, passes: bool) -> str:
     """
     narrow = widest <= plan.precision
     widest_text = f"the widest interval is ±{100 * widest:.1f} %"
-    if found.done >= plan.pairs and (narrow and passes or not plan.precision):
+    if found.done >= plan.pairs and ((narrow and passes) or not plan.precision):
         return f"{found.done} pairs, and {widest_text} (asked for: ±{100 * plan.precision:.1f} %)"
     if plan.time_budget:
         if found.done >= FEWEST and found.seconds * (found.done + 1) / found.done > plan.time_budget:

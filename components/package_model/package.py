@@ -136,7 +136,9 @@ def _row(document: Mapping[str, Any], record: Mapping[str, Any], model: Path, re
     if not any(one["stage"] == "baseline" for one in document["rows"]):
         lacks.append("baseline")
     if lacks:
-        raise BonsaiError(f"{results} has no {lacks[0].replace('_', ' ')} of {model}: make it again with `bonsai report`")
+        raise BonsaiError(
+            f"{results} has no {lacks[0].replace('_', ' ')} of {model}: make it again with `bonsai report`"
+        )
     return rows[0]
 
 

@@ -140,8 +140,8 @@ def measured(package: Path, sha256: str) -> dict[str, Any]:
         )
     if rows[0]["relative_emission"] is None or rows[0]["accuracy"] is None:
         raise BonsaiError(
-            f"{package / 'results.json'} has no accuracy or no emission of the model with weights {sha256[:12]}: make it "
-            "again with `bonsai report`"
+            f"{package / 'results.json'} has no accuracy or no emission of the model with weights {sha256[:12]}: make "
+            "it again with `bonsai report`"
         )
     of_int8 = (results.get("chosen") or {}).get("stage") == "quantized" and rows[0].get("stage") != "quantized"
     target = 0.0 if of_int8 else float((results.get("target") or {}).get("max_emission") or 0)
@@ -226,8 +226,8 @@ def _why_not(mine: dict[str, Any], theirs: dict[str, Any], target: float) -> lis
         parts.append(f"its emission is above {whose} ({_percent(limit)})")
     if mine["doubt"]:
         parts.append(
-            f"{mine['doubt']}, so that its emission is not to be believed: retrain again on a calmer machine, with more "
-            "--pairs or a longer --time-budget"
+            f"{mine['doubt']}, so that its emission is not to be believed: retrain again on a calmer machine, with "
+            "more --pairs or a longer --time-budget"
         )
     return parts
 

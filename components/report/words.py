@@ -30,6 +30,10 @@ GLOSSARY = {
     "The ratio of two models is reliable; the joules themselves are rough.",
     "proxy": "no reading of all the energy: counted from floating-point operations (FLOPs), or, of "
     "making a model, without the GPU's part.",
+    "control": "the baseline measured against itself, of which the truth is 1. It passes where its whole 95 % interval "
+    "lies within a margin of 1, twice the precision asked for; it has failed where the interval leaves out 1, and is "
+    "inconclusive otherwise.",
+    "95 % interval": "made so that it holds the truth in 95 of 100 such measurements.",
 }
 
 
@@ -87,25 +91,19 @@ def verdict(
     """
     if final is None:
         return "No compressed model could be measured, so nothing is known to be saved."
-    doubt = control.DOUBTS.get(state, "")
-    said = _kept(final, met, selection, metric, bool(doubt), wide)
-    return f"{said} {_sentence(f'{doubt}: do not rely on the emission')}" if doubt else said
-
-
-def _kept(
-    final: dict[str, Any], met: bool, selection: dict[str, Any], metric: str, doubtful: bool, wide: bool
-) -> str:
     label = {"measured": "a measured", "estimated": "an estimated", "proxy": "by proxy (FLOPs)"}
+    doubtful = state != control.PASSED
     how = label.get(final["emission_label"], "") + (" but doubtful" if doubtful else "")
     target = selection.get("target") or {}
     accuracy = percent_beside(final["relative_accuracy"], None if met else target.get("min_accuracy"))
     emission = percent_beside(final["relative_emission"], None if met else target.get("max_emission"))
     text = f"{accuracy} of the {metric} at {how.strip()} {emission} of the emission"
-    if wide:
-        text += f" ({percent_interval(final['relative_emission_ci'])}, a wider interval than was asked for)"
+    doubts = [f"control {state}"] * doubtful
+    doubts += [f"interval wider than asked for: {percent_interval(final['relative_emission_ci'])}"] * wide
+    text += f" ({'; '.join(doubts)})" if doubts else ""
     if final["relative_emission"] >= 1:
         text += ", so it saves nothing"
-    elif final["payback_inferences"] is not None:
+    elif final["payback_inferences"] is not None and not doubtful:
         text += f"; paid back after about {about(final['payback_inferences'])} inferences"
     if met:
         return f"{name_of(final)} keeps {text}."
@@ -189,13 +187,12 @@ def _control(where: str, measurement: dict[str, Any]) -> Check:
         shown = f"{ratio:.3f} ({plain_interval(ends)})"
         return Check(True, name, f"The baseline measured against itself gives {shown}, all within {around} as it must.")
     shown = f"{ratio:.4f} ({plain_interval(ends, 4)})"  # on which side of a limit it ends
-    why = {
-        control.FAILED: "which leaves out 1. What moved it may have moved the emission figures as far (chance alone does "
-        "so to one interval in twenty)",
-        control.INCONCLUSIVE: f"which reaches beyond {around}. So noisy a measurement would not show that it is wrong",
-    }
+    if state == control.FAILED:
+        why = "leaves out 1: whatever moved it may have moved the emission as far (one in twenty does so by chance)"
+    else:
+        why = f"reaches beyond {around}: a measurement as noisy as this would not show an error of that size"
     do = _sentence(control.WHAT_TO_DO)
-    return Check(False, name, f"The baseline measured against itself gives {shown}, {why[state]}. {do}")
+    return Check(False, name, f"The baseline measured against itself gives {shown}, which {why}. {do}")
 
 
 def _accuracy(
@@ -240,8 +237,8 @@ def _paired(final: dict[str, Any], own: dict[str, Any]) -> str:
     shown = "p < 0.001" if chance < 0.001 else f"p = {significant(chance, 2)}"
     what = f"significantly {'more' if errors > theirs else 'less'} often" if chance < SURE else "no proven difference"
     return (
-        f" It errs on {errors:,} of {rows:,} rows and the baseline on {theirs:,}: {what}, by McNemar's test on the same "
-        f"rows ({shown})."
+        f" It errs on {errors:,} of {rows:,} rows and the baseline on {theirs:,}: {what}, by McNemar's test on the "
+        f"same rows ({shown})."
     )
 
 

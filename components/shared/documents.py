@@ -1,13 +1,15 @@
 """JSON files that stages and others leave behind: read whole, or refused with what to do.
 
-A shape says what is read of a document: a function that tells whether a value is right and whose docstring says what is;
-`[shape]`, a list of such; `[shape, shape]`, a list of just those; `{"key": shape}`, an object with such keys at the
-least. A key that ends in "?" may be missing or null, and is null where it is missing.
+A shape says what is read of a document: a `Kind` of value; `[shape]`, a list of such; `[shape, shape]`, a list of just
+those; `{"key": shape}`, an object with such keys at the least. A key that ends in "?" may be missing or null, and is
+null where it is missing.
 """
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +17,34 @@ from kfp_bonsai.shared.errors import BonsaiError
 
 FORMAT = 1  # of the documents that stages write
 LARGEST = 1e30  # of any number in them
-Shape = Callable[[Any], bool] | list[Any] | Mapping[str, Any]
 
 
-def text(value: Any) -> bool:
-    """text"""
-    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
+@dataclass(frozen=True)
+class Kind:
+    """What a value is to be.
+
+    Attributes:
+        words: what that is, for the message.
+        holds: tells whether a value is it.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
 
 
-def flag(value: Any) -> bool:
-    """true or false"""
-    return isinstance(value, bool)
+Shape = Kind | list[Any] | Mapping[str, Any]
 
 
-def number(value: Any) -> bool:
-    """a number"""
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number that can be reckoned with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
-def above_zero(value: Any) -> bool:
-    """a number above zero"""
-    return number(value) and value > 0
-
-
-def count(value: Any) -> bool:
-    """a whole number"""
-    return number(value) and 0 <= value < 2**63 and value == int(value)
+TEXT = Kind("text", lambda value: isinstance(value, str) and not re.search("[\ud800-\udfff]", value))
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+NUMBER = Kind("a number", is_number)
+ABOVE_ZERO = Kind("a number above zero", lambda value: is_number(value) and value > 0)
+COUNT = Kind("a whole number", lambda value: is_number(value) and 0 <= value < 2**63 and value == int(value))
 
 
 def read_document(path: Path, made_by: str, *keys: str, shape: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -108,9 +112,11 @@ def _fitted(value: Any, shape: Shape, where: str) -> Any:
         if len(shape) > 1 and len(value) != len(shape):
             raise _OddValueError(_odd(where, value, f"a list of {len(shape)}"))
         shapes = shape if len(shape) > 1 else shape * len(value)
-        return [_fitted(one, inner, f"{where}[{at}]") for at, (one, inner) in enumerate(zip(value, shapes, strict=True))]
-    if not shape(value):
-        raise _OddValueError(_odd(where, value, str(shape.__doc__)))
+        return [
+            _fitted(one, inner, f"{where}[{at}]") for at, (one, inner) in enumerate(zip(value, shapes, strict=True))
+        ]
+    if not shape.holds(value):
+        raise _OddValueError(_odd(where, value, shape.words))
     return value
 
 

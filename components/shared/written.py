@@ -4,42 +4,39 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from kfp_bonsai.shared.documents import above_zero, count, flag, number, text
+from kfp_bonsai.shared.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, is_number
 
 
-def interval(value: Any) -> bool:
-    """an interval of two numbers, the smaller first"""
-    return isinstance(value, list) and len(value) == 2 and all(map(number, value)) and value[0] <= value[1]
+def _rises(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_number, value)) and all(one <= two for one, two in pairwise(value))
 
 
-def square(value: Any) -> bool:
-    """a table of whole numbers with as many rows as columns"""
+def _is_square(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(row, list) and len(row) == len(value) and all(map(count, row)) for row in value
+        isinstance(row, list) and len(row) == len(value) and all(map(COUNT.holds, row)) for row in value
     )
 
 
-def rising(value: Any) -> bool:
-    """a list of numbers that do not fall"""
-    return isinstance(value, list) and all(map(number, value)) and all(one <= two for one, two in pairwise(value))
-
+RISING = Kind("a list of numbers that do not fall", _rises)
+INTERVAL = Kind("two numbers, the smaller first", lambda value: _rises(value) and len(value) == 2)
+SQUARE = Kind("a table of whole numbers with as many rows as columns", _is_square)
 
 _TASK = {
-    "name": text,
-    "kind?": text,
-    "metric": text,
-    "labels?": [text],
-    "columns?": [text],
-    "source?": text,
-    "split?": text,
-    "rows?": count,
-    "sha256?": text,
-    "notes?": [text],
+    "name": TEXT,
+    "kind?": TEXT,
+    "metric": TEXT,
+    "labels?": [TEXT],
+    "columns?": [TEXT],
+    "source?": TEXT,
+    "split?": TEXT,
+    "rows?": COUNT,
+    "sha256?": TEXT,
+    "notes?": [TEXT],
 }
-_TARGET = {"min_accuracy?": number, "max_emission?": number}
-_LINEAGE = [{"stage": text, "arguments?": {}, "seconds?": number, "joules?": number, "energy_label?": text}]
-_ENERGY = {"label?": text, "source?": text, "detail?": text}
-_CARBON = {"intensity_g_per_kwh": number, "country?": text, "source?": text}
+_TARGET = {"min_accuracy?": NUMBER, "max_emission?": NUMBER}
+_LINEAGE = [{"stage": TEXT, "arguments?": {}, "seconds?": NUMBER, "joules?": NUMBER, "energy_label?": TEXT}]
+_ENERGY = {"label?": TEXT, "source?": TEXT, "detail?": TEXT}
+_CARBON = {"intensity_g_per_kwh": NUMBER, "country?": TEXT, "source?": TEXT}
 _TEXTS = ("model", "shape", "runtime", "device", "sha256", "emission_label", "error")
 _INTERVALS = ("accuracy_ci", "relative_accuracy_ci", "relative_emission_ci", "saved_kwh_per_year_ci")
 _COUNTS = ("parameters", "size_bytes", "peak_memory_bytes", "best_batch_size", "payback_inferences")
@@ -59,76 +56,76 @@ _NUMBERS = (
     "saved_kg_co2_per_year",
 )
 _MODEL: Mapping[str, Any] = {
-    "level": text,
-    "stage": text,
-    "relative_emission?": above_zero,
-    "confusion?": square,
-    "roc?": {"fpr": rising, "tpr": rising, "thresholds": [number], "auc": number},
-    **{f"{name}?": text for name in _TEXTS},
-    **{f"{name}?": interval for name in _INTERVALS},
-    **{f"{name}?": count for name in _COUNTS},
-    **{f"{name}?": number for name in _NUMBERS},
+    "level": TEXT,
+    "stage": TEXT,
+    "relative_emission?": ABOVE_ZERO,
+    "confusion?": SQUARE,
+    "roc?": {"fpr": RISING, "tpr": RISING, "thresholds": [NUMBER], "auc": NUMBER},
+    **{f"{name}?": TEXT for name in _TEXTS},
+    **{f"{name}?": INTERVAL for name in _INTERVALS},
+    **{f"{name}?": COUNT for name in _COUNTS},
+    **{f"{name}?": NUMBER for name in _NUMBERS},
 }
 
 MEASUREMENT = {
-    "created?": text,
-    "device": text,
-    "device_kind?": text,
+    "created?": TEXT,
+    "device": TEXT,
+    "device_kind?": TEXT,
     "task": _TASK,
-    "rows?": count,
+    "rows?": COUNT,
     "versions?": {},
     "environment?": {},
-    "floor?": {"accuracy?": number, "method?": text},
-    "protocol?": {"precision?": number, "stopped_because?": text},
+    "floor?": {"accuracy?": NUMBER, "method?": TEXT},
+    "protocol?": {"precision?": NUMBER, "stopped_because?": TEXT},
     "energy?": _ENERGY,
     "carbon?": _CARBON,
-    "traffic_per_day?": count,
-    "embodied_g_per_hour?": number,
-    "control?": {"ratio": number, "ci": interval, "margin?": above_zero, "pairs?": [[number, number]]},
-    "flags?": [text],
+    "traffic_per_day?": COUNT,
+    "embodied_g_per_hour?": NUMBER,
+    "control?": {"ratio": NUMBER, "ci": INTERVAL, "margin?": ABOVE_ZERO, "pairs?": [[NUMBER, NUMBER]]},
+    "flags?": [TEXT],
     "models": [
         {
             **_MODEL,
-            "making?": {"seconds?": number, "joules?": number, "label?": text},
-            "sci_per_1000?": {"sci_g?": number},
-            "pairs?": [[number, number]],
+            "making?": {"seconds?": NUMBER, "joules?": NUMBER, "label?": TEXT},
+            "sci_per_1000?": {"sci_g?": NUMBER},
+            "pairs?": [[NUMBER, NUMBER]],
             "lineage?": _LINEAGE,
         }
     ],
 }
 SELECTION = {
     "target": _TARGET,
-    "meets_target?": flag,
-    "reason?": text,
-    "chosen?": {"level?": text, "sha256?": text},
-    "candidates?": [{"sha256?": text, "lineage?": _LINEAGE}],
+    "meets_target?": FLAG,
+    "reason?": TEXT,
+    "chosen?": {"level?": TEXT, "sha256?": TEXT},
+    "candidates?": [{"sha256?": TEXT, "lineage?": _LINEAGE}],
 }
 RESULTS = {
-    "title?": text,
-    "verdict?": text,
-    "created?": text,
+    "title?": TEXT,
+    "verdict?": TEXT,
+    "created?": TEXT,
     "task": _TASK,
-    "floor_accuracy?": number,
-    "floor_method?": text,
-    "test_rows?": count,
+    "floor_accuracy?": NUMBER,
+    "floor_method?": TEXT,
+    "test_rows?": COUNT,
     "versions?": {},
     "target?": _TARGET,
-    "chosen?": {"stage?": text, "meets_target?": flag},
-    "control?": text,
-    "control_covers_one?": flag,
+    "chosen?": {"stage?": TEXT, "meets_target?": FLAG},
+    "control?": TEXT,
+    "control_covers_one?": FLAG,
     "energy?": _ENERGY,
     "carbon?": _CARBON,
-    "traffic_per_day?": count,
-    "embodied_g_per_hour?": number,
+    "traffic_per_day?": COUNT,
+    "embodied_g_per_hour?": NUMBER,
     "rows": [
         {
             **_MODEL,
-            "measurement": text,
-            "chosen?": flag,
-            "sci_grams_per_1000?": number,
-            "making_seconds?": number,
-            "making_joules?": number,
-            "making_label?": text,
+            "measurement": TEXT,
+            "chosen?": FLAG,
+            "sci_grams_per_1000?": NUMBER,
+            "making_seconds?": NUMBER,
+            "making_joules?": NUMBER,
+            "making_label?": TEXT,
         }
     ],
 }

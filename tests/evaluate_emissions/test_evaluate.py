@@ -323,6 +323,34 @@ def test_a_measurement_whose_counter_fails_is_done_anew_with_the_estimate(made, 
     assert "done anew with codecarbon" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("noise", "wanted"), [(0.0, 3), (0.3, 6)])
+def test_rounds_go_on_until_the_control_proves_something(noise, wanted):
+    """Narrow ratios beside a baseline that differs from itself by a third, and nothing done about it."""
+
+    class Scripted:
+        part, label, name, turn = energy.CPU, energy.MEASURED, "made", {"base": 0}
+
+        def mark(self):
+            return None
+
+        def between(self, before, after):
+            return self.joules
+
+    source = Scripted()
+
+    def base(batch):
+        source.turn["base"] += 1
+        source.joules = 1 + noise * (source.turn["base"] % 4 < 2)
+
+    def level(batch):
+        source.joules = 0.5 * (1 + noise / 2)
+
+    subjects = [protocol.Subject("base", base), protocol.Subject("level", level)]
+    plan = protocol.Plan(3, 1e-9, 2.0, seed=1)
+    found = protocol.measure(subjects, [{"input_ids": np.ones((4, 4))}], plan, [source])
+    assert found.done == wanted and ("asked for" in found.stopped) is (wanted == 3)
+
+
 def test_a_baseline_that_fails_ends_the_measurement():
     """Without a baseline there is nothing to be relative to."""
     subject = protocol.Subject("b", lambda _: 1 / 0)

@@ -296,13 +296,14 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
     if common.rounds.neighbours > BUSY_NEIGHBOURS:
         found.append(
             f"Others used {100 * common.rounds.neighbours:.0f} % of the machine's CPU time during the blocks; ratios "
-            "are measured in pairs and hold, but seconds and joules may be too high."
+            "are those of pairs, and hold where the control passes, but seconds and joules may be too high."
         )
     change = drift([used for used in common.baseline.cpu_seconds if used > 0])
     if abs(change) > DRIFT_MARGIN:
         found.append(
             f"The baseline's CPU time a row changed by {100 * change:+.0f} % from the first to the last rounds "
-            "(thermal throttling, or neighbours that came or went); ratios are measured in pairs and hold."
+            "(thermal throttling, or neighbours that came or went); ratios are those of pairs, and hold where the "
+            "control passes."
         )
     return found
 

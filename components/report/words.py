@@ -27,7 +27,7 @@ SURE = 0.05  # a p-value below it is more than chance
 GLOSSARY = {
     "measured": "read from an energy counter (NVML on a GPU, RAPL on a CPU).",
     "estimated": "worked out, at least for the CPU, by codecarbon from its rated power and the time it worked. "
-    "The ratio of two models is reliable; the joules themselves are rough.",
+    "The ratio of two models is surer than the joules, which are rough.",
     "proxy": "no reading of all the energy: counted from floating-point operations (FLOPs), or, of "
     "making a model, without the GPU's part.",
     "control": "the baseline measured against itself, of which the truth is 1. It passes where its whole 95 % interval "
@@ -350,10 +350,10 @@ def _flops(final: dict[str, Any]) -> list[Check]:
 
 def _label(final: dict[str, Any] | None, measurement: dict[str, Any]) -> Check:
     label = (final or {}).get("emission_label") or (measurement.get("energy") or {}).get("label") or "proxy"
+    rely = ": rely on the ratio, less on the joules" if control.of_measurement(measurement) == control.PASSED else ""
     text = {
         "measured": "Energy was read from a counter, not estimated.",
-        "estimated": f"{_what_is_estimated(measurement)}, not read from a counter: "
-        "rely on the ratio, less on the joules.",
+        "estimated": f"{_what_is_estimated(measurement)}, not read from a counter{rely}.",
         "proxy": "Energy was not read at all: the ratio is that of the FLOPs.",
     }
     return Check(True if label == "measured" else None, label.capitalize(), text.get(label, label))

@@ -187,7 +187,12 @@ def test_a_missed_target_and_a_failed_control_are_said(tmp_path: Path):
     assert verdict.startswith("No model meets the target (at least 99.9 % of the accuracy): the nearest")
     assert "doubtful" in verdict and made.returned["meets_target"] is False and made.returned["believable"] is False
     assert "target not met" in page and "which leaves out 1" in page and ">nearest<" in page
-    assert "(control failed)" in verdict and "paid back" not in verdict and "control failed: do not" in page
+    assert (
+        "(control failed)" in verdict
+        and "paid back" not in verdict
+        and "rely on the ratio" not in page
+        and "control failed: do not" in page
+    )
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,9 @@ def _stop(found: Rounds, plan: Plan, widest: float, passes: bool) -> str:
     Where the control has failed or is inconclusive, more rounds tell whether that was chance.
     """
     narrow = widest <= plan.precision
-    widest_text = f"the widest interval is ±{100 * widest:.1f} %"
+    widest_text = f"the widest interval is ±{100 * widest:.1f} %" + (
+        "" if passes else ", and the control has not passed"
+    )
     if found.done >= plan.pairs and ((narrow and passes) or not plan.precision):
         return f"{found.done} pairs, and {widest_text} (asked for: ±{100 * plan.precision:.1f} %)"
     if plan.time_budget:

@@ -14,6 +14,7 @@ from made_package import make_quantized, make_results, make_stock, write_record
 
 from kfp_bonsai.package_model.card import model_card
 from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.package_model.register import facts_of
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.store import download_folder
 
@@ -116,6 +117,21 @@ def test_the_card_names_what_is_on_the_hub_and_nothing_else(stock, source: str, 
     head = model_card("x", "", record, found, found["rows"][-1]).split("---")[1]
     assert [line for line in named if line in head] == named
     assert ("base_model" in head, "datasets" in head) == (bool(named), bool(named))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("inconclusive", "the control is inconclusive"), ("failed", "the control failed")]
+)
+def test_a_control_that_has_not_passed_is_told_with_the_model(stock, state: str, said: str):
+    """A model in a registry whose emission nobody should rely on, without a word of it."""
+    folder, results = stock
+    record, document = json.loads((folder / "bonsai.json").read_text()), json.loads(results.read_text())
+    row = next(row for row in document["rows"] if row["chosen"])
+    assert "do not rely" not in model_card("m", "", record, document, row)
+    document["control"] = state
+    card = model_card("m", "", record, document, row)
+    assert f"**In its measurement {said}: do not rely on the emission figures.**" in card and "reliable" not in card
+    assert facts_of(record, document, row)["emission_reliable"] == f"no: {said}"
 
 
 def test_no_intensity_no_grams(stock: tuple[Path, Path], tmp_path: Path):

@@ -169,6 +169,16 @@ def test_the_target_of_the_run_is_kept(world, champion, tmp_path):
     assert read_pointer(champions.pointer_at(str(tmp_path / "other")))[0]["max_emission"] == 0.95
 
 
+def test_a_first_champion_of_doubtful_emission_is_told_so(world, tmp_path):
+    """A target that the first model is said to meet, by a measurement that proves nothing."""
+    package = shutil.copytree(world["good"], tmp_path / "package")
+    results = json.loads((package / "results.json").read_text())
+    (package / "results.json").write_text(json.dumps(results | {"control": "inconclusive"}))
+    found = promote(package, str(tmp_path / "champion"), tmp_path / "first.json", first=True)
+    assert found["promoted"] and "although the control is inconclusive" in found["reason"]
+    assert json.loads((tmp_path / "first.json").read_text())["reason"] == found["reason"]
+
+
 def test_the_target_of_int8_models_is_none_of_the_floats(world, tmp_path):
     """`bonsai run --edge --max-emission 0.05`, which int8 meets, and no model to promote of it."""
     results = json.loads((world["good"] / "results.json").read_text())

@@ -229,7 +229,7 @@ def _of_several(measurement: dict[str, Any]) -> str:
 def _paired(final: dict[str, Any], own: dict[str, Any]) -> str:
     """Say which of model and baseline errs more often, and what McNemar's test on the same rows makes of it."""
     chance = final["mcnemar_p"]
-    baseline = next((one for one in own["models"] if one["stage"] == "baseline"), {})
+    baseline: dict[str, Any] = next((one for one in own["models"] if one["stage"] == "baseline"), {})
     if chance is None or not final["confusion"] or not baseline.get("confusion"):
         return ""
     errors, theirs = (_errors(one["confusion"]) for one in (final, baseline))

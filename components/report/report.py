@@ -158,7 +158,7 @@ def _content(
     checks = words.checks(final, measurements, target, metric)
     states = {name: control.of_measurement(each) for name, each in measurements}
     state = control.worst([*states.values()])
-    verdict = words.verdict(final, met, selection, metric, state, words.is_wide(final, own))
+    verdict = words.verdict(final, met, selection, metric, state, words.missed_precision(final, own))
     title = title or f"{main['task']['name']} · {baseline['model']}"
     floor = main.get("floor") or {}
     document = _document(main, selection, rows, final, met, verdict, title)

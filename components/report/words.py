@@ -77,7 +77,7 @@ def _asked(fraction: float) -> str:
 
 
 def verdict(
-    final: dict[str, Any] | None, met: bool, selection: dict[str, Any], metric: str, state: str, wide: bool
+    final: dict[str, Any] | None, met: bool, selection: dict[str, Any], metric: str, state: str, wanted: str
 ) -> str:
     """Say what was saved and what it cost, whether that is what was asked for, and what there is to doubt of it.
 
@@ -87,7 +87,7 @@ def verdict(
         selection: what select-model wrote.
         metric: as people call it.
         state: the control's.
-        wide: whether the emission's interval is wider than was asked for.
+        wanted: how narrow the emission's interval should be, where it is not; else "".
     """
     if final is None:
         return "No compressed model could be measured, so nothing is known to be saved."
@@ -99,7 +99,8 @@ def verdict(
     emission = percent_beside(final["relative_emission"], None if met else target.get("max_emission"))
     text = f"{accuracy} of the {metric} at {how.strip()} {emission} of the emission"
     doubts = [f"control {state}"] * doubtful
-    doubts += [f"interval wider than asked for: {percent_interval(final['relative_emission_ci'])}"] * wide
+    if wanted:
+        doubts.append(f"interval wider than {wanted}: {percent_interval(final['relative_emission_ci'])}")
     text += f" ({'; '.join(doubts)})" if doubts else ""
     if final["relative_emission"] >= 1:
         text += ", so it saves nothing"
@@ -266,10 +267,16 @@ def below_floor(final: dict[str, Any], measurement: dict[str, Any]) -> bool:
     return floor is not None and final["accuracy"] is not None and final["accuracy"] <= floor
 
 
-def is_wide(final: dict[str, Any] | None, measurement: dict[str, Any]) -> bool:
-    """Tell whether the emission's interval is wider than was asked for."""
-    half = _half_width(final) if final is not None else None
-    return half is not None and half > 1.05 * _asked_precision(measurement)
+def missed_precision(final: dict[str, Any] | None, measurement: dict[str, Any]) -> str:
+    """Return how narrow the emission's interval should be, where it is wider; else ""."""
+    half, asked = (
+        _half_width(final) if final is not None else None,
+        (measurement.get("protocol") or {}).get("precision"),
+    )
+    wanted = asked or control.USUAL_PRECISION
+    if half is None or half <= 1.05 * wanted:
+        return ""
+    return f"the ±{_asked(wanted)} asked for" if asked else f"±{_asked(wanted)}"
 
 
 def _half_width(final: dict[str, Any]) -> float | None:
@@ -278,27 +285,22 @@ def _half_width(final: dict[str, Any]) -> float | None:
     return (ends[1] - ends[0]) / 2 / value if ends and value else None
 
 
-def _asked_precision(measurement: dict[str, Any]) -> float:
-    return (measurement.get("protocol") or {}).get("precision") or control.USUAL_PRECISION
-
-
 def _precision(final: dict[str, Any], measurement: dict[str, Any], target: dict[str, Any]) -> list[Check]:
-    ends, protocol = final["relative_emission_ci"], measurement.get("protocol") or {}
+    ends = final["relative_emission_ci"]
     if not ends or not final["relative_emission"]:
         return [Check(False, "Emission", "The relative emission has no interval, so noise cannot be told from saving.")]
-    half, asked = _half_width(final) or 0.0, _asked_precision(measurement)
-    stopped = protocol.get("stopped_because")
-    text = f"{percent_interval(ends)}, that is ±{percent(half)} of the figure itself"
+    stopped = (measurement.get("protocol") or {}).get("stopped_because")
+    text = f"{percent_interval(ends)}, that is ±{percent(_half_width(final))} of the figure itself"
     most = target.get("max_emission")
     beyond = []
     if most and final["relative_emission"] <= most + ROUNDING < ends[1]:
         text_beyond = f"The interval ({percent_interval(ends)}) reaches above the target of {_asked(most)}."
         beyond = [Check(False, "Emission", text_beyond)]
-    if not is_wide(final, measurement):
+    wanted = missed_precision(final, measurement)
+    if not wanted:
         return beyond or [Check(True, "Emission", f"The interval is narrow: {text}.")]
     reason = f"; measuring stopped because {stopped}" if stopped else ""
-    wanted = f"±{_asked(asked)}" + (" asked for" if protocol.get("precision") else "")
-    return [*beyond, Check(False, "Emission", f"The interval is wider than the {wanted}: {text}{reason}.")]
+    return [*beyond, Check(False, "Emission", f"The interval is wider than {wanted}: {text}{reason}.")]
 
 
 def _runtimes(final: dict[str, Any], measurement: dict[str, Any], target: dict[str, Any], metric: str) -> list[Check]:

@@ -240,9 +240,9 @@ def test_an_interval_wider_than_asked_is_said_in_the_verdict(tmp_path: Path):
         row["relative_emission_ci"] = [emission * (1 - factor), emission * (1 + factor)]
         made = make(tmp_path / str(wide), measurement, made_selection(measurement))
         verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
-        shown = f"interval wider than asked for: {100 * emission * 0.8:.1f} to {100 * emission * 1.2:.1f} %"
+        shown = f"interval wider than the ±2 % asked for: {100 * emission * 0.8:.1f} to {100 * emission * 1.2:.1f} %"
         assert (shown in verdict) is wide
-        assert ("(interval wider than asked for: " in made.text("report.md").splitlines()[2]) is wide
+        assert ("(interval wider than the ±2" in made.text("report.md").splitlines()[2]) is wide
 
 
 def test_int8_that_loses_the_target_is_not_called_a_success(tmp_path: Path):

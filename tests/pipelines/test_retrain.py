@@ -174,6 +174,7 @@ def test_a_first_champion_of_doubtful_emission_is_told_so(world, tmp_path):
     package = shutil.copytree(world["good"], tmp_path / "package")
     results = json.loads((package / "results.json").read_text())
     (package / "results.json").write_text(json.dumps(results | {"control": "inconclusive"}))
+    write_manifest(package)
     found = promote(package, str(tmp_path / "champion"), tmp_path / "first.json", first=True)
     assert found["promoted"] and "although the control is inconclusive" in found["reason"]
     assert json.loads((tmp_path / "first.json").read_text())["reason"] == found["reason"]

@@ -30,6 +30,8 @@ PIPELINES = {
     "compile": "kfp_bonsai.pipelines.compile:compile_pipeline",
     "submit": "kfp_bonsai.pipelines.submit:submit",
     "schedule": "kfp_bonsai.pipelines.submit:schedule",
+    "follow": "kfp_bonsai.pipelines.follow:follow",
+    "logs": "kfp_bonsai.pipelines.logs:logs",
 }
 STAGES = {
     "prepare-data": "kfp_bonsai.prepare_data.prepare:prepare_data",

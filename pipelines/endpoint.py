@@ -1,16 +1,23 @@
-"""The API of Kubeflow Pipelines: how to reach it, and what it refuses in words."""
+"""The API of Kubeflow Pipelines: how to reach it, and what it refuses or answers wrongly, in words.
+
+Every answer is checked for what was asked: behind an expired login, a proxy or another service there is an answer too.
+"""
 
 import json
 import os
+import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, PassingError
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"  # the environment variable that KFP's own client reads
+TIMEOUT = (10, 60)  # seconds to connect and between two parts of an answer; KFP's client would wait for ever
+TRIES = 3
 
 
 def connect(endpoint: str, namespace: str, token_file: str, cookie_file: str, ca_file: str) -> Any:
@@ -28,16 +35,11 @@ def connect(endpoint: str, namespace: str, token_file: str, cookie_file: str, ca
     """
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed: pip install 'kfp-bonsai[kfp]'")
-    endpoint = (endpoint or os.environ.get(ENDPOINT, "")).rstrip("/")
-    if not endpoint.startswith(("http://", "https://")):
-        raise BonsaiError(
-            f"--endpoint '{endpoint}': give the URL of Kubeflow Pipelines, such as https://kubeflow.example/pipeline, "
-            f"or set {ENDPOINT}"
-        )
+    address = api_address(endpoint or os.environ.get(ENDPOINT, ""))
     _secret(token_file, "--token-file")
     cookies = _secret(cookie_file, "--cookie-file")
-    if ca_file and not Path(ca_file).is_file():
-        raise BonsaiError(f"--ca-file {ca_file}: there is no such file")
+    if ca_file:
+        _check_authority(ca_file)
     import logging
     import warnings
 
@@ -47,19 +49,38 @@ def connect(endpoint: str, namespace: str, token_file: str, cookie_file: str, ca
     class Asking(Client):
         def get_kfp_healthz(self, *_: Any, **__: Any) -> Any:
             """Ask once; KFP's own asks five times, logs five tracebacks and forgets what was answered."""
+            _check_answers(self._healthz_api.api_client)
             return self._healthz_api.healthz_service_get_healthz()
 
     credentials = ServiceAccountTokenVolumeCredentials(token_file) if token_file else None  # read again as it expires
     logging.getLogger("kfp").setLevel(logging.ERROR)
     with warnings.catch_warnings(), answers():
         warnings.simplefilter("ignore")
-        return Asking(
-            endpoint,
+        client = Asking(
+            address,
             namespace=namespace or "kubeflow",
             ssl_ca_cert=ca_file or None,
             cookies=cookies,
             credentials=credentials,
         )
+    _check_answers(client._run_api.api_client)
+    return client
+
+
+def api_address(endpoint: str) -> str:
+    """Return the URL of the API: also of one that was copied from the UI, such as https://host/_/pipeline/#/runs.
+
+    Raises:
+        BonsaiError: it is no URL.
+    """
+    address = re.split(r"[#?]", endpoint.strip())[0]
+    address = re.sub(r"/apis/v\d\w*(/.*)?$", "", address.replace("/_/", "/")).rstrip("/")
+    if not re.match(r"https?://[^/]", address):
+        raise BonsaiError(
+            f"--endpoint '{endpoint}': give the URL of Kubeflow Pipelines, such as https://kubeflow.example/pipeline, "
+            f"or set {ENDPOINT}"
+        )
+    return address
 
 
 def _secret(file: str, flag: str) -> str | None:
@@ -74,31 +95,182 @@ def _secret(file: str, flag: str) -> str | None:
     return found
 
 
+def _check_authority(file: str) -> None:
+    if not Path(file).is_file():
+        raise BonsaiError(f"--ca-file {file}: there is no such file")
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise BonsaiError(f"--ca-file {file} holds no certificate ({error.strerror}): give a file in PEM") from error
+
+
+def ask(client: Any, path: str, method: str = "GET") -> dict[str, Any]:
+    """Return the JSON that the API answers, below the endpoint's address.
+
+    Raises:
+        PassingError: no answer, or one that says that something is away.
+        BonsaiError: it refuses, or answers something else.
+    """
+    api = client._run_api.api_client
+    headers = {"Accept": "application/json"}
+    with answers():
+        found = api.call_api(
+            path,
+            method,
+            header_params=headers,
+            response_type="object",
+            auth_settings=["Bearer"],
+            _return_http_data_only=True,
+        )
+    return dict(found)
+
+
+def ask_text(client: Any, path: str, query: dict[str, str]) -> str:
+    """Return what lies at a path as text; "" if it is a web page or not there."""
+    api = client._run_api.api_client
+    options = {"header_params": {"Accept": "text/plain"}, "query_params": [*query.items()]}
+    try:
+        with answers():
+            api.call_api(path, "GET", auth_settings=["Bearer"], **options)
+    except BonsaiError:
+        return ""
+    found = str(api.last_response.data)
+    return "" if _is_page(found) else found
+
+
+def given(answer: Any, field: str) -> str:
+    """Return a text that an answer must have, such as the id of what was made.
+
+    Raises:
+        BonsaiError: it has none.
+    """
+    found = answer.get(field) if isinstance(answer, dict) else getattr(answer, field, None)
+    if not isinstance(found, str) or not found:
+        raise BonsaiError(
+            f"the endpoint's answer has no {field}, so it is not that of Kubeflow Pipelines 2: look whether --endpoint "
+            "leads there (the URL often ends in /pipeline), and whether anything was started there"
+        )
+    return found
+
+
 WHAT_TO_DO = {
     401: "it wants to know who you are: give a valid --token-file or --cookie-file",
     403: "you may not do this there: ask for the right in the namespace, or give another --namespace",
     404: "there is no Kubeflow Pipelines API at this path: the URL often ends in /pipeline",
 }
+AWAY = (408, 425, 429, 500, 502, 503, 504)  # answers that another try may change
+LOGIN = re.compile(r"log.?in|sign.?in|authenticat|oauth|openid|password|/auth\b|/dex\b|\bsso\b|saml", re.IGNORECASE)
 
 
 @contextmanager
 def answers() -> Iterator[None]:
-    """Turn what an endpoint refuses, and one that is down, into errors in words."""
+    """Turn an endpoint that is down, and an answer that KFP's client cannot read, into errors in words."""
     import kfp_server_api
     import urllib3
 
     try:
         yield
-    except kfp_server_api.ApiException as error:
-        what = WHAT_TO_DO.get(error.status, "see the logs of its API server")
-        said = _message(error.body)
-        raise BonsaiError(f"the endpoint answered {error.status} {error.reason or ''}{said}: {what}") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise BonsaiError(
+        raise PassingError(
             f"no answer from the endpoint ({_root_cause(error)}): check --endpoint and the network, and the --ca-file"
         ) from error
     except ValueError as error:  # what KFP's client refuses itself
         raise BonsaiError(f"KFP's client: {error}") from error
+    except (kfp_server_api.OpenApiException, TypeError, AttributeError, LookupError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise BonsaiError(
+            f"the endpoint's answer is not that of Kubeflow Pipelines 2 ({said}): look whether --endpoint leads there"
+        ) from error
+
+
+def _check_answers(api: Any) -> None:
+    """Let every answer to KFP's client be checked, no call wait for ever, and none be sent on to another address."""
+    import kfp_server_api
+    import urllib3
+
+    rest = api.rest_client
+    if "request" in vars(rest):
+        return
+    request = rest.request
+    redirects = urllib3.Retry(total=TRIES, redirect=0, raise_on_redirect=False)  # a POST would be sent on as a GET
+    rest.pool_manager.connection_pool_kw["retries"] = redirects
+
+    def checked(method: str, url: str, **options: Any) -> Any:
+        options["_request_timeout"] = options.get("_request_timeout") or TIMEOUT
+        try:
+            found = request(method, url, **options)
+        except kfp_server_api.ApiException as error:
+            raise _refusal(url, error) from error
+        if "json" in (options.get("headers") or {}).get("Accept", ""):
+            _check_json(found.data)
+        return found
+
+    rest.request = checked
+
+
+def _refusal(url: str, error: Any) -> BonsaiError:
+    """Return what an answer with a status other than 2xx says."""
+    status, body = error.status or 0, _text(error.body)
+    to = re.split(r"[?#]", (error.headers or {}).get("Location") or "")[0]
+    if 300 <= status < 400 and to:
+        if LOGIN.search(to):
+            return BonsaiError(_wants_login(f"it sends calls on to {to}"))
+        at = f"give the address that answers itself as --endpoint{_moved(url, to)}"
+        return BonsaiError(f"the endpoint sends calls on to {to}, where they would be lost: {at}")
+    if status in (401, 403) and _is_page(body) and LOGIN.search(body):
+        return BonsaiError(_wants_login(f"it answered {status} with the page '{_title(body)}'"))
+    what = WHAT_TO_DO.get(status, "see the logs of its API server")
+    if status == 404 and "code" in body and not _is_page(body):  # KFP's own words
+        what = "look at the name or id that was given, and at --namespace"
+    kind = PassingError if status in AWAY else BonsaiError
+    return kind(f"the endpoint answered {status or ''} {error.reason or ''}{_message(body)}: {what}")
+
+
+def _moved(url: str, to: str) -> str:
+    """Return the endpoint that a redirect names, if it is the same call elsewhere."""
+    path = re.sub(r"^https?://[^/]+", "", url).partition("?")[0]
+    call = path[max(path.find("/apis/"), 0) :]
+    return f", {to.removesuffix(call)}" if "://" in to and to.endswith(call) else ""
+
+
+def _check_json(data: bytes | None) -> None:
+    """Refuse an answer that is no JSON object, which KFP's client would take for an object without a field."""
+    try:
+        found = json.loads(data or b"")
+    except (ValueError, RecursionError) as error:
+        text = _text(data)
+        if _is_page(text) and LOGIN.search(text):
+            raise BonsaiError(_wants_login(f"it answered with the page '{_title(text)}'")) from error
+        what = f"with the page '{_title(text)}'" if _is_page(text) else f"'{text[:60]}'" if text else "with nothing"
+        raise BonsaiError(
+            f"the endpoint answered {what}, not as Kubeflow Pipelines: look whether --endpoint leads to its API (the "
+            "URL often ends in /pipeline) and whether a proxy or a login (--token-file, --cookie-file) is before it"
+        ) from error
+    if not isinstance(found, dict):
+        raise BonsaiError(
+            f"the endpoint answered '{_text(data)[:60]}', not as Kubeflow Pipelines: look whether --endpoint leads "
+            "there"
+        )
+
+
+def _wants_login(how: str) -> str:
+    return f"the endpoint wants a login: {how}: give a valid --token-file or --cookie-file (a session may have ended)"
+
+
+def _text(data: Any) -> str:
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data or "")
+    return "".join(each if each.isprintable() else " " for each in text).strip()
+
+
+def _is_page(text: str) -> bool:
+    return bool(re.match(r"\s*(<!doctype html|<html|<head|<!--)", text, re.IGNORECASE))
+
+
+def _title(page: str) -> str:
+    """Return the title of a web page, or its first words."""
+    found = re.search(r"<title[^>]*>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
+    text = found[1] if found else re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", page)
+    return " ".join(text.split())[:60]
 
 
 def _root_cause(error: BaseException) -> str:
@@ -108,7 +280,9 @@ def _root_cause(error: BaseException) -> str:
     return str(error).rpartition(": ")[2] or type(error).__name__
 
 
-def _message(body: Any) -> str:
+def _message(body: str) -> str:
+    if _is_page(body):
+        return f" (the page '{_title(body)}')"
     try:
         said = json.loads(body)
         return f" ({said.get('error_message') or said.get('message') or said.get('error')})"

@@ -1,20 +1,22 @@
 """`bonsai submit` and `bonsai schedule`: start a compiled pipeline on a Kubeflow cluster, now or again and again."""
 
-import json
-import time
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.pipelines.arguments import read_arguments
 from kfp_bonsai.pipelines.cron import check_cron
-from kfp_bonsai.pipelines.endpoint import answers, connect
+from kfp_bonsai.pipelines.endpoint import answers, connect, given
+from kfp_bonsai.pipelines.follow import TIMEOUT, Access, check_waiting, wait_for
+from kfp_bonsai.pipelines.printed import printed
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.progress import say
 
-ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-POLL_SECONDS = 10.0
-LOST_POLLS = 30  # in a row, until a run that cannot be asked about any more is given up
+LONGEST_NAME = 120
 
 
 def submit(
@@ -30,6 +32,9 @@ def submit(
     ca_file: str = "",
     service_account: str = "",
     wait: bool = False,
+    retries: int = 0,
+    timeout: str = TIMEOUT,
+    json: bool = False,
 ) -> dict:
     """Run a compiled pipeline on a Kubeflow cluster.
 
@@ -40,15 +45,20 @@ def submit(
         endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
         namespace: The profile's namespace, where Kubeflow has several users.
         experiment: Experiment that the run belongs to; made if there is none.
-        name: Name of the run; else KFP gives one.
+        name: Name of the run; else it says the model, the data and the target, such as "bert on reviews · 0.98".
         token_file: File with a bearer token, such as a pod's /var/run/secrets/kubeflow/pipelines/token.
         cookie_file: File with a session's cookie, such as "authservice_session=...", for Kubeflow behind a login.
         ca_file: Certificate authority of the endpoint, where it is not a public one.
         service_account: Kubernetes service account that the run's pods use; else the cluster's default.
-        wait: Follow the run, tell each task's state, and fail if the run fails.
+        wait: Follow the run: a line a stage, what waits and why, and at its end what came of it; fail if it fails.
+        retries: With --wait, how often what failed is started again, with all that succeeded kept: after what may pass
+            (a task that was killed or evicted, storage or a hub that was away), not after input that was refused.
+        timeout: With --wait, how long to follow the run, such as 90m, 24h or 7d; it goes on after it. 0 for no limit.
+        json: Print the result as JSON on the standard output, and the progress on the standard error.
 
     Returns:
-        The run's id, its address in the UI, and with --wait its state.
+        The run's id and its address in the UI; with --wait its state, the chosen model, its accuracy and emission
+        relative to the baseline's, whether it meets the target, whether the control passed, and where the package lies.
 
     Raises:
         BonsaiError: the file or an argument is wrong, the endpoint refuses or is down, or (--wait) the run failed.
@@ -56,21 +66,50 @@ def submit(
     Example:
         bonsai submit --pipeline compress.yaml --endpoint https://kubeflow.example/pipeline --token-file token --argument model=google-bert/bert-base-uncased --argument data=gs://bucket/reviews/ --wait
     """  # noqa: E501
+    limit = check_waiting(retries, timeout)
+    if retries and not wait:
+        raise BonsaiError("--retries is for a run that is followed: give --wait too")
     arguments = read_arguments(pipeline, argument)
-    client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
-    with answers():
-        run = client.create_run_from_pipeline_package(
-            str(pipeline),
-            arguments=arguments,
-            run_name=name or None,
-            experiment_name=experiment,
-            namespace=namespace or None,
-            service_account=service_account or None,
-        )
-    address = f"{client._uihost}/#/runs/details/{run.run_id}"
-    say(f"submit  {address}")
-    found = {"run": run.run_id, "address": address}
-    return {**found, "state": follow(client, run.run_id)} if wait else found
+    with printed(json) as found:
+        client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
+        access = Access(client, endpoint, namespace, token_file, cookie_file, ca_file)
+        home = _experiment(client, experiment, namespace)
+        with answers(), redirect_stdout(io.StringIO()):  # KFP's client prints the address, before it is checked
+            made = client.run_pipeline(
+                home,
+                name or run_name(arguments),
+                str(pipeline),
+                params=arguments,
+                service_account=service_account or None,
+            )
+        run = given(made, "run_id")
+        found |= {"run": run, "address": access.address(run)}
+        say(f"submit  {found['address']}")
+        if wait:
+            found |= wait_for(access, run, retries=retries, limit=limit)
+    return {} if json else found
+
+
+def run_name(arguments: Mapping[str, Any]) -> str:
+    """Return what a run is called: model, data and target, such as "bert-base-uncased on reviews · 0.98"."""
+    model = _last_part(arguments.get("champion") or arguments.get("model") or "model")
+    data = _last_part(str(arguments.get("data") or "data").partition(",")[0])
+    target = [f"{arguments['min_accuracy']:g}"] if arguments.get("min_accuracy") else []
+    target += [f"emission {arguments['max_emission']:g}"] if arguments.get("max_emission") else []
+    told = f"{'retrain ' if arguments.get('champion') else ''}{model} on {data}"
+    return " · ".join([told[:LONGEST_NAME], *target])
+
+
+def _last_part(place: str) -> str:
+    """Return what a person calls a place: the last part of its path, without a suffix such as .csv.gz."""
+    *_, last = [each for each in re.split(r"[/:]", place) if each.strip("*?")] or [place]
+    return re.sub(r"(\.(csv|tsv|jsonl?|parquet|txt|gz|zip|bz2|xz|zst))+$", "", last) or place
+
+
+def _experiment(client: Any, name: str, namespace: str) -> str:
+    with answers(), redirect_stdout(io.StringIO()):
+        home = client.create_experiment(name, namespace=namespace or None)
+    return given(home, "experiment_id")
 
 
 def schedule(
@@ -120,16 +159,16 @@ def schedule(
     check_cron(cron)
     arguments = read_arguments(pipeline, argument)
     client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
-    with answers():
-        home = client.create_experiment(experiment, namespace=namespace or None)
-        taken = recurring_runs(client, home.experiment_id, name)
+    home = _experiment(client, experiment, namespace)
+    with answers(), redirect_stdout(io.StringIO()):
+        taken = recurring_runs(client, home, name)
         if taken and not replace:
             raise BonsaiError(
                 f"--name {name}: experiment {experiment} has such a recurring run already ({taken[0]}): "
                 "give --replace, or another --name"
             )
         job = client.create_recurring_run(
-            home.experiment_id,
+            home,
             name,
             cron_expression=cron,
             max_concurrency=1,
@@ -138,51 +177,23 @@ def schedule(
             pipeline_package_path=str(pipeline),
             service_account=service_account or None,
         )
+        made = given(job, "recurring_run_id")
         for one in taken:  # after the new one is there, so that a failure leaves no gap
             client.delete_recurring_run(one)
-    address = f"{client._uihost}/#/recurringrun/details/{job.recurring_run_id}"
-    return {"recurring_run": job.recurring_run_id, "address": address, "cron": cron, "replaced": taken}
+    address = f"{client._uihost}/#/recurringrun/details/{made}"
+    return {"recurring_run": made, "address": address, "cron": cron, "replaced": taken}
 
 
 def recurring_runs(client: Any, experiment: str, name: str) -> list[str]:
     """Return the ids of an experiment's recurring runs that have this name, which KFP does not keep unique."""
-    named = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
-    found, page = [], ""
-    while True:
+    named = dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+    found: list[str] = []
+    page, seen = "", set()
+    while page not in seen:
+        seen.add(page)
         answer = client.list_recurring_runs(page_token=page, page_size=100, experiment_id=experiment, filter=named)
-        found += [one.recurring_run_id for one in answer.recurring_runs or () if one.display_name == name]
-        page = answer.next_page_token
+        found += [given(one, "recurring_run_id") for one in answer.recurring_runs or () if one.display_name == name]
+        page = answer.next_page_token or ""
         if not page:
             return found
-
-
-def follow(client: Any, run: str) -> str:
-    """Tell the state of each task of a run until it ends; return the run's state.
-
-    Raises:
-        BonsaiError: the run did not succeed, or the endpoint was lost for long.
-    """
-    told: dict[str, str] = {}
-    lost = 0
-    while True:
-        try:
-            with answers():
-                found = client.get_run(run)
-            lost = 0
-        except BonsaiError:
-            lost += 1
-            if lost >= LOST_POLLS:
-                raise
-            time.sleep(POLL_SECONDS)
-            continue
-        details = found.run_details.task_details if found.run_details else None
-        for task in details or ():
-            if task.state and told.get(task.task_id) != task.state:
-                told[task.task_id] = task.state
-                say(f"submit  {task.display_name}: {task.state.lower()}")
-        if found.state in ENDED:
-            if found.state != "SUCCEEDED":
-                why = f": {found.error.message}" if found.error and found.error.message else ""
-                raise BonsaiError(f"run {run} ended as {found.state.lower()}{why}: its page in the UI has the logs")
-            return found.state.lower()
-        time.sleep(POLL_SECONDS)
+    raise BonsaiError("the endpoint's list of recurring runs does not end: look whether --endpoint leads to Kubeflow")

@@ -11,7 +11,7 @@ from pathlib import Path
 from kfp_bonsai import __version__
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, pickled, save, weights_sha256
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.files import CHECKPOINTS, new_folder, place_of
 
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
@@ -212,7 +212,7 @@ def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         if "no file named model.safetensors" in str(error):
             raise BonsaiError(pickled(source, config.architectures)) from error
-        raise BonsaiError(
+        raise kind_of(error)(
             f"the model {source} cannot be loaded ({error}): give a whole folder written by save_pretrained"
         ) from error
     network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads

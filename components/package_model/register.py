@@ -11,7 +11,7 @@ from typing import Any
 
 from kfp_bonsai.shared import control
 from kfp_bonsai.shared.bucket import GCS
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, kind_of
 
 MLFLOW = "mlflow+"
 AUTHOR = EXPERIMENT = "kfp-bonsai"
@@ -228,6 +228,6 @@ def _refusals(where: str, secret: str) -> Iterator[None]:
             raise BonsaiError(
                 f"--register: {where} refuses access ({said}): set {secret}, and ask for the right"
             ) from error
-        raise BonsaiError(
+        raise kind_of(error)(
             f"--register: {where} did not register it ({said}): check the address and its logs"
         ) from error

@@ -12,7 +12,7 @@ from kfp_bonsai.prepare_data.files import bucket_files, local_file, local_files
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, Batch, DataFile, check_names
 from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.embedded import CITATION, EMBEDDED, embedded_dataset
-from kfp_bonsai.shared.errors import BonsaiError, in_words, nearest
+from kfp_bonsai.shared.errors import BonsaiError, in_words, kind_of, nearest
 from kfp_bonsai.shared.parquet import reading
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.tasks import HUB
@@ -250,7 +250,7 @@ def _hub_dataset(text: str, flag: str) -> Source:
         loaded = load_dataset(name, config or None)
     except Exception as error:  # the hub's client raises a dozen kinds, all of which a user should read
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise BonsaiError(
+        raise kind_of(error)(
             f"no file or folder {text}, and no Hugging Face data set of this name could be loaded ({said}): correct "
             f"{flag}; a configuration goes behind a colon (glue:sst2)"
         ) from error

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, PassingError
 
 GCS = "gs://"
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 10.0  # between tries; each waits twice as long as the one before
@@ -118,7 +118,7 @@ def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
             raise _unreachable(where, write, error) from error
         raise BonsaiError(f"{where}: the credentials were refused ({_first_line(error)}): log in again") from error
     except (DataCorruption, InvalidResponse) as error:
-        raise BonsaiError(
+        raise PassingError(
             f"{where}: what arrived is not what was sent ({_first_line(error)}), {TRANSFERS} times over: check the "
             "network, then run again"
         ) from error
@@ -127,7 +127,7 @@ def bucket_errors(where: str, *, write: bool = False) -> Iterator[None]:
 
 
 def _unreachable(where: str, write: bool, error: BaseException) -> BonsaiError:
-    return BonsaiError(
+    return PassingError(
         f"{where} cannot be {'written' if write else 'read'} ({_first_line(error)}): check the network and the "
         "credentials, then run again"
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.embedded import EMBEDDED, embedded_model
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.families import check_settings, family_name, inputs_of, is_free
 from kfp_bonsai.shared.tasks import Task
 
@@ -73,7 +73,7 @@ def _hub_file(model: str, file: str) -> Path:
     try:
         return Path(hf_hub_download(model, file))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise BonsaiError(
+        raise kind_of(error)(
             f"--model {model}: there is no such folder, and no such model could be loaded from the hub "
             f"({type(error).__name__}): correct --model"
         ) from error

@@ -1,5 +1,6 @@
 """The one error that is meant for users: it names the input, what is wrong, and what to do."""
 
+import errno
 from collections.abc import Sequence
 
 
@@ -8,6 +9,44 @@ class BonsaiError(Exception):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+class PassingError(BonsaiError):
+    """Something was away, such as a bucket or the hub: the same request may be answered later.
+
+    On a cluster this name, in the last line of a task's log, says that trying again makes sense.
+    """
+
+
+AWAY = ("EIO", "ESTALE", "ENOTCONN", "EREMOTEIO", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ETIMEDOUT")
+AWAY_NUMBERS = tuple(getattr(errno, name) for name in AWAY if hasattr(errno, name))
+NOT_REACHED = (
+    "ConnectionError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "LocalEntryNotFoundError",
+    "gaierror",
+)
+
+
+def kind_of(error: BaseException | None) -> type[BonsaiError]:
+    """Return PassingError if a library's error, or one it came from, says that something was away; else BonsaiError.
+
+    That is a file system that does not answer, a server that was not reached, or one that is busy or broken (429, 5xx).
+    """
+    while error is not None:
+        response = getattr(error, "response", error)
+        status = getattr(response, "status_code", None) or getattr(response, "status", None)
+        if (
+            isinstance(error, ConnectionError | TimeoutError)
+            or (isinstance(error, OSError) and error.errno in AWAY_NUMBERS)
+            or type(error).__name__ in NOT_REACHED
+            or status in (429, 500, 502, 503, 504)
+        ):
+            return PassingError
+        error = error.__cause__ or error.__context__
+    return BonsaiError
 
 
 def listed(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ from kfp_bonsai.shared.bucket import (
     split_location,
     write_object,
 )
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.files import new_file, new_folder
 
 MANIFEST = "SHA256SUMS"
@@ -207,7 +207,9 @@ def _blocks(path: Path) -> Iterator[bytes]:
             while block := file.read(1 << 22):
                 yield block
     except OSError as error:
-        raise BonsaiError(f"{path} cannot be read ({error.strerror}): check who may read it, and the disk") from error
+        raise kind_of(error)(
+            f"{path} cannot be read ({error.strerror}): check who may read it, and the disk"
+        ) from error
 
 
 def _sha256(path: Path) -> str:
@@ -272,7 +274,7 @@ def _copy_in(files: Mapping[str, _File], manifest: str, target: Path) -> None:
     except OSError as error:
         if _is_published(files, manifest, target):  # somebody was quicker
             return
-        raise BonsaiError(f"{target} cannot be written ({error.strerror}): name another place") from error
+        raise kind_of(error)(f"{target} cannot be written ({error.strerror}): name another place") from error
     _sync(target.parent)
 
 
@@ -295,7 +297,7 @@ def _copy_out(source: Path, path: Path) -> None:
     except FileNotFoundError:
         return  # told as not being as the manifest says
     except PermissionError as error:
-        raise BonsaiError(f"{source} cannot be read ({error.strerror}): check who may read it") from error
+        raise kind_of(error)(f"{source} cannot be read ({error.strerror}): check who may read it") from error
 
 
 def _to_disk(folder: Path) -> None:
@@ -327,7 +329,7 @@ def _swap_file(path: Path, content: bytes, token: Any) -> None:
     except Timeout as error:
         raise BonsaiError(f"{path}: somebody else has been writing it for {LOCK_SECONDS:g} s: run again") from error
     except OSError as error:
-        raise BonsaiError(f"{path} cannot be written ({error.strerror}): name another place") from error
+        raise kind_of(error)(f"{path} cannot be written ({error.strerror}): name another place") from error
 
 
 def _changed(location: str) -> BonsaiError:

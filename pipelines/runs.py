@@ -1,0 +1,68 @@
+"""A run as the cluster sees it now: its state, and its tasks."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from kfp_bonsai.pipelines.endpoint import ask, given
+from kfp_bonsai.pipelines.workflow import Stage, read_stages, said_of, stages_of_details
+from kfp_bonsai.shared.errors import BonsaiError, PassingError
+
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+GOING = ("RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the API says of a run: its state, what is said of it as a whole, when it ended, and its tasks."""
+
+    state: str
+    message: str
+    finished: str
+    stages: list[Stage]
+
+
+def look(client: Any, run: str) -> Run:
+    """Return how a run stands.
+
+    Raises:
+        PassingError: no answer.
+        BonsaiError: there is no such run, or what is answered is not about it.
+    """
+    found = ask(client, f"/apis/v2beta1/runs/{quote(run, safe='')}")
+    if given(found, "run_id") != run:
+        raise BonsaiError(f"asked about run {run}, the endpoint answered about {found['run_id']}: look what it is")
+    state = found.get("state") or GOING[0]
+    if state not in (*ENDED, *GOING):
+        raise BonsaiError(f"the endpoint gives run {run} the state '{state}', which Kubeflow Pipelines 2 does not know")
+    workflow = _workflow(client, run)
+    if workflow:
+        stages = read_stages(workflow)
+    else:
+        details = found.get("run_details")
+        stages = stages_of_details(details.get("task_details") if isinstance(details, dict) else None)
+    error = found.get("error")
+    message = error.get("message") if isinstance(error, dict) else ""
+    return Run(state, str(message or said_of(workflow)), str(found.get("finished_at") or ""), stages)
+
+
+def _workflow(client: Any, run: str) -> dict[str, Any]:
+    """Return Argo's workflow, which the older API hands out; {} where it does not."""
+    try:
+        runtime = ask(client, f"/apis/v1beta1/runs/{quote(run, safe='')}").get("pipeline_runtime")
+        found = json.loads(runtime["workflow_manifest"]) if isinstance(runtime, dict) else {}
+    except PassingError:
+        raise
+    except (BonsaiError, KeyError, TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def retry(client: Any, run: str) -> None:
+    """Let KFP start again what failed in a run; what succeeded is kept.
+
+    Raises:
+        BonsaiError: it refuses, such as for a run that did not fail.
+    """
+    ask(client, f"/apis/v2beta1/runs/{quote(run, safe='')}:retry", "POST")

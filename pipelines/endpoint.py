@@ -53,7 +53,8 @@ def connect(endpoint: str, namespace: str, token_file: str, cookie_file: str, ca
             return self._healthz_api.healthz_service_get_healthz()
 
     credentials = ServiceAccountTokenVolumeCredentials(token_file) if token_file else None  # read again as it expires
-    logging.getLogger("kfp").setLevel(logging.ERROR)
+    for chatty in ("kfp", "urllib3.connectionpool"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings(), answers():
         warnings.simplefilter("ignore")
         client = Asking(

@@ -33,7 +33,9 @@ def look(client: Any, run: str) -> Run:
     found = ask(client, f"/apis/v2beta1/runs/{quote(run, safe='')}")
     if given(found, "run_id") != run:
         raise BonsaiError(f"asked about run {run}, the endpoint answered about {found['run_id']}: look what it is")
-    state = found.get("state") or GOING[0]
+    state = found.get("state")
+    if not state:
+        raise PassingError(f"the endpoint gives run {run} no state")
     if state not in (*ENDED, *GOING):
         raise BonsaiError(f"the endpoint gives run {run} the state '{state}', which Kubeflow Pipelines 2 does not know")
     workflow = _workflow(client, run)

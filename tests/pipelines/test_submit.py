@@ -1,37 +1,19 @@
-"""Submitting and scheduling, against a local server that speaks KFP's REST API in the models of kfp-server-api.
-
-The server keeps what it is sent and answers as KFP's does; it runs nothing. A real KFP backend was not at hand.
-"""
+"""Submitting and scheduling, against tests/kubeflow.py, which keeps what it is sent."""
 
 import json
 import re
-import threading
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
 
-import kfp_server_api as api
 import pytest
 
 from kfp_bonsai.pipelines.arguments import read_arguments
 from kfp_bonsai.pipelines.compile import compile_pipeline
 from kfp_bonsai.pipelines.cron import check_cron
 from kfp_bonsai.pipelines.levels import DEFAULTS
-from kfp_bonsai.pipelines.submit import follow, schedule, submit
+from kfp_bonsai.pipelines.submit import run_name, schedule, submit
 from kfp_bonsai.shared.checkpoint import find_model
 from kfp_bonsai.shared.errors import BonsaiError
 
 NEEDED = ("model=bert-base-uncased", "data=gs://bucket/reviews/")
-NOW = datetime(2026, 11, 25, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """The compress pipeline as a file."""
-    file = tmp_path_factory.mktemp("compiled") / "compress.yaml"
-    compile_pipeline(output=file)
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -40,78 +22,6 @@ def retraining(tmp_path_factory):
     file = tmp_path_factory.mktemp("compiled") / "retrain.yaml"
     compile_pipeline(pipeline="retrain", output=file)
     return file
-
-
-@pytest.fixture
-def server():
-    """A KFP API server of one experiment; `status` is what it answers, after as many good answers as `let_through`."""
-    state = SimpleNamespace(status=200, sent=[], headers=[], runs=["RUNNING", "SUCCEEDED"], recurring=[], asked=[])
-    state.answered, state.let_through = 0, 0
-    shapes = api.ApiClient().sanitize_for_serialization
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            state.headers.append(dict(self.headers))
-            if "/healthz" in self.path:
-                return self.answer(api.V2beta1GetHealthzResponse(multi_user=False))
-            if "/recurringruns?" in self.path:
-                state.asked.append(parse_qs(urlsplit(self.path).query))
-                return self.answer(self.recurring())
-            if "/runs/" in self.path:
-                return self.answer(self.run(state.runs.pop(0) if len(state.runs) > 1 else state.runs[0]))
-            return self.answer(api.V2beta1ListExperimentsResponse(experiments=[self.experiment()], total_size=1))
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            state.sent.append((self.path, body))
-            if "/recurringruns" in self.path:
-                name, number = body["display_name"], len(state.sent)
-                made = api.V2beta1RecurringRun(recurring_run_id=f"again-{number}", display_name=name)
-                if state.status == 200:
-                    state.recurring.append(made)
-                return self.answer(made)
-            if "/runs" in self.path:
-                return self.answer(self.run("PENDING"))
-            return self.answer(self.experiment())
-
-        def do_DELETE(self):
-            gone = self.path.rpartition("/")[2]
-            state.recurring = [one for one in state.recurring if one.recurring_run_id != gone]
-            return self.answer({})
-
-        def recurring(self):
-            """One on a page, as KFP's pages end wherever they end."""
-            at = int(state.asked[-1].get("page_token", ["0"])[0])
-            after = str(at + 1) if at + 1 < len(state.recurring) else None
-            page = state.recurring[at : at + 1]
-            return api.V2beta1ListRecurringRunsResponse(recurring_runs=page, next_page_token=after)
-
-        def experiment(self):
-            return api.V2beta1Experiment(experiment_id="home", display_name="kfp-bonsai", created_at=NOW)
-
-        def run(self, now):
-            task = api.V2beta1PipelineTaskDetail(task_id="t", display_name="fine-tune", state=now)
-            error = api.GoogleRpcStatus(code=1, message="no memory") if now == "FAILED" else None
-            details = api.V2beta1RunDetails(task_details=[task])
-            return api.V2beta1Run(run_id="run-1", state=now, run_details=details, error=error, created_at=NOW)
-
-        def answer(self, what):
-            state.answered += 1
-            status = state.status if state.answered > state.let_through else 200
-            body = shapes(what) if status == 200 else {"error_message": "because"}
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, *_):
-            pass
-
-    listening = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    state.url = f"http://127.0.0.1:{listening.server_port}"
-    yield state
-    listening.shutdown()
 
 
 def test_a_run_is_sent_with_its_arguments_and_the_token(compiled, server, tmp_path):
@@ -128,17 +38,6 @@ def test_a_run_is_sent_with_its_arguments_and_the_token(compiled, server, tmp_pa
     assert sent["levels"] == [{"label": "half", **DEFAULTS}]
     assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "compress"
     assert server.headers[-1]["authorization"] == "Bearer secret"
-
-
-def test_waiting_tells_the_tasks_and_returns_the_state(compiled, server, capsys, monkeypatch):
-    """--wait in a script must end with the run, and say meanwhile where it is."""
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    found = submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, wait=True)
-    assert found["state"] == "succeeded"
-    assert "fine-tune: running" in capsys.readouterr().out
-    server.runs = ["RUNNING", "FAILED"]
-    with pytest.raises(BonsaiError, match="failed: no memory"):
-        submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, wait=True)
 
 
 def test_a_schedule_runs_one_at_a_time(compiled, server):
@@ -195,21 +94,6 @@ def test_an_endpoint_that_is_down_is_told(compiled):
     """Nothing listens there."""
     with pytest.raises(BonsaiError, match="no answer from the endpoint"):
         submit(pipeline=compiled, argument=NEEDED, endpoint="http://127.0.0.1:9")
-
-
-def test_a_lost_connection_does_not_end_the_waiting(monkeypatch):
-    """A run of hours must not be given up for one answer that was lost."""
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    answers = iter([ConnectionError("lost"), SimpleNamespace(state="SUCCEEDED", run_details=None, error=None)])
-
-    class Client:
-        def get_run(self, _):
-            found = next(answers)
-            if isinstance(found, Exception):
-                raise found
-            return found
-
-    assert follow(Client(), "run-1") == "succeeded"
 
 
 @pytest.mark.parametrize(
@@ -319,6 +203,22 @@ def test_what_the_cluster_alone_can_read_is_taken(compiled):
     texts += ("upload=gs://bucket/models", "register=http://model-registry-service.kubeflow:8080", "country=DEU")
     found = read_arguments(compiled, texts)
     assert found == {**dict(each.split("=") for each in texts), "edge": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"model": "a/bert", "data": "gs://b/reviews/", "min_accuracy": 0.98}, "bert on reviews · 0.98"),
+        ({"model": "/cache/bert/", "data": "/d/x.csv.gz,/d/y.csv", "max_emission": 0.2}, "bert on x · emission 0.2"),
+        ({"model": "bert", "data": "glue:sst2"}, "bert on sst2"),
+        ({"model": "bert", "data": "gs://bucket/reviews/*.parquet"}, "bert on *"),
+        ({"champion": "gs://b/reviews-champion", "data": "gs://b/r.jsonl"}, "retrain reviews-champion on r"),
+        ({}, "model on data"),
+    ],
+)
+def test_a_run_is_called_by_model_and_data(arguments, name):
+    """A list of runs whose names are a file's and a date."""
+    assert run_name(arguments) == name
 
 
 @pytest.mark.parametrize("start", [submit, schedule], ids=["submit", "schedule"])

@@ -1,0 +1,32 @@
+"""What the tests of submitting, following and reading logs start from."""
+
+import time
+
+import pytest
+
+from kfp_bonsai.pipelines.compile import compile_pipeline
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """The compress pipeline as a file."""
+    file = tmp_path_factory.mktemp("compiled") / "compress.yaml"
+    compile_pipeline(output=file)
+    return file
+
+
+@pytest.fixture
+def server():
+    """A cluster with KFP 2.17's API."""
+    from kubeflow import Kubeflow
+
+    with Kubeflow().serving() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A clock that sleeping moves on at once, between two looks at a run."""
+    slept, clock = [0.0], time.monotonic
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: clock() + sum(slept))

@@ -58,7 +58,9 @@ def compile_pipeline(
         accelerators: How many of it a task gets; its one process works on one, so more is for other code of yours.
         cpu: Processors that a working task gets.
         memory: Memory that a working task gets.
-        retries: How often a failed task is tried again, after 30 seconds, 1 minute, 2 minutes and so on.
+        retries: How often a task is tried again, after 30 seconds, 1 minute and so on: as Kubeflow is installed, only
+            one whose pod was deleted, not one that failed or was killed, unless its retry policy is set to Always
+            (manifests/README.md). `bonsai submit --wait --retries` starts those again on any cluster.
         task_timeout: How long an attempt at a task may take, such as 90m, 24h or 7d; 0 for no limit.
         run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
         parallel_levels: How many levels are trained at the same time; 0 for all.

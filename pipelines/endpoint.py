@@ -16,7 +16,7 @@ from typing import Any
 from kfp_bonsai.shared.errors import BonsaiError, PassingError
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"  # the environment variable that KFP's own client reads
-TIMEOUT = (10, 60)  # seconds to connect and between two parts of an answer; KFP's client would wait for ever
+TIMEOUT = (10, 30)  # seconds to connect and between two parts of an answer; KFP's client would wait for ever
 TRIES = 3
 
 
@@ -193,7 +193,7 @@ def _check_answers(api: Any) -> None:
     if "request" in vars(rest):
         return
     request = rest.request
-    redirects = urllib3.Retry(total=TRIES, redirect=0, raise_on_redirect=False)  # a POST would be sent on as a GET
+    redirects = urllib3.Retry(total=TRIES, read=1, redirect=0, raise_on_redirect=False)  # a redirect makes GET of POST
     rest.pool_manager.connection_pool_kw["retries"] = redirects
 
     def checked(method: str, url: str, **options: Any) -> Any:
@@ -276,8 +276,11 @@ def _title(page: str) -> str:
 
 def _root_cause(error: BaseException) -> str:
     """Return the end of a chain of errors, which says what happened, not who was told."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    while isinstance(cause := error.__cause__ or (error.args or (None,))[-1], BaseException):
+        error = cause
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "").replace("_", " ").lower()
+        return getattr(error, "verify_message", "") or f"{reason or 'no TLS'}: is it http://?"
     return str(error).rpartition(": ")[2] or type(error).__name__
 
 

@@ -40,7 +40,7 @@ def look(client: Any, run: str) -> Run:
         raise BonsaiError(f"the endpoint gives run {run} the state '{state}', which Kubeflow Pipelines 2 does not know")
     workflow = _workflow(client, run)
     if workflow:
-        stages = read_stages(workflow)
+        stages = read_stages(workflow, _levels(found.get("runtime_config")))
     else:
         details = found.get("run_details")
         stages = stages_of_details(details.get("task_details") if isinstance(details, dict) else None)
@@ -59,6 +59,15 @@ def _workflow(client: Any, run: str) -> dict[str, Any]:
     except (BonsaiError, KeyError, TypeError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _levels(config: Any) -> list[str]:
+    """Return the labels of the levels that a run was given; [] where it has those of its pipeline."""
+    parameters = config.get("parameters") if isinstance(config, dict) else None
+    levels = parameters.get("levels") if isinstance(parameters, dict) else None
+    if not isinstance(levels, list):
+        return []
+    return [str(each.get("label") if isinstance(each, dict) else each).partition(":")[0] for each in levels]
 
 
 def retry(client: Any, run: str) -> None:

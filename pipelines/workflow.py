@@ -10,7 +10,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -65,8 +65,13 @@ class Stage:
         return self.key.rpartition(".")[2]
 
 
-def read_stages(workflow: Any) -> list[Stage]:
-    """Return the tasks of a workflow that have begun, in that order; what is not understood is left out."""
+def read_stages(workflow: Any, levels: Sequence[str] = ()) -> list[Stage]:
+    """Return the tasks of a workflow that have begun, in that order; what is not understood is left out.
+
+    Args:
+        workflow: Argo's document.
+        levels: the labels of the levels in their order, for turns of the loop in which the cache answered for all.
+    """
     about = _dict(_dict(workflow).get("metadata"))
     drivers: dict[str, list[dict]] = {}
     executors: dict[str, list[dict]] = {}
@@ -83,7 +88,7 @@ def read_stages(workflow: Any) -> list[Stage]:
     stages = [stage for _, stage in sorted(found, key=lambda each: each[0]) if stage]
     labels = {_turn(stage.key): label for stage in stages if (label := _level(stage))}
     return [
-        replace(stage, level=labels.get(turn) or _number(turn)) if (turn := _turn(stage.key)) else stage
+        replace(stage, level=labels.get(turn) or _number(turn, levels)) if (turn := _turn(stage.key)) else stage
         for stage in stages
     ]
 
@@ -180,9 +185,10 @@ def _turn(key: str) -> str:
     return ".".join(parts[: inside[-1] + 1]) if inside else ""
 
 
-def _number(turn: str) -> str:
+def _number(turn: str, levels: Sequence[str]) -> str:
     found = TURN.search(turn)
-    return f"level {int(found[1]) + 1}" if found else ""
+    number = int(found[1]) if found else 0
+    return levels[number] if number < len(levels) else f"level {number + 1}"
 
 
 def _level(stage: Stage) -> str:

@@ -34,9 +34,21 @@ NONSENSE = {
     "another API": ((200, {"run": {"id": "run-1"}, "id": "x"}, {}), "has no (experiment_id|run_id)"),
     "another service": ((200, {"status": "ok"}, {}), "has no (experiment_id|run_id)"),
     "an empty id": ((200, {"experiment_id": "", "run_id": ""}, {}), "has no (experiment_id|run_id)"),
-    "a date that is none": ((200, {"experiment_id": "home", "run_id": RUN, "created_at": "soon"}, {}), "answer"),
+    "a date that is none": (
+        (200, {"experiment_id": "home", "run_id": RUN, "created_at": "soon"}, {}),
+        "answer|no state",
+    ),
     "a list that is none": ((200, {"experiments": 3, "run_id": 3, "task_details": "x"}, {}), "answer"),
 }
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The least that is a compiled pipeline, which is read at once."""
+    file = tmp_path_factory.mktemp("compiled") / "small.yaml"
+    inputs = {"parameters": {name: {"parameterType": "STRING"} for name in ("model", "data")}}
+    file.write_text(json.dumps({"pipelineInfo": {"name": "small"}, "root": {"inputDefinitions": inputs}}))
+    return file
 
 
 @pytest.mark.parametrize("name", NONSENSE)

@@ -158,6 +158,9 @@ def test_what_the_cache_answered_is_told(server):
     """A task that was not run looks like one that waits for ever."""
     [stage] = read_stages(workflow(task("fine-tune", "Fine-tune", "", cached=True)))
     assert stage.state == "cached"
+    nodes = task("layer-remove", "Remove layers", "", cached=True, inside=turn(1))
+    assert [each.title for each in read_stages(workflow(nodes), ["half", "tiny"])] == ["tiny · Remove layers"]
+    assert [each.title for each in read_stages(workflow(nodes))] == ["level 2 · Remove layers"]
 
 
 def test_a_workflow_that_argo_compressed_is_read():

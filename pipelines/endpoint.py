@@ -220,7 +220,7 @@ def _refusal(url: str, error: Any) -> BonsaiError:
         return BonsaiError(f"the endpoint sends calls on to {to}, where they would be lost: {at}")
     if status in (401, 403) and _is_page(body) and LOGIN.search(body):
         return BonsaiError(_wants_login(f"it answered {status} with the page '{_title(body)}'"))
-    what = WHAT_TO_DO.get(status, "see the logs of its API server")
+    what = WHAT_TO_DO.get(status, "see the logs of its API server" if status >= 500 else "correct what was given")
     if status == 404 and "code" in body and not _is_page(body):  # KFP's own words
         what = "look at the name or id that was given, and at --namespace"
     kind = PassingError if status in AWAY else BonsaiError

@@ -10,13 +10,15 @@ from typing import Any
 from kfp_bonsai.pipelines.checks import seconds
 from kfp_bonsai.pipelines.endpoint import ENDPOINT, connect
 from kfp_bonsai.pipelines.logs import Failure, diagnose, read_log
-from kfp_bonsai.pipelines.runs import ENDED, Run, look, retry
+from kfp_bonsai.pipelines.printed import printed
+from kfp_bonsai.pipelines.runs import ENDED, Run, look, run_id, start_again
 from kfp_bonsai.pipelines.workflow import DONE, Stage
 from kfp_bonsai.shared.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.progress import duration, say
 
 POLL_SECONDS = 10.0
 LOST_POLLS = 30  # in a row, until a run that cannot be asked about any more is given up
+REFUSALS = 3  # in a row likewise, such as of a token that is being renewed
 TELL_WAITING, TELL_RUNNING = 60.0, 900.0  # seconds; then after twice as long, and so on
 FIRST_WAIT = 30.0  # before the first retry; then twice as long each time
 MOST_RETRIES = 10
@@ -40,7 +42,7 @@ def follow(
     """Follow a run that was submitted: a line a stage, and at its end what came of it, or why it failed.
 
     Args:
-        run: The run's id, as `bonsai submit` prints it.
+        run: The run's id or address, as `bonsai submit` prints them.
         retry: First start again what failed in it; what succeeded is kept.
         retries: How often to do so by itself, after what may pass: a task that was killed or evicted, storage or a hub
             that was away; not after input that was refused.
@@ -62,19 +64,17 @@ def follow(
     Example:
         bonsai follow 2f6d1c1e-8a57-4a4e-9d0b-3c1f5a1f7e11 --retry --endpoint https://kubeflow.example/pipeline
     """
-    from kfp_bonsai.pipelines import runs
-    from kfp_bonsai.pipelines.printed import printed
-
-    limit = check_waiting(retries, timeout)
+    run, limit = run_id(run), check_waiting(retries, timeout)
     with printed(json) as found:
         client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
         access = Access(client, endpoint, namespace, token_file, cookie_file, ca_file)
-        before = ""
+        now = look(client, run)
+        if retry and now.state != "FAILED":
+            raise BonsaiError(f"--retry: run {run} is {now.state.lower()}, and only one that failed is started again")
         if retry:
-            before = look(client, run).finished
-            runs.retry(client, run)
+            start_again(client, run)
         found |= {"run": run, "address": access.address(run)}
-        found |= wait_for(access, run, retries=retries, limit=limit, before=before)
+        found |= wait_for(access, run, retries=retries, limit=limit, before=now.finished if retry else "")
     return {} if json else found
 
 
@@ -137,15 +137,15 @@ def wait_for(access: Access, run: str, *, retries: int = 0, limit: int = 0, befo
         say(f"submit  {_in_words(failed)}: retry {retries - left + 1} of {retries} in {duration(pause)}")
         time.sleep(pause)
         before = seen.finished
-        retry_failed(access, run, seen, failed)
+        _retry(access, run, seen, failed)
         telling.forget(stage for stage, _ in failed)
     raise AssertionError("unreachable")
 
 
-def retry_failed(access: Access, run: str, seen: Run, failed: list[tuple[Stage, Failure]]) -> None:
+def _retry(access: Access, run: str, seen: Run, failed: list[tuple[Stage, Failure]]) -> None:
     """Let KFP start again what failed; a refusal is told beside the failure."""
     try:
-        retry(access.client, run)
+        start_again(access.client, run)
     except BonsaiError as error:
         raise BonsaiError(f"{_why(access, run, seen, failed)}; it could not be started again ({error})") from error
 
@@ -156,17 +156,15 @@ def _to_its_end(access: Access, run: str, telling: "Telling", until: float, befo
         while True:
             try:
                 seen = look(access.client, run)
-                telling.tell(seen.stages, seen.state)
+                telling.tell(seen)
                 stale = seen.state == "FAILED" and bool(before) and seen.finished == before
                 if seen.state in ENDED and not (stale and lost < LOST_POLLS):
                     return seen
                 lost = lost + 1 if stale else 0
-            except PassingError as error:
-                lost += 1
-                if lost >= LOST_POLLS:
-                    raise BonsaiError(f"{error}; run {run} was lost: {_goes_on(access, run)}") from error
             except BonsaiError as error:
-                raise BonsaiError(f"{error}; run {run} may go on: {_goes_on(access, run)}") from error
+                lost += 1 if isinstance(error, PassingError) else LOST_POLLS // REFUSALS
+                if lost >= LOST_POLLS:
+                    raise BonsaiError(f"{error}; run {run} may go on: {_goes_on(access, run)}") from error
             if time.monotonic() >= until:
                 raise BonsaiError(f"run {run} is not over within --timeout and goes on: {_goes_on(access, run)}")
             time.sleep(POLL_SECONDS)
@@ -186,12 +184,12 @@ class Telling:
     told: dict[str, str] = field(default_factory=dict)
     since: dict[str, tuple[str, float, float]] = field(default_factory=dict)  # state, seen first, to be told at
 
-    def tell(self, stages: list[Stage], state: str) -> None:
+    def tell(self, seen: Run) -> None:
         """Tell a stage when it ends, when it is tried again, and when it waits for a minute or runs for long."""
         now = time.monotonic()
-        if not stages and state in ("PENDING", "RUNNING", "RUNTIME_STATE_UNSPECIFIED"):
-            self._tell_long(Stage("", "the first task", state="waiting", message="none has begun"), now)
-        for stage in stages:
+        if not seen.stages and seen.state not in ENDED:
+            self._tell_long(Stage("", "the first task", state="waiting", message=seen.message), now)
+        for stage in seen.stages:
             if stage.state in (*DONE, "again"):
                 mark = f"{stage.state} {stage.pod}"
                 if self.told.get(stage.key) != mark:

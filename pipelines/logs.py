@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kfp_bonsai.pipelines.endpoint import ask, ask_text, connect
-from kfp_bonsai.pipelines.runs import look
+from kfp_bonsai.pipelines.runs import look, run_id
 from kfp_bonsai.pipelines.workflow import Stage
 from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
 
@@ -42,7 +42,7 @@ def logs(
     """Print the logs of a run's tasks: of those that failed, or of one stage.
 
     Args:
-        run: The run's id, as `bonsai submit` prints it.
+        run: The run's id or address, as `bonsai submit` prints them.
         stage: Name of a stage, such as distill or "Fine-tune"; else those that failed.
         level: Label of the level whose logs are wanted, such as tiny; else all.
         endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
@@ -60,6 +60,7 @@ def logs(
     Example:
         bonsai logs 2f6d1c1e-8a57-4a4e-9d0b-3c1f5a1f7e11 --stage distill --level tiny --endpoint https://kubeflow.example/pipeline
     """
+    run = run_id(run)
     client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
     stages = look(client, run).stages
     chosen = _choose(stages, stage, level)

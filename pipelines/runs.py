@@ -1,6 +1,7 @@
 """A run as the cluster sees it now: its state, and its tasks."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -70,7 +71,12 @@ def _levels(config: Any) -> list[str]:
     return [str(each.get("label") if isinstance(each, dict) else each).partition(":")[0] for each in levels]
 
 
-def retry(client: Any, run: str) -> None:
+def run_id(text: str) -> str:
+    """Return the id of a run, which may be given as its address in the UI."""
+    return re.split(r"[/#]", text.partition("?")[0].strip().rstrip("/"))[-1]
+
+
+def start_again(client: Any, run: str) -> None:
     """Let KFP start again what failed in a run; what succeeded is kept.
 
     Raises:

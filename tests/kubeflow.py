@@ -141,7 +141,7 @@ class Kubeflow:
         self.status, self.answered, self.let_through = 200, 0, 0
         self.runs = [("RUNNING", workflow(), ""), ("SUCCEEDED", workflow(*compressed(), phase="Succeeded"), "then")]
         self.after_retry, self.retried, self.logs, self.details, self.error = [], 0, {}, None, None
-        self.older_api, self.nonsense = True, None
+        self.older_api, self.nonsense, self.texts = True, None, {}
         self.url = ""
 
     @contextmanager
@@ -175,6 +175,10 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/apis/v2beta1/recurringruns":
             cluster.asked.append(parse_qs(urlsplit(self.path).query))
             return self.answer(self.recurring())
+        for start, text in cluster.texts.items():
+            if path.startswith(start):
+                cluster.asked.append(parse_qs(urlsplit(self.path).query))
+                return self.send(200, text.encode(), {"Content-Type": "text/plain"})
         if path.endswith("main-logs:read"):
             log = cluster.logs.get(path.split("/nodes/")[1].split("/")[0])
             if log is None:

@@ -31,7 +31,8 @@ ENUMS = {
     "protocol": {"TCP", "UDP", "SCTP"},
     "effect": {"NoSchedule", "PreferNoSchedule", "NoExecute"},
     "medium": {"", "Memory"},
-    "verbs": {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"},  # no "*"
+    "verbs": {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}  # no "*"
+    | {"readArtifact", "retry"},  # KFP's own
     "pod-security.kubernetes.io/enforce": {"restricted"},
     "severity": {"info", "warning", "critical"},
 }

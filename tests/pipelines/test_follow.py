@@ -207,7 +207,7 @@ def test_a_lost_connection_does_not_end_the_waiting(server, monkeypatch, quick):
     monkeypatch.setattr("time.sleep", sleep)
     assert follow(RUN, endpoint=server.url)["state"] == "succeeded"
     server.runs, polls = [("RUNNING", workflow(), "")], iter(range(99))
-    with pytest.raises(BonsaiError, match=r"503.*was lost.*bonsai follow"):
+    with pytest.raises(BonsaiError, match=r"503.*may go on.*bonsai follow"):
         follow(RUN, endpoint=server.url)
 
 
@@ -261,6 +261,39 @@ def test_logs_are_of_what_failed_or_of_a_stage_and_level(server, capsys):
         logs(RUN, stage="distill", level="tny", endpoint=server.url)
     with pytest.raises(BonsaiError, match="no log of Fine-tune"):
         logs(RUN, stage="Fine-tune", endpoint=server.url)
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/k8s/pod/logs", {"podname": ["compress-x7k2p-retry-system-container-impl-"], "podnamespace": ["kubeflow"]}),
+        ("/apis/v1alpha1/runs/run-1/nodes/compress-x7k2p-retry-system-container-impl-", {}),
+        ("/artifacts/get", {"source": ["minio"], "bucket": ["mlpipeline"], "key": ["v2/artifacts/executor-logs-0"]}),
+    ],
+)
+def test_a_log_is_found_wherever_the_cluster_keeps_it(server, capsys, path, query):
+    """Argo's archive is off, or the pod is gone, or the API server is asked in place of the UI."""
+    nodes = task("fine-tune", "Fine-tune", "Failed", given=executor_input())
+    server.runs, server.texts = [("FAILED", workflow(nodes), "then")], {path: "the log"}
+    logs(f"{server.url}/#/runs/details/{RUN}", endpoint=server.url)
+    assert capsys.readouterr().out == "--- Fine-tune: failed\nthe log\n"
+    [asked] = server.asked
+    assert all(asked[name][0].startswith(value[0]) for name, value in query.items())
+
+
+def test_only_a_run_that_failed_is_started_again(server):
+    """KFP's refusal, with the advice to look at its server's logs."""
+    with pytest.raises(BonsaiError, match="--retry: run run-1 is running"):
+        follow(RUN, endpoint=server.url, retry=True)
+    assert server.retried == 0
+
+
+def test_a_run_is_started_again_by_hand(server, quick):
+    """The command that a failure names."""
+    server.runs, server.logs = failing(REFUSED)
+    server.after_retry = [server.runs[0], ("SUCCEEDED", workflow(*compressed(), phase="Succeeded"), "later")]
+    assert follow(RUN, endpoint=server.url, retry=True)["state"] == "succeeded"
+    assert server.retried == 1
 
 
 def test_a_run_that_is_not_there_is_told(server):

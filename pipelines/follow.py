@@ -231,6 +231,10 @@ def _in_words(failed: list[tuple[Stage, Failure]]) -> str:
     return "; ".join(f"{stage.title}: {failure.words}" for stage, failure in failed)
 
 
+def _refused(failed: list[tuple[Stage, Failure]]) -> bool:
+    return bool(failed) and all(failure.refused for _, failure in failed)
+
+
 def _why(access: Access, run: str, seen: Run, failed: list[tuple[Stage, Failure]]) -> str:
     """Tell the end of the logs of what failed, and return why a run failed and what goes on."""
     for stage, failure in failed:
@@ -243,7 +247,9 @@ def _why(access: Access, run: str, seen: Run, failed: list[tuple[Stage, Failure]
     level = ["--level", found[0].level] if len(found) == 1 and found[0].level else []
     stage = ["--stage", found[0].name] if len(found) == 1 and found[0].node else []
     more = f"; its whole log: {access.command('logs', run, *stage, *level)}" if stage else ""
-    again = f"; start again what failed: {access.command('follow', run, '--retry')}" if seen.state == "FAILED" else ""
+    first = "; if it is an argument, correct it and submit again; else, once mended, " if _refused(failed) else "; "
+    again = f"{first}start again what failed: {access.command('follow', run, '--retry')}"
+    again = again if seen.state == "FAILED" else ""
     return f"run {run} ended as {seen.state.lower()}: {why}{more}{again}; its page: {access.address(run)}"
 
 

@@ -135,11 +135,12 @@ def _published(client: Any, stage: Stage) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task failed: in words, whether another try may help, and the end of its log."""
+    """Why a task failed: in words, whether another try may help, the end of its log, and whether it refused its input."""
 
     words: str
     passing: bool
     tail: tuple[str, ...] = ()
+    refused: bool = False
 
 
 def diagnose(stage: Stage, log: str) -> Failure:
@@ -147,7 +148,8 @@ def diagnose(stage: Stage, log: str) -> Failure:
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     tail = tuple([line for line in lines if not LAUNCHER.match(line)][-LAST_LINES:] or lines[-LAST_LINES:])
     if said := [*ERROR.finditer("\n".join(lines))]:
-        return Failure(said[-1]["said"], said[-1]["kind"] == "PassingError", tail)
+        passing = said[-1]["kind"] == "PassingError"
+        return Failure(said[-1]["said"], passing, tail, refused=not passing)
     ended = STATUS.search(stage.message) if "OOM" in stage.message else None
     ended = ended or next(filter(None, (STATUS.search(line) for line in reversed(lines[-LAST_LINES:]))), None)
     ended = ended or STATUS.search(stage.message)

@@ -96,7 +96,7 @@ def read_stages(workflow: Any, levels: Sequence[str] = ()) -> list[Stage]:
 def stages_of_details(details: Any) -> list[Stage]:
     """Return the tasks as KFP's own list has them, without levels: its entries do not say which belongs to which."""
     stages = []
-    for one in details if isinstance(details, list) else ():
+    for one in _list(details):
         name, state = (_dict(one).get(each) for each in ("display_name", "state"))
         if isinstance(name, str) and isinstance(state, str) and not INNER.search(name):
             states = {**{phase.upper(): known for phase, known in PHASES.items()}, "CACHED": "cached"}
@@ -141,8 +141,8 @@ def _stage(key: str, drivers: list[dict], executors: list[dict], about: Mapping[
     patch = _json(
         _parameters(node, "inputs").get("pod-spec-patch") or _parameters(driver, "outputs").get("pod-spec-patch")
     )
-    container = next((each for each in patch.get("containers") or () if isinstance(each, dict)), {})
-    command = [*(container.get("command") or ()), *(container.get("args") or ())]
+    container = next((each for each in _list(patch.get("containers")) if isinstance(each, dict)), {})
+    command = [*_list(container.get("command")), *_list(container.get("args"))]
     after = dict(pairwise(command)) if all(isinstance(each, str) for each in command) else {}
     name = _dict(_json(_parameters(driver, "inputs").get("task")).get("taskInfo")).get("name")
     limits = _dict(_dict(container.get("resources")).get("limits"))
@@ -197,12 +197,8 @@ def _level(stage: Stage) -> str:
 
 
 def _parameters(node: Mapping[str, Any], side: str) -> dict[str, Any]:
-    listed = _dict(node.get(side)).get("parameters")
-    return {
-        str(each.get("name")): each.get("value")
-        for each in (listed if isinstance(listed, list) else ())
-        if isinstance(each, dict)
-    }
+    listed = _list(_dict(node.get(side)).get("parameters"))
+    return {str(each.get("name")): each.get("value") for each in listed if isinstance(each, dict)}
 
 
 def _seconds(start: Any, end: Any) -> float:
@@ -217,6 +213,10 @@ def _json(text: Any) -> dict[str, Any]:
         return _dict(json.loads(text))
     except (TypeError, ValueError):
         return {}
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _dict(found: Any) -> dict[str, Any]:

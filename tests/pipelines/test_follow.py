@@ -89,6 +89,7 @@ def test_a_failure_tells_stage_level_log_and_the_command_that_goes_on(server, qu
     assert "tiny · Distil: --data /cache/reviws.csv" in said and "did you mean 'reviews.csv'" in said
     assert f"bonsai logs {RUN} --level tiny --stage Distil" in said or f"logs {RUN} --stage Distil --level tiny" in said
     assert f"bonsai follow {RUN} --retry --endpoint {server.url}" in said
+    assert "if it is an argument, correct it and submit again" in said
     assert "    kfp_bonsai.shared.errors.BonsaiError: --data" in capsys.readouterr().out
     assert server.retried == 0, "input that was refused was tried again"
 

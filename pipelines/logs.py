@@ -135,7 +135,7 @@ def _published(client: Any, stage: Stage) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task failed: in words, whether another try may help, the end of its log, and whether it refused its input."""
+    """Why a task failed in words, whether another try may help, its log's end, and whether it refused its input."""
 
     words: str
     passing: bool

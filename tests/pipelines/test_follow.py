@@ -323,3 +323,22 @@ def test_times_are_those_of_argo():
     assert NOW.isoformat().endswith("+00:00")
     [stage] = read_stages(workflow(task("fine-tune", "Fine-tune", "Succeeded", seconds=65)))
     assert stage.seconds == 65
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(ConnectionError("no route"), PassingError), (OSError("404"), BonsaiError)]
+)
+def test_a_hub_that_is_away_is_told_from_a_name_that_is_wrong(monkeypatch, error, kind):
+    """A typing error in a model's name that is tried three times; a hub's bad minute that ends a run."""
+    from kfp_bonsai.prepare_data.read import open_source
+    from kfp_bonsai.shared.checkpoint import read_config
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    monkeypatch.setattr("datasets.load_dataset", fail)
+    for ask in (lambda: read_config("nobody/such-model"), lambda: open_source("nobody/such-data", "--data")):
+        with pytest.raises(BonsaiError) as found:
+            ask()
+        assert type(found.value) is kind

@@ -10,7 +10,7 @@ import pytest
 
 from kfp_bonsai.shared import bucket as bucket_module
 from kfp_bonsai.shared import store
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.store import download_folder, read_pointer, upload_folder, write_pointer
 
 BIG = 9 << 20  # over what is sent in one request, so that the upload is a resumable one
@@ -475,7 +475,7 @@ def test_no_permission(bucket, folder, place, call, status, said):
 def test_an_endpoint_that_is_down(bucket, impatient, folder, monkeypatch, call):
     """A hundred lines of the client's, minutes later."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{gcs.HOST}:{gcs.free_port()}")
-    with pytest.raises(BonsaiError, match=r"cannot be (read|written) .*check the network"):
+    with pytest.raises(PassingError, match=r"cannot be (read|written) .*check the network"):
         call("gs://bucket/models/v1", folder)
 
 
@@ -511,7 +511,7 @@ def test_no_network_with_credentials(impatient, folder, monkeypatch, call, metad
     monkeypatch.setattr("google.auth.compute_engine._metadata.get", unreachable)
     found = compute_engine.Credentials() if metadata_server else Key()
     monkeypatch.setattr("google.auth.default", lambda *_, **__: (found, "p"))
-    with pytest.raises(BonsaiError, match=r"cannot be (read|written) \(no route to the host\): check the network"):
+    with pytest.raises(PassingError, match=r"cannot be (read|written) \(no route to the host\): check the network"):
         call("gs://bucket/models/v1", folder)
 
 

@@ -275,7 +275,8 @@ def outcome(access: Access, run: str, seen: Run) -> dict[str, Any]:
             log = read_log(access.client, run, stage)
             if said := re.findall(r"^promote  ((?:promoted|the champion stays): .*)$", log, re.MULTILINE):
                 found["promotion"] = said[-1]
-    found["report"] = f"{access.address(run)} (task Report, tab Visualization)"
+    reporting = next((stage.name for stage in seen.stages if "html" in _artifacts(stage, "outputs")), "")
+    found["report"] = access.address(run) + (f" (task {reporting}, tab Visualization)" if reporting else "")
     return {name: value for name, value in found.items() if value is not None and value != ""}
 
 

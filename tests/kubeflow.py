@@ -109,12 +109,12 @@ def workflow(*tasks, phase="Running", message=""):
     return {"metadata": about, "status": {"phase": phase, "message": message, "nodes": nodes}}
 
 
-def executor_input(parameters=None, **artifacts):
+def executor_input(parameters=None, makes=("output",), **artifacts):
     """Return what a task is given: parameters, and artifacts by name with their metadata; and what it makes."""
     inputs = {name: {"artifacts": [{"name": "7", "type": {"instanceSchema": ""}, "metadata": metadata}]}
               for name, metadata in artifacts.items()}  # fmt: skip
     made = {name: {"artifacts": [{"name": name, "uri": f"minio://mlpipeline/v2/artifacts/{name}"}]}
-            for name in ("executor-logs", "output")}  # fmt: skip
+            for name in ("executor-logs", *makes)}  # fmt: skip
     return {"inputs": {"artifacts": inputs, "parameterValues": parameters or {}}, "outputs": {"artifacts": made}}
 
 
@@ -128,7 +128,8 @@ def compressed(phase="Succeeded", **more):
         task("layer-remove", "Remove layers", "Succeeded", inside=turn(1), start=81, seconds=5, given=level[1]),
         task("distill", "Distil", "Succeeded", inside=turn(0), start=90, seconds=100),
         task("distill", "Distil", phase, inside=turn(1), start=91, seconds=112, **more),
-        *([task("package-model", "Package the model", phase, start=300, seconds=9, given=packing)]
+        *([task("report", "Report", phase, start=290, seconds=8, given=executor_input(makes=["html"])),
+           task("package-model", "Package the model", phase, start=300, seconds=9, given=packing)]
           if phase == "Succeeded" else []),
     ]  # fmt: skip
 

@@ -31,8 +31,8 @@ ENUMS = {
     "protocol": {"TCP", "UDP", "SCTP"},
     "effect": {"NoSchedule", "PreferNoSchedule", "NoExecute"},
     "medium": {"", "Memory"},
-    "verbs": {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}  # no "*"
-    | {"readArtifact", "retry"},  # KFP's own
+    "verbs": {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+    | {"readArtifact", "retry"},  # KFP's own; no "*"
     "pod-security.kubernetes.io/enforce": {"restricted"},
     "severity": {"info", "warning", "critical"},
 }

@@ -45,6 +45,7 @@ def test_a_run_is_told_a_line_a_stage_and_at_its_end_what_came_of_it(compiled, s
         "submit  tiny · Remove layers  succeeded  5s",
         "submit  half · Distil  succeeded  1m40s",
         "submit  tiny · Distil  succeeded  1m52s",
+        "submit  Report  succeeded  8s",
         "submit  Package the model  succeeded  9s",
     ]
     assert (found["state"], found["model"], found["control"], found["meets_target"]) == (
@@ -54,7 +55,9 @@ def test_a_run_is_told_a_line_a_stage_and_at_its_end_what_came_of_it(compiled, s
         True,
     )
     assert (found["relative_accuracy"], found["relative_emission"]) == (0.987, 0.277)
-    assert found["package"] == "minio://mlpipeline/v2/artifacts/output" and RUN in found["report"]
+    assert found["package"] == "minio://mlpipeline/v2/artifacts/output" and found["report"].endswith(
+        f"{RUN} (task Report, tab Visualization)"
+    )
     assert server.sent[-1][1]["display_name"] == "bert-base-uncased on reviews · 0.98"
 
 

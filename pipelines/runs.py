@@ -44,7 +44,9 @@ def look(client: Any, run: str) -> Run:
         stages = read_stages(workflow, _levels(found.get("runtime_config")))
     else:
         details = found.get("run_details")
-        stages = stages_of_details(details.get("task_details") if isinstance(details, dict) else None)
+        stages = stages_of_details(
+            details.get("task_details") if isinstance(details, dict) else None, found.get("pipeline_spec")
+        )
     error = found.get("error")
     message = error.get("message") if isinstance(error, dict) else ""
     return Run(state, str(message or said_of(workflow)), str(found.get("finished_at") or ""), stages)

@@ -92,10 +92,10 @@ def submit(
 
 def run_name(arguments: Mapping[str, Any]) -> str:
     """Return what a run is called: model, data and target, such as "bert-base-uncased on reviews · 0.98"."""
-    model = _last_part(arguments.get("champion") or arguments.get("model") or "model")
+    model = _last_part(str(arguments.get("champion") or arguments.get("model") or "model"))
     data = _last_part(str(arguments.get("data") or "data").partition(",")[0])
-    target = [f"{arguments['min_accuracy']:g}"] if arguments.get("min_accuracy") else []
-    target += [f"emission {arguments['max_emission']:g}"] if arguments.get("max_emission") else []
+    target = [str(arguments["min_accuracy"])] if arguments.get("min_accuracy") else []
+    target += [f"emission {arguments['max_emission']}"] if arguments.get("max_emission") else []
     told = f"{'retrain ' if arguments.get('champion') else ''}{model} on {data}"
     return " · ".join([told[:LONGEST_NAME], *target])
 

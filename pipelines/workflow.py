@@ -93,17 +93,37 @@ def read_stages(workflow: Any, levels: Sequence[str] = ()) -> list[Stage]:
     ]
 
 
-def stages_of_details(details: Any) -> list[Stage]:
-    """Return the tasks as KFP's own list has them, without levels: its entries do not say which belongs to which."""
+def stages_of_details(details: Any, pipeline: Any = None) -> list[Stage]:
+    """Return the tasks as KFP's own list has them, without levels: its entries do not say which belongs to which.
+
+    Args:
+        details: the list.
+        pipeline: the run's, which says what its tasks are called, and which of them are no loops or conditions.
+    """
+    titles = _titles(pipeline)
     stages = []
     for one in _list(details):
         name, state = (_dict(one).get(each) for each in ("display_name", "state"))
-        if isinstance(name, str) and isinstance(state, str) and not INNER.search(name):
+        known_as = titles.get(name, "" if titles else name) if isinstance(name, str) else ""
+        if known_as and isinstance(state, str) and not INNER.search(str(name)):
             states = {**{phase.upper(): known for phase, known in PHASES.items()}, "CACHED": "cached"}
             if known := states.get(state):
                 took = _seconds(one.get("start_time"), one.get("end_time"))
-                stages.append(Stage(str(one.get("task_id") or name), name, state=known, seconds=took))
+                stages.append(Stage(str(one.get("task_id") or name), known_as, state=known, seconds=took))
     return stages
+
+
+def _titles(pipeline: Any) -> dict[str, str]:
+    """Return the display names of a pipeline's tasks that work, by KFP's names."""
+    spec = _dict(_dict(pipeline).get("pipeline_spec") or pipeline)
+    components = _dict(spec.get("components"))
+    found = {}
+    for one in (spec.get("root"), *components.values()):
+        for name, each in _dict(_dict(_dict(one).get("dag")).get("tasks")).items():
+            component = components.get(str(_dict(_dict(each).get("componentRef")).get("name")))
+            if _dict(component).get("executorLabel"):
+                found[name] = str(_dict(_dict(each).get("taskInfo")).get("name") or name)
+    return found
 
 
 def said_of(workflow: Any) -> str:

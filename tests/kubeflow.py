@@ -143,7 +143,7 @@ class Kubeflow:
         self.runs = [("RUNNING", workflow(), ""), ("SUCCEEDED", workflow(*compressed(), phase="Succeeded"), "then")]
         self.after_retry, self.retried, self.logs, self.details, self.error = [], 0, {}, None, None
         self.older_api, self.nonsense, self.texts = True, None, {}
-        self.url = ""
+        self.url, self.pipeline = "", None
 
     @contextmanager
     def serving(self):
@@ -239,6 +239,8 @@ class Handler(BaseHTTPRequestHandler):
         ]  # fmt: skip
         error = {"error": {"code": 1, "message": self.kubeflow.error}} if self.kubeflow.error else {}
         run = {"run_id": RUN, "state": state, "created_at": NOW.isoformat(), "finished_at": finished or None}
+        if self.kubeflow.pipeline:
+            run["pipeline_spec"] = {"pipeline_spec": self.kubeflow.pipeline}
         return {**run, "run_details": {"task_details": tasks}, **error}
 
     def answer(self, what):

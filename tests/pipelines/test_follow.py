@@ -194,6 +194,17 @@ def test_where_the_older_api_is_closed_the_stages_are_told_without_levels(server
     assert not [line for line in told.splitlines() if INNER.search(line)]
 
 
+def test_without_the_older_api_the_pipeline_tells_tasks_from_loops(compiled, server, quick, capsys):
+    """A loop or a condition that is told as one of the user's stages, and stages by KFP's names."""
+    import yaml
+
+    server.older_api, server.pipeline = False, next(iter(yaml.safe_load_all(compiled.read_text())))
+    server.runs[1][1]["status"]["nodes"]["x"] = {"displayName": "levels", "phase": "Succeeded"}
+    follow(RUN, endpoint=server.url)
+    told = capsys.readouterr().out
+    assert "levels" not in told and "submit  Fine-tune" in told
+
+
 def test_waiting_has_a_limit(server, quick):
     """A script that waits for ever; or that ends without saying that the run goes on."""
     server.runs = [("RUNNING", workflow(), "")]

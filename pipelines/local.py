@@ -23,6 +23,7 @@ from typing import IO, Any
 import psutil
 from kfp import local
 
+from kfp_bonsai.pipelines.warm import warm_tasks
 from kfp_bonsai.shared import faults
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.progress import duration, put
@@ -70,7 +71,7 @@ def run_locally(
         lines = Lines(file, headline)
         root.addFilter(lines.filter)
         try:
-            with redirect_stdout(lines):
+            with warm_tasks(), redirect_stdout(lines):
                 _run_stoppable(partial(pipeline, **arguments), lines)
         except RuntimeError as error:
             if lines.stopped:

@@ -11,7 +11,7 @@ def quantize(
     calibration: Input[Dataset],
     output: Output[Model],
     runtime: str = "auto",
-    calibration_rows: int = 320,
+    calibration_rows: int = 160,
     any_processor: bool = False,
     seed: int = 0,
 ):
@@ -39,7 +39,7 @@ def quantize_baseline(
     calibration: Input[Dataset],
     output: Output[Model],
     runtime: str = "auto",
-    calibration_rows: int = 320,
+    calibration_rows: int = 160,
     any_processor: bool = False,
     seed: int = 0,
 ):

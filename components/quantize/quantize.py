@@ -1,7 +1,7 @@
 """quantize: a fine-tuned or compressed checkpoint as an int8 model for CPUs."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from kfp_bonsai.shared.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.inference import ONNX_FILE, ONNXRUNTIME, OPENVINO, Predictor, encode, onnx_predictor
 from kfp_bonsai.shared.progress import duration, say
 
-AUTO = "auto"
+AUTO, FP32 = "auto", "onnxruntime fp32"
 STATIC, DYNAMIC = "static", "dynamic"
 CANDIDATES = {
     AUTO: ((OPENVINO, STATIC), (ONNXRUNTIME, DYNAMIC), (ONNXRUNTIME, STATIC)),
@@ -32,13 +32,12 @@ BESIDE_WEIGHTS = (".json", ".txt", ".model", ".jinja")
 
 @dataclass(frozen=True)
 class Candidate:
-    """One int8 file with the runtime that runs it, and how well it follows the model it was made from."""
+    """One int8 file with the runtime that runs it."""
 
     runtime: str
     scheme: str
     file: Path
     predictor: Predictor
-    agreement: float
 
     @property
     def name(self) -> str:
@@ -52,7 +51,7 @@ def quantize(
     output: Path,
     *,
     runtime: str = AUTO,
-    calibration_rows: int = 320,
+    calibration_rows: int = 160,
     any_processor: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -60,15 +59,15 @@ def quantize(
 
     Weights, embeddings and activations become 8 bits, per channel. The activations' ranges come from texts of the
     training split (NNCF, for OpenVINO; SmoothQuant, arXiv 2211.10438, section 4) or are found as the model runs
-    (onnxruntime's dynamic quantization). As many other rows tell how often the result predicts what the
-    unquantized model predicts.
+    (onnxruntime's dynamic quantization). Other rows tell how often the result predicts what the unquantized model
+    predicts.
 
     Args:
         model: the model folder to quantize, written by fine-tune, distill or another stage.
         calibration: a Parquet split of the model's task for calibration; the training split, never the test split.
         output: the folder to write: model.onnx, its tokenizer, config.json and bonsai.json.
         runtime: "openvino", "onnxruntime", or "auto", which times both on this machine and keeps the faster.
-        calibration_rows: rows that set the ranges, and at most as many again that check the result.
+        calibration_rows: rows that set the ranges; at most twice as many others check the result.
         any_processor: give weights 7 bits, so that the model answers alike on all processors; without, that is done
             where this one has no VNNI (see the README).
         seed: chooses the rows.
@@ -92,9 +91,9 @@ def quantize(
     task = tasks.read_task(calibration)
     _check_task(task, record, calibration)
     if calibration_rows < FEWEST_ROWS:
-        raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 320")
-    texts = _sample(calibration, task, 2 * calibration_rows, seed)
-    half = -(-len(texts) // 2)
+        raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 160")
+    texts = _sample(calibration, task, 3 * calibration_rows, seed)
+    setting = min(calibration_rows, -(-len(texts) // 2))
     fitting = any_processor or not processor.sums_exactly()
     arguments = {"runtime": runtime, "calibration_rows": calibration_rows, "any_processor": any_processor}
 
@@ -103,10 +102,16 @@ def quantize(
             work = folder / "work"
             work.mkdir()
             fp32, difference = _export(model, work)
-            ranges, check = _batches(model, texts[:half]), _batches(model, texts[half:])
-            candidates = _candidates(runtime, fp32, work, ranges, check, task, fitting)
-            times = _times(candidates, fp32, record, model)
-            chosen = _choose(candidates, times)
+            ranges, check = _batches(model, texts[:setting]), _batches(model, texts[setting:])
+            reference = onnx_predictor(fp32, ONNXRUNTIME, threads=1)
+            candidates = _candidates(
+                runtime, fp32, work, [{key: one[key] for key in reference.inputs} for one in ranges], fitting
+            )
+            times = _times(candidates, reference, record, model)
+            expected = _logits(reference, check)
+            chosen, agreement = _choose(
+                candidates, times, lambda one: _agreement(expected, _logits(one.predictor, check), task)
+            )
             shutil.move(chosen.file, folder / ONNX_FILE)
             shutil.rmtree(work)
         _copy_companions(model, folder)
@@ -114,17 +119,17 @@ def quantize(
         result = {
             "runtime": chosen.runtime,
             "scheme": chosen.scheme,
-            "agreement": round(chosen.agreement, 6),
+            "agreement": round(agreement, 6),
             "agreement_kind": "equal classes" if task.kind == tasks.CLASSIFICATION else "correlation",
-            "agreement_rows": len(texts) - half,
+            "agreement_rows": len(texts) - setting,
             "weight_bits": processor.FITTING_BITS if fitting else processor.FULL_BITS,
-            "calibration_rows": half,
+            "calibration_rows": setting,
             "export_difference": difference,
             "size_bytes": size,
             "size_ratio": round(size / checkpoint.size_bytes(model), 4),
         } | {f"cpu_ms_{shape}": round(value, 3) for shape, value in times[chosen.name].items()}
         _write_record(folder, record, arguments | {"seed": seed}, meter.reading, result)
-    _tell(chosen, result, meter.reading.seconds, runtime)
+    _tell(chosen.name, result, meter.reading.seconds, runtime)
     return result
 
 
@@ -203,18 +208,7 @@ def _export(model: Path, work: Path) -> tuple[Path, float]:
     return file, difference
 
 
-def _candidates(
-    runtime: str,
-    fp32: Path,
-    work: Path,
-    ranges: list[schemes.Batch],
-    check: list[schemes.Batch],
-    task: tasks.Task,
-    fitting: bool,
-) -> list[Candidate]:
-    reference = onnx_predictor(fp32, ONNXRUNTIME)
-    expected = _logits(reference, check)
-    ranges = [{name: batch[name] for name in reference.inputs} for batch in ranges]
+def _candidates(runtime: str, fp32: Path, work: Path, ranges: list[schemes.Batch], fitting: bool) -> list[Candidate]:
     made: dict[str, Path] = {}
     candidates = []
     for name, scheme in CANDIDATES[runtime]:
@@ -225,30 +219,31 @@ def _candidates(
                 schemes.static(fp32, made[scheme], ranges, fitting)
             else:
                 schemes.dynamic(fp32, made[scheme], fitting)
-        predictor = onnx_predictor(made[scheme], name, threads=1)
-        agreement = _agreement(expected, _logits(predictor, check), task)
-        candidates.append(Candidate(name, scheme, made[scheme], predictor, agreement))
+        candidates.append(Candidate(name, scheme, made[scheme], onnx_predictor(made[scheme], name, threads=1)))
     return candidates
 
 
-def _times(candidates: list[Candidate], fp32: Path, record: dict[str, Any], model: Path) -> timing.Times:
+def _times(candidates: list[Candidate], reference: Predictor, record: dict[str, Any], model: Path) -> timing.Times:
     from tokenizers import Tokenizer
 
     vocabulary = Tokenizer.from_file(str(model / "tokenizer.json")).get_vocab_size()
-    predictors = {"onnxruntime fp32": onnx_predictor(fp32, ONNXRUNTIME, threads=1)}
-    predictors |= {one.name: one.predictor for one in candidates}
-    times = timing.compare(predictors, record["max_length"], vocabulary)
+    predictors = {FP32: reference} | {one.name: one.predictor for one in candidates}
+    times = timing.compare(predictors, record["max_length"], vocabulary, reference=FP32)
     timing.table(times)
     return times
 
 
-def _choose(candidates: list[Candidate], times: timing.Times) -> Candidate:
-    """Return the fastest of those that follow the unquantized model; if none does, the one that follows it best."""
-    faithful = [one for one in candidates if one.agreement >= FAITHFUL]
-    if not faithful:
-        return max(candidates, key=lambda one: one.agreement)
-    name = timing.fastest({one.name: times[one.name] for one in faithful})
-    return next(one for one in faithful if one.name == name)
+def _choose(
+    candidates: list[Candidate], times: timing.Times, agreement: Callable[[Candidate], float]
+) -> tuple[Candidate, float]:
+    """Return the fastest that follows the unquantized model, or else the one that does so best, and its agreement."""
+    found = []
+    for name in timing.ranked({one.name: times[one.name] for one in candidates}):
+        one = next(each for each in candidates if each.name == name)
+        found.append((one, agreement(one)))
+        if found[-1][1] >= FAITHFUL:
+            return found[-1]
+    return max(found, key=lambda pair: pair[1])
 
 
 def _logits(predictor: Predictor, batches: list[schemes.Batch]) -> np.ndarray:
@@ -287,15 +282,15 @@ def _write_record(
     checkpoint.write_record(folder, extended)
 
 
-def _tell(chosen: Candidate, result: dict[str, Any], seconds: float, tried: str) -> None:
+def _tell(chosen: str, result: dict[str, Any], seconds: float, tried: str) -> None:
     say(
-        f"quantize  {chosen.name}: {result['size_bytes'] / 1e6:.1f} MB ({result['size_ratio']:.0%}), agrees with the "
+        f"quantize  {chosen}: {result['size_bytes'] / 1e6:.1f} MB ({result['size_ratio']:.0%}), agrees with the "
         f"unquantized model {result['agreement']:.1%} ({result['agreement_kind']}), took {duration(seconds)}"
     )
-    if chosen.agreement < FAITHFUL:
+    if result["agreement"] < FAITHFUL:
         other = "" if tried == AUTO else f"--runtime {ONNXRUNTIME if tried == OPENVINO else OPENVINO}, "
         say(
-            f"quantize  WARNING: agreement {chosen.agreement:.1%} is below {FAITHFUL:.0%}: try {other}more "
+            f"quantize  WARNING: agreement {result['agreement']:.1%} is below {FAITHFUL:.0%}: try {other}more "
             "--calibration-rows, or training the model for longer; serve the unquantized model if accuracy matters "
             "more than speed"
         )

@@ -13,50 +13,62 @@ from kfp_bonsai.shared.inference import Predictor
 from kfp_bonsai.shared.progress import say
 
 ROUNDS, SECONDS = 2, 0.05
+BEHIND = 1.5  # times the least CPU time, on average over the shapes so far: one so far behind is not timed further
 Times = dict[str, dict[str, float]]
 
 
 def shapes(max_length: int) -> list[tuple[int, int]]:
-    """Return rows x tokens to time: one row and a batch, short and as long as the model takes (at most 128)."""
+    """Return rows x tokens to time, the least work first: one row and a batch, short and long (at most 128 tokens)."""
     lengths = sorted({min(32, max_length), min(128, max_length)})
     return [(rows, length) for rows in (1, 32) for length in lengths]
 
 
-def compare(predictors: Mapping[str, Predictor], max_length: int, vocabulary: int) -> Times:
+def compare(predictors: Mapping[str, Predictor], max_length: int, vocabulary: int, reference: str = "") -> Times:
     """Return the CPU milliseconds of a batch, {name: {"1x32": 3.1, ...}}: the best of several runs, taken in turns.
+
+    What is clearly behind after a shape is not timed at the later ones, which take longest.
 
     Args:
         predictors: what to time, each loaded with one thread.
         max_length: the most tokens that the model is given.
         vocabulary: how many tokens there are.
+        reference: the name of one that is timed beside the others, and that they need not keep up with.
     """
     random = np.random.default_rng(0)
     times: Times = {name: {} for name in predictors}
+    racing = [*predictors]
     for rows, length in shapes(max_length):
         batch = {
             "input_ids": random.integers(0, vocabulary, (rows, length)),
             "attention_mask": np.ones((rows, length), np.int64),
         }
         for _ in range(ROUNDS):
-            for name, predictor in predictors.items():
+            for name in racing:
                 best = times[name].get(f"{rows}x{length}", float("inf"))
-                times[name][f"{rows}x{length}"] = min(best, _milliseconds(predictor, batch))
+                times[name][f"{rows}x{length}"] = min(best, _milliseconds(predictors[name], batch))
+        least = min(_mean(times[name]) for name in racing if name != reference)
+        racing = [name for name in racing if _mean(times[name]) <= BEHIND * least]
     return times
 
 
-def fastest(times: Times) -> str:
-    """Return the name with the smallest product of its times: every shape counts the same."""
-    return min(times, key=lambda name: float(np.sum(np.log(list(times[name].values())))))
+def ranked(times: Times) -> list[str]:
+    """Return the names by their times, the best first: every shape counts the same, and more shapes mean it led."""
+    return sorted(times, key=lambda name: (-len(times[name]), _mean(times[name])))
+
+
+def _mean(row: Mapping[str, float]) -> float:
+    """Return the geometric mean of times at different shapes."""
+    return float(np.exp(np.mean(np.log(list(row.values())))))
 
 
 def table(times: Times) -> None:
     """Print the timings, a line each."""
-    columns = list(next(iter(times.values())))
+    columns = list(max(times.values(), key=len))
     width = max(len(name) for name in times)
     say("quantize  CPU milliseconds of a batch (one thread), rows x tokens")
     say(f"  {'':{width}}" + "".join(f"{column:>10}" for column in columns))
     for name, row in times.items():
-        say(f"  {name:{width}}" + "".join(f"{row[column]:10.1f}" for column in columns))
+        say(f"  {name:{width}}" + "".join(f"{row[column]:10.1f}" for column in row))
 
 
 def _milliseconds(predictor: Predictor, batch: dict[str, np.ndarray]) -> float:

@@ -28,15 +28,19 @@ GPU = Path("/proc/driver/nvidia")  # its driver may be asked for on import, and 
 
 
 @contextmanager
-def warm_tasks() -> Iterator[None]:
-    """Let KFP's SubprocessRunner fork its tasks, where that is safe: on Linux, without a GPU."""
+def warm_tasks(imported: Sequence[str] = IMPORTED) -> Iterator[None]:
+    """Let KFP's SubprocessRunner fork its tasks, where that is safe: on Linux, without a GPU.
+
+    Args:
+        imported: the modules that tasks find imported.
+    """
     if sys.platform != "linux" or GPU.exists():
         yield
         return
     from kfp.local import subprocess_task_handler
 
     server = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", __name__, *imported],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,8 +68,9 @@ def warm_tasks() -> Iterator[None]:
 def main() -> None:
     """Import, then fork for each task that standard input asks for, one after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which all of a terminal get: the run ends this process
-    for name in IMPORTED:
-        import_module(name)
+    for name in sys.argv[1:]:
+        with suppress(ImportError):  # the task says so, if it needs it
+            import_module(name)
     gc.freeze()
     for line in sys.stdin:
         child = os.fork()

@@ -23,13 +23,15 @@ from typing import IO, Any
 import psutil
 from kfp import local
 
-from kfp_bonsai.pipelines.warm import warm_tasks
+from kfp_bonsai.pipelines.warm import QUANTIZING, TRAINING, warm_tasks
 from kfp_bonsai.shared import faults
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.progress import duration, put
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "NNCF_CI": "1",  # no telemetry
+    "ORT_DISABLE_TELEMETRY": "1",
     "PYTHONWARNINGS": "ignore",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -66,12 +68,13 @@ def run_locally(
     )
     root = logging.getLogger()
     root.setLevel(logging.INFO)  # KFP tells at this level which tasks it does not run again
+    imported = [*TRAINING, *(QUANTIZING if arguments.get("edge") else ())]
     with log.open("a", encoding="utf-8") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # KFP warns of settings that matter on a cluster only
         lines = Lines(file, headline)
         root.addFilter(lines.filter)
         try:
-            with warm_tasks(), redirect_stdout(lines):
+            with warm_tasks(imported), redirect_stdout(lines):
                 _run_stoppable(partial(pipeline, **arguments), lines)
         except RuntimeError as error:
             if lines.stopped:

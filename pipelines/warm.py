@@ -17,18 +17,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
-IMPORTED = (
+TRAINING = (
     "kfp.dsl.executor_main",
     "kfp_bonsai.shared.training",
     "kfp_bonsai.shared.checkpoint",
     "transformers.models.auto.modeling_auto",
 )
+QUANTIZING = ("nncf.onnx.quantization.backend_parameters", "onnxruntime.quantization", "openvino")
 ENDED = "\0task ended "
 GPU = Path("/proc/driver/nvidia")  # its driver may be asked for on import, and does not outlive a fork
 
 
 @contextmanager
-def warm_tasks(imported: Sequence[str] = IMPORTED) -> Iterator[None]:
+def warm_tasks(imported: Sequence[str] = TRAINING) -> Iterator[None]:
     """Let KFP's SubprocessRunner fork its tasks, where that is safe: on Linux, without a GPU.
 
     Args:

@@ -55,7 +55,8 @@ def warm_tasks(imported: Sequence[str] = TRAINING) -> Iterator[None]:
         assert server.stdin and server.stdout
         task = {"source": full_command[3], "arguments": full_command[4:], "environment": os.environ | (env_vars or {})}
         with suppress(BrokenPipeError):
-            print(json.dumps(task), file=server.stdin, flush=True)
+            server.stdin.write(json.dumps(task) + "\n")  # not print(), which KFP replaces by one that indents
+            server.stdin.flush()
         for line in server.stdout:
             if line.startswith(ENDED):
                 return int(line.removeprefix(ENDED))

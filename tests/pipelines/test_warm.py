@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from kfp.local import subprocess_task_handler
+from kfp.local import logging_utils, subprocess_task_handler
 
 from kfp_bonsai.pipelines import warm
 
@@ -62,6 +62,15 @@ def test_how_a_task_ended_is_told_and_the_next_one_runs(run, capsys, lines, stat
     assert shown in "\n".join(said(capsys))
     assert run("print('next')") == 0
     assert "next" in said(capsys)
+
+
+def test_nothing_but_what_a_task_prints_is_shown(run, capsys):
+    """KFP's own lines among those of the stages, as an indentation that nobody asked for hides where they begin."""
+    with logging_utils.indented_print():
+        assert run("print('one')") == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("    [KFP Executor ")
+    assert "    one" in others
 
 
 def test_a_run_whose_process_is_killed_ends(capsys):

@@ -63,7 +63,7 @@ def _mean(row: Mapping[str, float]) -> float:
 
 def table(times: Times) -> None:
     """Print the timings, a line each."""
-    columns = list(max(times.values(), key=len))
+    columns = max((list(row) for row in times.values()), key=len)
     width = max(len(name) for name in times)
     say("quantize  CPU milliseconds of a batch (one thread), rows x tokens")
     say(f"  {'':{width}}" + "".join(f"{column:>10}" for column in columns))

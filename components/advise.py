@@ -1,9 +1,9 @@
 """`bonsai advise`: which levels are sensible, before anything is trained."""
 
 from kfp_bonsai.shared.advice import advice
-from kfp_bonsai.shared.checkpoint import read_config
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import FAMILIES, family_name
+from kfp_bonsai.shared.pretrained import read
 
 
 def advise(model: str, *, rows: int) -> dict[str, str]:
@@ -31,6 +31,6 @@ def advise(model: str, *, rows: int) -> dict[str, str]:
 
 def _family_at(model: str) -> str:
     try:
-        return family_name(read_config(model).model_type)
+        return family_name(read(model).config.model_type)
     except BonsaiError as error:
         raise BonsaiError(f"{error}; or give a family ({', '.join(FAMILIES)})") from error

@@ -78,14 +78,11 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
     if all(level["flops"] == 1 for level in levels):
         return
 
-    import torch
-
     from kfp_bonsai.matrix_prune.budget import STEP, step_of
     from kfp_bonsai.shared import flops, one_token, shapes
-    from kfp_bonsai.shared.free_models import task_class
+    from kfp_bonsai.shared.pretrained import blank
 
-    with torch.device("meta"):
-        model = task_class(config)(config)
+    model = blank(config)
     shape, whole = shapes.shape_of(model), flops.count(model)
     costs = flops.units(model)
     smallest = {

@@ -16,10 +16,10 @@ from kfp_bonsai.pipelines.collect import collect, every, result_table
 from kfp_bonsai.pipelines.folder import LOG, run_folder
 from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
-from kfp_bonsai.shared.checkpoint import read_config
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_of, positions_of
 from kfp_bonsai.shared.faults import Fault
+from kfp_bonsai.shared.pretrained import read
 from kfp_bonsai.shared.progress import say
 
 LONGEST = 512  # tokens of a text
@@ -159,7 +159,7 @@ def run(
     arguments = {key: value for key, value in locals().items() if key not in ("output", "level", "overwrite")}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    config = read_config(model)
+    config = read(model).config
     fewest_layers = min(getattr(config, stack.count) for stack in family_of(config).stacks)
     levels = parse_levels(level, distill_epochs, fewest_layers)
     check_fit(levels, config)

@@ -123,11 +123,12 @@ def test_pairs_are_told_apart_by_every_tokenizer(made, family, tmp_path):
     """Else a tokenizer without separators makes one text of two, here or where the model is served."""
     from transformers import AutoConfig
 
-    from kfp_bonsai.shared.tokens import settle
+    from kfp_bonsai.shared.tokens import separate, settle
 
     folder = tiny.pretrained(tmp_path / "model", family=family)
     tokenizer, config = tiny.tokenizer(family), AutoConfig.from_pretrained(folder)
-    settle(tokenizer, config, pairs=True)
+    settle(tokenizer, config)
+    separate(tokenizer, config)
     tokenizer.save_pretrained(folder)
     there = encode(folder, ["good film"], ["bad plot"], 16)["input_ids"][0].tolist()
     here = tokenizer("good film", "bad plot")["input_ids"]
@@ -161,5 +162,5 @@ def test_another_models_tokenizer_is_refused(made, tmp_path):
 
     config = AutoConfig.from_pretrained(tiny.pretrained(tmp_path / "model"))
     config.vocab_size = 10
-    with pytest.raises(BonsaiError, match="has 25 tokens, the model 10"):
-        settle(tiny.tokenizer(), config, pairs=False)
+    with pytest.raises(BonsaiError, match="as token 24, and the model 10 embeddings"):
+        settle(tiny.tokenizer(), config)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared.checkpoint import find_model, read_record, write_record
+from kfp_bonsai.shared.checkpoint import read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import check_apart, new_file, new_folder
+from kfp_bonsai.shared.pretrained import find_model
 from kfp_bonsai.shared.progress import say
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")

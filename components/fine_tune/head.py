@@ -36,4 +36,4 @@ def settle(network: Any, before: Mapping[int, str], labels: Sequence[str], new: 
             last.weight.normal_(0.0, getattr(network.config, "initializer_range", None) or 0.02)
             if last.bias is not None:
                 last.bias.zero_()
-            say(f"fine-tune  the model was made for other classes ({', '.join(before.values())}): a new head")
+            say(f"fine-tune  the model was made for other classes ({', '.join(map(str, before.values()))}): a new head")

@@ -9,13 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import check_folder, extend_record, find_model, pickled, save, weights_sha256
-from kfp_bonsai.shared.errors import BonsaiError, kind_of
+from kfp_bonsai.shared import pretrained, tasks
+from kfp_bonsai.shared.checkpoint import extend_record, rehearse, save, weights_sha256
+from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import CHECKPOINTS, new_folder, place_of
 
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
 RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
+SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
+ODD_TEXTS = (
+    "",
+    " ",
+    "[CLS] [SEP] [MASK] <s> </s> <|endoftext|>",
+    "Éa ﬁ 中文 한국 ☃ 👩‍🔬 e\u0301 \u200b\u00a0x",
+    "A  b\n\tC.d",
+)
 FEWEST_TOKENS = 3  # a word between the tokens for beginning and end
 
 
@@ -60,7 +68,7 @@ def fine_tune(
     """  # noqa: E501
     task, held_out_task = tasks.read_task(train), tasks.read_task(validation)
     _check(task, held_out_task, train, validation, epochs, learning_rate, batch_size)
-    source = find_model(model)
+    source = pretrained.read(model, weights=True)
     arguments = {
         "model": model,
         "epochs": epochs,
@@ -70,13 +78,13 @@ def fine_tune(
         "freeze_embeddings": freeze_embeddings,
         "seed": seed,
     }
-    start = weights_sha256(Path(source)) if Path(source).is_dir() else source
+    start = weights_sha256(source.folder)
     scratch = _checkpoints(output, [task.sha256, held_out_task.sha256, task.metric, task.labels, start, arguments])
 
     from transformers import set_seed
 
     from kfp_bonsai.fine_tune import attempts
-    from kfp_bonsai.shared import energy, metrics, regression, rows, training
+    from kfp_bonsai.shared import energy, metrics, regression, rows, tokens, training
     from kfp_bonsai.shared.advice import lines
     from kfp_bonsai.shared.families import family_name, positions_of
     from kfp_bonsai.shared.progress import say
@@ -90,11 +98,12 @@ def fine_tune(
             for line in lines(family_name(network.config.model_type), task.rows):
                 say(f"fine-tune    {line}")
             positions = positions_of(network.config)
+            rehearse(network, tokenizer, _sample(train, task), min(positions, rows.LONGEST))
             if max_length and not FEWEST_TOKENS <= max_length <= positions:
                 raise BonsaiError(
                     f"--max-length {max_length}: give {FEWEST_TOKENS} to {positions}, which {model} takes, or 0"
                 )
-            cut_at = max_length or rows.longest(train, tokenizer, positions)
+            cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
             train_rows = rows.read_rows(train, tokenizer, cut_at)
             validation_rows = rows.read_rows(validation, tokenizer, cut_at)
             for parameter in network.get_input_embeddings().parameters():
@@ -169,67 +178,47 @@ def _check(
             raise BonsaiError(f"{name} is {value}: give a number above zero")
 
 
-def _pretrained(source: str, task: tasks.Task):  # type: ignore[no-untyped-def]
+def _pretrained(source: pretrained.Pretrained, task: tasks.Task):  # type: ignore[no-untyped-def]
     """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoTokenizer
-
-    import kfp_bonsai  # noqa: F401  (registers free shapes)
     from kfp_bonsai.fine_tune import head
-    from kfp_bonsai.shared import answers, free_models, tokens
-    from kfp_bonsai.shared.families import check_settings, family_of
+    from kfp_bonsai.shared import answers, tokens
+    from kfp_bonsai.shared.families import family_of
 
+    config, tokenizer = source.config, source.tokenizer
+    family, before = family_of(config), dict(config.id2label)
     labels = dict(enumerate(task.labels)) or {0: "value"}
-    try:
-        config = AutoConfig.from_pretrained(source)
-        family, before = family_of(config), dict(config.id2label)
-        check_settings(config)
-        config.output_hidden_states = config.output_attentions = False  # what a saved model may ask for of itself
-        config.return_dict = True
-        if Path(source).is_dir():
-            check_folder(Path(source))
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        tokens.settle(tokenizer, config, pairs=len(task.columns) == 2)
-        if family.answers_in_text:
-            if task.kind == tasks.REGRESSION:
-                raise BonsaiError(
-                    f"{source} answers in text ({config.model_type}), which cannot be a number here: "
-                    "use a model with a classifier head for regression"
-                )
-            config.label_tokens = answers.label_tokens(tokenizer, task.labels)
-        else:
-            config.num_labels, config.use_cache = task.num_labels, False
-            config.problem_type = "regression" if task.kind == tasks.REGRESSION else "single_label_classification"
-        config.id2label, config.label2id = labels, {name: index for index, name in labels.items()}
-        network, found = free_models.task_class(config).from_pretrained(
-            source,
-            config=config,
-            output_loading_info=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            dtype="float32",
-        )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        if "no file named model.safetensors" in str(error):
-            raise BonsaiError(pickled(source, config.architectures)) from error
-        raise kind_of(error)(
-            f"the model {source} cannot be loaded ({error}): give a whole folder written by save_pretrained"
-        ) from error
-    network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads
+    if len(task.columns) == 2:
+        tokens.separate(tokenizer, config)
+    if family.answers_in_text:
+        if task.kind == tasks.REGRESSION:
+            raise BonsaiError(
+                f"{source.folder} answers in text ({config.model_type}), which cannot be a number here: "
+                "use a model with a classifier head for regression"
+            )
+        config.label_tokens = answers.label_tokens(tokenizer, task.labels)
+    else:
+        config.num_labels, config.use_cache = task.num_labels, False
+        config.problem_type = "regression" if task.kind == tasks.REGRESSION else "single_label_classification"
+    config.id2label, config.label2id = labels, {name: index for index, name in labels.items()}
+    loaded = pretrained.load(source.folder, config)
+    network, new = loaded.network, loaded.new
     own_output = family.answers_in_text and not getattr(config, "scale_decoder_outputs", True)
     if own_output and network.get_output_embeddings().weight is network.get_input_embeddings().weight:
-        raise BonsaiError(f"{source} lacks the output matrix that its config.json speaks of: give the whole model")
-    heads = tuple(path + "." for path in family.head)
-    keys = (*found["missing_keys"], *(key for key, *_sizes in found["mismatched_keys"]))
-    wrong = [key for key in keys if not key.startswith(heads)]
-    if wrong:
-        raise BonsaiError(f"{source} lacks weights of the model's body, such as {sorted(wrong)[0]}: give a whole model")
+        raise BonsaiError(
+            f"{source.folder} lacks the output matrix that its config.json speaks of: give the whole model"
+        )
     if task.labels and not family.answers_in_text:
-        head.settle(network, before, task.labels, keys)
+        head.settle(network, before, task.labels, new)
     tokens.make_room(tokenizer, network)
     if family.answers_in_text:
         network.generation_config.max_new_tokens = max(map(len, config.label_tokens))
-    return network, tokenizer, bool(keys)
+    return network, tokenizer, bool(new)
+
+
+def _sample(train: Path, task: tasks.Task) -> list[list[str]]:
+    """Return some training texts, or pairs of them, and odd ones, on which ways to split texts may differ."""
+    some = next(tasks.batches(train, SAMPLE))
+    return [[*some[column], *ODD_TEXTS, " ".join(some[column])] for column in task.columns]
 
 
 def _checkpoints(output: Path, identity: list) -> Path:

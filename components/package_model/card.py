@@ -56,7 +56,7 @@ from tokenizers import Tokenizer
 tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
 tokenizer.enable_truncation({length})
 tokenizer.enable_padding({padding})
-encoded = tokenizer.encode_batch({texts})
+{special}encoded = tokenizer.encode_batch({texts})
 batch = {{
     "input_ids": numpy.array([one.ids for one in encoded]),
     "attention_mask": numpy.array([one.attention_mask for one in encoded]),
@@ -64,6 +64,7 @@ batch = {{
 }}
 print(run(batch))
 """
+SPLIT = "tokenizer.encode_special_tokens = True  # words such as [SEP] in a text are plain text\n"
 
 
 def model_card(name: str, license: str, record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> str:
@@ -205,7 +206,9 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
         texts = '[("a first text", "a second text")]' if pair else '["a fine film", "a dull one"]'
         code = RUN[row["runtime"]] + "\n" + ENCODE
         text = f"With `pip install {row['runtime']} tokenizers numpy`; neither torch nor transformers is needed:"
-        return f"{text}\n\n```python\n{code.format(folder='.', length=length, padding=padding, texts=texts)}```"
+        special = SPLIT if record.get("split_special_tokens") else ""
+        filled = code.format(folder=".", length=length, padding=padding, special=special, texts=texts)
+        return f"{text}\n\n```python\n{filled}```"
     texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
     model_type = record.get("model_type")
     writes = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.quantize import schemes, timing
-from kfp_bonsai.shared import checkpoint, energy, files, processor, tasks
+from kfp_bonsai.shared import checkpoint, energy, files, pretrained, processor, tasks
 from kfp_bonsai.shared.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.inference import ONNX_FILE, ONNXRUNTIME, OPENVINO, Predictor, encode, onnx_predictor
 from kfp_bonsai.shared.progress import duration, say
@@ -150,7 +150,7 @@ def _checked_record(model: Path) -> dict[str, Any]:
         raise BonsaiError(f"no model folder at {model}: give one written by a stage such as distill")
     if (model / ONNX_FILE).is_file():
         raise BonsaiError(f"{model} is quantized already: give the checkpoint it was made from")
-    checkpoint.check_folder(model)
+    pretrained.check_folder(model)
     if not (model / "tokenizer.json").is_file():
         raise BonsaiError(f"{model} has no tokenizer.json: save a fast tokenizer there (AutoTokenizer.save_pretrained)")
     record = checkpoint.read_record(model)

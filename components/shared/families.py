@@ -17,6 +17,8 @@ one after the other in one matrix, such as a fused query, key and value. A new f
 see CONTRIBUTING.md.
 """
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +97,11 @@ class Family:
     positions_after_pad: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
+    def is_of_layer(self, name: str) -> bool:
+        """Say whether a tensor of this name, with or without the name of the body, is in a layer."""
+        paths = (stack.layers.partition(".")[2] or stack.layers for stack in self.stacks)
+        return any(re.search(rf"(^|\.){re.escape(path)}\.\d+\.", name) for path in paths)
+
 
 _BERT_LAYER: Axes = {
     "attention.self.query": ("heads", "hidden"),
@@ -123,7 +130,11 @@ def _bert_stack(base: str) -> tuple[Stack]:
     return (Stack(f"{base}.encoder.layer", "num_hidden_layers", _BERT_LAYER, query="attention.self.query"),)
 
 
-_BERT_FIXED = {"position_embedding_type": "absolute"}  # transformers 5 has no other, and drops their weights
+_BERT_FIXED = {
+    "position_embedding_type": "absolute",  # transformers 5 has no other, and drops their weights
+    "is_decoder": False,  # it would see the text before each token only
+    "add_cross_attention": False,
+}
 _DENSE_HEAD: Axes = {"classifier.dense": ("hidden", "hidden"), "classifier.out_proj": (None, "hidden")}
 
 _TOKEN_HEAD: Axes = {"score": (None, "hidden"), "lm_head": (None, "hidden")}
@@ -358,6 +369,7 @@ FAMILIES: dict[str, Family] = {
         head={"lm_head": (None, "hidden")},
         config={"heads": "num_heads", "ffn": "d_ff", "hidden": "d_model", "head_dim": "d_kv"},
         answers_in_text=True,
+        fixed={"is_decoder": False},
     ),
     "llama": _llama(),
     "mistral": _llama(),
@@ -367,15 +379,16 @@ FAMILIES: dict[str, Family] = {
 
 FREE_PREFIX = "bonsai-"
 UNLIMITED = 1 << 20
+MOST_LAYERS, FEWEST_POSITIONS = 1000, 4
 
 
-def family_name(model_type: str) -> str:
+def family_name(model_type: Any) -> str:
     """Return the family of a model type: free shapes ("bonsai-bert") belong to their stock family ("bert").
 
     Raises:
         BonsaiError: the model type is unknown; the message lists the known ones.
     """
-    name = model_type.removeprefix(FREE_PREFIX)
+    name = model_type.removeprefix(FREE_PREFIX) if isinstance(model_type, str) else ""
     if name not in FAMILIES:
         raise BonsaiError(
             f"model_type '{model_type}' is not supported (known: {', '.join(FAMILIES)}); CONTRIBUTING.md shows how to "
@@ -390,12 +403,24 @@ def family_of(config: Any) -> Family:
 
 
 def check_settings(config: Any) -> None:
-    """Check that a configuration has no setting with which surgery would not be exact.
+    """Check that a configuration has no setting with which a model cannot be, cannot learn, or cannot be cut exactly.
 
     Raises:
         BonsaiError: it has one; the message names it.
     """
-    for name, value in family_of(config).fixed.items():
+    family = family_of(config)
+    layers, widths = [stack.count for stack in family.stacks], {**family.config, "tokens": "vocab_size"}
+    for name in (*layers, *widths.values()):
+        value = getattr(config, name, None)
+        most = MOST_LAYERS if name in layers else math.inf
+        if value is not None and not (isinstance(value, int) and 1 <= value <= most):
+            raise BonsaiError(f"config.json sets {name} to {value}, of which there is no model: save the model again")
+    if positions_of(config) < FEWEST_POSITIONS:
+        raise BonsaiError(f"config.json leaves {positions_of(config)} positions for a text: save the model again")
+    for name, value in vars(config).items():
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, int | float) and value >= 1:
+            raise BonsaiError(f"config.json sets {name} to {value}, so that nothing can be learnt: set it below 1")
+    for name, value in family.fixed.items():
         if getattr(config, name, value) != value:
             raise BonsaiError(
                 f"config.json sets {name} to {getattr(config, name)}, with which layers and heads cannot be removed "
@@ -429,7 +454,8 @@ def is_free(config: Any) -> bool:
 
 def inputs_of(config: Any) -> tuple[str, ...]:
     """Return the names of the arrays that a model takes."""
-    return ("input_ids", "attention_mask", *(("token_type_ids",) if family_of(config).token_types else ()))
+    types = family_of(config).token_types and getattr(config, "type_vocab_size", 2) > 1  # one type says nothing
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()))
 
 
 def positions_of(config: Any) -> int:

@@ -7,6 +7,7 @@ named in `bonsai.json`, numpy and tokenizers are enough.
     logits = predictor.predict(encode(folder, ["a fine film", "a dull one"]))
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.progress import say
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
 MOST_THREADS = 8192
 ONNX_FILE, RECORD_FILE = "model.onnx", "bonsai.json"
 
@@ -71,10 +72,35 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Pr
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
     runtime = runtime_of(folder)
+    check_weights(folder, _json(folder / RECORD_FILE))
     quantization = _json(folder / RECORD_FILE).get("quantization")
     if isinstance(quantization, Mapping) and (doubt := processor.doubt(quantization)):
         _say_once(f"note: {folder}: {doubt}")
     return onnx_predictor(folder / ONNX_FILE, runtime, threads=threads)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the hash of a model folder's weights file(s)."""
+    digest = hashlib.sha256()
+    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("model.onnx*"))
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def check_weights(folder: Path, record: Mapping[str, Any]) -> None:
+    """Check that a folder's weights are those that its record speaks of, as far as it does.
+
+    Raises:
+        BonsaiError: they are others, or damaged.
+    """
+    if record.get("sha256") not in (None, weights_sha256(folder)):
+        raise BonsaiError(
+            f"the weights in {folder} are not those that its {RECORD_FILE} speaks of: they were changed or damaged: "
+            "copy the folder again, or make the model again"
+        )
 
 
 @cache
@@ -133,17 +159,31 @@ def encode(
     if not file.is_file():
         raise BonsaiError(f"{file} is missing: the folder needs a fast tokenizer (save_pretrained of AutoTokenizer)")
     tokenizer = _tokenizer(file, file.stat().st_mtime_ns, max_length or _max_length(folder))
-    rows = tokenizer.encode_batch_fast(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
-    columns = dict(zip(INPUTS, ("ids", "attention_mask", "type_ids"), strict=True))
+    rows = encode_rows(tokenizer, texts, *([] if pairs is None else [pairs]))
     width = max((max(1, len(row.ids)) for row in rows), default=0)
     found = {
         name: np.array([getattr(row, field) or [0] * width for row in rows], dtype=np.int64).reshape(len(rows), width)
-        for name, field in columns.items()
+        for name, field in FIELDS.items()
     }
     empty = ~found["attention_mask"].any(axis=1)  # a text of no tokens is one padding token, as in training
     found["attention_mask"][empty, :1] = 1
     found["input_ids"][empty] = tokenizer.padding["pad_id"]
     return found
+
+
+def encode_rows(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Any]:
+    """Encode texts or pairs with a tokenizer of the tokenizers library, as it is set: all tokens come from here.
+
+    Raises:
+        BonsaiError: the tokenizer cannot encode them.
+    """
+    rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+    try:
+        return tokenizer.encode_batch_fast(rows)
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # the library's Rust's
+            raise
+        raise BonsaiError(f"the tokenizer cannot split texts into tokens ({error}): save the model's again") from error
 
 
 def _torch(folder: Path, device: str, threads: int) -> Predictor:
@@ -209,21 +249,39 @@ _ONNX_RUNTIMES: dict[str, Callable[[Path, int], Predictor]] = {OPENVINO: _openvi
 def _tokenizer(file: Path, changed: int, max_length: int) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(file))
     settings = _json(file.with_name("tokenizer_config.json"))
     pad = settings.get("pad_token") or _json(file.with_name("special_tokens_map.json")).get("pad_token") or "[PAD]"
-    pad = pad["content"] if isinstance(pad, dict) else pad
-    pad_id = tokenizer.token_to_id(pad)
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # which is all that the library says of its kind
+        raise BonsaiError(f"{file} holds no tokenizer ({error}): save the model's there again") from error
+    pad_id = tokenizer.token_to_id(pad) if isinstance(pad, str) else None
     if pad_id is None:
         raise BonsaiError(f"{file}: the padding token '{pad}' is not in the vocabulary: set pad_token and save again")
-    tokenizer.enable_padding(direction=settings.get("padding_side", "right"), pad_id=pad_id, pad_token=pad)
-    tokenizer.enable_truncation(max_length, direction=settings.get("truncation_side", "right"))
+    sides = [settings.get(name, "right") for name in ("padding_side", "truncation_side")]
+    if not all(side in ("left", "right") for side in sides):
+        raise BonsaiError(f"{file.with_name('tokenizer_config.json')}: a side is neither left nor right: save it again")
+    tokenizer.enable_padding(direction=sides[0], pad_id=pad_id, pad_token=pad)
+    tokenizer.enable_truncation(max_length, direction=sides[1])
+    tokenizer.encode_special_tokens = settings.get("split_special_tokens") is True
     return tokenizer
 
 
 def _max_length(folder: Path) -> int:
-    return int(_json(folder / RECORD_FILE).get("max_length") or 128)
+    stated = _json(folder / RECORD_FILE).get("max_length") or 128
+    if not isinstance(stated, int):
+        raise BonsaiError(
+            f"{folder / RECORD_FILE}: max_length is {stated!r}, no number of tokens: make the model again"
+        )
+    return stated
 
 
 def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise BonsaiError(f"{file} is not JSON, or is cut off ({error}): copy the folder again") from error
+    if not isinstance(found, dict):
+        raise BonsaiError(f"{file} holds no JSON object: copy the folder again")
+    return found

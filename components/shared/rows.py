@@ -10,6 +10,7 @@ import torch
 
 from kfp_bonsai.shared import tasks
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.inference import FIELDS, encode_rows
 
 LONGEST = 512
 Item = dict[str, Any]
@@ -78,10 +79,22 @@ def _silent(tokenizer: Any, rows: list[np.ndarray]) -> int:
 
 
 def tokenize(tokenizer: Any, columns: Sequence[list[str]], max_length: int) -> dict[str, list[np.ndarray]]:
-    """Tokenize texts (one column) or pairs (two): an int32 array a row for each model input but the mask."""
-    encoded = tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
+    """Tokenize texts (one column) or pairs (two): an int32 array a row for each model input but the mask.
+
+    The tokens are those of `inference.encode` on the tokenizer's folder, for any text: both ask the tokenizers library
+    itself, and `checkpoint.load` makes sure that it is the same tokenizer.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    encoded = encode_rows(backend, *columns)
     empty = {"input_ids": [tokenizer.pad_token_id]}  # a text of no tokens, where nothing marks beginning or end
-    return {name: [np.asarray(row or empty.get(name, [0]), np.int32) for row in rows] for name, rows in encoded.items()}
+    return {
+        name: [np.asarray(getattr(row, field) or empty.get(name, [0]), np.int32) for row in encoded]
+        for name, field in FIELDS.items()
+        if name in tokenizer.model_input_names and name != "attention_mask"
+    }
 
 
 def longest(path: Path, tokenizer: Any, positions: int) -> int:

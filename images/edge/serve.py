@@ -8,6 +8,7 @@ but for a model that is not quantized, which it runs with torch, on a GPU if the
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -120,6 +121,11 @@ def load(folder: Path, threads: int = 0) -> Model:
     runtime = record.get("runtime") if weights == "model.onnx" else "torch"
     if runtime not in RUNTIMES:
         raise InputError(f"{folder / 'bonsai.json'}: runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
+    max_length, task = record.get("max_length") or 128, record.get("task") or {}
+    if not isinstance(max_length, int) or not isinstance(task, dict) or not _are_words(task.get("labels") or []):
+        raise InputError(f"{folder / 'bonsai.json'}: max_length, or the task, is none: copy or make it again")
+    if weights == "model.onnx" and record.get("sha256") not in (None, _sha256(folder)):
+        raise InputError(f"{folder / weights} is not what bonsai.json speaks of: copy or make it again")
     try:
         inputs, run = RUNTIMES[runtime](folder / weights, threads)
     except ImportError as error:
@@ -134,8 +140,7 @@ def load(folder: Path, threads: int = 0) -> Model:
             file=sys.stderr,
             flush=True,
         )
-    task = record.get("task") or {}
-    tokenizer, pad_id = _tokenizer(folder, int(record.get("max_length") or 128))
+    tokenizer, pad_id = _tokenizer(folder, max_length)
     return Model(
         tokenizer=tokenizer,
         pad_id=pad_id,
@@ -145,6 +150,20 @@ def load(folder: Path, threads: int = 0) -> Model:
         pairs=len(task.get("columns") or ["text"]) > 1,
         runtime=runtime,
     )
+
+
+def _are_words(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
+
+
+def _sha256(folder: Path) -> str:
+    """Return the hash of the weights, as bonsai.json has it."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("model.onnx*")):
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _other_processor(record: dict[str, Any]) -> bool:
@@ -168,16 +187,26 @@ def _tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
     settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     special = folder / "special_tokens_map.json"
     pad = settings.get("pad_token") or (_read_json(special).get("pad_token") if special.is_file() else "") or "[PAD]"
-    pad = pad["content"] if isinstance(pad, dict) else pad
+    pad = pad.get("content") if isinstance(pad, dict) else pad
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises plain Exception
         raise InputError(f"{folder / 'tokenizer.json'} cannot be read: copy or make it again ({error})") from error
-    pad_id = tokenizer.token_to_id(pad)
+    pad_id = tokenizer.token_to_id(pad) if isinstance(pad, str) else None
     if pad_id is None:
         raise InputError(f"{folder / 'tokenizer.json'}: the padding token {pad!r} is not in the vocabulary")
-    tokenizer.enable_padding(direction=settings.get("padding_side", "right"), pad_id=pad_id, pad_token=pad)
-    tokenizer.enable_truncation(max_length, direction=settings.get("truncation_side", "right"))
+    padding, cutting = (settings.get(name, "right") for name in ("padding_side", "truncation_side"))
+    if not all(side in ("left", "right") for side in (padding, cutting)):
+        raise InputError(f"{folder / 'tokenizer_config.json'}: a side is neither left nor right: copy it again")
+    tokenizer.enable_padding(direction=padding, pad_id=pad_id, pad_token=pad)
+    tokenizer.enable_truncation(max_length, direction=cutting)
+    tokenizer.encode_special_tokens = settings.get("split_special_tokens") is True  # as plain characters of a text
+    try:
+        tokenizer.encode_batch_fast(["a"])
+    except BaseException as error:  # the library's own: its Rust's has no other base
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{folder / 'tokenizer.json'} cannot split texts: copy or make it again ({error})") from error
     return tokenizer, pad_id
 
 

@@ -128,7 +128,7 @@ def started(family: str, teacher: Path, to: Path) -> None:
     config = CONFIG_MAPPING[family](
         vocab_size=len(known), max_position_embeddings=512, pad_token_id=tokenizer.pad_token_id, **ends, **values
     )
-    settle(tokenizer, config, pairs=False)
+    settle(tokenizer, config)
     if FAMILIES[family].answers_in_text:
         tokenizer.eos_token = tokenizer.sep_token
         config.decoder_start_token_id = tokenizer.pad_token_id

@@ -13,7 +13,7 @@ import tiny
 from safetensors.torch import load_file, save_file
 
 from kfp_bonsai.fine_tune.train import fine_tune
-from kfp_bonsai.shared import checkpoint, tasks, training
+from kfp_bonsai.shared import pretrained, tasks, training
 from kfp_bonsai.shared.checkpoint import load, read_record
 from kfp_bonsai.shared.errors import BonsaiError
 
@@ -351,7 +351,7 @@ def test_a_tokenizer_that_needs_sentencepiece_says_so(made, tmp_path, monkeypatc
     """Transformers asks for tiktoken, which is of no use."""
     start = shutil.copytree(made.pretrained, tmp_path / "start")
     (start / "tokenizer.json").rename(start / "spiece.model")
-    monkeypatch.setattr(checkpoint, "find_spec", lambda _: None)
+    monkeypatch.setattr(pretrained, "find_spec", lambda _: None)
     with pytest.raises(BonsaiError, match="pip install sentencepiece protobuf, or save tokenizer"):
         hardly(made, start, tmp_path / "model")
 

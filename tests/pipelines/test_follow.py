@@ -345,14 +345,14 @@ def test_times_are_those_of_argo():
 def test_a_hub_that_is_away_is_told_from_a_name_that_is_wrong(monkeypatch, error, kind):
     """A typing error in a model's name that is tried three times; a hub's bad minute that ends a run."""
     from kfp_bonsai.prepare_data.read import open_source
-    from kfp_bonsai.shared.checkpoint import read_config
+    from kfp_bonsai.shared.pretrained import read
 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     monkeypatch.setattr("datasets.load_dataset", fail)
-    for ask in (lambda: read_config("nobody/such-model"), lambda: open_source("nobody/such-data", "--data")):
+    for ask in (lambda: read("nobody/such-model"), lambda: open_source("nobody/such-data", "--data")):
         with pytest.raises(BonsaiError) as found:
             ask()
         assert type(found.value) is kind

@@ -1,6 +1,5 @@
 """The software bill of materials, CycloneDX 1.6: the model with what it was made of, and the libraries that run it."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -9,6 +8,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from kfp_bonsai import __version__
+from kfp_bonsai.shared.files import sha256
 
 PLAIN = ("transformers", "torch", "safetensors", "tokenizers")
 WEIGHTS = ("*.safetensors", "model.onnx*")
@@ -73,7 +73,7 @@ def _model(
             type=ComponentType.FILE,
             name=path.name,
             bom_ref=f"file:{path.name}",
-            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=_sha256(path))],
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sha256([path]))],
         )
         for path in files
     ]
@@ -191,8 +191,3 @@ def _created(results: Mapping[str, Any]) -> Any:
     except ValueError:
         return datetime.fromtimestamp(0, UTC)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ from kfp_bonsai.shared import pretrained
 from kfp_bonsai.shared.documents import read_document
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import is_free
-from kfp_bonsai.shared.inference import check_weights, encode, weights_sha256
+from kfp_bonsai.shared.inference import check_files, encode, tokenizer_sha256, weights_sha256
 from kfp_bonsai.shared.tasks import Task
 
 RECORD = "bonsai.json"
@@ -30,6 +30,7 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
     "stage": str,
     "level": str,
     "sha256": str,
+    "tokenizer_sha256": str,
     "runtime": str,
     "model_type": str,
     "max_length": int,
@@ -102,8 +103,8 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 def load(folder: Path) -> tuple[Any, Any]:
     """Load a stage's model and its tokenizer, in evaluation mode and float32.
 
-    The weights must be those that the record speaks of (some half a second a gigabyte), and the tokenizer that of
-    tokenizer.json, with which models are measured and served.
+    Weights and tokenizer must be those that the record speaks of (some half a second a gigabyte), and what transformers
+    makes of the tokenizer must be what tokenizer.json holds, with which models are measured and served.
 
     Raises:
         BonsaiError: the folder is no stage's, or is damaged.
@@ -111,7 +112,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     folder = Path(folder)
     record = read_record(folder)
     found = pretrained.read(folder)
-    check_weights(folder, record)
+    check_files(folder, record)
     loaded = pretrained.load(folder, found.config)
     if loaded.new or loaded.spare:
         wrong = ", ".join((*loaded.new, *loaded.spare)[:5])
@@ -191,6 +192,7 @@ def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) ->
     lineage[-1]["sha256"] = digest
     measured = {
         "sha256": digest,
+        "tokenizer_sha256": tokenizer_sha256(folder),
         "lineage": lineage,
         "model_type": model.config.model_type,
         "pad_token_id": tokenizer.pad_token_id,

@@ -7,10 +7,11 @@ because it cannot be put in its place.
 """
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -235,3 +236,13 @@ def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> I
     finally:
         if not kept:
             shutil.rmtree(holder, ignore_errors=True)
+
+
+def sha256(files: Iterable[Path]) -> str:
+    """Return the hash of some files' content, one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

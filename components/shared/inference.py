@@ -7,7 +7,6 @@ named in `bonsai.json`, numpy and tokenizers are enough.
     logits = predictor.predict(encode(folder, ["a fine film", "a dull one"]))
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 
 from kfp_bonsai.shared import processor
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import sha256
 from kfp_bonsai.shared.progress import say
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
@@ -72,7 +72,7 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Pr
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
     runtime = runtime_of(folder)
-    check_weights(folder, _json(folder / RECORD_FILE))
+    check_files(folder, _json(folder / RECORD_FILE))
     quantization = _json(folder / RECORD_FILE).get("quantization")
     if isinstance(quantization, Mapping) and (doubt := processor.doubt(quantization)):
         _say_once(f"note: {folder}: {doubt}")
@@ -81,26 +81,26 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Pr
 
 def weights_sha256(folder: Path) -> str:
     """Return the hash of a model folder's weights file(s)."""
-    digest = hashlib.sha256()
-    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("model.onnx*"))
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+    return sha256(sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("model.onnx*")))
 
 
-def check_weights(folder: Path, record: Mapping[str, Any]) -> None:
-    """Check that a folder's weights are those that its record speaks of, as far as it does.
+def tokenizer_sha256(folder: Path) -> str:
+    """Return the hash of a model folder's tokenizer.json."""
+    return sha256([Path(folder) / "tokenizer.json"])
+
+
+def check_files(folder: Path, record: Mapping[str, Any]) -> None:
+    """Check that a folder's weights and tokenizer are those that its record speaks of, as far as it does.
 
     Raises:
         BonsaiError: they are others, or damaged.
     """
-    if record.get("sha256") not in (None, weights_sha256(folder)):
-        raise BonsaiError(
-            f"the weights in {folder} are not those that its {RECORD_FILE} speaks of: they were changed or damaged: "
-            "copy the folder again, or make the model again"
-        )
+    for what, key, digest in (("weights", "sha256", weights_sha256), ("tokens", "tokenizer_sha256", tokenizer_sha256)):
+        if record.get(key) is not None and record[key] != digest(folder):
+            raise BonsaiError(
+                f"the {what} in {folder} are not those that its {RECORD_FILE} speaks of: they were changed or damaged: "
+                "copy the folder again, or make the model again"
+            )
 
 
 @cache

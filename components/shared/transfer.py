@@ -20,6 +20,7 @@ import torch
 from kfp_bonsai.shared import rows
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.files import sha256
 from kfp_bonsai.shared.parquet import reading
 
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
@@ -125,8 +126,15 @@ def open_set(folder: Path) -> TransferSet:
         labels = table["labels"].to_numpy()
     if not whole or not all(len(column) == len(kept) for column in inputs.values()):
         raise BonsaiError(f"{folder} is incomplete: {AGAIN}")
+    if record["hidden_sha256"] != hidden_sha256(folder):
+        raise BonsaiError(f"{folder / HIDDEN} is damaged: {AGAIN}")
     starts = np.concatenate([[0], np.cumsum(kept)[:-1]])
     return TransferSet(inputs, logits, labels, hidden, starts, most, record)
+
+
+def hidden_sha256(folder: Path) -> str:
+    """Return the hash of a transfer set's hidden states, which its record holds; rows.parquet has checksums itself."""
+    return sha256([Path(folder) / HIDDEN])
 
 
 def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:

@@ -71,7 +71,7 @@ def teacher_outputs(
         if value < least:
             raise BonsaiError(f"{flag} is {value}: give {least} or more")
 
-    from kfp_bonsai.shared import energy, regression
+    from kfp_bonsai.shared import energy, regression, transfer
 
     copies = suggested_copies(task.rows) if augmentations < 0 else augmentations
     with new_folder(output) as folder:
@@ -91,6 +91,7 @@ def teacher_outputs(
             arguments=arguments,
             reading=meter.reading,
             hidden_positions=hidden_positions,
+            hidden_sha256=transfer.hidden_sha256(folder),
         )
         write_record(folder, made)
         size = sum(path.stat().st_size for path in folder.iterdir())

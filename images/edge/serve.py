@@ -124,8 +124,9 @@ def load(folder: Path, threads: int = 0) -> Model:
     max_length, task = record.get("max_length") or 128, record.get("task") or {}
     if not isinstance(max_length, int) or not isinstance(task, dict) or not _are_words(task.get("labels") or []):
         raise InputError(f"{folder / 'bonsai.json'}: max_length, or the task, is none: copy or make it again")
-    if weights == "model.onnx" and record.get("sha256") not in (None, _sha256(folder)):
-        raise InputError(f"{folder / weights} is not what bonsai.json speaks of: copy or make it again")
+    for key, name in (("sha256", "model.onnx*"), ("tokenizer_sha256", "tokenizer.json")):
+        if weights == "model.onnx" and record.get(key) not in (None, _sha256(folder, name)):
+            raise InputError(f"{folder / name.rstrip('*')} is not what bonsai.json speaks of: copy or make it again")
     try:
         inputs, run = RUNTIMES[runtime](folder / weights, threads)
     except ImportError as error:
@@ -156,10 +157,10 @@ def _are_words(found: Any) -> bool:
     return isinstance(found, list) and all(isinstance(each, str) for each in found)
 
 
-def _sha256(folder: Path) -> str:
-    """Return the hash of the weights, as bonsai.json has it."""
+def _sha256(folder: Path, files: str) -> str:
+    """Return the hash of some of a folder's files, as bonsai.json has it."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("model.onnx*")):
+    for file in sorted(folder.glob(files)):
         with file.open("rb") as opened:
             while block := opened.read(1 << 22):
                 digest.update(block)

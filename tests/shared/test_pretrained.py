@@ -327,6 +327,7 @@ RECORDS = {
         "bonsai.json: task.labels is",
     ),
     "other weights": (lambda record: record | {"sha256": "0" * 64}, "are not those that its bonsai.json speaks of"),
+    "other tokens": (lambda record: record | {"tokenizer_sha256": "0" * 64}, "tokens in .* are not those that its"),
     "a flag for a number": (lambda record: record | {"parameters": True}, "bonsai.json: parameters is true"),
 }
 

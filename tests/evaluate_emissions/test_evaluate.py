@@ -29,11 +29,11 @@ def made(tmp_path_factory):
     """A data set, a random model of six layers, and one with two of its layers."""
     root = tmp_path_factory.mktemp("made")
     random = np.random.default_rng(0)
-    for split, count in (("train", 60), ("test", 96), ("empty", 0)):
+    for name, split, count in (("train", "train", 60), ("test", "test", 96), ("empty", "test", 0)):
         texts = [" ".join(random.choice(WORDS[5:], random.integers(3, 24))) for _ in range(count)]
         rows = {"text": texts, "label": [i % 2 for i in range(count)]}
         task = tasks.Task("made", "classification", ("text",), LABELS, "accuracy", "made", split, count, "0")
-        pq.write_table(pa.table(rows, schema=tasks.schema(task)), root / f"{split}.parquet")
+        pq.write_table(pa.table(rows, schema=tasks.schema(task)), root / f"{name}.parquet")
     model(root / "baseline", 6)
     model(root / "short", 2, parent=root / "baseline")
     model(root / "broken", 1, parent=root / "baseline")

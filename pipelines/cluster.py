@@ -10,9 +10,11 @@ from kfp.dsl import PipelineTask
 from kfp_bonsai.fine_tune.train import RUN, SCRATCH
 from kfp_bonsai.images import PREFIX
 from kfp_bonsai.pipelines.checks import cores
+from kfp_bonsai.pipelines.form import FIRST
 from kfp_bonsai.shared.parallel import NEEDS_GPU
 
-HUB_READERS = ("fetch-champion", "fine-tune", "prepare-data")  # the components that may download from a model hub
+# The components that may download from a model hub.
+HUB_READERS = (*FIRST.values(), "fetch-champion", "fine-tune", "prepare-data")
 READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
 CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -42,6 +44,7 @@ class Cluster:
         registry_secret: secret with what a registry of models asks for; "" for none.
         scratch: size of a task's own volume for temporary files; "" for the node's disk.
         storage_class: class of that volume; "" for the cluster's default.
+        cache: whether KFP's cache may answer for what was made before of the same data, model and arguments.
     """
 
     images: str = PREFIX
@@ -59,6 +62,7 @@ class Cluster:
     registry_secret: str = ""
     scratch: str = ""
     storage_class: str = ""
+    cache: bool = True
 
     @property
     def counted(self) -> bool:
@@ -72,12 +76,19 @@ def measuring_device(cluster: Cluster | None) -> str:
 
 
 def place(
-    task: PipelineTask, cluster: Cluster | None, *, heavy: bool = False, light: bool = False, measured: bool = False
+    task: PipelineTask,
+    cluster: Cluster | None,
+    *,
+    heavy: bool = False,
+    light: bool = False,
+    measured: bool = False,
+    cached: bool = False,
 ) -> PipelineTask:
     """Give a task its image, resources and retries; on one's own machine (no cluster) nothing is to be placed.
 
-    A cluster's cache must not answer for a measurement: it would replay another day's emissions. The local runner's
-    cache holds one run only, and lets an interrupted one go on.
+    A cluster's cache must not answer for a measurement: it would replay another day's emissions; nor for what reads or
+    writes where nobody tells it of changes. The local runner's cache holds one run only, and lets an interrupted one
+    go on.
 
     Args:
         task: the task.
@@ -85,11 +96,11 @@ def place(
         heavy: it trains or measures on an accelerator.
         light: it needs hardly anything.
         measured: it measures emissions, on the accelerator if it is heavy and the accelerator's energy can be read.
+        cached: what it makes is decided by its inputs, so that an earlier run's may be taken.
     """
     if cluster is None:
         return task
-    if measured:
-        task.set_caching_options(False)
+    task.set_caching_options(cached and cluster.cache)
     *_, kind = task.container_spec.image.split("/")
     task.set_container_image(f"{cluster.images}/{kind}")
     on_gpu = bool(heavy and cluster.accelerator and (cluster.counted or not measured))

@@ -13,7 +13,7 @@ from kfp_bonsai.shared.errors import BonsaiError
 def collect(work: Path, output: Path) -> None:
     """Copy what users want out of the tasks' folders: nothing, if the run found nothing to do."""
     clear(output, RESULTS)
-    for decision in every(work, "promote*/decision")[:1] or every(work, "check-drift*/output")[:1]:
+    for decision in every(work, "promote*/decision")[:1] or every(work, "check-drift*/decision")[:1]:
         shutil.copyfile(decision, output / "decision.json")
     if not every(work, "report*/html") and (output / "decision.json").is_file():
         return
@@ -21,7 +21,7 @@ def collect(work: Path, output: Path) -> None:
     for source, target in (("html", "report.html"), ("markdown", "report.md"), ("results", "results.json")):
         shutil.copyfile(report / source, output / target)
     shutil.copytree(report / "figures", output / "figures")
-    for package in every(work, "package-model*/output"):
+    for package in every(work, "package-model*/package"):
         target = "edge-model" if read_record(package)["stage"] == "quantize" else "model"
         if not (output / target).exists():
             shutil.copytree(package, output / target)

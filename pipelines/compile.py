@@ -35,6 +35,11 @@ def compile_pipeline(
     task_timeout: str = "24h",
     run_timeout: str = "7d",
     parallel_levels: int = 0,
+    edge: bool = False,
+    edge_at_run_time: bool = False,
+    fuse: bool = False,
+    set: Sequence[str] = (),
+    cache: bool = True,
     gpu_node: Sequence[str] = (),
     gpu_taint: Sequence[str] = (),
     cpu_node: Sequence[str] = (),
@@ -64,6 +69,12 @@ def compile_pipeline(
         task_timeout: How long an attempt at a task may take, such as 90m, 24h or 7d; 0 for no limit.
         run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
         parallel_levels: How many levels are trained at the same time; 0 for all.
+        edge: Make int8 models for CPUs of every level too, and choose by their figures, measured on a CPU.
+        edge_at_run_time: Let each run choose, by the argument `edge`; the graph then has both branches, a layer down.
+        fuse: Run the three stages of a level in one pod instead of three, which costs 10 to 20 seconds each.
+        set: NAME=VALUE, another default for an argument, such as epochs=1; may be given again.
+        cache: Let KFP's cache answer for what an earlier run made of the same data, model and arguments; never for a
+            measurement. --no-cache where the artifacts of earlier runs are removed.
         gpu_node: KEY=VALUE, a label of the accelerator's nodes, which train and measure; may be given again.
         gpu_taint: KEY or KEY=VALUE, a taint of these nodes beside the accelerator's own; may be given again.
         cpu_node: KEY=VALUE, a label of the nodes of everything else, the edge measurement included; without an
@@ -87,6 +98,7 @@ def compile_pipeline(
 
     Example:
         bonsai compile --output compress.yaml --images registry.example/team/kfp-bonsai
+        bonsai compile --edge --fuse --set epochs=1 --set upload=gs://bucket/models
         bonsai compile --pipeline retrain --settings cluster.yaml --gpu-node pool=gpu --kubernetes --namespace team
     """
     given = {name: value for name, value in locals().items() if name not in ("output", "settings")}
@@ -129,6 +141,10 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
         raise BonsaiError(f"--retries {options['retries']}: give a number from 0 to {MOST_RETRIES}")
     if options["parallel_levels"] < 0 or options["accelerators"] < 1:
         raise BonsaiError("--parallel-levels must not be below 0, and --accelerators not below 1")
+    if options["pipeline"] == "retrain" and (options["edge"] or options["edge_at_run_time"]):
+        raise BonsaiError("--edge and --edge-at-run-time are for compress: a retraining is of the champion as it is")
+    if options["edge"] and options["edge_at_run_time"]:
+        raise BonsaiError("--edge chooses the branch now, --edge-at-run-time leaves it to each run: give one of them")
     if options["namespace"] and not options["kubernetes"]:
         raise BonsaiError("--namespace is for the resources of --kubernetes: give both, or none")
     if options["storage_class"] and not options["scratch"]:
@@ -143,12 +159,25 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
     for name in ("cache_volume", "hub_secret", "registry_secret", "storage_class"):
         checks.check_name(options[name], f"--{name.replace('_', '-')}")
     return {
+        "fixed": _fixed(options["pipeline"], options["set"]),
         "gpu_nodes": checks.labels(options["gpu_node"], "--gpu-node"),
         "cpu_nodes": checks.labels(options["cpu_node"], "--cpu-node"),
         "gpu_taints": checks.taints(options["gpu_taint"], "--gpu-taint"),
         "task_timeout": checks.seconds(options["task_timeout"], "--task-timeout"),
         "run_timeout": checks.seconds(options["run_timeout"], "--run-timeout"),
     }
+
+
+def _fixed(pipeline: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Read the defaults that are set, and refuse what a stage would refuse."""
+    from kfp_bonsai.pipelines.arguments import SET, read_texts
+    from kfp_bonsai.pipelines.form import EDGE, OPTIONS, settle
+
+    found = read_texts(pipeline, texts, SET)
+    for name, instead in ((EDGE, "--edge"), (OPTIONS, "--set NAME=VALUE for each")):
+        if name in found:
+            raise BonsaiError(f"{SET}{name}: give {instead} instead")
+    return settle(pipeline, found, {}, SET, whole=False)
 
 
 def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
@@ -161,8 +190,9 @@ def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     known = {**options, **read, "images": options["images"] or PREFIX}
     cluster = Cluster(**{each.name: known[each.name] for each in fields(Cluster)})
     if options["pipeline"] == "retrain":
-        return retrain_pipeline(cluster)
-    return compress_pipeline(cluster, options["parallel_levels"])
+        return retrain_pipeline(cluster, options["fuse"], read["fixed"])
+    edge = None if options["edge_at_run_time"] else options["edge"]
+    return compress_pipeline(cluster, options["parallel_levels"], edge, options["fuse"], read["fixed"])
 
 
 def _version_name(pipeline: str, built: Any) -> str:

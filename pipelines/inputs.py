@@ -2,14 +2,20 @@
 
 import glob
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.cli import MOST_SEEDS
 from kfp_bonsai.fine_tune.train import FEWEST_TOKENS
+from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers
 from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.families import family_of, positions_of
+from kfp_bonsai.shared.pretrained import read
+
+LONGEST = 512  # tokens of a text
 
 
 def check_inputs(arguments: Mapping[str, Any]) -> None:
@@ -39,6 +45,31 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
             open_source(arguments[flag], _flag(flag))
     for text in filter(None, map(str.strip, arguments["unlabelled_data"].split(","))):
         open_source(text, "--unlabelled-data")
+
+
+def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int) -> None:
+    """Refuse a model that cannot be had, and levels and a length that it cannot have.
+
+    Args:
+        model: a folder, a hub name or embedded:minilm.
+        levels: what parse_levels gives.
+        max_length: tokens at which texts are cut; 0 for the longest text.
+
+    Raises:
+        BonsaiError: there is no such model, or a late stage would refuse one of these.
+    """
+    config = read(model).config
+    fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
+    for level in levels:
+        check_layers(level, fewest)
+    check_fit(levels, config)
+    positions = positions_of(config)
+    if max_length > positions:
+        raise BonsaiError(
+            f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
+            "training text"
+        )
+    check_flops(levels, config, min(max_length or LONGEST, positions))
 
 
 def _apart(check: Callable[[], None]) -> None:
@@ -128,6 +159,8 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
     def given(*names: str) -> dict[str, Any]:
         return {name: arguments[name] for name in names if name in arguments}
 
+    if not 0 <= arguments.get("seed", 0) < MOST_SEEDS:
+        raise BonsaiError(f"--seed {arguments['seed']}: give a number from 0 to {MOST_SEEDS - 1}")
     rows = given("validation_rows", "test_rows")
     check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
     check_split_by(**rows, **given("split_by"))

@@ -142,12 +142,26 @@ def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
         raise BonsaiError(f"--level '{text}': rate={level['rate']:g} must be a learning rate such as 3e-4, or 0")
     if level["shape"] not in SHAPES:
         raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
+    check_layers(level, total_layers or ANY_LAYERS, text)
+    return level
+
+
+def check_layers(level: Mapping[str, Any], total: int, text: str = "") -> None:
+    """Refuse layers that a model of so many cannot give.
+
+    Args:
+        level: what parse_levels gives.
+        total: how many layers the model has.
+        text: how the level was written, if not as its label.
+
+    Raises:
+        BonsaiError: it cannot.
+    """
     try:
-        layers_asked(level["layers"], total_layers or ANY_LAYERS)
+        layers_asked(level["layers"], total)
     except BonsaiError as error:
         reason = str(error).replace("--keep ", "layers=")
-        raise BonsaiError(f"--level '{text}': {reason}") from error
-    return level
+        raise BonsaiError(f"--level '{text or level['label']}': {reason}") from error
 
 
 def _settings(text: str, settings: str) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 fetch-champion, prepare-data -> check-drift -> if there is something to learn: fine-tune -> teacher-outputs
 -> layer-remove -> matrix-prune -> distill, at the champion's level -> evaluate-emissions, the champion beside it
--> select-model -> report -> package-model -> promote.
+-> select-model -> report -> package-model -> promote. On a cluster, check-retraining comes first.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
@@ -14,178 +15,107 @@ from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_challenge
 from kfp_bonsai.fetch_champion.component import fetch_champion
 from kfp_bonsai.package_model.component import package_model
 from kfp_bonsai.pipelines.cluster import Cluster, measuring_device, place
-from kfp_bonsai.pipelines.training import make_baseline, make_smaller
-from kfp_bonsai.prepare_data.component import prepare_data
+from kfp_bonsai.pipelines.first import check_retraining
+from kfp_bonsai.pipelines.form import COMMAND, arguments, form
+from kfp_bonsai.pipelines.training import MEASURING, TUNING, Tasks, a_pipeline
 from kfp_bonsai.promote.component import promote
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_challenger
 
+NAME, TITLE = "retrain", "Train the champion anew"
+SUMMARY = "Train the champion anew on new data, measure both on the same rows, promote what is not worse."
 
-def retrain_pipeline(cluster: Cluster | None = None) -> Any:
-    """Return the pipeline, for a cluster or (None) for KFP's local runner."""
 
-    @dsl.pipeline(
-        name="retrain",
-        description="Train the champion anew on new data, measure both on the same rows, promote what is not worse.",
+def retrain_pipeline(cluster: Cluster | None = None, fuse: bool = False, fixed: Mapping[str, Any] | None = None) -> Any:
+    """Return the pipeline, for a cluster with its form, or (None) for KFP's local runner with all arguments.
+
+    Args:
+        cluster: images, resources and retries of the tasks.
+        fuse: run the three stages of a level in one task.
+        fixed: arguments with other defaults than their own.
+    """
+    if cluster is None:
+        fields = [*arguments(NAME).values(), COMMAND]
+        return a_pipeline(NAME, TITLE, SUMMARY, fields, lambda values: _retrain(cluster, values, fuse))
+    given = {"device": measuring_device(cluster), **(fixed or {})}
+    fields, described = form(NAME, edge=False, fixed=given)
+
+    def from_the_form(filled: dict[str, Any]) -> None:
+        checked = check_retraining(**filled, fixed=given).set_display_name("Check the inputs")
+        place(checked, cluster, light=True)
+        _retrain(cluster, checked.outputs, fuse)
+
+    return a_pipeline(NAME, TITLE, f"{SUMMARY}\n\n{described}", fields, from_the_form)
+
+
+def _retrain(cluster: Cluster | None, values: Mapping[str, Any], fuse: bool) -> None:
+    """Add the tasks.
+
+    Args:
+        cluster: what the cluster gives; None for the local runner.
+        values: of all arguments.
+        fuse: run the three stages of a level in one task.
+    """
+    tasks = Tasks(cluster, values)
+    fetched = fetch_champion(**tasks.pick("champion", "model", "augmentations"))
+    place(fetched.set_display_name("Fetch the champion"), cluster, light=True)
+    splits, made = tasks.prepare(), fetched.outputs
+    incumbent = made["incumbent"]
+    rows = {name: splits[name] for name in ("train", "validation", "test")}
+    checked = check_drift(
+        document=made["document"], incumbent=incumbent, **rows, **tasks.pick("champion", "on_drift", "again", "margin")
     )
-    def retrain(
-        champion: str,
-        data: str,
-        model: str = "",
-        test_data: str = "",
-        validation_data: str = "",
-        unlabelled_data: str = "",
-        name: str = "",
-        text_column: str = "",
-        text_pair_column: str = "",
-        label_column: str = "",
-        kind: str = "auto",
-        metric: str = "",
-        positive_class: str = "",
-        validation_fraction: float = 0.1,
-        test_fraction: float = 0.2,
-        max_rows: int = 0,
-        drop_empty: bool = False,
-        split_by: str = "hash",
-        on_drift: str = "warn",
-        again: bool = False,
-        margin: float = 0.01,
-        min_accuracy: float = 0.0,
-        max_emission: float = 0.0,
-        epochs: float = 3,
-        learning_rate: float = 1e-4,
-        batch_size: int = 32,
-        max_length: int = 0,
-        freeze_embeddings: bool = False,
-        augmentations: int = -1,
-        unlabelled_rows: int = -1,
-        prune_steps: int = 200,
-        device: str = measuring_device(cluster),
-        pairs: int = 10,
-        block_seconds: float = 2.0,
-        precision: float = 0.02,
-        time_budget: float = 0.0,
-        country: str = "",
-        intensity: float = 0.0,
-        traffic: int = 0,
-        embodied: float = 0.0,
-        wait: bool = True,
-        license: str = "",
-        command: str = "",
-        seed: int = 0,
-    ):
-        # The cache knows a bucket by its name alone, and what is in it changes: both are read anew each time.
-        fetched = fetch_champion(champion=champion, model=model, augmentations=augmentations)
-        fetched.set_display_name("Fetch the champion")
-        place(fetched, cluster, light=True).set_caching_options(cluster is None)
-        prepared = prepare_data(
-            data=data,
-            test_data=test_data,
-            validation_data=validation_data,
-            unlabelled_data=unlabelled_data,
-            name=name,
-            text_column=text_column,
-            text_pair_column=text_pair_column,
-            label_column=label_column,
-            kind=kind,
-            metric=metric,
-            positive_class=positive_class,
-            validation_fraction=validation_fraction,
-            test_fraction=test_fraction,
-            max_rows=max_rows,
-            drop_empty=drop_empty,
-            split_by=split_by,
-            seed=seed,
-        ).set_display_name("Prepare data")
-        place(prepared, cluster).set_caching_options(cluster is None)
-        splits, incumbent = prepared.outputs, fetched.outputs["output"]
+    place(checked.set_display_name("Check for drift"), cluster, light=True).set_caching_options(False)
 
-        checked = check_drift(
-            champion=champion,
-            document=fetched.outputs["document"],
-            incumbent=incumbent,
+    with dsl.If(checked.outputs["todo"] == "train", name="If there is something to learn"):
+        baseline, taught = tasks.make_baseline(
+            splits,
+            {**tasks.pick(*TUNING), "model": made["model"], "fingerprint": made["fingerprint"]},
+            {"augmentations": made["augmentations"], **tasks.pick("unlabelled_rows", "seed")},
+        )
+        challenger = tasks.make_smaller(
+            splits,
+            baseline,
+            taught,
+            {"keep": made["layers"], "level": made["level"], "seed": values["seed"]},
+            {name: made[name] for name in ("flops", "shape", "heads", "ffn")}
+            | {"steps": values["prune_steps"], "seed": values["seed"]},
+            {"epochs": made["epochs"], "learning_rate": made["rate"], "seed": values["seed"]},
+            fuse,
+        )
+        measured = evaluate_emissions_challenger(
+            baseline=baseline,
+            challenger=challenger,
+            champion=incumbent,
             train=splits["train"],
-            validation=splits["validation"],
             test=splits["test"],
-            on_drift=on_drift,
-            again=again,
-            margin=margin,
-        ).set_display_name("Check for drift")
-        place(checked, cluster, light=True).set_caching_options(False)
-
-        with dsl.If(checked.outputs["Output"] == "train", name="new-data"):
-            made = fetched.outputs
-            tuning = {
-                "model": made["model"],
-                "epochs": epochs,
-                "learning_rate": learning_rate,
-                "batch_size": batch_size,
-                "max_length": max_length,
-                "freeze_embeddings": freeze_embeddings,
-                "seed": seed,
-            }
-            teaching = {"augmentations": made["augmentations"], "unlabelled_rows": unlabelled_rows, "seed": seed}
-            baseline, taught = make_baseline(cluster, splits, tuning, teaching)
-            challenger = make_smaller(
-                cluster,
-                splits,
-                baseline,
-                taught,
-                {"keep": made["layers"], "level": made["level"], "seed": seed},
-                {name: made[name] for name in ("flops", "shape", "heads", "ffn")}
-                | {"steps": prune_steps, "seed": seed},
-                {"epochs": made["epochs"], "learning_rate": made["rate"], "seed": seed},
-            )
-
-            measured = evaluate_emissions_challenger(
-                baseline=baseline,
-                challenger=challenger,
-                champion=incumbent,
-                train=splits["train"],
-                test=splits["test"],
-                device=device,
-                pairs=pairs,
-                block_seconds=block_seconds,
-                precision=precision,
-                time_budget=time_budget,
-                country=country,
-                intensity=intensity,
-                traffic=traffic,
-                embodied=embodied,
-                wait=wait,
-                seed=seed,
-            ).set_display_name("Evaluate emissions beside the champion")
-            place(measured, cluster, heavy=True, measured=True)
-            selected = select_challenger(
-                measurement=measured.outputs["output"],
-                challenger=challenger,
-                min_accuracy=min_accuracy,
-                max_emission=max_emission,
-            ).set_display_name("Compare with the target")
-            place(selected, cluster, light=True)
-            reported = report(
-                measurement=measured.outputs["output"], selection=selected.outputs["selection"], command=command
-            ).set_display_name("Report")
-            place(reported, cluster, light=True)
-            packed = package_model(
-                model=challenger,
-                results=reported.outputs["results"],
-                license=license,
-                images=cluster.images if cluster else "",
-            ).set_display_name("Package the challenger")
-            place(packed, cluster, light=True)
-            promoted = promote(
-                challenger=packed.outputs["output"],
-                champion=champion,
-                document=fetched.outputs["document"],
-                incumbent=incumbent,
-                train=splits["train"],
-                validation=splits["validation"],
-                test=splits["test"],
-                margin=margin,
-                max_emission=max_emission,
-                seed=seed,
-            ).set_display_name("Promote")
-            place(promoted, cluster).set_caching_options(False)
-
-    return retrain
+            **tasks.pick("device", *MEASURING, "seed"),
+        ).set_display_name("Evaluate emissions beside the champion")
+        place(measured, cluster, heavy=True, measured=True)
+        selected = select_challenger(
+            measurement=measured.outputs["measurement"],
+            challenger=challenger,
+            **tasks.pick("min_accuracy", "max_emission"),
+        )
+        place(selected.set_display_name("Compare with the target"), cluster, light=True)
+        reported = report(
+            measurement=measured.outputs["measurement"],
+            selection=selected.outputs["selection"],
+            command=values.get(COMMAND.name, ""),
+        )
+        place(reported.set_display_name("Report"), cluster, light=True)
+        packed = package_model(
+            model=challenger,
+            results=reported.outputs["results"],
+            images=cluster.images if cluster else "",
+            **tasks.pick("license"),
+        )
+        place(packed.set_display_name("Package the challenger"), cluster, light=True)
+        promoted = promote(
+            challenger=packed.outputs["package"],
+            document=made["document"],
+            incumbent=incumbent,
+            **rows,
+            **tasks.pick("champion", "margin", "max_emission", "seed"),
+        )
+        place(promoted.set_display_name("Promote"), cluster).set_caching_options(False)

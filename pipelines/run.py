@@ -14,15 +14,11 @@ from typing import Any
 from kfp_bonsai.fine_tune.train import SCRATCH
 from kfp_bonsai.pipelines.collect import collect, every, result_table
 from kfp_bonsai.pipelines.folder import LOG, run_folder
-from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
-from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
+from kfp_bonsai.pipelines.inputs import check_inputs, check_model, fingerprint
+from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.families import family_of, positions_of
 from kfp_bonsai.shared.faults import Fault
-from kfp_bonsai.shared.pretrained import read
 from kfp_bonsai.shared.progress import say
-
-LONGEST = 512  # tokens of a text
 
 
 def run(
@@ -159,17 +155,8 @@ def run(
     arguments = {key: value for key, value in locals().items() if key not in ("output", "level", "overwrite")}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    config = read(model).config
-    fewest_layers = min(getattr(config, stack.count) for stack in family_of(config).stacks)
-    levels = parse_levels(level, distill_epochs, fewest_layers)
-    check_fit(levels, config)
-    positions = positions_of(config)
-    if max_length > positions:
-        raise BonsaiError(
-            f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
-            "training text"
-        )
-    check_flops(levels, config, min(max_length or LONGEST, positions))
+    levels = parse_levels(level, distill_epochs)
+    check_model(model, levels, max_length)
     check_inputs(arguments)
     del arguments["distill_epochs"]
     arguments["levels"] = levels
@@ -178,7 +165,7 @@ def run(
     def pipeline() -> Any:
         from kfp_bonsai.pipelines.compress import compress_pipeline
 
-        return compress_pipeline(parallel_levels=1, only_edge=edge)
+        return compress_pipeline(parallel_levels=1, edge=edge)
 
     tasks = 7 + 3 * len(levels) + (3 + len(levels) if edge else 0)
     headlines = Headlines(tasks, [each["label"] for each in levels])
@@ -224,7 +211,7 @@ def run_here(
         finally:
             del os.environ[SCRATCH]
         collect(work, output)
-    for transfer in every(work, "teacher-outputs*/output"):  # large, and easily made again
+    for transfer in every(work, "teacher-outputs*/teacher_outputs"):  # large, and easily made again
         shutil.rmtree(transfer)
     if (output / "results.json").is_file():
         results = json.loads((output / "results.json").read_text(encoding="utf-8"))

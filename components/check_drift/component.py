@@ -1,5 +1,7 @@
 """check-drift as a Kubeflow Pipelines component."""
 
+from typing import NamedTuple
+
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
 
 from kfp_bonsai.images import CPU
@@ -13,13 +15,14 @@ def check_drift(
     train: Input[Dataset],
     validation: Input[Dataset],
     test: Input[Dataset],
-    output: Output[Artifact],
+    decision: Output[Artifact],
     metrics: Output[Metrics],
     on_drift: str = "warn",
     again: bool = False,
     margin: float = 0.0,
-) -> str:
-    """Check new data against the champion's; return what is to be done, train or nothing."""
+) -> NamedTuple("Outputs", [("todo", str)]):  # type: ignore[valid-type]
+    """Check new data against the champion's, and say what is to be done: train, or nothing."""
+    from collections import namedtuple
     from pathlib import Path
 
     from kfp_bonsai.check_drift.check import check_drift as stage
@@ -32,11 +35,11 @@ def check_drift(
         Path(train.path),
         Path(validation.path),
         Path(test.path),
-        Path(output.path),
+        Path(decision.path),
         on_drift=on_drift,
         again=again,
         margin=margin,
     )
-    output.metadata.update(storable(result))
+    decision.metadata.update(storable(result))
     log_numbers(result, metrics)
-    return str(result["todo"])
+    return namedtuple("Outputs", ["todo"])(str(result["todo"]))

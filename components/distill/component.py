@@ -10,7 +10,7 @@ def distill(
     model: Input[Model],
     teacher_outputs: Input[Dataset],
     validation: Input[Dataset],
-    output: Output[Model],
+    distilled_model: Output[Model],
     metrics: Output[Metrics],
     epochs: float = 0,
     learning_rate: float = 0,
@@ -30,7 +30,7 @@ def distill(
         Path(model.path),
         Path(teacher_outputs.path),
         Path(validation.path),
-        Path(output.path),
+        Path(distilled_model.path),
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
@@ -39,5 +39,5 @@ def distill(
         label_weight=label_weight,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    distilled_model.metadata.update(storable(result))
     log_numbers(result, metrics)

@@ -11,7 +11,7 @@ def evaluate_emissions(
     candidates: Input[list[Model]],
     train: Input[Dataset],
     test: Input[Dataset],
-    output: Output[Artifact],
+    measurement: Output[Artifact],
     metrics: Output[Metrics],
     device: str = "auto",
     batch_size: int = 32,
@@ -38,7 +38,7 @@ def evaluate_emissions(
         [Path(candidate.path) for candidate in candidates],
         Path(train.path),
         Path(test.path),
-        Path(output.path),
+        Path(measurement.path),
         device=device,
         batch_size=batch_size,
         pairs=pairs,
@@ -53,7 +53,7 @@ def evaluate_emissions(
         wait=wait,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    measurement.metadata.update(storable(result))
     log_numbers(result, metrics)
 
 
@@ -64,7 +64,7 @@ def evaluate_emissions_edge(
     candidates: Input[list[Model]],
     train: Input[Dataset],
     test: Input[Dataset],
-    output: Output[Artifact],
+    measurement: Output[Artifact],
     metrics: Output[Metrics],
     device: str = "cpu",
     batch_size: int = 32,
@@ -93,7 +93,7 @@ def evaluate_emissions_edge(
         [*made, *(Path(candidate.path) for candidate in candidates)],
         Path(train.path),
         Path(test.path),
-        Path(output.path),
+        Path(measurement.path),
         device=device,
         batch_size=batch_size,
         pairs=pairs,
@@ -108,7 +108,7 @@ def evaluate_emissions_edge(
         wait=wait,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    measurement.metadata.update(storable(result))
     log_numbers(result, metrics)
 
 
@@ -119,7 +119,7 @@ def evaluate_emissions_challenger(
     champion: Input[Model],
     train: Input[Dataset],
     test: Input[Dataset],
-    output: Output[Artifact],
+    measurement: Output[Artifact],
     metrics: Output[Metrics],
     device: str = "auto",
     batch_size: int = 32,
@@ -146,7 +146,7 @@ def evaluate_emissions_challenger(
         [Path(challenger.path), Path(champion.path)],
         Path(train.path),
         Path(test.path),
-        Path(output.path),
+        Path(measurement.path),
         device=device,
         batch_size=batch_size,
         pairs=pairs,
@@ -161,5 +161,5 @@ def evaluate_emissions_challenger(
         wait=wait,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    measurement.metadata.update(storable(result))
     log_numbers(result, metrics)

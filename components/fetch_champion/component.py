@@ -10,7 +10,7 @@ from kfp_bonsai.images import CPU
 @component(base_image=CPU, install_kfp_package=False)
 def fetch_champion(
     champion: str,
-    output: Output[Model],
+    incumbent: Output[Model],
     document: Output[Artifact],
     model: str = "",
     augmentations: int = -1,
@@ -28,15 +28,18 @@ def fetch_champion(
         ("augmentations", int),
         ("epochs", float),
         ("rate", float),
+        ("fingerprint", str),
     ],
 ):
-    """Fetch the model in use, and say how it was made."""
+    """Fetch the model in use, and say how it was made, with a fingerprint of the model that it was made from."""
     from collections import namedtuple
     from pathlib import Path
 
     from kfp_bonsai.fetch_champion.fetch import fetch_champion as stage
+    from kfp_bonsai.shared.fingerprint import of_model
     from kfp_bonsai.shared.scalars import storable
 
-    result = stage(champion, Path(output.path), Path(document.path), model=model, augmentations=augmentations)
-    output.metadata.update(storable(result))
-    return namedtuple("Outputs", list(result))(**result)
+    result = stage(champion, Path(incumbent.path), Path(document.path), model=model, augmentations=augmentations)
+    incumbent.metadata.update(storable(result))
+    found = {**result, "fingerprint": of_model(str(result["model"]))}
+    return namedtuple("Outputs", list(found))(**found)

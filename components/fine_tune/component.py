@@ -10,7 +10,7 @@ def fine_tune(
     model: str,
     train: Input[Dataset],
     validation: Input[Dataset],
-    output: Output[Model],
+    baseline: Output[Model],
     metrics: Output[Metrics],
     epochs: float = 3,
     learning_rate: float = 1e-4,
@@ -18,6 +18,7 @@ def fine_tune(
     max_length: int = 0,
     freeze_embeddings: bool = False,
     seed: int = 0,
+    fingerprint: str = "",
 ):
     """Fine-tune a pretrained model on a task: the baseline."""
     from pathlib import Path
@@ -29,7 +30,7 @@ def fine_tune(
         model,
         Path(train.path),
         Path(validation.path),
-        Path(output.path),
+        Path(baseline.path),
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
@@ -37,5 +38,6 @@ def fine_tune(
         freeze_embeddings=freeze_embeddings,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    baseline.metadata.update(storable(result))
+    baseline.metadata["fingerprint"] = fingerprint  # of what was read: with it, KFP's cache answers for that alone
     log_numbers(result, metrics)

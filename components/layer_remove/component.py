@@ -9,7 +9,7 @@ from kfp_bonsai.images import GPU
 def layer_remove(
     model: Input[Model],
     data: Input[Dataset],
-    output: Output[Model],
+    shorter_model: Output[Model],
     keep: str = "1/3",
     scheme: str = "lower-last",
     level: str = "",
@@ -24,10 +24,10 @@ def layer_remove(
     result = stage(
         Path(model.path),
         Path(data.path),
-        Path(output.path),
+        Path(shorter_model.path),
         keep=keep,
         scheme=scheme,
         level=level,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    shorter_model.metadata.update(storable(result))

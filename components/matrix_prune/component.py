@@ -9,7 +9,7 @@ from kfp_bonsai.images import GPU
 def matrix_prune(
     model: Input[Model],
     teacher_outputs: Input[Dataset],
-    output: Output[Model],
+    pruned_model: Output[Model],
     flops: float = 0.1,
     shape: str = "free",
     heads: int = 0,
@@ -30,7 +30,7 @@ def matrix_prune(
     result = stage(
         Path(model.path),
         Path(teacher_outputs.path),
-        Path(output.path),
+        Path(pruned_model.path),
         flops=flops,
         shape=shape,
         heads=heads,
@@ -42,4 +42,4 @@ def matrix_prune(
         hidden_weight=hidden_weight,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    pruned_model.metadata.update(storable(result))

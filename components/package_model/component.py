@@ -9,7 +9,7 @@ from kfp_bonsai.images import CPU
 def package_model(
     model: Input[Model],
     results: Input[Artifact],
-    output: Output[Model],
+    package: Output[Model],
     name: str = "",
     license: str = "",
     upload: str = "",
@@ -25,11 +25,11 @@ def package_model(
     result = stage(
         Path(model.path),
         Path(results.path),
-        Path(output.path),
+        Path(package.path),
         name=name,
         license=license,
         upload=upload,
         register=register,
         images=images,
     )
-    output.metadata.update(storable(result))
+    package.metadata.update(storable(result))

@@ -31,6 +31,7 @@ def prepare_data(
     drop_empty: bool = False,
     split_by: str = "random",
     seed: int = 0,
+    fingerprint: str = "",
 ):
     """Turn a data set into self-describing Parquet splits."""
     from pathlib import Path
@@ -64,4 +65,5 @@ def prepare_data(
         seed=seed,
     )
     train.metadata.update(storable(result))
+    train.metadata["fingerprint"] = fingerprint  # of what was read: with it, KFP's cache answers for that alone
     log_numbers(result, metrics)

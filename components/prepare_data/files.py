@@ -151,7 +151,8 @@ def _object(bucket: str, blob: Any, folders: dict[str, str | None] | None = None
             raise BonsaiError(f"{where} cannot be kept on the disk ({error.strerror}): free some space") from error
         return whole
 
-    return DataFile(where, opened, folders or {})
+    checksum = f"md5 {blob.md5_hash}" if blob.md5_hash else f"generation {blob.generation}"
+    return DataFile(where, opened, folders or {}, checksum)
 
 
 class _Object(io.RawIOBase):

@@ -1,5 +1,6 @@
 """Files of rows as a stream of batches: some thousand rows in memory at a time, whatever their format."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pyarrow as pa
 from kfp_bonsai.prepare_data import delimited, json_rows
 from kfp_bonsai.prepare_data.text import PACKED, Lines, check_kind
 from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.parquet import open_parquet, stream
+from kfp_bonsai.shared.parquet import READ_BYTES, open_parquet, stream
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.tasks import METADATA_KEY, task_in
 
@@ -67,11 +68,23 @@ class DataFile:
         where: its name, for messages.
         open: opens it.
         folders: columns that its folders' names hold, as those of partitions do (label=good/part-0.parquet).
+        checksum: what its bucket knows its content by; "" for a file of the disk.
     """
 
     where: str
     open: Callable[[], BinaryIO]
     folders: Mapping[str, str | None] = field(default_factory=dict)
+    checksum: str = ""
+
+    def digest(self) -> str:
+        """Return the checksum that a bucket has, so that nothing is downloaded, else a hash of the content."""
+        if self.checksum:
+            return self.checksum
+        found = hashlib.sha256()
+        with self.open() as file:
+            while block := file.read(READ_BYTES):
+                found.update(block)
+        return found.hexdigest()
 
     def names(self) -> list[str]:
         """Return the names of the columns, from the file's beginning alone.

@@ -25,6 +25,7 @@ from kfp_bonsai.prepare_data.write import (
 )
 from kfp_bonsai.shared import metrics, tasks
 from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed, nearest
+from kfp_bonsai.shared.fingerprint import of_parts
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.tasks import SPLITS
 
@@ -205,6 +206,40 @@ def prepare_data(
     }
 
 
+def look_at(
+    data: str,
+    *,
+    test_data: str = "",
+    validation_data: str = "",
+    unlabelled_data: str = "",
+    text_column: str = "",
+    text_pair_column: str = "",
+    label_column: str = "",
+) -> str:
+    """Find the data and their columns without reading the rows; return a fingerprint of all that would be read.
+
+    Args:
+        data: as prepare_data takes it, and the others too.
+        test_data: the test rows.
+        validation_data: the validation rows.
+        unlabelled_data: texts without labels.
+        text_column: the column of texts.
+        text_pair_column: the column of second texts.
+        label_column: the column of labels.
+
+    Raises:
+        BonsaiError: there are no such data, or no such columns.
+    """
+    source = open_source(data, "--data", streamed=True)
+    given = _given(source, test_data, validation_data, streamed=True)
+    further = _unlabelled_rows(source, unlabelled_data, streamed=True)
+    _check_labelled(given, label_column)
+    for rows, _ in given.values():
+        _columns(rows, (text_column, text_pair_column, label_column))
+    read = [*((role, rows) for role, (rows, _) in given.items()), *((UNLABELLED, rows) for rows in further)]
+    return of_parts((f"{SPLITS[role]} {rows.where}", rows.digest()) for role, rows in read)
+
+
 def check_split_by(split_by: str = RANDOM, test_rows: int = 0, validation_rows: int = 0) -> None:
     """Refuse an unknown way to split, or numbers of rows for one that has shares.
 
@@ -275,7 +310,9 @@ def _check_metric(metric: str, kind: str) -> None:
         raise BonsaiError(f"--metric {metric} is not for {kind}: give {' or '.join(fitting)}, or another --kind")
 
 
-def _given(source: Source, test_data: str, validation_data: str) -> dict[int, tuple[Rows, str]]:
+def _given(
+    source: Source, test_data: str, validation_data: str, *, streamed: bool = False
+) -> dict[int, tuple[Rows, str]]:
     """Return the labelled splits that exist: those of the data, or those named by flags."""
     given = {
         role: (source.splits[SPLITS[role]], source.origin)
@@ -284,7 +321,7 @@ def _given(source: Source, test_data: str, validation_data: str) -> dict[int, tu
     }
     for role, flag, text in ((TEST, "--test-data", test_data), (VALIDATION, "--validation-data", validation_data)):
         if text:
-            other = open_source(text, flag)
+            other = open_source(text, flag, streamed=streamed)
             given[role] = (other.splits.get(SPLITS[role]) or other.splits["train"], other.origin)
     return given
 
@@ -308,12 +345,18 @@ def _check_labelled(given: dict[int, tuple[Rows, str]], label_column: str) -> No
 
 
 def _survey(rows: Rows, flags: tuple[str, str, str], drop_empty: bool) -> Survey:
+    columns, label = _columns(rows, flags)
+    return survey(rows, columns, label, drop_empty=drop_empty)
+
+
+def _columns(rows: Rows, flags: tuple[str, str, str]) -> tuple[tuple[str, ...], str]:
+    """Return the columns of texts, and that of labels."""
     names = rows.names()
     columns = find_texts(names, rows.where, *flags)
     label = find_label(names, rows.where, flags[2])
     if label in columns:
         raise BonsaiError(f"{rows.where}: the column '{label}' is both text and label: name the other one too")
-    return survey(rows, columns, label, drop_empty=drop_empty)
+    return columns, label
 
 
 def _check_columns(surveys: dict[int, Survey]) -> None:
@@ -348,10 +391,10 @@ def _settle_unlabelled(
         surveys[TEST], given[TEST] = surveys.pop(VALIDATION), given.pop(VALIDATION)
 
 
-def _unlabelled_rows(source: Source, unlabelled_data: str) -> list[Rows]:
+def _unlabelled_rows(source: Source, unlabelled_data: str, *, streamed: bool = False) -> list[Rows]:
     found: list[Rows] = []
     for text in filter(None, (part.strip() for part in unlabelled_data.split(","))):
-        other = open_source(text, "--unlabelled-data")
+        other = open_source(text, "--unlabelled-data", streamed=streamed)
         found.append(other.splits.get("unlabelled") or other.splits["train"])
     if not found and "unlabelled" in source.splits:
         found.append(source.splits["unlabelled"])

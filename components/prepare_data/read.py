@@ -2,9 +2,10 @@
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from kfp_bonsai.prepare_data.formats import BATCH_ROWS, Batch, DataFile, check_n
 from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.embedded import CITATION, EMBEDDED, embedded_dataset
 from kfp_bonsai.shared.errors import BonsaiError, in_words, kind_of, nearest
+from kfp_bonsai.shared.fingerprint import of_folder, of_parts
 from kfp_bonsai.shared.parquet import reading
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.tasks import HUB
@@ -43,6 +45,9 @@ class Rows(Protocol):
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """Go through some of the columns."""
+
+    def digest(self) -> str:
+        """Return a hash of the content, or what stands for it where the source is: a checksum, or a commit."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +116,32 @@ class FileRows:
         for file in self._used:
             yield from file.batches(columns)
 
+    def digest(self) -> str:
+        """Return a hash of the files' names and contents."""
+        return of_parts((file.where, file.digest()) for file in self.files)
+
 
 @dataclass(frozen=True)
 class HubRows:
-    """A split of a Hugging Face data set, read as it is stored, whatever format it was set to give."""
+    """A split of a Hugging Face data set, read as it is stored, whatever format it was set to give.
+
+    Attributes:
+        where: where it comes from, for messages.
+        dataset: the split, whole or as a stream.
+        version: gives what stands for its content.
+    """
 
     where: str
     dataset: Any
+    version: Callable[[], str]
 
     def names(self) -> list[str]:
         """Return the names of the columns."""
-        return check_names(self.where, self.dataset.column_names)
+        return check_names(self.where, self.dataset.column_names or [*next(iter(self.dataset), {})])
+
+    def digest(self) -> str:
+        """Return a hash of the saved files, or the commit on the hub."""
+        return self.version()
 
     def class_names(self, column: str) -> tuple[str, ...]:
         """Return the names of a ClassLabel column's integers, else ().
@@ -155,8 +175,13 @@ class HubRows:
             yield batch
 
 
-def open_source(text: str, flag: str) -> Source:
+def open_source(text: str, flag: str, *, streamed: bool = False) -> Source:
     """Find what a user means by `text`, the value of `flag`.
+
+    Args:
+        text: a file, a folder, a glob, gs://..., embedded:NAME or the name of a data set.
+        flag: for messages.
+        streamed: read a hub's data set as far as its columns only, instead of downloading it.
 
     Raises:
         BonsaiError: there is no such thing, or it holds no data.
@@ -178,7 +203,7 @@ def open_source(text: str, flag: str) -> Source:
         folder = path.parent
         near = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder.is_dir() else ""
         raise BonsaiError(f"no file or folder {text}{near}: correct {flag}")
-    return _hub_dataset(text, flag)
+    return _hub_dataset(text, flag, streamed)
 
 
 def is_hub_name(text: str) -> bool:
@@ -234,40 +259,57 @@ def _saved_dataset(path: Path) -> Source:
     from datasets import load_from_disk
 
     try:
-        return _dataset_source(path.name, str(path), load_from_disk(str(path)))
+        return _dataset_source(path.name, str(path), load_from_disk(str(path)), lambda: of_folder(path))
     except BonsaiError:
         raise
     except Exception as error:  # of damaged files it raises a dozen kinds
         raise BonsaiError(f"{path} is not a whole saved data set ({in_words(error)}): {SAVE_AGAIN}") from error
 
 
-def _hub_dataset(text: str, flag: str) -> Source:
+def _hub_dataset(text: str, flag: str, streamed: bool) -> Source:
     from datasets import load_dataset
 
     say(f"prepare-data  loading the Hugging Face data set {text}")
     name, _, config = text.partition(":")
     try:
-        loaded = load_dataset(name, config or None)
+        try:
+            loaded = load_dataset(name, config or None, streaming=streamed)
+        except Exception:
+            if not streamed:
+                raise
+            loaded = load_dataset(name, config or None)  # what was downloaded once is there without the hub too
     except Exception as error:  # the hub's client raises a dozen kinds, all of which a user should read
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise kind_of(error)(
             f"no file or folder {text}, and no Hugging Face data set of this name could be loaded ({said}): correct "
             f"{flag}; a configuration goes behind a colon (glue:sst2)"
         ) from error
-    return _dataset_source(text.replace(":", "-").rpartition("/")[2], f"{HUB}{text}", loaded)
+    return _dataset_source(text.replace(":", "-").rpartition("/")[2], f"{HUB}{text}", loaded, lambda: _commit(name))
 
 
-def _dataset_source(name: str, origin: str, loaded: Any) -> Source:
+def _commit(name: str) -> str:
+    """Return the commit that a hub's data set is at; what cannot be told is like no other."""
+    from huggingface_hub import HfApi
+
+    try:
+        return f"commit {HfApi().dataset_info(name).sha}"
+    except Exception as error:  # of a dozen kinds; the data may be here all the same, from an earlier run
+        say(f"prepare-data  note: the commit of {name} cannot be asked for ({type(error).__name__}): nothing is reused")
+        return f"unknown {uuid.uuid4().hex}"
+
+
+def _dataset_source(name: str, origin: str, loaded: Any, version: Callable[[], str]) -> Source:
     if hasattr(loaded, "column_names") and isinstance(loaded.column_names, list):
         loaded = {"train": loaded}
+    version = cache(version)
     splits: dict[str, Rows] = {}
     for split, names in SPLITS.items():
         own = next((own for own in names if own in loaded), "")
         if own:
-            splits[split] = HubRows(f"{origin}, split {own}", loaded[own])
+            splits[split] = HubRows(f"{origin}, split {own}", loaded[own], version)
     if "train" not in splits:
         if len(loaded) != 1:
             raise BonsaiError(f"{origin} has no split train (splits: {', '.join(loaded)}): give files instead")
         own, rows = next(iter(loaded.items()))
-        splits = {"train": HubRows(f"{origin}, split {own}", rows)}
+        splits = {"train": HubRows(f"{origin}, split {own}", rows, version)}
     return Source(name, origin, splits)

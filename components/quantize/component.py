@@ -9,7 +9,7 @@ from kfp_bonsai.images import CPU
 def quantize(
     model: Input[Model],
     calibration: Input[Dataset],
-    output: Output[Model],
+    quantized_model: Output[Model],
     runtime: str = "auto",
     calibration_rows: int = 160,
     any_processor: bool = False,
@@ -24,20 +24,20 @@ def quantize(
     result = stage(
         Path(model.path),
         Path(calibration.path),
-        Path(output.path),
+        Path(quantized_model.path),
         runtime=runtime,
         calibration_rows=calibration_rows,
         any_processor=any_processor,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    quantized_model.metadata.update(storable(result))
 
 
 @component(base_image=CPU, install_kfp_package=False)
 def quantize_baseline(
     model: Input[Model],
     calibration: Input[Dataset],
-    output: Output[Model],
+    quantized_model: Output[Model],
     runtime: str = "auto",
     calibration_rows: int = 160,
     any_processor: bool = False,
@@ -55,7 +55,7 @@ def quantize_baseline(
         result = stage(
             Path(model.path),
             Path(calibration.path),
-            Path(output.path),
+            Path(quantized_model.path),
             runtime=runtime,
             calibration_rows=calibration_rows,
             any_processor=any_processor,
@@ -63,7 +63,7 @@ def quantize_baseline(
         )
     except BonsaiError as error:
         say(f"quantize  left out: {error}")
-        Path(output.path).mkdir(parents=True, exist_ok=True)
-        (Path(output.path) / "left-out.txt").write_text(f"{error}\n")
+        Path(quantized_model.path).mkdir(parents=True, exist_ok=True)
+        (Path(quantized_model.path) / "left-out.txt").write_text(f"{error}\n")
         return
-    output.metadata.update(storable(result))
+    quantized_model.metadata.update(storable(result))

@@ -1,7 +1,5 @@
 """report as a Kubeflow Pipelines component."""
 
-from typing import Optional
-
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Input, Markdown, Metrics, Output, component
 
 from kfp_bonsai.images import CPU
@@ -17,7 +15,7 @@ def report(
     figures: Output[Artifact],
     metrics: Output[Metrics],
     classification: Output[ClassificationMetrics],
-    edge_measurement: Optional[Input[Artifact]] = None,  # noqa: UP045
+    edge_measurement: Input[Artifact] = None,  # type: ignore[assignment]  # kfp calls an Optional[...] as a class
     title: str = "",
     command: str = "",
 ):

@@ -9,7 +9,7 @@ from kfp_bonsai.images import CPU
 def select_model(
     measurement: Input[Artifact],
     candidates: Input[list[Model]],
-    output: Output[Model],
+    chosen_model: Output[Model],
     selection: Output[Artifact],
     min_accuracy: float = 0.0,
     max_emission: float = 0.0,
@@ -23,12 +23,12 @@ def select_model(
     result = stage(
         Path(measurement.path),
         [Path(candidate.path) for candidate in candidates],
-        Path(output.path),
+        Path(chosen_model.path),
         Path(selection.path),
         min_accuracy=min_accuracy,
         max_emission=max_emission,
     )
-    output.metadata.update(storable(result))
+    chosen_model.metadata.update(storable(result))
     selection.metadata.update(storable(result))
 
 
@@ -37,8 +37,8 @@ def select_edge_model(
     measurement: Input[Artifact],
     candidates: Input[list[Model]],
     quantized: Input[list[Model]],
-    output: Output[Model],
-    quantized_output: Output[Model],
+    chosen_model: Output[Model],
+    quantized_model: Output[Model],
     selection: Output[Artifact],
     min_accuracy: float = 0.0,
     max_emission: float = 0.0,
@@ -53,13 +53,13 @@ def select_edge_model(
         Path(measurement.path),
         [Path(candidate.path) for candidate in candidates],
         [Path(each.path) for each in quantized],
-        Path(output.path),
-        Path(quantized_output.path),
+        Path(chosen_model.path),
+        Path(quantized_model.path),
         Path(selection.path),
         min_accuracy=min_accuracy,
         max_emission=max_emission,
     )
-    for made in (output, quantized_output, selection):
+    for made in (chosen_model, quantized_model, selection):
         made.metadata.update(storable(result))
 
 
@@ -67,7 +67,7 @@ def select_edge_model(
 def select_challenger(
     measurement: Input[Artifact],
     challenger: Input[Model],
-    output: Output[Model],
+    chosen_model: Output[Model],
     selection: Output[Artifact],
     min_accuracy: float = 0.0,
     max_emission: float = 0.0,
@@ -81,10 +81,10 @@ def select_challenger(
     result = stage(
         Path(measurement.path),
         [Path(challenger.path)],
-        Path(output.path),
+        Path(chosen_model.path),
         Path(selection.path),
         min_accuracy=min_accuracy,
         max_emission=max_emission,
     )
-    output.metadata.update(storable(result))
+    chosen_model.metadata.update(storable(result))
     selection.metadata.update(storable(result))

@@ -10,7 +10,7 @@ def teacher_outputs(
     model: Input[Model],
     train: Input[Dataset],
     unlabelled: Input[Dataset],
-    output: Output[Dataset],
+    teacher_outputs: Output[Dataset],
     augmentations: int = -1,
     unlabelled_rows: int = -1,
     hidden_positions: int = 64,
@@ -27,11 +27,11 @@ def teacher_outputs(
         Path(model.path),
         Path(train.path),
         Path(unlabelled.path),
-        Path(output.path),
+        Path(teacher_outputs.path),
         augmentations=augmentations,
         unlabelled_rows=unlabelled_rows,
         hidden_positions=hidden_positions,
         batch_size=batch_size,
         seed=seed,
     )
-    output.metadata.update(storable(result))
+    teacher_outputs.metadata.update(storable(result))

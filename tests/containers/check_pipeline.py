@@ -83,7 +83,7 @@ def made(work):
 
 
 def folders(work: Path, task: str) -> list[Path]:
-    return list((work / "whole").glob(f"**/{task}*/output"))
+    return list((work / "whole").glob(f"**/{task}*/package"))
 
 
 def test_the_whole_pipeline_runs_in_its_images(made):
@@ -106,7 +106,7 @@ def test_a_component_that_fails_fails_the_run(work, capsys):
         compress(work, "failing", label_column="stars")
     printed = capsys.readouterr().out
     assert "stars" in printed
-    assert not list((work / "failing").glob("**/fine-tune*/output"))
+    assert not list((work / "failing").glob("**/fine-tune*/baseline"))
 
 
 @pytest.fixture(scope="module")

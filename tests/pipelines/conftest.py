@@ -11,7 +11,7 @@ from kfp_bonsai.pipelines.compile import compile_pipeline
 def compiled(tmp_path_factory):
     """The compress pipeline as a file."""
     file = tmp_path_factory.mktemp("compiled") / "compress.yaml"
-    compile_pipeline(output=file)
+    compile_pipeline(output=file, edge_at_run_time=True)
     return file
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from kfp_bonsai.pipelines.cluster import HUB_READERS, READERS
 from kfp_bonsai.pipelines.compile import PIPELINES, compile_pipeline
+from kfp_bonsai.pipelines.form import FIRST, FORMS
 from kfp_bonsai.shared.errors import BonsaiError
 
 SETTINGS = """
@@ -148,7 +149,8 @@ def test_emission_is_measured_where_energy_can_be_read(pipeline, accelerator, de
     """All is trained, and then the measurement is refused, on each of its attempts."""
     compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"), accelerator=accelerator)
     spec = read(tmp_path / "out.yaml")[0]
-    assert spec["root"]["inputDefinitions"]["parameters"]["device"]["defaultValue"] == device
+    first = next(task for name, task in spec["root"]["dag"]["tasks"].items() if name in FIRST.values())
+    assert first["inputs"]["parameters"]["fixed"]["runtimeValue"]["constant"]["device"] == device
     found = containers(read(tmp_path / "out.yaml")).items()
     on_accelerator = [name for name, each in found if "evaluate" in name and "accelerator" in each["resources"]]
     assert bool(on_accelerator) == (device == "auto") and not any("edge" in name for name in on_accelerator)
@@ -308,6 +310,18 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         ({"namespace": "team"}, "--kubernetes"),
         ({"kubernetes": True, "namespace": "Team"}, "--namespace Team"),
         ({"output": "compress.json"}, "ends in .yaml"),
+        ({"edge": True, "edge_at_run_time": True}, "give one of them"),
+        ({"pipeline": "retrain", "edge": True}, "--edge and --edge-at-run-time are for compress"),
+        ({"set": ["epoch=1"]}, "--set epoch=1: write NAME=VALUE, with an argument of compress; did you mean 'epochs'"),
+        ({"set": ["epochs=many"]}, '--set epochs is "many": give a number'),
+        ({"set": ["epochs=0"]}, "--set epochs is 0: give a number above 0"),
+        ({"set": ["max_emission=50"]}, "--set max_emission is 50: give a fraction"),
+        ({"set": ['levels=["half:layers=9/3"]']}, "--set levels 'half:layers=9/3': layers=9/3"),
+        ({"set": ["levels=half"]}, '--set levels is "half": give a JSON list'),
+        ({"set": ["edge=true"]}, "--set edge: give --edge instead"),
+        ({"set": ['options={"epochs": 1}']}, "--set options: give --set NAME=VALUE for each instead"),
+        ({"set": ["upload=/cache/models"]}, "--set upload=/cache/models: a cluster's task"),
+        ({"pipeline": "retrain", "set": ["upload=gs://bucket/models"]}, "--set upload=gs://bucket/models: write"),
     ],
 )
 def test_what_a_cluster_would_refuse_is_refused_here(tmp_path, monkeypatch, options, said):
@@ -331,3 +345,60 @@ def test_what_clusters_have_is_taken(tmp_path, options):
     """A check that is stricter than the clusters are."""
     compile_pipeline(output=str(tmp_path / "out.yaml"), **options)
     assert len(read(tmp_path / "out.yaml")) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"edge_at_run_time": True}, {"pipeline": "retrain"}], ids=str)
+def test_the_form_is_short_and_explains_itself(tmp_path, options):
+    """Forty-seven fields without a word, of which two must be filled in."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"), **options)
+    fields = read(tmp_path / "out.yaml")[0]["root"]["inputDefinitions"]["parameters"]
+    assert len(fields) <= 12
+    for name, field in fields.items():
+        text, _, example = field["description"].partition(" Example: ")
+        assert text.endswith(".") and example == FORMS[options.get("pipeline", "compress")][name][1], name
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ({}, {"Each level"}),
+        ({"edge": True}, {"Each level"}),
+        ({"edge_at_run_time": True}, {"For an edge CPU too", "Not for an edge CPU", "Each level"}),
+        ({"pipeline": "retrain"}, {"If there is something to learn"}),
+    ],
+    ids=str,
+)
+def test_every_layer_of_the_graph_and_every_output_has_a_name_that_says_what_it_is(tmp_path, options, layers):
+    """A graph of `condition-branches-1` and `output`, with the work three layers down."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"), **options)
+    spec = read(tmp_path / "out.yaml")[0]
+    dags = [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
+    tasks = [task for dag in dags for task in dag["tasks"].values()]
+    assert {task["taskInfo"]["name"] for task in tasks if "dag" in spec["components"][ref(task)]} == layers
+    for task in tasks:
+        assert task["taskInfo"]["name"][0].isupper(), task["taskInfo"]
+        outputs = spec["components"][ref(task)].get("outputDefinitions", {})
+        assert not {"output", "Output"} & {*outputs.get("artifacts", {}), *outputs.get("parameters", {})}, task
+
+
+def test_what_is_set_when_compiling_is_what_the_first_task_gives(tmp_path):
+    """A default that the file's name promises, and that no run has."""
+    given = ["epochs=1", "min_accuracy=0.9", "model=my/bert", 'levels=["half:layers=1/2"]']
+    compile_pipeline(output=str(tmp_path / "out.yaml"), set=given)
+    root = read(tmp_path / "out.yaml")[0]["root"]
+    fixed = root["dag"]["tasks"]["check-inputs"]["inputs"]["parameters"]["fixed"]["runtimeValue"]["constant"]
+    fields = root["inputDefinitions"]["parameters"]
+    assert fixed["epochs"] == 1 and "epochs" not in fields
+    assert (fields["min_accuracy"]["defaultValue"], fields["model"]["defaultValue"]) == (0.9, "my/bert")
+    assert fields["levels"]["defaultValue"][0]["label"] == "half" and "defaultValue" not in fields["data"]
+
+
+def test_a_fused_level_is_one_pod(tmp_path):
+    """Three pods a level, each of which costs more than its work."""
+    counted = []
+    for fuse in (False, True):
+        compile_pipeline(output=str(tmp_path / "out.yaml"), fuse=fuse)
+        spec = read(tmp_path / "out.yaml")[0]
+        (loop,) = (each["dag"] for each in spec["components"].values() if "levels" in str(each.get("dag", "")))
+        counted.append(len(loop["tasks"]))
+    assert counted == [3, 1]

@@ -23,7 +23,7 @@ BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
 def compiled(tmp_path_factory):
     """The pipeline as a cluster gets it."""
     path = tmp_path_factory.mktemp("compiled") / "compress.yaml"
-    compile_pipeline(output=path, images="registry.example/team", accelerator="nvidia.com/gpu")
+    compile_pipeline(output=path, images="registry.example/team", accelerator="nvidia.com/gpu", edge=True)
     return path
 
 
@@ -79,13 +79,35 @@ def test_images_come_from_where_the_cluster_pulls_them(compiled):
     assert "/gpu:" in images["distill"] and "/cpu:" in images["evaluate-emissions-edge"]
 
 
-def test_measurements_and_data_are_never_replayed_and_failures_are_retried(compiled):
-    """A report with another day's emissions, or a model of the data that lay at the same path last week."""
-    spec = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+TRAINED = {"prepare-data", "fine-tune", "teacher-outputs", "layer-remove", "matrix-prune", "distill"}
+
+
+@pytest.mark.parametrize(
+    ("options", "cached"),
+    [
+        ({"edge": True}, {*TRAINED, "quantize", "quantize-baseline"}),
+        ({"pipeline": "retrain"}, TRAINED),
+        ({"fuse": True}, {"prepare-data", "fine-tune", "teacher-outputs", "compress-level"}),
+        ({"cache": False}, set()),
+    ],
+)
+def test_what_was_made_of_the_same_is_not_made_again_and_nothing_else_is_replayed(options, cached, tmp_path):
+    """A report with another day's emissions; or a training again, each night, of what has not changed."""
+    compile_pipeline(output=str(tmp_path / "out.yaml"), **options)
+    spec = next(yaml.safe_load_all((tmp_path / "out.yaml").read_text(encoding="utf-8")))
     found = tasks(spec["root"]["dag"], spec["components"])
-    cached = {name for name, task in found.items() if task.get("cachingOptions", {}).get("enableCache")}
-    assert set(found) - cached == {"prepare-data", "evaluate-emissions", "evaluate-emissions-edge"}
+    assert {name for name, task in found.items() if task.get("cachingOptions", {}).get("enableCache")} == cached
     assert all(task["retryPolicy"]["maxRetryCount"] for task in found.values())
+
+
+@pytest.mark.parametrize("pipeline", ["compress", "retrain"])
+def test_what_the_cache_goes_by_tells_the_data_and_the_model(pipeline, tmp_path):
+    """A model of the data that lay at the same path last week."""
+    compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"))
+    spec = next(yaml.safe_load_all((tmp_path / "out.yaml").read_text(encoding="utf-8")))
+    found = tasks(spec["root"]["dag"], spec["components"])
+    for task, where in (("prepare-data", "data"), ("fine-tune", "model")):
+        assert "fingerprint" in json.dumps(found[task]["inputs"]["parameters"]["fingerprint"]), where
 
 
 def test_resources_for_kubernetes_hold_the_same_pipeline(compiled, tmp_path):
@@ -93,7 +115,7 @@ def test_resources_for_kubernetes_hold_the_same_pipeline(compiled, tmp_path):
     from google.protobuf.json_format import ParseDict
     from kfp.pipeline_spec.pipeline_spec_pb2 import PlatformSpec
 
-    options = {"images": "registry.example/team", "kubernetes": True, "namespace": "team"}
+    options = {"images": "registry.example/team", "kubernetes": True, "namespace": "team", "edge": True}
     files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
     for file in files:
         compile_pipeline(output=file, gpu_node=["pool=gpu"], cpu_node=["pool=cpu"], **options)
@@ -247,7 +269,7 @@ def test_a_baseline_that_int8_cannot_hold_is_left_out(small, tmp_path, monkeypat
         return SimpleNamespace(path=str(path), metadata={}, log_metric=lambda *_: None)
 
     work = small[0] / "run" / "work"
-    baseline, train = (artifact(next(work.glob(f"*/{name}"))) for name in ("fine-tune/output", "prepare-data/train"))
+    baseline, train = (artifact(next(work.glob(f"*/{name}"))) for name in ("fine-tune/baseline", "prepare-data/train"))
     monkeypatch.setattr(stage, "MOST_PARAMETERS", 1)
     alone = artifact(tmp_path / "alone")
     quantize_baseline.python_func(baseline, train, alone)

@@ -34,7 +34,7 @@ def test_a_run_is_sent_with_its_arguments_and_the_token(compiled, server, tmp_pa
     path, body = server.sent[-1]
     sent = body["runtime_config"]["parameters"]
     assert path.startswith("/apis/v2beta1/runs") and body["display_name"] == "mine"
-    assert (sent["epochs"], sent["edge"], sent["min_accuracy"]) == (2, True, 0.98)
+    assert (sent["options"], sent["edge"], sent["min_accuracy"]) == ({"epochs": 2}, True, 0.98)
     assert sent["levels"] == [{"label": "half", **DEFAULTS}]
     assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "compress"
     assert server.headers[-1]["authorization"] == "Bearer secret"
@@ -42,13 +42,15 @@ def test_a_run_is_sent_with_its_arguments_and_the_token(compiled, server, tmp_pa
 
 def test_a_schedule_runs_one_at_a_time(compiled, server):
     """Two retrainings at once would fight over one champion; missed ones would all start at once."""
-    found = schedule(pipeline=compiled, cron="0 0 3 * * MON", name="weekly", argument=NEEDED, endpoint=server.url)
+    given = (*NEEDED, "epochs=2")
+    found = schedule(pipeline=compiled, cron="0 0 3 * * MON", name="weekly", argument=given, endpoint=server.url)
     path, body = server.sent[-1]
     assert found["recurring_run"] == server.recurring[0].recurring_run_id and path.startswith(
         "/apis/v2beta1/recurringruns"
     )
     assert body["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * MON"
     assert int(body["max_concurrency"]) == 1 and body["no_catchup"] is True
+    assert body["runtime_config"]["parameters"]["options"] == {"epochs": 2}
 
 
 def test_a_name_that_is_taken_is_refused_or_replaced(compiled, server):
@@ -100,8 +102,14 @@ def test_an_endpoint_that_is_down_is_told(compiled):
     ("texts", "said"),
     [
         ((), "argument model=..."),
+        ((NEEDED[0], "data="), "needs --argument data=..."),
         ((*NEEDED, "epoch=2"), "did you mean"),
         ((*NEEDED, "epochs=many"), "a number"),
+        ((*NEEDED, 'options={"epochs": "many"}'), 'options: epochs is "many": give a number'),
+        ((*NEEDED, 'options={"epoch": 1}'), "options: epoch is unknown; did you mean 'epochs'"),
+        ((*NEEDED, 'options={"epochs": 1}', "epochs=2"), "options: epochs is given twice"),
+        ((*NEEDED, 'options={"upload": "gs://b/x"}'), "options: upload is none of these, but a field"),
+        ((*NEEDED, "options=[1]"), "--argument options is .*: give a JSON object"),
         ((*NEEDED, "pairs=2.5"), "a whole number"),
         ((*NEEDED, "edge=maybe"), "true or false"),
         ((*NEEDED, "levels=half"), "JSON"),
@@ -200,9 +208,10 @@ def test_a_level_is_given_as_text_or_with_some_of_its_settings(compiled, level, 
 def test_what_the_cluster_alone_can_read_is_taken(compiled):
     """Data, packages and volumes that this machine has not: a check here would keep a good run from starting."""
     texts = ("model=/cache/models/bert", "data=gs://private/reviews/", "test_data=/cache/test.csv", "edge=true")
-    texts += ("upload=gs://bucket/models", "register=http://model-registry-service.kubeflow:8080", "country=DEU")
-    found = read_arguments(compiled, texts)
-    assert found == {**dict(each.split("=") for each in texts), "edge": True}
+    texts += ("upload=gs://bucket/models", "country=DEU")
+    options = {"register": "http://model-registry-service.kubeflow:8080"}
+    found = read_arguments(compiled, (*texts, f"register={options['register']}"))
+    assert found == {**dict(each.split("=") for each in texts), "edge": True, "options": options}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""What the first task of a run on a cluster does, beside its place in the pipeline."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kfp_bonsai.pipelines.form import arguments, in_the_forms_words, settle
+from kfp_bonsai.pipelines.inputs import check_model
+from kfp_bonsai.prepare_data.prepare import look_at
+from kfp_bonsai.shared.champion import find
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.fingerprint import of_model
+from kfp_bonsai.shared.pretrained import read
+from kfp_bonsai.shared.progress import say
+
+
+def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every argument, and fingerprints of the data and (compress) of the model.
+
+    Args:
+        pipeline: compress or retrain.
+        given: the form's fields; "options" holds any other arguments.
+        fixed: what was given when compiling.
+
+    Raises:
+        BonsaiError: an argument is unknown or wrong, or model, champion or data cannot be had. It is called as in the
+            form.
+    """
+    values = settle(pipeline, given, fixed)
+    try:
+        if pipeline == "retrain":
+            find(values["champion"])
+            if values["model"]:
+                read(values["model"])
+        else:
+            check_model(values["model"], values["levels"], values["max_length"])
+            values["model_fingerprint"] = of_model(values["model"])
+        names = ("data", "test_data", "validation_data", "unlabelled_data", "text_column", "text_pair_column")
+        values["data_fingerprint"] = look_at(**{name: values[name] for name in (*names, "label_column")})
+    except BonsaiError as error:
+        raise BonsaiError(in_the_forms_words(error, "", arguments(pipeline))) from error
+    known = arguments(pipeline)
+    for name, value in values.items():
+        if name not in known or value != known[name].default:
+            say(f"check-inputs  {name}: {value}")
+    return values

@@ -1,0 +1,271 @@
+"""What a pipeline on a cluster is given: a form that a person fills in, and all other options in one object.
+
+Names, types and defaults are those of `bonsai run` and `bonsai retrain`. The same checks answer `bonsai compile --set`,
+`bonsai submit --argument`, and the first task of a run, which has what was typed into Kubeflow's form.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kfp_bonsai.pipelines.inputs import check_values
+from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
+from kfp_bonsai.pipelines.retrain_run import retrain
+from kfp_bonsai.pipelines.run import run
+from kfp_bonsai.prepare_data.read import is_hub_name
+from kfp_bonsai.quantize.quantize import AUTO
+from kfp_bonsai.shared.bucket import GCS
+from kfp_bonsai.shared.embedded import EMBEDDED
+from kfp_bonsai.shared.errors import BonsaiError, nearest
+
+REQUIRED = inspect.Parameter.empty
+OPTIONS, EDGE, LEVELS = "options", "edge", "levels"
+COMMAND = inspect.Parameter("command", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str, default="")
+HERE = ("output", "overwrite", "level", "distill_epochs")  # what only a run on one's own machine has
+COMMANDS = {"compress": run, "retrain": retrain}
+FIRST = {"compress": "check-inputs", "retrain": "check-retraining"}  # the first tasks, which take the form apart
+
+# What a person thinks of: a description and an example each.
+COMMON = {
+    "data": (
+        "Labelled rows: gs://bucket/path, a path on the cache volume (Parquet, CSV, TSV or JSON lines: a file, folder "
+        "or glob), or a data set's name on the Hugging Face hub.",
+        "gs://my-bucket/reviews/",
+    ),
+    "test_data": (
+        "Test rows, named as in data; empty: the data's own test split, else drawn from it.",
+        "gs://my-bucket/test.csv",
+    ),
+    "country": (
+        "Whose electricity is assumed, for grams of CO2: a code of three letters or an English name; empty: none.",
+        "DEU",
+    ),
+    OPTIONS: (
+        "Everything else, by name as in `bonsai run --help` (`bonsai retrain --help`), with _ for -; what is left out "
+        "has its default.",
+        '{"epochs": 1, "label_column": "stars", "license": "apache-2.0"}',
+    ),
+}
+FORMS: dict[str, dict[str, tuple[str, str]]] = {
+    "compress": {
+        "model": (
+            "Pretrained model: a name on the Hugging Face hub, or a folder on the cache volume.",
+            "google-bert/bert-base-uncased",
+        ),
+        **COMMON,
+        LEVELS: (
+            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs.",
+            '["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]',
+        ),
+        "min_accuracy": (
+            "Target: the smallest emission that keeps this share of the baseline's accuracy, a fraction; 0: no such "
+            "target (0.95 if max_emission is 0 too).",
+            "0.98",
+        ),
+        "max_emission": (
+            "Target: the best accuracy with at most this share of the baseline's emission, a fraction; 0: no such "
+            "target.",
+            "0.2",
+        ),
+        EDGE: ("Whether to make int8 models for CPUs too, and to choose by their figures, measured on a CPU.", "true"),
+        "upload": (
+            "Bucket to publish the chosen model to; empty: it stays an artifact of the run.",
+            "gs://my-bucket/models",
+        ),
+    },
+    "retrain": {
+        "champion": ("Where the model in use is kept, with its champion.json.", "gs://my-bucket/champion"),
+        **COMMON,
+        "model": (
+            "Pretrained model to start from, a name on the hub or a folder on the cache volume; empty: the champion's.",
+            "google-bert/bert-base-uncased",
+        ),
+        "margin": ("Share of the champion's accuracy that may be lost, a fraction.", "0.01"),
+        "max_emission": (
+            "Largest emission as a share of the baseline's, a fraction; 0: the target that the champion was made for.",
+            "0.2",
+        ),
+        "on_drift": ("What to do if the data moved far from the champion's: warn or stop.", "stop"),
+    },
+}
+
+
+def arguments(pipeline: str) -> dict[str, inspect.Parameter]:
+    """Return all that a pipeline can be given, with types and defaults."""
+    found = {
+        name: one.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for name, one in inspect.signature(COMMANDS[pipeline]).parameters.items()
+        if name not in HERE
+    }
+    if pipeline == "compress":
+        found[LEVELS] = found["seed"].replace(name=LEVELS, annotation=list, default=parse_levels(()))
+        found["runtime"] = found["seed"].replace(name="runtime", annotation=str, default=AUTO)
+    return found
+
+
+def form(pipeline: str, *, edge: bool, fixed: Mapping[str, Any]) -> tuple[list[inspect.Parameter], str]:
+    """Return the form's fields as a function's parameters, and their descriptions as its docstring.
+
+    Args:
+        pipeline: which one.
+        edge: whether each run chooses its branch, which is a field then.
+        fixed: defaults that were given when compiling.
+    """
+    known = arguments(pipeline)
+    fields, lines = [], []
+    for name, (text, example) in FORMS[pipeline].items():
+        if name == EDGE and not edge:
+            continue
+        if name == OPTIONS:
+            field = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dict, default={})
+        else:
+            field = known[name].replace(default=fixed.get(name, known[name].default))
+        if name == LEVELS and name not in fixed:
+            field = field.replace(default=[*THREE_LEVELS])
+        fields.append(field)
+        lines.append(f"    {name}: {text} Example: {example}")
+    fields.sort(key=lambda field: field.default is not REQUIRED)
+    return fields, "\n".join(["Args:", *lines])
+
+
+def settle(
+    pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any], flag: str = "", *, whole: bool = True
+) -> dict[str, Any]:
+    """Return the value of every argument: what is given, else what was fixed when compiling, else its default.
+
+    Args:
+        pipeline: which one.
+        given: arguments by name; "options" holds any others.
+        fixed: those given when compiling.
+        flag: what stands before an argument's name in messages, such as "--argument ".
+        whole: refuse what is missing, and give all values; else check what is given, and give that.
+
+    Raises:
+        BonsaiError: an argument is unknown, of another type, missing, or one that a stage would refuse, perhaps hours
+            later. Data are not opened: the cluster may read what we may not.
+    """
+    known = arguments(pipeline)
+    options = given.get(OPTIONS, {})
+    found = dict(fixed)
+    for name, value in (*options.items(), *((name, value) for name, value in given.items() if name != OPTIONS)):
+        where = f"{OPTIONS}: " if name in options else flag
+        if name not in known:
+            raise BonsaiError(f"{where}{name} is unknown{nearest(name, [*known])} (known: {', '.join(known)})")
+        if name in options and name in given and name not in FORMS[pipeline]:
+            raise BonsaiError(f"{where}{name} is given twice, here and beside it: give it once")
+        if name in options and name in FORMS[pipeline]:
+            chosen = ", or chosen by `bonsai compile --edge`" if name == EDGE else ""
+            raise BonsaiError(f"{where}{name} is none of these, but a field of the form{chosen}: give it there")
+        found[name] = fitting(value, known[name].annotation, f"{where}{name}")
+    for name, parameter in known.items() if whole else ():
+        if parameter.default is REQUIRED and not str(found.get(name, "")).strip():
+            raise BonsaiError(f"{flag}{name} is missing: give it, such as {FORMS[pipeline][name][1]}")
+        found.setdefault(name, parameter.default)
+    try:
+        _check_for_cluster(found)
+        if LEVELS in found:
+            found[LEVELS] = _levels(found[LEVELS])
+        check_values(found)
+    except BonsaiError as error:
+        raise BonsaiError(in_the_forms_words(error, flag, known)) from error
+    return found
+
+
+def fitting(value: Any, kind: type, what: str) -> Any:
+    """Return a value as an argument has it; JSON and KFP know one kind of numbers.
+
+    Raises:
+        BonsaiError: it is of another type.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number:
+        return value
+    if kind is int and number and float(value).is_integer():
+        return int(value)
+    if kind in (str, bool, list, dict) and isinstance(value, kind):
+        return value
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        dict: 'a JSON object such as {"epochs": 1}',
+        list: 'a JSON list such as ["half:layers=1/2", "tiny:layers=1/3"]',
+    }
+    raise BonsaiError(f"{what} is {json.dumps(value)}: give {words[kind]}")
+
+
+def in_the_forms_words(error: BonsaiError, flag: str, known: Mapping[str, Any]) -> str:
+    """Return a message in which the options of `bonsai run` are called as the pipeline's arguments."""
+
+    def name(option: re.Match) -> str:
+        found = LEVELS if option[1] == "level" else option[1].replace("-", "_")
+        return f"{flag}{found}" if found in known else option[0]
+
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", name, str(error))
+
+
+def _levels(given: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return levels as the pipeline's loop reads them, which knows no defaults.
+
+    Args:
+        given: texts as `bonsai run` takes them, or objects such as {"label": "half", "layers": "1/2"}.
+
+    Raises:
+        BonsaiError: there is none, or one that `bonsai run` would refuse too.
+    """
+    if not given:
+        raise BonsaiError("--level: the list is empty: give a level, or leave it out for the three of the white paper")
+    return parse_levels([_level_text(each) for each in given])
+
+
+def _level_text(level: Any) -> str:
+    if isinstance(level, str):
+        return level
+    if not isinstance(level, dict) or "label" not in level or ":" in str(level["label"]):
+        raise BonsaiError(
+            f'--level {json.dumps(level)}: write a text such as "half:layers=1/2", or an object such as '
+            '{"label": "half", "layers": "1/2"}, without a colon in the label'
+        )
+    settings = {key: value for key, value in level.items() if key != "label"} or {"layers": DEFAULTS["layers"]}
+    return f"{level['label']}:" + ",".join(f"{key}={value}" for key, value in settings.items())
+
+
+def _check_for_cluster(arguments: Mapping[str, Any]) -> None:
+    """Refuse places that a folder on one's own machine may be, and what a task's pod cannot reach or install."""
+    for name in ("model", "data", "test_data", "validation_data", "unlabelled_data"):
+        if EMBEDDED in (value := arguments.get(name, "")):
+            raise BonsaiError(
+                f"{_option(name)}={value}: {EMBEDDED}... comes by pip, which the images have not: give a hub name, a "
+                "folder on the cache volume such as /cache/models/bert, or for data gs://bucket/path"
+            )
+    upload, model = arguments.get("upload", ""), arguments.get("model", "")
+    if upload and not re.match(f"{GCS}[^/]", upload):
+        raise BonsaiError(
+            f"--upload={upload}: a cluster's task publishes to Google Cloud Storage only (it has no volume, "
+            "and a folder would be lost with its pod): give gs://bucket/prefix"
+        )
+    for name in ("data", "test_data", "validation_data", "unlabelled_data"):
+        for value in filter(None, map(str.strip, arguments.get(name, "").split(","))):
+            if not value.startswith((GCS, "/")) and not is_hub_name(value):
+                raise BonsaiError(
+                    f"{_option(name)}={value}: a task's pod does not read that: give gs://bucket/path, a path on the "
+                    "cache volume such as /cache/data/reviews.parquet, or a data set's name on the hub"
+                )
+    champion = arguments.get("champion", "")
+    if champion and not champion.startswith((GCS, "/")):
+        raise BonsaiError(
+            f"--champion={champion}: a task's pod does not find that: give gs://bucket/prefix, or a folder on the "
+            "cache volume such as /cache/champion"
+        )
+    if "://" in model or not re.match(r"/|\w", model or "/") or (model[:1] != "/" and model.count("/") > 1):
+        raise BonsaiError(
+            f"--model={model}: models are not read from there: give a hub name such as "
+            "google-bert/bert-base-uncased, or a folder on the cache volume such as /cache/models/bert"
+        )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

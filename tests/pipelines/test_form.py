@@ -1,0 +1,224 @@
+"""The first task of a run on a cluster: what it refuses in words, what it gives, and what its fingerprints tell."""
+
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
+import datasets
+import gcs
+import huggingface_hub
+import pytest
+import tiny
+
+from kfp_bonsai.pipelines.check_form import check_form
+from kfp_bonsai.pipelines.form import arguments
+from kfp_bonsai.prepare_data.prepare import look_at
+from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.fingerprint import of_model
+
+FIXED = {"device": "cpu", "edge": False, "epochs": 1.0}
+LEVELS = ["2/3 layers:layers=2/3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a random model of 3 layers and a CSV."""
+    found = tmp_path_factory.mktemp("form")
+    tiny.pretrained(found / "model")
+    (found / "reviews.csv").write_text(
+        "text,label\n" + "".join(f"{text},{label}\n" for text, label in tiny.texts(40, 1))
+    )
+    return found
+
+
+@pytest.fixture
+def filled(folder):
+    """Fills in the form, as KFP hands it over: every field has a value."""
+
+    def fill(**changed):
+        empty = {"test_data": "", "min_accuracy": 0, "max_emission": 0, "country": "", "upload": "", "edge": False}
+        needed = {"model": str(folder / "model"), "data": str(folder / "reviews.csv"), "levels": LEVELS, "options": {}}
+        return {**empty, **needed, **changed}
+
+    return fill
+
+
+def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
+    """A task without its argument, or a default that goes before what was typed."""
+    found = check_form("compress", filled(options={"max_rows": 600.0, "name": "mine"}, min_accuracy=0.98), FIXED)
+    prints = {found.pop("data_fingerprint"), found.pop("model_fingerprint")}
+    known = {name: one.default for name, one in arguments("compress").items()}
+    assert set(found) == set(known) and all(each.startswith("sha256 ") for each in prints) and len(prints) == 2
+    assert (found["max_rows"], found["name"], found["min_accuracy"], found["epochs"]) == (600, "mine", 0.98, 1.0)
+    assert isinstance(found["max_rows"], int) and found["pairs"] == known["pairs"] and found["device"] == "cpu"
+    assert [level["label"] for level in found["levels"]] == ["2/3 layers"]
+    assert check_form("compress", filled(options={"epochs": 2}), FIXED)["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"max_emission": 50}, "^max_emission is 50: give a fraction"),
+        ({"min_accuracy": 98}, "^min_accuracy is 98: give a fraction"),
+        ({"levels": ["half:layers=9/3"]}, "^levels 'half:layers=9/3': layers=9/3"),
+        ({"levels": ["half:layers=5"]}, "^levels 'half'.*the model has 3 layers"),
+        ({"levels": [{"label": "half", "layers": "1/2", "flop": 0.1}]}, "^levels .*did you mean 'flops'"),
+        ({"levels": []}, "^levels: the list is empty"),
+        ({"levels": [3]}, "^levels 3: write a text"),
+        ({"levels": ["x:layers=1/3,flops=0.01"]}, "^levels 'x': flops=0.01 is less than"),
+        ({"options": {"epoch": 1}}, "^options: epoch is unknown; did you mean 'epochs'"),
+        ({"options": {"epochs": "many"}}, '^options: epochs is "many": give a number'),
+        ({"options": {"epochs": None}}, "^options: epochs is null: give a number"),
+        ({"options": {"pairs": 2.5}}, "^options: pairs is 2.5: give a whole number"),
+        ({"options": {"wait": "yes"}}, '^options: wait is "yes": give true or false'),
+        ({"options": {"pairs": True}}, "^options: pairs is true: give a whole number"),
+        ({"options": {"license": 2}}, "^options: license is 2: give text"),
+        ({"options": {"min_accuracy": 0.9}}, "^options: min_accuracy is none of these, but a field of the form"),
+        ({"options": {"edge": True}}, "^options: edge is none of these.*bonsai compile --edge"),
+        ({"options": {"max_length": 65}}, "^max_length 65: .*has 64 positions"),
+        ({"options": {"metric": "acuracy"}}, "^metric 'acuracy' is unknown.*did you mean 'accuracy'"),
+        ({"options": {"kind": "clasification"}}, "^kind 'clasification' is unknown.*did you mean 'classification'"),
+        ({"options": {"seed": 2**32}}, "^seed 4294967296: give a number from 0"),
+        ({"options": {"runtime": "openvno"}}, "^runtime 'openvno'.*did you mean 'openvino'"),
+        ({"options": {"label_column": "lable"}}, "no column 'lable'.*did you mean 'label'.*correct label_column"),
+        ({"country": "Germnay"}, "^country 'Germnay'.*did you mean"),
+        ({"model": ""}, "^model is missing: give it, such as google-bert/bert-base-uncased"),
+        ({"data": " "}, "^data is missing"),
+        ({"model": "embedded:minilm"}, "^model=embedded:minilm: embedded:... comes by pip"),
+        ({"upload": "s3://models"}, "^upload=s3://models"),
+        ({"options": {"register": "mlflow+http://mlflow"}}, "^register tells where.*give upload too"),
+    ],
+)
+def test_what_is_wrong_in_the_form_is_told_in_its_words(filled, changed, said):
+    """Hours of training, and then the refusal, in the words of KFP's driver or of another command's options."""
+    with pytest.raises(BonsaiError, match=said):
+        check_form("compress", filled(**changed), FIXED)
+
+
+def test_names_that_are_not_there_are_told_with_the_nearest(filled, folder):
+    """A GPU's image pulled, for a path with a typing error."""
+    with pytest.raises(
+        BonsaiError, match=r"no file or folder .*review\.csv; did you mean 'reviews\.csv'\?: correct data"
+    ):
+        check_form("compress", filled(data=str(folder / "review.csv")), FIXED)
+    with pytest.raises(BonsaiError, match=r"no file or folder .*tset\.csv.*: correct test_data"):
+        check_form("compress", filled(test_data=str(folder / "tset.csv")), FIXED)
+    with pytest.raises(BonsaiError, match=r"no model folder at .*modle"):
+        check_form("compress", filled(model=str(folder / "modle")), FIXED)
+
+
+def retraining(folder, **changed):
+    """The form of retrain, as KFP hands it over."""
+    empty = {"test_data": "", "model": "", "margin": 0.01, "max_emission": 0, "on_drift": "warn", "country": ""}
+    needed = {"champion": str(folder / "champion"), "data": str(folder / "reviews.csv"), "options": {}}
+    return {**empty, **needed, **changed}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"on_drift": "halt"}, "^on_drift 'halt'"),
+        ({"margin": 5}, "^margin 5"),
+        ({"champion": "champions/reviews"}, "^champion=champions/reviews: a task's pod does not find that"),
+        ({"champion": ""}, "^champion is missing"),
+        ({"champion": "/nowhere"}, "there is no champion at /nowhere"),
+        ({"options": {"agian": True}}, "^options: agian is unknown; did you mean 'again'"),
+    ],
+)
+def test_a_retraining_refuses_as_early(folder, changed, said):
+    """A schedule that fails each night at its end."""
+    with pytest.raises(BonsaiError, match=said):
+        check_form("retrain", retraining(folder, **changed), FIXED)
+
+
+def test_a_retraining_gets_its_values(folder):
+    """A champion that is there, and a first task that gives nothing of it on."""
+    (folder / "champion").mkdir()
+    (folder / "champion" / "champion.json").write_text(json.dumps({"version": "1"}))
+    found = check_form("retrain", retraining(folder, options={"again": True}), {"device": "cpu"})
+    assert set(found) == {*arguments("retrain"), "data_fingerprint"} and found["again"] is True
+
+
+def test_a_fingerprint_is_of_the_content(folder, tmp_path):
+    """Data that changed and are not trained on; or a training each night, because a file was copied again."""
+    data, model = tmp_path / "reviews.csv", tmp_path / "model"
+    shutil.copy(folder / "reviews.csv", data)
+    shutil.copytree(folder / "model", model)
+    before = look_at(str(data)), of_model(str(model))
+    for path in (data, model / "model.safetensors"):
+        os.utime(path, (1, 1))
+    (model / ".cache").mkdir()
+    (model / ".cache" / "download").write_text("when it was downloaded")
+    assert (look_at(str(data)), of_model(str(model))) == before
+    content = data.read_text()
+    data.write_text(content[:-2] + ("0" if content[-2] == "1" else "1") + "\n")
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(bytes(weights))
+    assert look_at(str(data)) != before[0] and of_model(str(model)) != before[1]
+
+
+def test_a_fingerprint_is_of_all_that_is_read(folder, tmp_path):
+    """New test rows, or a further file in the folder, and numbers of the old ones."""
+    for name in ("train.csv", "test.csv", "more.csv"):
+        shutil.copy(folder / "reviews.csv", tmp_path / name)
+    whole, more = str(tmp_path / "t*.csv"), str(tmp_path / "more.csv")
+    found = {look_at(whole), look_at(more), look_at(more, test_data=str(tmp_path / "test.csv"))}
+    found |= {look_at(more, unlabelled_data=str(tmp_path / "test.csv")), look_at(whole, validation_data=more)}
+    assert len(found) == 5
+    with (tmp_path / "test.csv").open("a") as file:
+        file.write("a further row,1\n")
+    assert not found & {look_at(whole), look_at(more, test_data=str(tmp_path / "test.csv"))}
+
+
+def test_a_bucket_tells_its_content_without_a_download(folder, monkeypatch):
+    """Gigabytes read by the first task; or an object that was uploaded again as it was, and all trained anew."""
+    content = (folder / "reviews.csv").read_bytes()
+    with gcs.server() as bucket:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
+        found = []
+        for changed in (content, content, content[:-1] + b" "):
+            bucket.put("data/reviews.csv", changed)
+            found.append(look_at("gs://bucket/data/"))
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_hub_tells_a_commit_without_a_download(monkeypatch):
+    """A data set of gigabytes downloaded by a light task; or one that changed on the hub, and is not trained on."""
+    rows = datasets.Dataset.from_dict({"text": ["good", "bad"], "label": [1, 0]}).to_iterable_dataset()
+    asked, commits = [], iter(["a", "a", "b"])
+
+    def load(*names, **options):
+        asked.append(options)
+        return {"train": rows}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    api = lambda: SimpleNamespace(dataset_info=lambda name: SimpleNamespace(sha=next(commits)))  # noqa: E731
+    monkeypatch.setattr(huggingface_hub, "HfApi", api)
+    first, second, third, unknown, other = [look_at("my/reviews") for _ in range(5)]
+    assert first == second != third and asked == [{"streaming": True}] * 5
+    assert unknown != other, "what cannot be told is never the same"
+    with pytest.raises(BonsaiError, match="no column 'stars'"):
+        look_at("my/reviews", label_column="stars")
+
+
+def test_a_data_set_that_was_downloaded_is_found_without_the_hub(monkeypatch):
+    """A closed cluster with its data on the cache volume, and a first task that asks the hub."""
+    rows = datasets.Dataset.from_dict({"text": ["good", "bad"], "label": [1, 0]})
+
+    def load(*names, streaming=False):
+        if streaming:
+            raise ConnectionError("no network")
+        return {"train": rows}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(dataset_info=load))
+    assert look_at("my/reviews").startswith("sha256 ")
+
+
+def test_a_model_of_the_hub_is_its_commit(tmp_path, monkeypatch):
+    """A model that changed on the hub, and a baseline of the old one."""
+    file = tmp_path / "snapshots" / "0123abc" / "config.json"
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(file))
+    assert of_model("my/bert") == "commit 0123abc"

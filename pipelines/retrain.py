@@ -67,7 +67,7 @@ def _retrain(cluster: Cluster | None, values: Mapping[str, Any], fuse: bool) -> 
     )
     place(checked.set_display_name("Check for drift"), cluster, light=True).set_caching_options(False)
 
-    with dsl.If(checked.outputs["todo"] == "train", name="If there is something to learn"):
+    with dsl.If(checked.outputs["Output"] == "train", name="If there is something to learn"):
         baseline, taught = tasks.make_baseline(
             splits,
             {**tasks.pick(*TUNING), "model": made["model"], "fingerprint": made["fingerprint"]},

@@ -114,6 +114,7 @@ def recorder(stage: Callable, interface: dict, calls: list[str]) -> Callable:
         calls.append(stage.__name__)
         asked = interface.get("outputDefinitions", {}).get("parameters", {})
         given = {name: VALUES[one["parameterType"]] for name, one in asked.items() if name != "fingerprint"}
+        given |= {"todo": given.pop("Output")} if "Output" in given else {}
         return given or {"level": "half", "ratio": float("nan"), "rows": 3, "good": True}
 
     return record

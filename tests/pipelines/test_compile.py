@@ -366,7 +366,7 @@ def test_the_form_is_short_and_explains_itself(tmp_path, options):
         ({"edge_at_run_time": True}, {"For an edge CPU too", "Not for an edge CPU", "Each level"}),
         ({"pipeline": "retrain"}, {"If there is something to learn"}),
     ],
-    ids=str,
+    ids=["plain", "edge", "either", "retrain"],
 )
 def test_every_layer_of_the_graph_and_every_output_has_a_name_that_says_what_it_is(tmp_path, options, layers):
     """A graph of `condition-branches-1` and `output`, with the work three layers down."""

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.run import Headlines, run_here
-from kfp_bonsai.shared.champion import find
 from kfp_bonsai.shared.errors import BonsaiError
 
 TASKS = 13
@@ -132,7 +132,7 @@ def retrain(
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
     check_inputs(arguments)
-    document, _ = find(champion)
+    document = check_champion(champion, model)
     files = fingerprint(model, data, test_data, validation_data, *unlabelled_data.split(","))
 
     def pipeline() -> Any:

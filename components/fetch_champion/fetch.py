@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared import champion as champions
+from kfp_bonsai.shared import pretrained
 from kfp_bonsai.shared.checkpoint import read_record, write_record
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import check_apart, new_file, new_folder
-from kfp_bonsai.shared.pretrained import find_model
 from kfp_bonsai.shared.progress import say
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
@@ -39,7 +39,7 @@ def fetch_champion(
     from kfp_bonsai.shared.store import download_folder
 
     check_apart([output, document])
-    found, _ = champions.find(champion)
+    found = check_champion(champion, model)
     version = found["version"]
     with new_folder(Path(output)) as folder, new_file(Path(document)) as file:
         download_folder(champions.package_at(champion, version), folder)
@@ -47,23 +47,40 @@ def fetch_champion(
             (folder / name).unlink(missing_ok=True)
         record = read_record(folder)
         made = recipe(record, champion)
-        _check_start(model or str(made["model"]), champion)
         write_record(folder, {**record, "level": f"champion ({record['level']})"})
         file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     say(f"fetch-champion  {champion}: version {version}, {record['level']}, made from {made['model']}")
+    if note := champions.target_in_words(*champions.target(found)):
+        say(f"fetch-champion  {note}")
     asked = {"model": model or made["model"]} | ({"augmentations": augmentations} if augmentations >= 0 else {})
     return {"version": version, "level": record["level"], **made, **asked}
 
 
-def _check_start(model: str, champion: str) -> None:
-    """Refuse a pretrained model that is not to be had here, before a task waits for a GPU to find that out."""
+def check_champion(champion: str, model: str = "") -> dict[str, Any]:
+    """Return the champion's document, once the pretrained model that a retraining starts from is known to be had here.
+
+    It reads the champion's record, not its weights, and of the pretrained model the configuration.
+
+    Args:
+        champion: where the champion is kept.
+        model: the pretrained model to start from, if not the one that the champion was made from.
+
+    Raises:
+        BonsaiError: there is no champion, it was not made by the compress pipeline, or the model cannot be had here.
+    """
+    found, _ = champions.find(champion)
+    named = str(recipe(champions.read_champion_record(champion, found), champion)["model"])
     try:
-        find_model(model)
-    except BonsaiError as error:
-        raise BonsaiError(
-            f"the champion at {champion} was made from {model}, which cannot be had here ({error}): give --model, such "
-            "as a hub name"
+        pretrained.read(model or named)
+    except BonsaiError as error:  # of its kind: a hub that was away may answer later
+        if model:
+            raise type(error)(f"--model {model} cannot be had here ({error})") from error
+        raise type(error)(
+            f"the champion at {champion} was made from {named}, which cannot be had here ({error}): say where the same "
+            "model is, by its name on the hub or a folder, with --model; on a cluster with --argument model=..., such "
+            "as /cache/models/minilm, or with MODEL in the CronJob's settings"
         ) from error
+    return found
 
 
 def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:

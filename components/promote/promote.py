@@ -12,6 +12,7 @@ from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared import control, tasks, written
 from kfp_bonsai.shared.checkpoint import read_record
 from kfp_bonsai.shared.documents import read_document
+from kfp_bonsai.shared.embedded import EMBEDDED
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.noninferiority import check_margin, largest_loss
@@ -60,7 +61,8 @@ def promote(
         test: the test split that both answer.
         margin: how much of the champion's accuracy may be lost, such as 0.01.
         max_emission: the largest emission as a share of the baseline's; 0 takes the champion's target, or for the first
-            champion that of the run it comes from.
+            champion that of the run it comes from. A target of int8 models (`bonsai run --edge`) is kept as such, and
+            as int8 models are not measured here, the champion's own emission is the limit then.
         first: there is no champion yet: put the model there without a comparison.
         seed: seed of the bootstrap.
 
@@ -81,11 +83,12 @@ def promote(
     check_apart([decision], [champions.pointer_at(champion)])
     check_writable(Path(decision))
     version = champions.version_of(challenger)
-    mine = measured(Path(challenger), read_record(challenger)["sha256"])
+    record = read_record(challenger)
+    mine = measured(Path(challenger), record["sha256"])
     new = {"format": 1, "version": version, "level": mine["level"], "accuracy": mine["accuracy"]}
     if first:
         now, token, data = _first(champion, version), None, ""
-        new["max_emission"] = max_emission or mine["target"]
+        target, of = (max_emission, champions.FLOAT) if max_emission else (mine["target"], mine["target_of"])
     else:
         given = {"document": document, "incumbent": incumbent, "train": train, "validation": validation, "test": test}
         missing = [f"--{name}" for name, value in given.items() if not value]
@@ -99,17 +102,22 @@ def promote(
                 "retrain again, against the new one"
             )
         data = champions.data_sha256([Path(train), Path(validation), Path(test)])
-        new |= {"previous": before["version"], "max_emission": max_emission or float(now.get("max_emission") or 0)}
-    new["data_sha256"] = data
+        new["previous"] = before["version"]
+        target, of = (max_emission, champions.FLOAT) if max_emission else champions.target(now)
+    new |= {"max_emission": target, "max_emission_of": of, "data_sha256": data}
     in_place = now.get("version") == version
     if in_place:
         found = _again(champion, now, new)
     elif first:
-        _check_first(mine, new["max_emission"])
+        _check_first(mine, target, of)
+        _tell_first(record, target, of)
         doubt = f", although {mine['doubt']}: its emission is not to be believed" if mine["doubt"] else ""
         found = {"promoted": True, "reason": f"it is the first champion{doubt}"}
     else:
-        found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, new["max_emission"], seed)
+        limit = target if of == champions.FLOAT else 0.0
+        found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, limit, seed)
+        if note := champions.target_in_words(target, of):
+            found["note"] = note
     if not in_place:
         new["profile"] = _profile(Path(challenger), Path(train)) if train else {}
     written = {"format": 1, "challenger": version, "margin": margin, "data_sha256": data, "decided": _now(), **found}
@@ -120,13 +128,16 @@ def promote(
         if data and not found.get("undecided"):
             _note(champions.decision_at(champion, data), written)
     say(f"promote  {'promoted' if found['promoted'] else 'the champion stays'}: {found['reason']}")
+    if "note" in found:
+        say(f"promote  {found['note']}")
     return {"version": version, **{key: value for key, value in found.items() if key not in NOTE}}
 
 
 def measured(package: Path, sha256: str) -> dict[str, Any]:
     """Return a model's own row of the results that a package holds, why to doubt its emission, and the run's target.
 
-    Where the run held the int8 models against its target, that is none for the model they were made of.
+    The target comes with what it is of, and with the emission that was held against it: where the run held int8 models
+    against it, that is the emission of the int8 model that was made of this one.
 
     Raises:
         BonsaiError: it was not measured there.
@@ -143,9 +154,17 @@ def measured(package: Path, sha256: str) -> dict[str, Any]:
             f"{package / 'results.json'} has no accuracy or no emission of the model with weights {sha256[:12]}: make "
             "it again with `bonsai report`"
         )
-    of_int8 = (results.get("chosen") or {}).get("stage") == "quantized" and rows[0].get("stage") != "quantized"
-    target = 0.0 if of_int8 else float((results.get("target") or {}).get("max_emission") or 0)
-    return {**rows[0], "doubt": control.DOUBTS.get(control.of_results(results), ""), "target": target}
+    mine, held = rows[0], rows[0]
+    if (results.get("chosen") or {}).get("stage") == "quantized" and mine.get("stage") != "quantized":
+        same_level = [row for row in results["rows"] if row.get("level") == mine["level"] and not row.get("error")]
+        held = next((row for row in same_level if row.get("stage") == "quantized"), {})
+    return {
+        **mine,
+        "doubt": control.DOUBTS.get(control.of_results(results), ""),
+        "target": float((results.get("target") or {}).get("max_emission") or 0),
+        "target_of": champions.FLOAT if held is mine else champions.INT8,
+        "held_emission": held.get("relative_emission"),
+    }
 
 
 def _compare(
@@ -265,17 +284,32 @@ def _publish(challenger: Path, champion: str, document: dict[str, Any], token: A
     write_pointer(champions.pointer_at(champion), {**document, "promoted": _now()}, token)
 
 
-def _check_first(mine: dict[str, Any], target: float) -> None:
+def _check_first(mine: dict[str, Any], target: float, of: str) -> None:
     """Refuse a first champion that misses the emission which all later ones have to meet.
 
     Raises:
         BonsaiError: it misses it.
     """
-    if target and not mine["relative_emission"] <= target:
+    emission = mine["held_emission"] if of == champions.INT8 else mine["relative_emission"]
+    if target and (emission is None or not emission <= target):
+        accept = math.ceil(100 * mine["relative_emission"]) / 100
         raise BonsaiError(
-            f"its emission, {_percent(mine['relative_emission'])} of the baseline's, is above the target of "
-            f"{_percent(target)}, which every later model would have to meet: give --max-emission "
-            f"{math.ceil(100 * mine['relative_emission']) / 100:g} if you accept that, or run again"
+            f"its emission{' as int8' if of == champions.INT8 else ''}, "
+            f"{_percent(math.nan if emission is None else emission)} of the baseline's, is above the target of "
+            f"{_percent(target)}, which every later model would have to meet: give --max-emission {accept:g} "
+            f"{'(its own, not as int8) ' if of == champions.INT8 else ''}if you accept that, or run again"
+        )
+
+
+def _tell_first(record: dict[str, Any], target: float, of: str) -> None:
+    """Tell what a retraining will make of a first champion's target, and that it needs the model it was made from."""
+    if note := champions.target_in_words(target, of):
+        say(f"promote  {note}")
+    start = champions.made_from(record)
+    if start.startswith((EMBEDDED, "/")):
+        say(
+            f"promote  it was made from {start}: a retraining on another machine or a cluster, where it is elsewhere, "
+            "needs --model"
         )
 
 

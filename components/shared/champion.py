@@ -5,14 +5,16 @@ package that ever was it; and `decisions/`, what was decided on which data. Only
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared import store, tasks
+from kfp_bonsai.shared.checkpoint import RECORD
 from kfp_bonsai.shared.errors import BonsaiError
 
 POINTER = "champion.json"
+FLOAT, INT8 = "float", "int8"  # which models' emission a target is of: those that are retrained, or their int8 forms
 
 
 def find(location: str) -> tuple[dict[str, Any], Any]:
@@ -30,6 +32,44 @@ def find(location: str) -> tuple[dict[str, Any], Any]:
     if not isinstance(document.get("version"), str):
         raise BonsaiError(f"{pointer_at(location)} names no version: restore it, or remove it")
     return document, token
+
+
+def read_champion_record(location: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a champion's model, without fetching the model.
+
+    Raises:
+        BonsaiError: its package is gone, or its record is damaged.
+    """
+    package = package_at(location, document["version"])
+    record, _ = store.read_pointer(f"{package}/{RECORD}")
+    if record is None or not isinstance(record.get("lineage"), list):
+        raise BonsaiError(
+            f"the champion at {location} is version {document['version']}, and {package} has no {RECORD} that says how "
+            "it was made: publish it there again, or make a first champion elsewhere with `bonsai promote --first`"
+        )
+    return record
+
+
+def made_from(record: Mapping[str, Any]) -> str:
+    """Return the pretrained model that a model's record says it was made from; "" if it does not say."""
+    tuned = [entry["arguments"] for entry in record["lineage"] if entry["stage"] == "fine-tune"]
+    return str(tuned[0].get("model", "")) if tuned else ""
+
+
+def target(document: Mapping[str, Any]) -> tuple[float, str]:
+    """Return a champion's target, the largest emission as a share of the baseline's (0: none), and what it is of."""
+    return float(document.get("max_emission") or 0), document.get("max_emission_of") or FLOAT
+
+
+def target_in_words(limit: float, of: str) -> str:
+    """Return what becomes of a target that a retraining cannot hold its model against; "" if it can, or has none."""
+    if not limit or of == FLOAT:
+        return ""
+    return (
+        f"the champion's target, at most {100 * limit:g} % of the baseline's emission, is of int8 models (`bonsai run "
+        "--edge`), which a retraining does not measure: it is kept, and the new model's emission is held against the "
+        "champion's own; --max-emission states another target, of the models as they are trained"
+    )
 
 
 def pointer_at(location: str) -> str:

@@ -17,6 +17,7 @@ import tiny
 
 from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
+from kfp_bonsai.fetch_champion.fetch import check_champion, fetch_champion
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
@@ -29,7 +30,7 @@ from kfp_bonsai.shared import bucket as bucket_module
 from kfp_bonsai.shared import champion as champions
 from kfp_bonsai.shared.champion import version_of as version
 from kfp_bonsai.shared.checkpoint import load, read_record, save, write_record
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.store import read_pointer, write_manifest
 from kfp_bonsai.shared.tasks import read_task
 
@@ -81,8 +82,6 @@ def champion(world, tmp_path):
 
 def compared(made, world, champion: str, folder: Path, challenger: str, **options):
     """Promote a challenger against the champion, as the pipeline does."""
-    from kfp_bonsai.fetch_champion.fetch import fetch_champion
-
     if not (folder / "incumbent").exists():
         fetch_champion(champion, folder / "incumbent", folder / "document.json")
     splits = {name: str(getattr(made, name)) for name in ("train", "validation", "test")}
@@ -92,8 +91,6 @@ def compared(made, world, champion: str, folder: Path, challenger: str, **option
 
 def test_what_is_fetched_says_how_to_make_it_again(made, champion, tmp_path):
     """A retraining at another level than the one that was chosen."""
-    from kfp_bonsai.fetch_champion.fetch import fetch_champion
-
     found = fetch_champion(champion, tmp_path / "model", tmp_path / "document.json")
     assert (found["layers"], found["flops"], found["shape"], found["level"]) == ("2", 0.4, "free", "small")
     assert (found["epochs"], found["rate"], found["augmentations"]) == (4, 3e-3, 1) and found["model"] == str(
@@ -181,14 +178,60 @@ def test_a_first_champion_of_doubtful_emission_is_told_so(world, tmp_path):
     assert json.loads((tmp_path / "first.json").read_text())["reason"] == found["reason"]
 
 
-def test_the_target_of_int8_models_is_none_of_the_floats(world, tmp_path):
-    """`bonsai run --edge --max-emission 0.05`, which int8 meets, and no model to promote of it."""
-    results = json.loads((world["good"] / "results.json").read_text())
-    sha256 = next(row["sha256"] for row in results["rows"] if row["stage"] == "compressed")
-    for stage, target in (("compressed", TARGET), ("quantized", 0)):
-        results["chosen"]["stage"] = stage
-        (tmp_path / "results.json").write_text(json.dumps(results))
-        assert measured(tmp_path, sha256)["target"] == target
+def of_an_edge_run(package: Path, folder: Path, target: float, int8: float, own: float) -> Path:
+    """Return a copy of a package as `bonsai run --edge` leaves it: an int8 model was held against the target."""
+    shutil.copytree(package, folder)
+    results = json.loads((folder / "results.json").read_text())
+    for row in results["rows"]:
+        if row["stage"] == "compressed":
+            row["relative_emission"] = own
+    sha256 = read_record(folder)["sha256"]
+    row = next(row for row in results["rows"] if row["sha256"] == sha256)
+    int8_row = {**row, "stage": "quantized", "measurement": "edge", "sha256": "int8", "relative_emission": int8}
+    results["rows"].append(int8_row)
+    results["chosen"] |= {"stage": "quantized", "relative_emission": int8, "sha256": "int8"}
+    results["target"] = {"min_accuracy": None, "max_emission": target}
+    (folder / "results.json").write_text(json.dumps(results))
+    write_manifest(folder)
+    return folder
+
+
+def test_the_target_of_int8_models_is_kept_as_such(made, world, tmp_path, capsys):
+    """`bonsai run --edge --max-emission 0.5` whose target is lost, or that no float model can meet, without a word."""
+    location = str(tmp_path / "champion")
+    edge = of_an_edge_run(world["bad"], tmp_path / "edge", 0.5, int8=0.2, own=0.8)
+    promote(edge, location, tmp_path / "first.json", first=True)
+    assert champions.target(read_pointer(champions.pointer_at(location))[0]) == (0.5, "int8")
+    assert "at most 50 % of the baseline's emission, is of int8 models" in capsys.readouterr().out
+    assert measured(edge, read_record(edge)["sha256"])["held_emission"] == 0.2
+
+    challenger = of_an_edge_run(world["good"], tmp_path / "challenger", 0.0, int8=0.3, own=0.82)
+    found = compared(made, {"good": challenger}, location, tmp_path, "good")
+    assert found["promoted"], "0.82 is within 5 % of the champion's 0.8, and 0.5 is not of its kind"
+    assert "held against the champion's own" in json.loads((tmp_path / "good.json").read_text())["note"]
+    assert champions.target(read_pointer(champions.pointer_at(location))[0]) == (0.5, "int8")
+    said = capsys.readouterr().out
+    assert len(re.findall(r"(?:fetch-champion|promote)  the champion's target, at most 50 %", said)) == 2
+
+
+def test_a_stated_target_is_of_the_models_that_are_retrained(made, world, tmp_path):
+    """`promote --max-emission 0.9` on an edge run's model, taken for a target of int8 models and never applied."""
+    location = str(tmp_path / "champion")
+    edge = of_an_edge_run(world["bad"], tmp_path / "edge", 0.5, int8=0.2, own=0.8)
+    promote(edge, location, tmp_path / "first.json", first=True, max_emission=0.9)
+    assert champions.target(read_pointer(champions.pointer_at(location))[0]) == (0.9, "float")
+    challenger = of_an_edge_run(world["good"], tmp_path / "challenger", 0.0, int8=0.3, own=0.82)
+    found = compared(made, {"good": challenger}, location, tmp_path, "good", max_emission=0.81)
+    assert not found["promoted"] and "above the target (81.0 %)" in found["reason"] and "note" not in found
+
+
+@pytest.mark.parametrize("int8", [0.6, None])
+def test_a_first_champion_whose_int8_form_misses_the_target_is_refused(world, tmp_path, int8):
+    """A target of int8 models that nobody holds anything against, as the float model's figure is another one."""
+    edge = of_an_edge_run(world["good"], tmp_path / "edge", 0.5, int8=int8, own=0.4)
+    with pytest.raises(BonsaiError, match=r"as int8, .* above the target of 50\.0 %.*--max-emission 0\.4 \(its own"):
+        promote(edge, str(tmp_path / "champion"), tmp_path / "first.json", first=True)
+    assert not (tmp_path / "champion").exists()
 
 
 def full_disk(monkeypatch, name: str) -> None:
@@ -350,8 +393,6 @@ def test_the_same_first_champion_again_changes_nothing(world, champion, tmp_path
 
 def test_a_champion_that_cannot_be_made_again_leaves_nothing(world, tmp_path):
     """A folder of a model that was refused, and a second try that says that the folder exists, not what is wrong."""
-    from kfp_bonsai.fetch_champion.fetch import fetch_champion
-
     package = tmp_path / "package"
     shutil.copytree(world["good"], package)
     record = read_record(package)
@@ -455,3 +496,64 @@ def test_a_champion_that_is_not_there_is_told_before_any_work(made, tmp_path):
     with pytest.raises(BonsaiError, match="there is no champion at"):
         retrain(str(tmp_path / "nowhere"), str(made.train), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def named(champion: str, model: str) -> None:
+    """Let a champion's record name another pretrained model, as one that was made elsewhere does."""
+    package = Path(champions.package_at(champion, champions.find(champion)[0]["version"]))
+    record = read_record(package)
+    record["lineage"][0]["arguments"]["model"] = model
+    write_record(package, record)
+    write_manifest(package)
+
+
+@pytest.mark.parametrize("model", ["/elsewhere/minilm", "embedded:maxilm", "team/minilm"])
+def test_a_champion_whose_model_is_elsewhere_is_told_before_any_work(made, champion, tmp_path, monkeypatch, model):
+    """Data prepared, a GPU waited for, and then no model to start from."""
+
+    def absent(*_, **__):
+        raise OSError("no such model")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", absent)
+    named(champion, model)
+    for start in (
+        lambda: retrain(champion, str(made.train), tmp_path / "run"),
+        lambda: fetch_champion(champion, tmp_path / "model", tmp_path / "document.json"),
+    ):
+        with pytest.raises(BonsaiError, match=rf"was made from {model}, which cannot be had here .*--argument model="):
+            start()
+    assert not any((tmp_path / name).exists() for name in ("run", "model", "document.json"))
+    found = fetch_champion(champion, tmp_path / "model", tmp_path / "document.json", model=str(made.pretrained))
+    assert found["model"] == str(made.pretrained)
+
+
+@pytest.mark.parametrize("model", ["", "team/other"])
+def test_a_hub_that_is_away_is_no_wrong_name(champion, monkeypatch, model):
+    """A retraining that is not tried again, told to correct a name that is right."""
+
+    def away(*_, **__):
+        raise ConnectionError("timed out")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", away)
+    named(champion, "team/minilm")
+    with pytest.raises(PassingError, match="cannot be had here"):
+        check_champion(champion, model)
+
+
+def test_another_place_of_the_model_that_is_none_is_told_as_such(made, champion, tmp_path):
+    """An error that speaks of the champion's record, where the option that was just given is wrong."""
+    with pytest.raises(BonsaiError, match="--model /nowhere/bert cannot be had here"):
+        retrain(champion, str(made.train), tmp_path / "run", model="/nowhere/bert")
+
+
+def test_a_champion_whose_package_is_gone_is_told(champion):
+    """A traceback, or an empty level to train at."""
+    shutil.rmtree(Path(champion) / "versions")
+    with pytest.raises(BonsaiError, match=r"has no bonsai\.json that says how it was made"):
+        check_champion(champion)
+
+
+def test_a_first_champion_says_that_its_model_is_only_here(world, tmp_path, capsys):
+    """A schedule on a cluster that fails a week later for a path of somebody's laptop."""
+    promote(world["good"], str(tmp_path / "champion"), tmp_path / "first.json", first=True)
+    assert re.search(r"it was made from /\S+: a retraining on another machine or a cluster", capsys.readouterr().out)

@@ -12,6 +12,8 @@ TORCH_INDEX ?=
 JOBS ?= 2
 # Container images are REGISTRY/gpu:TAG and so on. BUILD_ARGS are more options for `docker build`, such as
 # BUILD_ARGS="--build-arg PYTHON_IMAGE=python:3.11-slim@sha256:...".
+# ACCELERATOR=none is for clusters without GPUs (`bonsai compile --accelerator ""`): TORCH_INDEX serves the GPU image too.
+ACCELERATOR ?= nvidia
 DOCKER ?= docker
 REGISTRY ?= kfp-bonsai
 TAG ?= $(VERSION)
@@ -77,8 +79,11 @@ wheel: $(VENV)/.installed-dev  ## Build dist/*.whl.
 
 images: image-gpu image-cpu image-edge  ## Build the container images (images/README.md says more).
 
-# torch's CPU build is for the CPU image alone.
-image-cpu: override BUILD_ARGS += $(if $(TORCH_INDEX),--build-arg PIP_EXTRA_INDEX_URL=$(TORCH_INDEX))
+# torch's CPU build is for the CPU image alone, unless no image is to have another.
+image-cpu $(if $(filter none,$(ACCELERATOR)),image-gpu): override BUILD_ARGS += \
+	$(if $(TORCH_INDEX),--build-arg PIP_EXTRA_INDEX_URL=$(TORCH_INDEX))
+image-gpu: override BUILD_ARGS += $(if $(filter nvidia none,$(ACCELERATOR)),--build-arg ACCELERATOR=$(ACCELERATOR),\
+	$(error ACCELERATOR=$(ACCELERATOR) is unknown: give nvidia, or none for torch's CPU build in every image))
 image-gpu image-cpu image-edge: image-%:
 	$(DOCKER) build -f images/$*/Dockerfile -t $(REGISTRY)/$*:$(TAG) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \

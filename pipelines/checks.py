@@ -57,15 +57,17 @@ def cores(text: str, flag: str) -> float:
     return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
 
 
-def check_size(text: str, flag: str, least: int = 1) -> None:
-    """Refuse what is no quantity of bytes, or one below `least` bytes, such as 16 where 16Gi is meant."""
+def size(text: str, flag: str, least: int = 1) -> int:
+    """Read a quantity of bytes; refuse one below `least` bytes, such as 16 where 16Gi is meant."""
     found = re.fullmatch(r"(\d+)([A-Za-z]*)", text)
     if not found or found[2] not in UNITS:
         raise BonsaiError(
             f"{flag} {text}: write a size as Kubernetes has it, such as 16Gi (units: {', '.join(UNITS)[2:]})"
         )
-    if int(found[1]) * UNITS[found[2]] < least:
-        raise BonsaiError(f"{flag} {text} is {int(found[1]) * UNITS[found[2]]} bytes: give more, such as 16Gi")
+    read = int(found[1]) * UNITS[found[2]]
+    if read < least:
+        raise BonsaiError(f"{flag} {text} is {read} bytes: give more, such as 16Gi")
+    return read
 
 
 def seconds(text: str, flag: str) -> int:

@@ -9,7 +9,7 @@ from kfp.dsl import PipelineTask
 
 from kfp_bonsai.fine_tune.train import RUN, SCRATCH
 from kfp_bonsai.images import PREFIX
-from kfp_bonsai.pipelines.checks import cores
+from kfp_bonsai.pipelines.checks import cores, size
 from kfp_bonsai.pipelines.form import FIRST
 from kfp_bonsai.shared.parallel import NEEDS_GPU
 
@@ -21,6 +21,7 @@ MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_T
 RUN_ID = "metadata.labels['pipeline/runid']"  # where KFP notes a pod's run; in variables it replaces no placeholders
 FIRST_WAIT = 30  # seconds until the first retry; then twice as long each time
 DAY = 86400
+LIGHT_CPU, LIGHT_MEMORY = "500m", "2Gi"  # must be free for a light task to start
 LABEL = ("kfp-bonsai/network", "egress-only")  # what the network policies in manifests/ go by
 
 
@@ -32,8 +33,10 @@ class Cluster:
         images: where the images are pulled from, such as "registry.example/team/kfp-bonsai".
         accelerator: the resource that GPU tasks ask for; "" to run them on CPU nodes.
         accelerators: how many of them a task gets.
-        cpu: processors that a heavy task asks for, and its limit.
-        memory: memory that a heavy task asks for, which is its limit too.
+        cpu: processors that a heavy task may use.
+        memory: memory that a heavy task may use.
+        cpu_request: processors that must be free for it to start; "" for as many.
+        memory_request: memory that must be free for it to start; "" for as much.
         retries: how often a failed task is tried again.
         gpu_nodes: labels of the nodes for tasks that ask for an accelerator.
         cpu_nodes: labels of the nodes for all others.
@@ -52,6 +55,8 @@ class Cluster:
     accelerators: int = 1
     cpu: str = "4"
     memory: str = "16Gi"
+    cpu_request: str = ""
+    memory_request: str = ""
     retries: int = 2
     gpu_nodes: Mapping[str, str] = field(default_factory=dict)
     cpu_nodes: Mapping[str, str] = field(default_factory=dict)
@@ -145,16 +150,19 @@ def _limit_time(task: PipelineTask, cluster: Cluster) -> None:
 
 
 def _give_processors(task: PipelineTask, cluster: Cluster, light: bool) -> None:
-    """Give processors and memory: a working task as much as it asks for, so that no neighbour has a part in it.
+    """Give processors and memory: a working task what no neighbour has a part in, unless less is to be free for it.
 
-    Without a limit, torch starts a thread for each core of the node, and a measurement takes what is idle there.
+    Without a limit, torch starts a thread for each core of the node, and a measurement takes what is idle there. A
+    light task never waits for more than a working one.
     """
+    cpu, memory = cluster.cpu_request or cluster.cpu, cluster.memory_request or cluster.memory
     if light:
-        task.set_cpu_request("500m").set_cpu_limit("2")
-        task.set_memory_request("2Gi").set_memory_limit("4Gi")
+        task.set_cpu_request(min(LIGHT_CPU, cpu, key=lambda text: cores(text, "--cpu"))).set_cpu_limit("2")
+        task.set_memory_request(min(LIGHT_MEMORY, memory, key=lambda text: size(text, "--memory")))
+        task.set_memory_limit("4Gi")
         return
-    task.set_cpu_request(cluster.cpu).set_cpu_limit(cluster.cpu)
-    task.set_memory_request(cluster.memory).set_memory_limit(cluster.memory)
+    task.set_cpu_request(cpu).set_cpu_limit(cluster.cpu)
+    task.set_memory_request(memory).set_memory_limit(cluster.memory)
     task.set_env_variable("OMP_NUM_THREADS", str(max(1, int(cores(cluster.cpu, "--cpu")))))
 
 

@@ -31,6 +31,8 @@ def compile_pipeline(
     accelerators: int = 1,
     cpu: str = "4",
     memory: str = "16Gi",
+    cpu_request: str = "",
+    memory_request: str = "",
     retries: int = 2,
     task_timeout: str = "24h",
     run_timeout: str = "7d",
@@ -61,8 +63,11 @@ def compile_pipeline(
         images: Where the cluster pulls the images from, such as registry.example/team/kfp-bonsai.
         accelerator: Resource that training and measuring ask for; "" for CPU nodes.
         accelerators: How many of it a task gets; its one process works on one, so more is for other code of yours.
-        cpu: Processors that a working task gets.
+        cpu: Processors that a working task gets, such as 4, 0.5 or 500m.
         memory: Memory that a working task gets.
+        cpu_request: Processors that must be free for a task to start, where they are fewer than it may use (small
+            clusters); then its neighbours have a part in what it gets, and in measurements.
+        memory_request: Memory that must be free for a task to start, where that is less than it may use.
         retries: How often a task is tried again, after 30 seconds, 1 minute and so on: as Kubeflow is installed, only
             one whose pod was deleted, not one that failed or was killed, unless its retry policy is set to Always
             (manifests/README.md). `bonsai submit --wait --retries` starts those again on any cluster.
@@ -152,10 +157,9 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
     checks.check_namespace(options["namespace"])
     checks.check_accelerator(options["accelerator"])
     checks.check_images(options["images"])
-    checks.cores(options["cpu"], "--cpu")
-    checks.check_size(options["memory"], "--memory", checks.LEAST_MEMORY)
+    _check_room(options)
     if options["scratch"]:
-        checks.check_size(options["scratch"], "--scratch", checks.LEAST_MEMORY)
+        checks.size(options["scratch"], "--scratch", checks.LEAST_MEMORY)
     for name in ("cache_volume", "hub_secret", "registry_secret", "storage_class"):
         checks.check_name(options[name], f"--{name.replace('_', '-')}")
     return {
@@ -178,6 +182,19 @@ def _fixed(pipeline: str, texts: Sequence[str]) -> dict[str, Any]:
         if name in found:
             raise BonsaiError(f"{SET}{name}: give {instead} instead")
     return settle(pipeline, found, {}, SET, whole=False)
+
+
+def _check_room(options: dict[str, Any]) -> None:
+    """Refuse processors and memory that are no quantities, and requests above what a task may use."""
+    cpu = checks.cores(options["cpu"], "--cpu")
+    memory = checks.size(options["memory"], "--memory", checks.LEAST_MEMORY)
+    asked = options["cpu_request"], options["memory_request"]
+    if asked[0] and checks.cores(asked[0], "--cpu-request") > cpu:
+        raise BonsaiError(
+            f"--cpu-request {asked[0]} is more than --cpu {options['cpu']}, which a task may use: give less"
+        )
+    if asked[1] and checks.size(asked[1], "--memory-request", checks.LEAST_MEMORY) > memory:
+        raise BonsaiError(f"--memory-request {asked[1]} is more than --memory {options['memory']}: give less")
 
 
 def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:

@@ -46,6 +46,49 @@ def test_make_builds_what_the_components_name():
     assert set(re.findall(r" -t (\S+)", printed)) == {images.GPU, images.CPU, images.EDGE}
 
 
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        (["TORCH_INDEX=https://cpu"], {"cpu"}),
+        (["TORCH_INDEX=https://cpu", "ACCELERATOR=none"], {"cpu", "gpu"}),
+        ([], set()),
+    ],
+)
+def test_which_images_get_torchs_cpu_build(options, kinds):
+    """A GPU image that cannot use a GPU, or gigabytes of CUDA on each node of a cluster that has none."""
+    command = ["make", "--no-print-directory", "-n", "images", "BUILD_ARGS=--pull", *options]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    builds = {re.findall(r"images/(\w+)/", each)[0]: each for each in printed.split("docker build")[1:]}
+    assert {kind for kind, build in builds.items() if "PIP_EXTRA_INDEX_URL=https://cpu" in build} == kinds
+    assert all("--pull" in each for each in builds.values()), "an option of the user's is lost"
+    accelerator = "none" if "gpu" in kinds else "nvidia"
+    assert {kind for kind, build in builds.items() if f"ACCELERATOR={accelerator}" in build} == {"gpu"}
+
+
+def test_an_unknown_accelerator_is_refused():
+    """`ACCELERATOR=None` or `cpu`, and CUDA in the image after all."""
+    command = ["make", "--no-print-directory", "-n", "images", "ACCELERATOR=cpu"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode and "ACCELERATOR=cpu is unknown: give nvidia, or none" in ended.stderr
+
+
+def checks_of_torch(kind: str) -> list[str]:
+    return [each for each in instructions(kind, "RUN") if "This torch brings CUDA" in each]
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+@pytest.mark.parametrize(("kind", "accelerator"), [("cpu", ""), ("gpu", "none"), ("gpu", "nvidia")])
+def test_cuda_stops_the_build_where_it_has_no_use(tmp_path, kind, accelerator, cuda):
+    """A build that asks for no CUDA, finds some (its index has no CPU build), and says nothing."""
+    (check,) = checks_of_torch(kind)
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    (packages / ("nvidia" if cuda else "torch")).mkdir(parents=True)
+    script = check.replace("/opt/bonsai", str(tmp_path))
+    ended = subprocess.run(["sh", "-c", script], env={"ACCELERATOR": accelerator}, capture_output=True, text=True)
+    refused = cuda and accelerator != "nvidia"
+    assert (ended.returncode != 0) == refused and ("TORCH_INDEX=https://" in ended.stderr) == refused
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_base_can_be_pinned_by_digest(kind):
     """A base that changes under the same Dockerfile, with no way to hold it."""

@@ -31,6 +31,7 @@ ENUMS = {
     "protocol": {"TCP", "UDP", "SCTP"},
     "effect": {"NoSchedule", "PreferNoSchedule", "NoExecute"},
     "medium": {"", "Memory"},
+    "persistentVolumeReclaimPolicy": {"Delete", "Recycle", "Retain"},
     "verbs": {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
     | {"readArtifact", "retry"},  # KFP's own; no "*"
     "pod-security.kubernetes.io/enforce": {"restricted"},

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import json
 import os
 import re
 import shlex
@@ -24,12 +25,13 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 README = (MANIFESTS / "README.md").read_text(encoding="utf-8")
 SECRETS = set(re.findall(r"^\| `([a-z0-9-]+)` \|", README.partition("## Secrets")[2].partition("\n## ")[0], re.M))
 OVERLAYS = ("overlays/local", "overlays/gke", "overlays/onprem")
-FOLDERS = (*OVERLAYS, "multi-gpu", "trainer", "shell", "monitoring")
+SHELLS = dict(zip(OVERLAYS, ("shell", "overlays/gke/shell", "overlays/onprem/shell"), strict=True))
+FOLDERS = (*OVERLAYS, *SHELLS.values(), "multi-gpu", "trainer", "monitoring", "node-volume")
 ABSENT = object()
 
 
 @functools.cache
-def rendered(folder: str) -> list[dict[str, Any]]:
+def rendered(folder: str | Path) -> list[dict[str, Any]]:
     """Return what `kubectl apply -k` would send."""
     if shutil.which("kubectl") is None:
         # `make test` needs Python alone; in CI, where kubectl has to be, a skip would hide a fault.
@@ -202,6 +204,105 @@ def test_the_settings_compile_and_fit_the_rest(folder, tmp_path):
     assert set(read_arguments(tmp_path / "retrain.yaml", texts)) == {"champion", "data", "model"}
 
 
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_the_shell_comes_from_where_the_overlay_has_its_images(folder):
+    """A pod that waits for an image of a registry that this cluster does not know."""
+    images = {
+        container["image"]
+        for resources in (rendered(folder), rendered(SHELLS[folder]))
+        for _, pod in rules.pod_templates(resources)
+        for container in rules.containers(pod)
+    }
+    assert len(images) == 1, images
+
+
+# The smallest cluster, in processors and bytes, and what is asked for there before any of ours: by Kubeflow Pipelines
+# 2.17.0 (env/platform-agnostic with Argo Workflows 4.0.5, rendered and added up), and by kind's own pods on its node.
+SMALLEST = {"cpu": 2.0, "memory": 8 * 2.0**30}
+TAKEN = {"cpu": 0.704 + 0.95, "memory": (3174 + 290) * 2.0**20}
+DRIVER = {"cpu": "100m", "memory": "64Mi"}  # of KFP's pods that prepare a task; the launcher in a task asks for as much
+
+
+def largest(every: list[dict[str, str]]) -> dict[str, float]:
+    return {name: max(rules.amount(each[name]) for each in every) for name in SMALLEST}
+
+
+def test_a_task_starts_on_the_smallest_cluster_beside_the_retraining(tmp_path):
+    """A run that waits for ever: on 2 processors, for the pod that waits for the run, or for the pod of `shell`."""
+    around = [
+        largest([each["resources"]["requests"] for each in rules.containers(pod)])
+        for folder in ("overlays/local", "shell")
+        for _, pod in rules.pod_templates(rendered(folder))
+    ]
+    settings = str(MANIFESTS / "overlays/local/cluster.yaml")
+    for pipeline in ("compress", "retrain"):
+        file = tmp_path / f"{pipeline}.yaml"
+        compile_pipeline(pipeline=pipeline, output=str(file), settings=settings)
+        executors = next(yaml.safe_load_all(file.read_text()))["deploymentSpec"]["executors"]
+        tasks = [each["container"]["resources"] for each in executors.values()]
+        asked = [{"cpu": each["resourceCpuRequest"], "memory": each["resourceMemoryRequest"]} for each in tasks]
+        for name, there in SMALLEST.items():
+            rest = there - TAKEN[name] - sum(each[name] for each in around) - rules.amount(DRIVER[name])
+            assert 0 < largest([*asked, DRIVER])[name] <= rest + 1e-9, name
+            limits = [rules.amount(each[f"resource{name.title()}Limit"]) for each in tasks]
+            assert min(limits) >= (2 if name == "cpu" else 4 * 2**30), "what is idle may be used"
+
+
+def test_the_nodes_volume_is_the_small_clusters_claim():
+    """A claim that stays Pending beside the volume that was made for it."""
+    claim = of_kind("overlays/local", "PersistentVolumeClaim")
+    volume = of_kind("node-volume", "PersistentVolume")["spec"]
+    assert volume["claimRef"] == {key: claim["metadata"][key] for key in ("namespace", "name")}
+    assert volume["accessModes"] == claim["spec"]["accessModes"]
+    room, wanted = volume["capacity"]["storage"], claim["spec"]["resources"]["requests"]["storage"]
+    assert rules.amount(room) >= rules.amount(wanted)
+    assert "storageClassName" not in volume and "storageClassName" not in claim["spec"]
+
+
+def api_server(folder: Path) -> dict[str, Any]:
+    """Return the pod of KFP's API server as `manifests/kfp` changes it, of a deployment such as KFP's."""
+    own = {"name": "COMPILED_PIPELINE_SPEC_PATCH", "value": "{}"}
+    container = {"name": "ml-pipeline-api-server", "image": "api-server", "env": [{"name": "OTHER", "value": "1"}, own]}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "ml-pipeline", "namespace": "kubeflow"},
+        "spec": {"template": {"spec": {"containers": [container, {"name": "beside", "image": "another"}]}}},
+    }
+    (folder / "kfp.yaml").write_text(yaml.safe_dump(deployment))
+    shutil.copytree(MANIFESTS / "kfp", folder / "kfp")
+    (folder / "kustomization.yaml").write_text("resources: [kfp.yaml]\ncomponents: [kfp]\n")
+    (found,) = rendered(folder)
+    return found["spec"]["template"]["spec"]
+
+
+def test_the_api_server_is_told_of_the_group_and_of_the_retries_in_one_json(tmp_path):
+    """One variable holds it all: to set one of the two takes the other back, and a broken one stops every run."""
+    changed, beside = api_server(tmp_path)["containers"]
+    assert (changed["image"], beside) == ("api-server", {"name": "beside", "image": "another"})
+    found = {each["name"]: each["value"] for each in changed["env"]}
+    assert found.pop("OTHER") == "1" and len(found) == 1
+    patch = json.loads(found["COMPILED_PIPELINE_SPEC_PATCH"])
+    assert json.loads(patch.pop("podSpecPatch")) == {"securityContext": {"fsGroup": 0}}
+    # Always: a task that fails is tried again. 0: only where it says so itself; each layer around it would multiply.
+    assert patch.pop("templateDefaults") == {"retryStrategy": {"limit": "0", "retryPolicy": "Always"}}
+    assert of_kind("overlays/local", "PriorityClass", patch.pop("podPriorityClassName")) and not patch
+
+
+def test_every_task_says_itself_how_often_it_is_tried(tmp_path):
+    """A task that says nothing: with the defaults of `manifests/kfp` it is never tried again."""
+    for pipeline in ("compress", "retrain"):
+        compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"))
+        spec = next(yaml.safe_load_all((tmp_path / "out.yaml").read_text()))
+        tasks = [task for dag in ({"dag": spec["root"]["dag"]}, *spec["components"].values()) for task in tasks_in(dag)]
+        executed = [each for each in tasks if "executorLabel" in spec["components"][each["componentRef"]["name"]]]
+        assert len(executed) >= 10 and all(each.get("retryPolicy") for each in executed)
+
+
+def tasks_in(component: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*component.get("dag", {}).get("tasks", {}).values()]
+
+
 def test_the_quota_lets_our_own_jobs_start():
     """Nodes of a training that wait for ever, as the namespace may not hold their GPUs."""
     quota = int(of_kind("overlays/local", "ResourceQuota")["spec"]["hard"]["requests.nvidia.com/gpu"])
@@ -246,3 +347,5 @@ def test_the_documented_commands_exist():
         parsed(words)
     folders = [found for line in COMMANDS for found in re.findall(r"-k manifests/(\S+)", line)]
     assert set(folders) == set(FOLDERS)
+    files = [found for line in COMMANDS for found in re.findall(r"(?:--patch-file|--settings) manifests/(\S+)", line)]
+    assert "kfp/api-server.yaml" in files and all((MANIFESTS / file).is_file() for file in files)

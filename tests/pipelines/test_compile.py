@@ -294,6 +294,10 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         ({"cpu": "four"}, "--cpu four"),
         ({"memory": "16"}, "--memory 16 is 16 bytes"),
         ({"memory": "16GiB"}, "--memory 16GiB"),
+        ({"cpu_request": "two"}, "--cpu-request two"),
+        ({"cpu": "500m", "cpu_request": "1"}, "--cpu-request 1 is more than --cpu 500m"),
+        ({"memory_request": "1"}, "--memory-request 1 is 1 bytes"),
+        ({"memory_request": "17Gi"}, "--memory-request 17Gi is more than --memory 16Gi"),
         ({"scratch": "big"}, "--scratch big"),
         ({"storage_class": "fast"}, "--scratch"),
         ({"scratch": "1Gi", "storage_class": "Fast_One"}, "--storage-class Fast_One"),
@@ -402,3 +406,28 @@ def test_a_fused_level_is_one_pod(tmp_path):
         (loop,) = (each["dag"] for each in spec["components"].values() if "levels" in str(each.get("dag", "")))
         counted.append(len(loop["tasks"]))
     assert counted == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "working", "light"),
+    [
+        ({}, ("4", "4", "16Gi", "16Gi"), ("500m", "2Gi")),
+        ({"cpu": "0.25", "memory": "1Gi"}, ("0.25", "0.25", "1Gi", "1Gi"), ("0.25", "1Gi")),
+        (
+            {"cpu": "2", "cpu_request": "100m", "memory": "4Gi", "memory_request": "1Gi"},
+            ("100m", "2", "1Gi", "4Gi"),
+            ("100m", "1Gi"),
+        ),
+    ],
+)
+def test_what_must_be_free_for_a_task_and_what_it_may_use(tmp_path, options, working, light):
+    """A small cluster where nothing starts: a light task that waits for more than a working one has, say."""
+    names = [f"resource{kind}{what}" for kind in ("Cpu", "Memory") for what in ("Request", "Limit")]
+    for pipeline in PIPELINES:
+        compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"), **options)
+        found = {component(name): each for name, each in containers(read(tmp_path / "out.yaml")).items()}
+        assert tuple(found["fine-tune"]["resources"][name] for name in names) == working
+        report = found["report"]["resources"]
+        assert (report["resourceCpuRequest"], report["resourceMemoryRequest"]) == light
+        threads = environment(found["fine-tune"])["OMP_NUM_THREADS"]
+        assert threads == {"4": "4", "0.25": "1", "2": "2"}[working[1]], "torch runs a thread for each core of the node"

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.form import arguments, in_the_forms_words, settle
 from kfp_bonsai.pipelines.inputs import check_model
 from kfp_bonsai.prepare_data.prepare import look_at
-from kfp_bonsai.shared.champion import find
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.fingerprint import of_model
-from kfp_bonsai.shared.pretrained import read
 from kfp_bonsai.shared.progress import say
 
 
@@ -28,16 +27,14 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
     values = settle(pipeline, given, fixed)
     try:
         if pipeline == "retrain":
-            find(values["champion"])
-            if values["model"]:
-                read(values["model"])
+            check_champion(values["champion"], values["model"])
         else:
             check_model(values["model"], values["levels"], values["max_length"])
             values["model_fingerprint"] = of_model(values["model"])
         names = ("data", "test_data", "validation_data", "unlabelled_data", "text_column", "text_pair_column")
         values["data_fingerprint"] = look_at(**{name: values[name] for name in (*names, "label_column")})
     except BonsaiError as error:
-        raise BonsaiError(in_the_forms_words(error, "", arguments(pipeline))) from error
+        raise type(error)(in_the_forms_words(error, "", arguments(pipeline))) from error
     known = arguments(pipeline)
     for name, value in values.items():
         if name not in known or value != known[name].default:

@@ -132,10 +132,31 @@ def test_a_retraining_refuses_as_early(folder, changed, said):
         check_form("retrain", retraining(folder, **changed), FIXED)
 
 
+def champion_made_from(folder, model: str) -> None:
+    """Write the champion's document, and of its package the record."""
+    package = folder / "champion" / "versions" / "1"
+    package.mkdir(parents=True, exist_ok=True)
+    (folder / "champion" / "champion.json").write_text(json.dumps({"version": "1"}))
+    given = {
+        "fine-tune": {"model": model},
+        "layer-remove": {"keep": "2"},
+        "distill": {"epochs": 1, "learning_rate": 1e-3},
+    }
+    lineage = [{"stage": stage, "arguments": arguments} for stage, arguments in given.items()]
+    (package / "bonsai.json").write_text(json.dumps({"stage": "distill", "lineage": lineage}))
+
+
+def test_a_champion_made_elsewhere_is_refused_by_the_first_task(folder):
+    """Data prepared and a GPU waited for, and then a path of somebody's laptop."""
+    champion_made_from(folder, "/home/me/bert")
+    with pytest.raises(BonsaiError, match=r"was made from /home/me/bert, which cannot be had here.*--argument model="):
+        check_form("retrain", retraining(folder), {"device": "cpu"})
+    assert check_form("retrain", retraining(folder, model=str(folder / "model")), {"device": "cpu"})["model"]
+
+
 def test_a_retraining_gets_its_values(folder):
     """A champion that is there, and a first task that gives nothing of it on."""
-    (folder / "champion").mkdir()
-    (folder / "champion" / "champion.json").write_text(json.dumps({"version": "1"}))
+    champion_made_from(folder, str(folder / "model"))
     found = check_form("retrain", retraining(folder, options={"again": True}), {"device": "cpu"})
     assert set(found) == {*arguments("retrain"), "data_fingerprint"} and found["again"] is True
 

@@ -5,6 +5,7 @@ which every row there has the header's number of values. All lines after it must
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,8 +16,12 @@ from kfp_bonsai.shared.errors import BonsaiError
 SAMPLE_CHARACTERS = 1 << 20
 LONGEST_MARK = 40
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+UNQUOTED = "\t|"  # with these between values, most tools write quotes as text like any other
+JSON = re.compile(r'[\[{]\s*(["\[{\]}\d-]|$)')
 SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)  # a first line of Excel's
+NEEDLESS = re.compile(r"[A-Za-z0-9][^,;\r]*(?<!\s)")
 NULL = r"\N"
+ESCAPES = re.compile(r"\\[\\btnrv0Z]")  # what databases write that write \N
 ADVICE = 'a value with the delimiter, a quote or a line break goes between quotes, a quote in it doubled ("")'
 
 
@@ -54,6 +59,7 @@ class Layout:
         names: the columns, "" for one without a name.
         seen: what stands in each column at the beginning, see `_mark`.
         backslashes: \\" is there, and its meaning settled by it.
+        doubled: every backslash at the beginning is followed by another.
     """
 
     dialect: Dialect
@@ -61,11 +67,13 @@ class Layout:
     names: tuple[str, ...]
     seen: tuple[frozenset[str], ...] = ()
     backslashes: bool = False
+    doubled: bool = False
 
     @property
     def unnamed(self) -> tuple[int, ...]:
-        """Columns without a name that must have no values: all but the first, where pandas puts the rows' numbers."""
-        return tuple(place for place, name in enumerate(self.names) if place and not name)
+        """Columns without a name that must have no values: all but the first ones, where pandas has its index."""
+        first = next((place for place, name in enumerate(self.names) if name), 0)
+        return tuple(place for place, name in enumerate(self.names) if place > first and not name)
 
     @property
     def needed(self) -> int:
@@ -90,7 +98,7 @@ def find_layout(lines: Lines) -> Layout:
     first = sample[skipped].lstrip("\ufeff").strip() if len(sample) > skipped else ""
     if not first.strip(",;|\t\"' "):
         raise BonsaiError(f"{where}, line {skipped + 1} is blank: the first line must name the columns")
-    if first[0] in "[{":
+    if JSON.match(first):
         raise BonsaiError(f"{where} begins like JSON ({first[:20]}): give it the suffix .jsonl or .json")
     tried = _Trial(where, sample, skipped, cut=size > SAMPLE_CHARACTERS)
     delimiters = [told[1]] if told else [each for each in DELIMITERS if each in sample[skipped]] or ["\t"]
@@ -113,6 +121,7 @@ class _Trial:
     def __init__(self, where: str, sample: list[str], skipped: int, *, cut: bool) -> None:
         self.where, self.sample, self.skipped, self.cut = where, sample, skipped, cut
         self.backslashes = any('\\"' in line for line in sample)
+        self.doubled = {len(run) % 2 for line in sample for run in re.findall(r"\\+", line)} == {0}
         self.error = BonsaiError(f"{where} is not written as tables are")
         self.columns = 0
 
@@ -134,20 +143,21 @@ class _Trial:
                 f'{self.where}, row {place + 1}: \\" may end a value or be a quote in it: write quotes in values '
                 'doubled (""), or give Parquet or JSON lines'
             )
-        quoted = single if single and single.records.ever else None
+        quoted = single if single and single.records.proven else None
         found = plain or escaped or quoted or self._read(Dialect(delimiter, ""))
         return found.layout if found else None
 
     def _read(self, dialect: Dialect) -> "_Reading | None":
         try:
             records = Records(self.where, iter(self.sample[self.skipped :]), dialect, self.skipped, cut=self.cut)
-            names = next(iter(records), [])
+            names = records.header()
             layout = Layout(dialect, records.first, tuple(name.lstrip("\ufeff").strip() for name in names))
-            records.always = None  # the header's quotes say nothing of the rows'
             values = list(rows(records, layout))
+            records.settle(len(values))
             seen = tuple(frozenset(_mark(value) for value in column) for column in zip(*values, strict=True))
             records.compare(seen)
-            return _Reading(replace(layout, seen=seen, backslashes=self.backslashes), records, values)
+            found = replace(layout, seen=seen, backslashes=self.backslashes, doubled=self.doubled)
+            return _Reading(found, records, values)
         except BonsaiError as error:
             columns = self.sample[self.skipped].count(dialect.delimiter)
             likely = Dialect(dialect.delimiter, escape=self.backslashes)
@@ -169,7 +179,6 @@ class Records(Iterator[list[str]]):
     Attributes:
         first: the line on which the record that was read last begins.
         always: the columns that were between quotes in every record so far.
-        ever: whether any value was between quotes.
     """
 
     def __init__(
@@ -186,9 +195,34 @@ class Records(Iterator[list[str]]):
         self.suspects = list[tuple[BonsaiError, int, str]]()  # of values over several lines: what may be other rows'
         self.first = self.number = number
         self.always: set[int] | None = None
-        self.ever = False
+        self.enclosed = Counter[int]()  # how many values of each column have quotes round them
         self.proven = False  # a value on one line that needed its quotes: they are no part of the text here
         self.bare = self.inner = 0  # the first lines with needless quotes round a value, with plain ones in one
+        self.needless = False  # a value has quotes round it that no tool would write that writes them where needed
+        self.null = self.slash = 0  # the first lines with \N as a value, with what may be another escape
+
+    def header(self) -> list[str]:
+        """Return the names of the columns. Their quotes say nothing of the rows'."""
+        names = next(self, [])
+        if self.enclosed and not self.dialect.quote:
+            raise self._error("there are quotes round the names of columns")
+        self.always, self.bare, self.inner, self.needless = None, 0, 0, False
+        self.enclosed.clear()
+        return names
+
+    def settle(self, count: int) -> None:
+        """Refuse to take quotes for what the rows so far show that they are not.
+
+        Raises:
+            BonsaiError: quotes are text though they are around most values of a column; or are not, where only some
+                values have them, of which none needs them.
+        """
+        mostly = any(2 * one > count for one in self.enclosed.values())
+        if not self.dialect.quote and mostly:
+            raise self._error("there are quotes round most values of a column")
+        text = self.dialect == Dialect(self.dialect.delimiter) and self.dialect.delimiter in UNQUOTED
+        if text and (self.inner or self.needless) and not mostly and not self.proven:
+            raise self._error("quotes are text")
 
     def __next__(self) -> list[str]:
         quote, delimiter = self.dialect.quote, self.dialect.delimiter
@@ -201,8 +235,9 @@ class Records(Iterator[list[str]]):
                 return self._quoted(line)
             self.always = set()
             values = line.rstrip("\r\n").split(delimiter)
-            if not quote or NULL in values or "''" in line or '\\"' in line:
-                values = [self._plain(value) for value in values]
+            if not quote or "''" in line or "\\" in line:
+                values = [self._plain(value, column) for column, value in enumerate(values)]
+                self._check_backslashes()
             return values
         raise StopIteration
 
@@ -223,11 +258,12 @@ class Records(Iterator[list[str]]):
                 end_at = line.find(delimiter, at)
                 text = line[at:end_at] if end_at >= 0 else line[at:].rstrip("\r\n")
                 at += len(text)
-                values.append(self._plain(text))
+                values.append(self._plain(text, len(values)))
             if line[at : at + 1] != delimiter:
                 break
             at += 1
-        self.ever |= bool(between)
+        self.enclosed.update(between)
+        self._check_backslashes()
         self.always = between if self.always is None else self.always & between
         if self.bare and self.inner and not self.dialect.escape:
             raise self._error(
@@ -275,9 +311,12 @@ class Records(Iterator[list[str]]):
         """Keep what a value between quotes says of the file, and refuse one that may be several rows."""
         delimiter = self.dialect.delimiter
         one = len(lines) == 1
-        self.proven |= doubled or (one and delimiter in value)
+        if ESCAPES.search(value):
+            self.slash = self.slash or self.first
+        self.proven |= one and (doubled or delimiter in value)
         if one:
             self.bare = self.bare or (self.first if value and not self.proven else 0)
+            self.needless |= bool(NEEDLESS.fullmatch(value))
             return
         if self.layout and '\\"' in value and not (self.dialect.escape or self.layout.backslashes):
             raise self._several(value)
@@ -310,16 +349,34 @@ class Records(Iterator[list[str]]):
             f"goes over several rows: {ADVICE}; or give Parquet or JSON lines"
         )
 
-    def _plain(self, value: str) -> str:
+    def _check_backslashes(self) -> None:
+        if self.null and self.slash and not self.dialect.escape:
+            raise self._error(
+                f"\\N on line {self.null} is a missing value, as databases write it that write a backslash as two: "
+                f"those on line {self.slash} may mean themselves or not"
+            )
+
+    def _plain(self, value: str, column: int) -> str:
         """Return a value without quotes round it, if there is one way to read it."""
         if value == NULL:
+            self.null = self.null or self.first
             return ""
+        if ESCAPES.search(value):
+            self.slash = self.slash or self.first
         if '\\"' in value or (self.dialect.escape and "\\" in value):
             raise self._error(f"a backslash in {value[:40]!r}, which has no quotes round it, may mean itself or not")
         bare = value.strip()
-        for mark in "\"'":
-            if len(bare) > 1 and bare[0] == mark == bare[-1] and (mark == '"' or "''" in bare[1:-1]):
-                raise self._error(f"the quotes of {value[:40]!r} may be around it or in it")
+        mark, within = bare[:1], bare[1:-1]
+        around = len(bare) > 1 and mark == bare[-1]
+        if mark == '"' and not self.dialect.quote and '""' not in bare[1:]:
+            unclear = around and self.dialect.delimiter not in UNQUOTED
+            self.enclosed[column] += around and mark not in within
+        elif mark == "'":
+            unclear = around and "''" in within and mark not in within.replace("''", "")
+        else:
+            unclear = mark == '"' and (around or not self.dialect.quote)
+        if unclear:
+            raise self._error(f"the quotes of {value[:40]!r} may be around it or in it")
         if '"' in value:
             self.inner = self.inner or self.first
         return value
@@ -371,7 +428,7 @@ def blocks(lines: Lines, layout: Layout, columns: Sequence[str], most: int) -> I
     for _ in islice(lines, layout.header - 1):
         pass
     records = Records(lines.where, lines, layout.dialect, layout.header - 1, layout=layout)
-    next(records, None)
+    records.header()
     places = [layout.names.index(name) for name in columns]
     block, size = list[list[str]](), 0
     for values in rows(records, layout):

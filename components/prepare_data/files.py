@@ -2,9 +2,11 @@
 
 import glob
 import io
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -16,6 +18,11 @@ from kfp_bonsai.shared.parquet import READ_BYTES
 from kfp_bonsai.shared.progress import say
 
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+TABLES = {
+    f"_delta_log/{'[0-9]' * 20}.json": "Delta",
+    ".hoodie/hoodie.properties": "Hudi",
+    "metadata/*.metadata.json": "Iceberg",
+}
 
 
 def local_files(text: str, path: Path, flag: str) -> list[DataFile]:
@@ -47,6 +54,9 @@ def local_files(text: str, path: Path, flag: str) -> list[DataFile]:
             if path.is_dir()
             else f"no {', '.join(FORMATS)} file matches {text}: correct {flag}"
         )
+    for folder in {above for file in seen.values() for above in (root / file).absolute().parents}:
+        for pattern, kind in TABLES.items():
+            _check_table(str(folder), kind, [local_file(entry) for entry in sorted(folder.glob(pattern))])
     return [local_file(root / file, _partitions(file.parts[:-1])) for file in seen.values()]
 
 
@@ -85,6 +95,12 @@ def bucket_files(text: str) -> list[DataFile]:
         raise BonsaiError(
             f"{text}: the bucket '{bucket_name}' has no such object, or none with a suffix of data "
             f"({', '.join(FORMATS)}): correct it (`gcloud storage ls gs://{bucket_name}/`)"
+        )
+    for pattern, kind in TABLES.items():
+        _check_table(
+            text,
+            kind,
+            [_object(bucket_name, blobs[name]) for name in sorted(blobs) if fnmatch(f"/{name}", f"*/{pattern}")],
         )
     return [_object(bucket_name, blobs[f"{inside}{name}"], _partitions(name.parts[:-1])) for name in found]
 
@@ -127,6 +143,37 @@ def _meant(text: str, files: list[Any], pattern: str) -> list[Any]:
         some = "is 1 data file" if hidden == 1 else f"are {hidden:,} data files"
         say(f"prepare-data  note: in {text} {some} with . or _ before the name, or in such a folder, and left alone")
     return meant
+
+
+def _check_table(where: str, kind: str, notes: list[DataFile]) -> None:
+    """Refuse the files of a table that is more than its files: some of their rows may be deleted, or old.
+
+    Those of a Delta table are its rows as long as its log removes none.
+
+    Raises:
+        BonsaiError: they are of such a table.
+    """
+    if notes and (kind != "Delta" or not _only_adds(notes)):
+        raise BonsaiError(
+            f"{where} is {'an' if kind == 'Iceberg' else 'a'} {kind} table, whose files also hold rows that were "
+            f"deleted or replaced: write its rows as they are now to Parquet files elsewhere, with a tool for {kind}"
+        )
+
+
+def _only_adds(log: list[DataFile]) -> bool:
+    for commit in log:
+        with commit.open() as file:
+            for line in file:
+                try:
+                    action = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if not isinstance(action, dict):
+                    continue
+                added = action.get("add")
+                if "remove" in action or (isinstance(added, dict) and added.get("deletionVector")):
+                    return False
+    return PurePosixPath(log[0].where).stem == "0" * 20  # else earlier ones were summed up in a checkpoint
 
 
 def _partitions(folders: Iterable[str]) -> dict[str, str | None]:

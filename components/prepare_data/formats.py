@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from kfp_bonsai.prepare_data import delimited, json_rows
-from kfp_bonsai.prepare_data.text import PACKED, Lines, check_kind
+from kfp_bonsai.prepare_data.text import HEAD_BYTES, Lines, check_kind, is_packed
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.parquet import READ_BYTES, open_parquet, stream
 from kfp_bonsai.shared.progress import say
@@ -113,6 +113,11 @@ class DataFile:
             found = delimited.find_layout(Lines(self.where, file))
         if found.dialect.quote != '"' or found.dialect.escape or found.dialect.delimiter == "|":
             say(f"prepare-data  {self.where} is read as {found.dialect}")
+        if found.doubled and not found.dialect.escape:
+            say(
+                f"prepare-data  note: every backslash in {self.where} is doubled, and read as it is written: if one is "
+                "there for the other's sake alone, write it once"
+            )
         if found.unnamed:
             say(f"prepare-data  note: {self.where} has {len(found.unnamed)} columns without a name or values")
         return found
@@ -120,6 +125,10 @@ class DataFile:
     def is_empty(self) -> bool:
         """Say whether it has no rows, so that its columns and their types say nothing."""
         if self._format != "parquet":
+            with self.open() as file:
+                if not file.read(1):
+                    say(f"prepare-data  note: {self.where} is empty: no rows are read from it")
+                    return True
             return not self._own
         with self.open() as file:
             return not _open(self.where, file).metadata.num_rows
@@ -172,11 +181,11 @@ def check_names(where: str, names: Sequence[str]) -> list[str]:
 
 
 def _open(where: str, file: BinaryIO):  # type: ignore[no-untyped-def]
-    head = file.read(64)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
     if not head:
         raise BonsaiError(f"{where} is empty: give a file with rows")
-    if any(head.startswith(magic) for magic in PACKED):
+    if is_packed(head):
         raise BonsaiError(f"{where} is packed as a whole: unpack it (Parquet packs its columns itself)")
     if not head.startswith(b"PAR1"):
         check_kind(where, head)

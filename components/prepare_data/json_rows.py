@@ -26,12 +26,23 @@ def json_rows(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
             raise BonsaiError(
                 f"{lines.where}, {place}: the rows are in '{wrapped[0]}': give the list alone, without it"
             )
+        if row and all(isinstance(value, (list, dict)) for value in row.values()):
+            raise BonsaiError(
+                f"{lines.where}, {place}: nothing but lists and objects in it, as in tables by columns: {ROW} (pandas: "
+                "orient='records', lines=True)"
+            )
+        if isinstance(row, _Twice):
+            raise BonsaiError(f"{lines.where}, {place}: '{row.name}' is there more than once: {ROW}")
         yield place, row
 
 
 def json_columns(lines: Lines) -> list[str]:
     """Return the first row's keys; none where there is no row."""
-    return next((list(row) for _, row in json_rows(lines)), [])
+    for place, row in json_rows(lines):
+        for name in row:
+            _check_unicode(name, lines.where, place)
+        return [*row]
+    return []
 
 
 def blocks(lines: Lines, columns: list[str], most: int) -> Iterator[dict[str, list]]:
@@ -46,6 +57,8 @@ def blocks(lines: Lines, columns: list[str], most: int) -> Iterator[dict[str, li
             if name not in row:
                 raise BonsaiError(f"{lines.where}, {place}: no '{name}': every row needs it")
             value = row[name]
+            if isinstance(value, str):
+                _check_unicode(value, lines.where, place)
             block[name].append(value)
             size += len(value) if isinstance(value, str) else 8
         rows += 1
@@ -76,19 +89,29 @@ def _values(lines: Lines) -> Iterator[tuple[str, Any]]:
 
 def _parse(where: str, place: str, text: str, advice: str) -> Any:
     try:
-        found = json.loads(text, object_pairs_hook=_once)
-        if "\\ud" in text or "\\uD" in text:  # half of a character outside of the first 65,536
-            json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise BonsaiError(f"{where}, {place}: a text is no valid Unicode ({error.reason}): correct it") from error
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise BonsaiError(f"{where}, {place}: not valid JSON ({error}): {advice}") from error
-    return found
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class _Twice(dict):
+    """An object that has a key twice, which matters where it is a row."""
+
+    name = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there more than once")
-    return found
+    if len(found) == len(pairs):
+        return found
+    names, twice = [name for name, _ in pairs], _Twice(found)
+    twice.name = next(name for name in names if names.count(name) > 1)
+    return twice
+
+
+def _check_unicode(text: str, where: str, place: str) -> None:
+    """Refuse half of a character outside of the first 65,536, as a text or a name that was cut may end in."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BonsaiError(f"{where}, {place}: a text is no valid Unicode ({error.reason}): correct it") from error

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -84,14 +84,25 @@ def alike(labels: Sequence[str]) -> list[str]:
     groups: dict[object, list[str]] = {}
     for name in labels:
         number = math.isfinite(as_number(name))
-        same = Decimal(name) if number else "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        same = Decimal(name) if number else _seen(name)
         groups.setdefault(same, []).append(name)
     return [
-        f"the labels {', '.join(map(repr, group))} are {len(group)} classes, for they are written differently: write "
-        "them alike if they mean the same"
+        f"the labels {', '.join(map(_shown(group), group))} are {len(group)} classes, for they are written differently:"
+        " write them alike if they mean the same"
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def _seen(name: str) -> str:
+    """Return what a reader sees of a label: no case, no space, and no sign that takes no place (category Cf)."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(sign for sign in folded if not sign.isspace() and unicodedata.category(sign) != "Cf")
+
+
+def _shown(names: Sequence[str]) -> Callable[[str], str]:
+    """Return how names are printed so that they differ."""
+    return repr if len({unicodedata.normalize("NFC", name) for name in names}) == len(names) else ascii
 
 
 def written(found: Survey, labels: tuple[str, ...], kind: str, split: str) -> np.ndarray:

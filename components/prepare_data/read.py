@@ -15,7 +15,7 @@ from kfp_bonsai.shared.bucket import GCS
 from kfp_bonsai.shared.embedded import CITATION, EMBEDDED, embedded_dataset
 from kfp_bonsai.shared.errors import BonsaiError, in_words, kind_of, nearest
 from kfp_bonsai.shared.fingerprint import of_folder, of_parts
-from kfp_bonsai.shared.parquet import reading
+from kfp_bonsai.shared.parquet import reading, values_of
 from kfp_bonsai.shared.progress import say
 from kfp_bonsai.shared.tasks import HUB
 
@@ -169,7 +169,7 @@ class HubRows:
                 if table is None:
                     return
                 table.validate(full=True)  # a damaged file may hold places outside of it
-                values = {name: table.column(name).to_pylist() for name in columns}
+                values = {name: values_of(table.column(name), self.where, name, first) for name in columns}
             batch = Batch(self.where, first, values)
             first += batch.rows
             yield batch

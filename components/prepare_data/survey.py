@@ -240,7 +240,7 @@ class _Reader:
         if isinstance(raw, Decimal):
             whole = raw == raw.to_integral_value()
             self.floats |= not whole
-            return str(int(raw)) if whole else format(raw.normalize(), "f"), as_number(raw)
+            return str(int(raw)) if whole else f"{raw:f}".rstrip("0"), as_number(raw)
         raise BonsaiError(
             f"{where}, column '{self.label}', row {row}: {str(raw)[:40]} ({type(raw).__name__}) is no label: give "
             "one class name or number a row"

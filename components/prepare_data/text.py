@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,22 +15,29 @@ from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.parquet import first_line
 
 LONGEST = 1 << 24  # characters of a line or a value: what is longer is a file of another kind, or an open quote
-PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+HEAD_BYTES = 512
+# Regular expressions, so that a column may be called PK or <text>.
+PACKED: dict[bytes, Any] = {
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh\d(1AY&SY|\x17rE8P)": bz2.open,
+    rb"\xfd7zXZ": lzma.open,
+}
 OTHERS = {
-    b"PAR1": "Parquet: give it the suffix .parquet",
-    b"PK": "a zip archive or a workbook of a spreadsheet: unpack it, or save the sheet as CSV (UTF-8)",
-    b"\xd0\xcf\x11\xe0": "a workbook of a spreadsheet: save the sheet as CSV (UTF-8)",
-    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with `zstd -d`",
-    b"7z\xbc\xaf": "a 7z archive: unpack it",
-    b"Rar!": "a rar archive: unpack it",
-    b"ARROW1": "Arrow or Feather: give Parquet",
-    b"ORC": "ORC: give Parquet",
-    b"Obj\x01": "Avro: give Parquet",
-    b"SQLite format 3": "a database of SQLite: give a table of it as CSV or Parquet",
-    b"%PDF": "a PDF: give the rows as CSV, JSON lines or Parquet",
-    b"{\\rtf": "rich text of a word processor: give the rows as CSV, JSON lines or Parquet",
-    b"<": "HTML or XML, as a server answers to who is not logged in: download the file itself",
-    b"version https://git-lfs": "the pointer that Git LFS left for it: run `git lfs pull`",
+    rb"PAR[1E](?![,;|\s])": "Parquet: give it the suffix .parquet",
+    rb"PK[\3-\b]": "a zip archive or a workbook of a spreadsheet: unpack it, or save the sheet as CSV (UTF-8)",
+    rb"\xd0\xcf\x11\xe0": "a workbook of a spreadsheet: save the sheet as CSV (UTF-8)",
+    rb"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with `zstd -d`",
+    rb"7z\xbc\xaf": "a 7z archive: unpack it",
+    rb"Rar!\x1a": "a rar archive: unpack it",
+    rb".{257}ustar": "a tar archive: unpack it",
+    rb"ARROW1\0": "Arrow or Feather: give Parquet",
+    rb"ORC[^\w ,;|\t]": "ORC: give Parquet",
+    rb"Obj\x01": "Avro: give Parquet",
+    rb"SQLite format 3\0": "a database of SQLite: give a table of it as CSV or Parquet",
+    rb"%PDF-": "a PDF: give the rows as CSV, JSON lines or Parquet",
+    rb"\{\\rtf": "rich text of a word processor: give the rows as CSV, JSON lines or Parquet",
+    rb"<(?!\w+>[,;|\t])": "HTML or XML, as a server answers to who is not logged in: download the file itself",
+    rb"version https://git-lfs": "the pointer that Git LFS left for it: run `git lfs pull`",
 }
 MARKS = {  # a UTF-32 mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -53,10 +61,12 @@ class Lines(Iterator[str]):
     def __init__(self, where: str, file: BinaryIO) -> None:
         self.where, self.number = where, 0
         head = _head(where, file)
-        unpack = next((found for magic, found in PACKED.items() if head.startswith(magic)), None)
+        unpack = _known(PACKED, head)
         if unpack:
             file = unpack(file)
             head = _head(where, file)
+            if _known(PACKED, head) or head.startswith(b"PAR1"):
+                raise BonsaiError(f"{where} is packed, and what is in it is packed again: unpack it")
         check_kind(where, head)
         self.encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
         self.file = file
@@ -123,10 +133,18 @@ def check_kind(where: str, head: bytes) -> None:
     Raises:
         BonsaiError: it is of one that is known.
     """
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    other = next((what for magic, what in OTHERS.items() if start.startswith(magic)), "")
+    other = _known(OTHERS, head.lstrip(b"\xef\xbb\xbf \t\r\n"))
     if other:
         raise BonsaiError(f"{where} is {other}")
+
+
+def is_packed(head: bytes) -> bool:
+    """Return whether a file that begins so is packed."""
+    return bool(_known(PACKED, head))
+
+
+def _known(kinds: dict[bytes, Any], head: bytes) -> Any:
+    return next((found for magic, found in kinds.items() if re.match(magic, head, re.DOTALL)), None)
 
 
 _BROKEN = (UnicodeError, EOFError, OSError, zlib.error, lzma.LZMAError)
@@ -134,7 +152,7 @@ _BROKEN = (UnicodeError, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 def _head(where: str, file: BinaryIO) -> bytes:
     try:
-        head = file.read(64)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
     except _BROKEN as error:
         raise BonsaiError(f"{where} cannot be read ({first_line(error)}): copy it again") from error

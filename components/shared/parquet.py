@@ -14,6 +14,8 @@ READ_BYTES = 8 << 20  # of a column at a time, as much as a bucket sends at once
 # What pyarrow raises on damaged bytes, its own errors and Python's (text that is no UTF-8, numbers out of range).
 DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
 
+BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+
 
 @contextmanager
 def reading(where: str, advice: str = "copy it again", what: str = "cannot be read to its end") -> Iterator[None]:
@@ -54,7 +56,7 @@ def open_parquet(source: Path | BinaryIO, where: str, advice: str) -> pq.Parquet
 def stream(
     file: pq.ParquetFile, where: str, columns: Sequence[str] | None, rows: int, advice: str = "copy it again"
 ) -> Iterator[dict[str, list]]:
-    """Go through some of the columns, at most `rows` rows at a time; binary columns are taken as UTF-8 text.
+    """Go through some of the columns, at most `rows` rows at a time, with values as `values_of` returns them.
 
     Raises:
         BonsaiError: a page is damaged, or rows are missing.
@@ -68,19 +70,39 @@ def stream(
             batch = next(found, None)
             if batch is None:
                 break
-            values = {name: _as_text(batch.column(name)).to_pylist() for name in names}
+            values = {name: values_of(batch.column(name), where, name, read + 1) for name in names}
         read += batch.num_rows
         yield values
     if read != file.metadata.num_rows:
         raise BonsaiError(f"{where} has {read:,} of the {file.metadata.num_rows:,} rows that it names: {advice}")
 
 
-def _as_text(column: pa.Array) -> pa.Array:
+def values_of(column: pa.Array | pa.ChunkedArray, where: str, name: str, first: int = 1) -> list:
+    """Return a column's values: of dictionaries what they stand for, bytes as UTF-8 text, 0.1 of a short float as 0.1.
+
+    Args:
+        column: the column.
+        where: the file, for messages.
+        name: the column's name, for messages.
+        first: the number of its first row, for messages.
+
+    Raises:
+        BonsaiError: bytes are no UTF-8 text.
+    """
     kind = column.type
     if pa.types.is_dictionary(kind):
-        column, kind = column.dictionary_decode(), kind.value_type
-    if pa.types.is_fixed_size_binary(kind):
-        column, kind = column.cast(pa.binary()), pa.binary()
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return column.cast(pa.large_string())
-    return column
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+        short = kind.to_pandas_dtype()
+        return [None if value is None else float(str(short(value))) for value in column.to_pylist()]
+    values = column.to_pylist()
+    if any(told(kind) for told in (pa.types.is_fixed_size_binary, *BINARY)):
+        for row, value in enumerate(values):
+            try:
+                values[row] = None if value is None else value.decode()
+            except UnicodeDecodeError as error:
+                raise BonsaiError(
+                    f"{where}, column '{name}', row {first + row}: bytes that are no UTF-8 text: write it as text, or "
+                    "name another column"
+                ) from error
+    return values

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import lzma
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -68,6 +69,29 @@ READ = {
     "xz": (lzma.compress((HEAD + "a,x\n").encode()), ["a"]),
     "empty columns": ("text,label,,,\na,x,,,\nb,y\nc,x,\n", ["a", "b", "c"]),
     "a long text": (HEAD + "a" * 200_000 + ",x\n", ["a" * 200_000]),
+    "tabs and quotes of some texts": (
+        "text\tlabel\n" + '"I go."\t1\n"I", she said, "go."\t0\nhe said "x"\t1\n"I go\t1\n' + "plain\t0\n" * 9,
+        ['"I go."', '"I", she said, "go."', 'he said "x"', '"I go', *["plain"] * 9],
+    ),
+    "tabs and quotes that nothing needs": (
+        "text\tlabel\n" + '"All of it."\t1\n' + "plain\t0\n" * 9,
+        ['"All of it."', *["plain"] * 9],
+    ),
+    "a spreadsheet's tabs": (
+        "text\tlabel\n" + '"a, b"\t1\n"\rc"\t1\n' + "plain\t0\n" * 9,
+        ["a, b", "\rc", *["plain"] * 9],
+    ),
+    "tabs and quotes of all texts": ('"text"\t"label"\n"a"\t1\n"b ""c"""\t0\n', ["a", 'b "c"']),
+    "tabs and apostrophes": (
+        "text\tlabel\n'all of it'\t1\n\"open\t0\n''a'' and ''b''\t1\n",
+        ["'all of it'", '"open', "''a'' and ''b''"],
+    ),
+    "rows between lone quotes": (
+        "text\tlabel\n" + "a\tx\n" * 9 + '"\tx\n"" b\tx\n"\tx\n',
+        [*["a"] * 9, '"', '"" b', '"'],
+    ),
+    "an index without a name": (",,text,label\n1,a,b,x\n2,b,c,y\n", ["b", "c"]),
+    "a gap before backslashes": (HEAD + "\\N,x\n\\frac C:\\dir,y\n", ["", "\\frac C:\\dir"]),
     "one column": ("text\nhello, world\nfoo; bar\n", ["hello, world", "foo; bar"]),
 }
 
@@ -82,6 +106,12 @@ def test_texts_are_read_as_they_were_written(tmp_path, case):
 def packed() -> bytes:
     with zipfile.ZipFile(held := io.BytesIO(), "w") as archive:
         archive.writestr("d.csv", HEAD)
+    return held.getvalue()
+
+
+def archive() -> bytes:
+    with tarfile.open(fileobj=(held := io.BytesIO()), mode="w") as made_:
+        made_.addfile(tarfile.TarInfo("d.csv"), io.BytesIO())
     return held.getvalue()
 
 
@@ -110,6 +140,14 @@ REFUSED = {
     "JSON": ('[{"text": "a"}]', ".json"),
     "one name twice": ("text,label,label \na,x,y\n", "'label'", "more than once"),
     "blank": ("\n\n", "line 1 is blank"),
+    "tabs, quotes round all texts but one": (
+        "text\tlabel\n" + '"a"\t1\n' * 9 + '"b" c\t1\n',
+        "line 11",
+        "instead of",
+    ),
+    "a database's text format": ("text\tlabel\n\\N\t1\nC:\\\\new\t0\n", "line 3", "missing value, as databases"),
+    "packed twice": (gzip.compress(gzip.compress(HEAD.encode())), "packed again"),
+    "tar": (archive(), "tar archive"),
 }
 
 
@@ -120,6 +158,20 @@ def test_what_may_be_read_in_two_ways_or_in_none_is_refused_with_the_line(tmp_pa
     with pytest.raises(BonsaiError) as caught:
         read(made(tmp_path, content))
     assert "d.csv" in str(caught.value) and all(words in str(caught.value) for words in said), caught.value
+
+
+@pytest.mark.parametrize("name", ["PK", "ORCID", "BZh", "PAR1", "<text>", "[text]", "{text}", "#"])
+def test_a_column_may_be_called_as_another_format_begins(tmp_path, name):
+    """A table is told to be an archive, and its user finds nothing wrong with it."""
+    assert read(made(tmp_path, f"{name},text\na,b\n")) == [("a", "b")]
+
+
+def test_doubled_backslashes_are_told(tmp_path, capsys):
+    """Whether one escapes the other cannot be seen where no quote is escaped: what is learnt is at least said."""
+    assert read(made(tmp_path, HEAD + '"C:\\\\new",x\n')) == [("C:\\\\new", "x")]
+    assert "every backslash" in capsys.readouterr().out
+    assert read(made(tmp_path, HEAD + '"C:\\new",x\n')) == [("C:\\new", "x")]
+    assert "every backslash" not in capsys.readouterr().out
 
 
 @settings(max_examples=100, deadline=None)

@@ -54,7 +54,8 @@ def test_all_that_is_said_of_labels(tmp_path):
         (["1", 1, 2], "several types"),
         ([" x", "x", "y"], "white space"),
         (["Good", "good", "x"], "'Good', 'good' are 2 classes"),
-        (["caf\u00e9", "cafe\u0301", "x"], "are 2 classes"),
+        (["caf\u00e9", "cafe\u0301", "x"], "'cafe\\u0301', 'caf\\xe9' are 2 classes"),
+        (["a", "a\u200b"], "'a', 'a\\u200b' are 2 classes"),
         (["1", "1.0"], "'1', '1.0' are 2 classes"),
     ):
         notes = prepare(tmp_path, labels)[1].notes
@@ -102,6 +103,8 @@ def test_numbers_with_a_name_for_none(tmp_path):
         (pa.array([2**64 - 1, 2**64 - 2] * 30, pa.uint64()), (str(2**64 - 2), str(2**64 - 1))),
         (pa.array([Decimal("0"), Decimal("1")] * 30, pa.decimal128(3, 0)), ("0", "1")),
         (pa.array([Decimal("0.00"), Decimal("2.50")] * 30, pa.decimal128(5, 2)), ("0", "2.5")),
+        (pa.array([Decimal("1" * 29 + ".1"), Decimal("1" * 29 + ".2")] * 30), ("1" * 29 + ".1", "1" * 29 + ".2")),
+        (pa.array([0.1, 0.2] * 30, pa.float32()), ("0.1", "0.2")),
         (pa.array([True, False] * 30), ("false", "true")),
         (pa.array([b"no", b"yes"] * 30), ("no", "yes")),
     ],

@@ -65,16 +65,46 @@ def test_partitions_are_columns(tmp_path):
     assert read(tmp_path / "splits") == [("a", "x")]
 
 
-def test_an_empty_shard_is_fine_and_a_file_of_no_bytes_is_not(tmp_path):
-    """Spark writes shards without rows, of null types; a file without a byte is one that did not arrive."""
+def test_an_empty_shard_is_fine_and_one_of_no_bytes_is_told(tmp_path, capsys):
+    """Spark writes shards without rows, of null types, or of no bytes, which may also be a file that did not arrive."""
     pq.write_table(pa.table({"text": pa.nulls(0), "label": pa.nulls(0)}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"label": [1], "text": ["x"]}), tmp_path / "b.parquet")
     made(tmp_path / "c.json", "[]")
     made(tmp_path / "d.csv", HEAD)
     assert read(tmp_path) == [("x", 1)]
     made(tmp_path / "e.csv", "")
+    made(tmp_path / "f.jsonl", "")
+    assert read(tmp_path) == [("x", 1)]
+    told = capsys.readouterr().out
+    assert "e.csv is empty" in told and "f.jsonl is empty" in told
     with pytest.raises(BonsaiError, match=r"e.csv is empty"):
+        read(tmp_path / "e.csv")
+    made(tmp_path / "g.parquet", "")
+    with pytest.raises(BonsaiError, match=r"g.parquet is empty"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "kind"),
+    [
+        ("_delta_log/00000000000000000000.json", '{"add": {"path": "part/a.csv"}}', ""),
+        ("_delta_log/00000000000000000000.json", '{"add": {}}\n{"remove": {"path": "b.csv"}}', "a Delta"),
+        ("_delta_log/00000000000000000000.json", '{"add": {"path": "a.csv", "deletionVector": {"x": 1}}}', "a Delta"),
+        ("_delta_log/00000000000000000011.json", '{"add": {"path": "part/a.csv"}}', "a Delta"),
+        (".hoodie/hoodie.properties", "x", "a Hudi"),
+        ("metadata/v1.metadata.json", "{}", "an Iceberg"),
+    ],
+)
+def test_deleted_rows_of_tables_are_not_read(tmp_path, place, content, kind):
+    """The files of such a table hold what was deleted, and what was corrected with its old label."""
+    made(tmp_path / "data" / "part" / "a.csv", HEAD + "a,x\n")
+    made(tmp_path / "data" / place, content)
+    for source in (tmp_path / "data" / "part", f"{tmp_path}/data/*/*.csv"):
+        if kind:
+            with pytest.raises(BonsaiError, match=f"data is {kind} table"):
+                read(source)
+        else:
+            assert read(source) == [("a", "x")]
 
 
 TABLES = {
@@ -103,6 +133,8 @@ JSON = {
     "two on a line": ('{"text": "a", "label": 1}{"text": "b", "label": 2}', "line 1", "Extra data"),
     "no object": ('{"text": "a", "label": 1}\n["b", 2]', "line 2", "no object"),
     "a page": ("<html></html>", "HTML"),
+    "by columns": ('{"text": {"0": "a"}, "label": {"0": 1}}', "line 1", "tables by columns"),
+    "half a character in a name": ('{"text": "a", "\\ud83d": 1, "label": 1}', "line 1", "no valid Unicode"),
 }
 
 
@@ -113,6 +145,14 @@ def test_json_that_says_two_things_or_nothing_is_refused(tmp_path, case):
     with pytest.raises(BonsaiError) as caught:
         read(made(tmp_path / "d.jsonl", content))
     assert all(words in str(caught.value) for words in ("d.jsonl", *said)), caught.value
+
+
+def test_what_other_keys_of_json_hold_does_not_matter(tmp_path):
+    """Tweets come with all that was known of them, cut anywhere."""
+    row = (
+        '{"text": "a", "label": 1, "more": {"a": 1, "a": 2}, "cut": "\\ud83d"}\n{"label": 2, "text": "b", "more": null}'
+    )
+    assert read(made(tmp_path / "d.jsonl", row)) == [("a", 1), ("b", 2)]
 
 
 @pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -133,7 +173,7 @@ def test_every_type_of_text_column_is_read(tmp_path):
         pq.write_table(pa.table({"text": column, "label": [0, 1]}), tmp_path / "d.parquet")
         assert read(tmp_path / "d.parquet") == [("grün", 0), ("b", 1)], kind
     pq.write_table(pa.table({"text": [b"\xff\xfe", b"b"], "label": [0, 1]}), tmp_path / "d.parquet")
-    with pytest.raises(BonsaiError, match=r"d.parquet cannot be read.*UTF"):
+    with pytest.raises(BonsaiError, match=r"d.parquet, column 'text', row 1: bytes that are no UTF-8"):
         read(tmp_path / "d.parquet")
 
 
@@ -147,6 +187,8 @@ def test_a_data_set_saved_with_a_format_is_read_as_plain_rows(tmp_path, form):
     saved.set_format(form, columns=["label"])
     saved.save_to_disk(tmp_path / "saved")
     assert read(tmp_path / "saved") == [("a", 1), ("b", -1)]
+    saved.with_format(None).cast_column("text", Value("binary")).save_to_disk(tmp_path / "bytes")
+    assert read(tmp_path / "bytes") == [("a", 1), ("b", -1)]
 
 
 def test_damage_anywhere_in_a_saved_data_set_is_an_error_in_words(tmp_path):

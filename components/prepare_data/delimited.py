@@ -196,6 +196,7 @@ class Records(Iterator[list[str]]):
         self.first = self.number = number
         self.always: set[int] | None = None
         self.enclosed = Counter[int]()  # how many values of each column have quotes round them
+        self.named = False  # there are quotes round names of columns
         self.proven = False  # a value on one line that needed its quotes: they are no part of the text here
         self.bare = self.inner = 0  # the first lines with needless quotes round a value, with plain ones in one
         self.needless = False  # a value has quotes round it that no tool would write that writes them where needed
@@ -206,6 +207,7 @@ class Records(Iterator[list[str]]):
         names = next(self, [])
         if self.enclosed and not self.dialect.quote:
             raise self._error("there are quotes round the names of columns")
+        self.named = bool(self.enclosed)
         self.always, self.bare, self.inner, self.needless = None, 0, 0, False
         self.enclosed.clear()
         return names
@@ -221,8 +223,8 @@ class Records(Iterator[list[str]]):
         if not self.dialect.quote and mostly:
             raise self._error("there are quotes round most values of a column")
         text = self.dialect == Dialect(self.dialect.delimiter) and self.dialect.delimiter in UNQUOTED
-        if text and (self.inner or self.needless) and not mostly and not self.proven:
-            raise self._error("quotes are text")
+        if text and (self.inner or self.needless) and not (mostly or self.proven or self.named):
+            raise self._error("quotes may be text, for no value needs them")
 
     def __next__(self) -> list[str]:
         quote, delimiter = self.dialect.quote, self.dialect.delimiter

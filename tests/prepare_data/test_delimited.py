@@ -82,6 +82,7 @@ READ = {
         ["a, b", "\rc", *["plain"] * 9],
     ),
     "tabs and quotes of all texts": ('"text"\t"label"\n"a"\t1\n"b ""c"""\t0\n', ["a", 'b "c"']),
+    "tabs and quotes of the names": ('"text"\t"label"\nhe said "x"\t1\nb\t0\n', ['he said "x"', "b"]),
     "tabs and apostrophes": (
         "text\tlabel\n'all of it'\t1\n\"open\t0\n''a'' and ''b''\t1\n",
         ["'all of it'", '"open', "''a'' and ''b''"],

@@ -21,7 +21,7 @@ JSON = re.compile(r'[\[{]\s*(["\[{\]}\d-]|$)')
 SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)  # a first line of Excel's
 NEEDLESS = re.compile(r"[A-Za-z0-9][^,;\r]*(?<!\s)")
 NULL = r"\N"
-ESCAPES = re.compile(r"\\[\\btnrv0Z]")  # what databases write that write \N
+ESCAPES = re.compile(r"\\[\\btnrv0Z']")  # what databases write that write \N
 ADVICE = 'a value with the delimiter, a quote or a line break goes between quotes, a quote in it doubled ("")'
 
 
@@ -264,7 +264,8 @@ class Records(Iterator[list[str]]):
             if line[at : at + 1] != delimiter:
                 break
             at += 1
-        self.enclosed.update(between)
+        if not self.layout:
+            self.enclosed.update(between)
         self._check_backslashes()
         self.always = between if self.always is None else self.always & between
         if self.bare and self.inner and not self.dialect.escape:
@@ -313,12 +314,12 @@ class Records(Iterator[list[str]]):
         """Keep what a value between quotes says of the file, and refuse one that may be several rows."""
         delimiter = self.dialect.delimiter
         one = len(lines) == 1
-        if ESCAPES.search(value):
+        if "\\" in value and ESCAPES.search(value):
             self.slash = self.slash or self.first
         self.proven |= one and (doubled or delimiter in value)
         if one:
             self.bare = self.bare or (self.first if value and not self.proven else 0)
-            self.needless |= bool(NEEDLESS.fullmatch(value))
+            self.needless = self.needless or bool(not self.proven and NEEDLESS.fullmatch(value))
             return
         if self.layout and '\\"' in value and not (self.dialect.escape or self.layout.backslashes):
             raise self._several(value)
@@ -363,7 +364,7 @@ class Records(Iterator[list[str]]):
         if value == NULL:
             self.null = self.null or self.first
             return ""
-        if ESCAPES.search(value):
+        if "\\" in value and ESCAPES.search(value):
             self.slash = self.slash or self.first
         if '\\"' in value or (self.dialect.escape and "\\" in value):
             raise self._error(f"a backslash in {value[:40]!r}, which has no quotes round it, may mean itself or not")
@@ -374,7 +375,8 @@ class Records(Iterator[list[str]]):
             unclear = around and self.dialect.delimiter not in UNQUOTED
             self.enclosed[column] += around and mark not in within
         elif mark == "'":
-            unclear = around and "''" in within and mark not in within.replace("''", "")
+            inner = within.replace("''", "").replace(r"\'", "")  # quotes in it as a tool would write them
+            unclear = around and inner != within and mark not in inner
         else:
             unclear = mark == '"' and (around or not self.dialect.quote)
         if unclear:

@@ -94,7 +94,8 @@ def values_of(column: pa.Array | pa.ChunkedArray, where: str, name: str, first: 
         column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_float16(kind) or pa.types.is_float32(kind):
         short = kind.to_pandas_dtype()
-        return [None if value is None else float(str(short(value))) for value in column.to_pylist()]
+        values = column.to_pylist()
+        return [value if value is None or value.is_integer() else float(str(short(value))) for value in values]
     values = column.to_pylist()
     if any(told(kind) for told in (pa.types.is_fixed_size_binary, *BINARY)):
         for row, value in enumerate(values):

@@ -150,3 +150,13 @@ def test_hidden_objects_of_a_prefix_and_a_glob_are_left_alone(bucket, tmp_path, 
         bucket.objects[name] = b"text,label\nold,0\n"
     assert prepare("gs://bucket/b", tmp_path)["read_rows"] == 80
     assert "3 data files with . or _ before the name" in capsys.readouterr().out
+
+
+def test_a_table_of_a_bucket_whose_files_hold_deleted_rows_is_refused(bucket, tmp_path):
+    """The log beside the files says which of them are no longer its rows."""
+    log = "b/_delta_log/00000000000000000000.json"
+    bucket.objects[log] = b'{"add": {"path": "train.csv"}}'
+    assert prepare("gs://bucket/b", tmp_path)["read_rows"] == 80
+    bucket.objects[log] += b'\n{"remove": {"path": "train.csv"}}'
+    with pytest.raises(BonsaiError, match=r"gs://bucket/b is a Delta table"):
+        prepare("gs://bucket/b", tmp_path)

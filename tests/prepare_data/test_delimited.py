@@ -147,6 +147,7 @@ REFUSED = {
         "instead of",
     ),
     "a database's text format": ("text\tlabel\n\\N\t1\nC:\\\\new\t0\n", "line 3", "missing value, as databases"),
+    "single quotes escaped": ("text,label\n'it\\'s fine','x'\n'b','y'\n", "line 2", "around it or in it"),
     "packed twice": (gzip.compress(gzip.compress(HEAD.encode())), "packed again"),
     "tar": (archive(), "tar archive"),
 }

@@ -104,7 +104,7 @@ def test_numbers_with_a_name_for_none(tmp_path):
         (pa.array([Decimal("0"), Decimal("1")] * 30, pa.decimal128(3, 0)), ("0", "1")),
         (pa.array([Decimal("0.00"), Decimal("2.50")] * 30, pa.decimal128(5, 2)), ("0", "2.5")),
         (pa.array([Decimal("1" * 29 + ".1"), Decimal("1" * 29 + ".2")] * 30), ("1" * 29 + ".1", "1" * 29 + ".2")),
-        (pa.array([0.1, 0.2] * 30, pa.float32()), ("0.1", "0.2")),
+        (pa.array([0.1, 123456792.0] * 30, pa.float32()), ("0.1", "123456792")),
         (pa.array([True, False] * 30), ("false", "true")),
         (pa.array([b"no", b"yes"] * 30), ("no", "yes")),
     ],

@@ -197,6 +197,7 @@ class Records(Iterator[list[str]]):
         self.always: set[int] | None = None
         self.enclosed = Counter[int]()  # how many values of each column have quotes round them
         self.named = False  # there are quotes round names of columns
+        self.plain = False  # tools write it without quotes
         self.proven = False  # a value on one line that needed its quotes: they are no part of the text here
         self.bare = self.inner = 0  # the first lines with needless quotes round a value, with plain ones in one
         self.needless = False  # a value has quotes round it that no tool would write that writes them where needed
@@ -207,23 +208,23 @@ class Records(Iterator[list[str]]):
         names = next(self, [])
         if self.enclosed and not self.dialect.quote:
             raise self._error("there are quotes round the names of columns")
-        self.named = bool(self.enclosed)
+        self.named, self.plain = bool(self.enclosed), self.dialect.delimiter in UNQUOTED and len(names) > 1
         self.always, self.bare, self.inner, self.needless = None, 0, 0, False
         self.enclosed.clear()
         return names
 
     def settle(self, count: int) -> None:
-        """Refuse to take quotes for what the rows so far show that they are not.
+        """Refuse to take quotes for what the rows so far, of which there are `count`, show that they are not.
 
         Raises:
-            BonsaiError: quotes are text though they are around most values of a column; or are not, where only some
-                values have them, of which none needs them.
+            BonsaiError: quotes are taken for text, and are round most values of a column; or are taken for marks round
+                values in a file that tools write without, where few values have them and none needs them.
         """
         mostly = any(2 * one > count for one in self.enclosed.values())
         if not self.dialect.quote and mostly:
             raise self._error("there are quotes round most values of a column")
-        text = self.dialect == Dialect(self.dialect.delimiter) and self.dialect.delimiter in UNQUOTED
-        if text and (self.inner or self.needless) and not (mostly or self.proven or self.named):
+        usual = self.plain and self.dialect == Dialect(self.dialect.delimiter)
+        if usual and (self.inner or self.needless) and not (mostly or self.proven or self.named):
             raise self._error("quotes may be text, for no value needs them")
 
     def __next__(self) -> list[str]:
@@ -372,7 +373,7 @@ class Records(Iterator[list[str]]):
         mark, within = bare[:1], bare[1:-1]
         around = len(bare) > 1 and mark == bare[-1]
         if mark == '"' and not self.dialect.quote and '""' not in bare[1:]:
-            unclear = around and self.dialect.delimiter not in UNQUOTED
+            unclear = around and not self.plain
             self.enclosed[column] += around and mark not in within
         elif mark == "'":
             inner = within.replace("''", "").replace(r"\'", "")  # quotes in it as a tool would write them

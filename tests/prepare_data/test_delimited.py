@@ -93,6 +93,7 @@ READ = {
     ),
     "an index without a name": (",,text,label\n1,a,b,x\n2,b,c,y\n", ["b", "c"]),
     "a gap before backslashes": (HEAD + "\\N,x\n\\frac C:\\dir,y\n", ["", "\\frac C:\\dir"]),
+    "one column and needless quotes": ('text\n"All of it."\nplain\nmore\n', ["All of it.", "plain", "more"]),
     "one column": ("text\nhello, world\nfoo; bar\n", ["hello, world", "foo; bar"]),
 }
 

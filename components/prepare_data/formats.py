@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from kfp_bonsai.prepare_data import delimited, json_rows
-from kfp_bonsai.prepare_data.text import HEAD_BYTES, Lines, check_kind, is_packed
+from kfp_bonsai.prepare_data.text import HEAD_BYTES, Lines, check_kind, is_packed, unpacked
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.parquet import READ_BYTES, open_parquet, stream
 from kfp_bonsai.shared.progress import say
@@ -126,7 +126,7 @@ class DataFile:
         """Say whether it has no rows, so that its columns and their types say nothing."""
         if self._format != "parquet":
             with self.open() as file:
-                if not file.read(1):
+                if not unpacked(self.where, file)[1]:
                     say(f"prepare-data  note: {self.where} is empty: no rows are read from it")
                     return True
             return not self._own

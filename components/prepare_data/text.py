@@ -60,13 +60,9 @@ class Lines(Iterator[str]):
 
     def __init__(self, where: str, file: BinaryIO) -> None:
         self.where, self.number = where, 0
-        head = _head(where, file)
-        unpack = _known(PACKED, head)
-        if unpack:
-            file = unpack(file)
-            head = _head(where, file)
-            if _known(PACKED, head) or head.startswith(b"PAR1"):
-                raise BonsaiError(f"{where} is packed, and what is in it is packed again: unpack it")
+        file, head = unpacked(where, file)
+        if not head:
+            raise BonsaiError(f"{where} is empty: give a file with rows")
         check_kind(where, head)
         self.encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
         self.file = file
@@ -127,6 +123,22 @@ class Lines(Iterator[str]):
         return self.number
 
 
+def unpacked(where: str, file: BinaryIO) -> tuple[BinaryIO, bytes]:
+    """Return a file that may be packed as one that is not, and how it begins.
+
+    Raises:
+        BonsaiError: it is broken, or packed twice.
+    """
+    head = _head(where, file)
+    unpack = _known(PACKED, head)
+    if unpack:
+        file = unpack(file)
+        head = _head(where, file)
+        if _known(PACKED, head) or head.startswith(b"PAR1"):
+            raise BonsaiError(f"{where} is packed, and what is in it is packed again: unpack it")
+    return file, head
+
+
 def check_kind(where: str, head: bytes) -> None:
     """Refuse a file of another format by its first bytes.
 
@@ -156,6 +168,4 @@ def _head(where: str, file: BinaryIO) -> bytes:
         file.seek(0)
     except _BROKEN as error:
         raise BonsaiError(f"{where} cannot be read ({first_line(error)}): copy it again") from error
-    if not head:
-        raise BonsaiError(f"{where} is empty: give a file with rows")
     return head

@@ -1,5 +1,6 @@
 """Which files of a folder, a glob or a saved data set are read, and in which columns."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -74,9 +75,10 @@ def test_an_empty_shard_is_fine_and_one_of_no_bytes_is_told(tmp_path, capsys):
     assert read(tmp_path) == [("x", 1)]
     made(tmp_path / "e.csv", "")
     made(tmp_path / "f.jsonl", "")
+    (tmp_path / "f.json.gz").write_bytes(gzip.compress(b""))
     assert read(tmp_path) == [("x", 1)]
     told = capsys.readouterr().out
-    assert "e.csv is empty" in told and "f.jsonl is empty" in told
+    assert "e.csv is empty" in told and "f.jsonl is empty" in told and "f.json.gz is empty" in told
     with pytest.raises(BonsaiError, match=r"e.csv is empty"):
         read(tmp_path / "e.csv")
     made(tmp_path / "g.parquet", "")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.cli import MOST_SEEDS
-from kfp_bonsai.fine_tune.train import FEWEST_TOKENS
+from kfp_bonsai.fine_tune.train import FEWEST_TOKENS, ODD_TEXTS
 from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers
+from kfp_bonsai.shared.checkpoint import rehearse
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.families import family_of, positions_of
 from kfp_bonsai.shared.pretrained import read
@@ -58,7 +59,8 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
     Raises:
         BonsaiError: there is no such model, or a late stage would refuse one of these.
     """
-    config = read(model).config
+    found = read(model)
+    config = found.config
     fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
     for level in levels:
         check_layers(level, fewest)
@@ -70,6 +72,7 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
             "training text"
         )
     check_flops(levels, config, min(max_length or LONGEST, positions))
+    rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
 
 
 def _apart(check: Callable[[], None]) -> None:

@@ -202,16 +202,9 @@ def _pretrained(source: pretrained.Pretrained, task: tasks.Task):  # type: ignor
     config.id2label, config.label2id = labels, {name: index for index, name in labels.items()}
     loaded = pretrained.load(source.folder, config)
     network, new = loaded.network, loaded.new
-    own_output = family.answers_in_text and not getattr(config, "scale_decoder_outputs", True)
-    if own_output and network.get_output_embeddings().weight is network.get_input_embeddings().weight:
-        raise BonsaiError(
-            f"{source.folder} lacks the output matrix that its config.json speaks of: give the whole model"
-        )
     if task.labels and not family.answers_in_text:
         head.settle(network, before, task.labels, new)
     tokens.make_room(tokenizer, network)
-    if family.answers_in_text:
-        network.generation_config.max_new_tokens = max(map(len, config.label_tokens))
     return network, tokenizer, bool(new)
 
 

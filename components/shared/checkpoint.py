@@ -132,24 +132,30 @@ def check_tokenizer(folder: Path, tokenizer: Any) -> None:
     for one in (stored, tokenizer.backend_tokenizer):
         one.no_padding()
         one.no_truncation()
-    if stored.to_str() != tokenizer.backend_tokenizer.to_str():
+    if _content(stored) != _content(tokenizer.backend_tokenizer):
         raise BonsaiError(
             f"{folder / 'tokenizer_config.json'} makes another tokenizer of tokenizer.json than that holds by itself, "
             f"so that texts would be split differently where the model is served: make the model again"
         )
 
 
+def _content(tokenizer: Any) -> Any:
+    """Return what a tokenizer holds, its pieces' scores (Unigram) to the 12 digits that survive reading a file."""
+    return json.loads(tokenizer.to_str(), parse_float=lambda score: f"{float(score):.12g}")
+
+
 def rehearse(network: Any, tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int) -> None:
-    """Save all of a model but its weights, read it back, and see that texts get the same tokens on every way.
+    """Save all of a model but its weights, read it back, and see that texts get the same tokens, and answers, of it.
 
     Args:
-        network: a model that is to be trained.
+        network: a model that is to be trained; on "meta" it is not asked for answers.
         tokenizer: its tokenizer.
         columns: the rows' texts, or first and second texts.
         max_length: tokens at which rows are cut.
 
     Raises:
-        BonsaiError: what would be saved after training cannot be saved, or is read as another tokenizer.
+        BonsaiError: what would be saved after training cannot be saved, or is read as another tokenizer; or the model
+            does not work, in training or after it.
     """
     from kfp_bonsai.shared import rows
 
@@ -171,6 +177,21 @@ def rehearse(network: Any, tokenizer: Any, columns: Sequence[Sequence[str]], max
                     f"the tokenizer of {tokenizer.name_or_path} splits a text otherwise once it is saved "
                     f"({columns[0][number][:80]!r}): save it with this version of transformers, and look at its tokens"
                 )
+    if network.device.type != "meta":
+        items = [{name: found[number] for name, found in mine.items()} for number in (0, -1)]
+        _try(network, rows.pad(items, tokenizer.pad_token_id))
+
+
+def _try(network: Any, batch: Mapping[str, Any]) -> None:
+    """See that a model gives numbers, in training and in use."""
+    import torch
+
+    where = f"the model in {network.config.name_or_path}"
+    with pretrained.in_words(where, "its config.json describes no model that runs"), torch.random.fork_rng():
+        with torch.no_grad():
+            found = [network.train(training)(**batch).logits for training in (True, False)]
+    if not all(torch.isfinite(logits).all() for logits in found):
+        raise BonsaiError(f"{where} gives NaN or infinity for a text: its config.json or weights are damaged")
 
 
 def save(model: Any, tokenizer: Any, folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:

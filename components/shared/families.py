@@ -415,17 +415,31 @@ def check_settings(config: Any) -> None:
         most = MOST_LAYERS if name in layers else math.inf
         if value is not None and not (isinstance(value, int) and 1 <= value <= most):
             raise BonsaiError(f"config.json sets {name} to {value}, of which there is no model: save the model again")
-    if positions_of(config) < FEWEST_POSITIONS:
-        raise BonsaiError(f"config.json leaves {positions_of(config)} positions for a text: save the model again")
+    positions = positions_of(config)
+    if not (isinstance(positions, int) and positions >= FEWEST_POSITIONS):
+        raise BonsaiError(f"config.json leaves {positions} positions for a text: save the model again")
     for name, value in vars(config).items():
-        if ("dropout" in name or "pdrop" in name) and isinstance(value, int | float) and value >= 1:
-            raise BonsaiError(f"config.json sets {name} to {value}, so that nothing can be learnt: set it below 1")
+        lacking = value is None and getattr(type(config), name, None) is not None
+        number = isinstance(value, int | float)
+        if "drop" in name and (lacking or (number and not 0 <= value < 1)):
+            raise BonsaiError(f"config.json sets {name} to {value}, with which nothing can be learnt: set it below 1")
+        if "_eps" in name and (lacking or (number and value < 0)):
+            raise BonsaiError(f"config.json sets {name} to {value}, of which there is no model: save the model again")
+    _check_rotations(getattr(config, "rope_parameters", None))
     for name, value in family.fixed.items():
         if getattr(config, name, value) != value:
             raise BonsaiError(
                 f"config.json sets {name} to {getattr(config, name)}, with which layers and heads cannot be removed "
                 f"exactly: only models with {name} = {value} are supported"
             )
+
+
+def _check_rotations(found: Any) -> None:
+    """Check that positions can be turned by these numbers, which may be nested by kinds of layers."""
+    for name, value in found.items() if isinstance(found, Mapping) else ():
+        _check_rotations(value)
+        if name in ("rope_theta", "factor") and isinstance(value, int | float) and value <= 0:
+            raise BonsaiError(f"config.json sets {name} to {value}, with which no position can be told: write above 0")
 
 
 def token_read(config: Any) -> str:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,19 @@ PLAIN = {  # how a model runs and answers, whatever it was set to do
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model that was read, without its weights: its folder, and configuration and tokenizer as they will be used."""
+    """A model that was read, without its weights.
+
+    Attributes:
+        folder: where it is.
+        config: its configuration, as it will be used.
+        tokenizer: its tokenizer, as it will be used.
+        outline: the task's model on "meta": all but the numbers.
+    """
 
     folder: Path
     config: Any
     tokenizer: Any
+    outline: Any
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,8 @@ def read(reference: str | Path, *, weights: bool = False) -> Pretrained:
     with in_words(f"the tokenizer in {folder}", "save the model's tokenizer there again"):
         _check_class(folder, tokenizer)
         tokens.settle(tokenizer, config)
-    asked = sum(parameter.numel() for parameter in blank(config).parameters())
+    outline = blank(config)
+    asked = sum(parameter.numel() for parameter in outline.parameters())
     stored = sum(math.prod(shape) for _kind, shape in _tensors(folder).values())
     if stored and asked > MOST_MISSING * stored:  # which would be a matter of memory
         raise BonsaiError(
@@ -121,8 +130,8 @@ def read(reference: str | Path, *, weights: bool = False) -> Pretrained:
             f"{stored:,}: give a whole model, whose files belong together"
         )
     if stored:
-        _matched(folder, config, "meta")
-    return Pretrained(folder, config, tokenizer)
+        outline = _matched(folder, config, "meta").network
+    return Pretrained(folder, config, tokenizer, outline)
 
 
 def read_tokenizer(folder: Path) -> Any:
@@ -191,6 +200,7 @@ def _matched(folder: Path, config: Any, device: str | None) -> Loaded:
             ignore_mismatched_sizes=True,
             dtype="float32",
             device_map=device,
+            generation_config=_writing(config),
         )
     network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads
     heads = tuple(path + "." for path in family_of(config).head)
@@ -201,6 +211,9 @@ def _matched(folder: Path, config: Any, device: str | None) -> Loaded:
             f"{folder} lacks weights of the model's body, such as {lacking[0]}, or has them in another size than "
             "config.json says: give a whole model"
         )
+    own_output = family_of(config).answers_in_text and not getattr(config, "scale_decoder_outputs", True)
+    if own_output and network.get_output_embeddings().weight is network.get_input_embeddings().weight:
+        raise BonsaiError(f"{folder} lacks the output matrix that its config.json speaks of: give the whole model")
     spare = sorted(found["unexpected_keys"])
     beyond = [name for name in spare if family_of(config).is_of_layer(name)]
     if beyond:
@@ -209,6 +222,17 @@ def _matched(folder: Path, config: Any, device: str | None) -> Loaded:
             "whose config.json and weights belong together"
         )
     return Loaded(network, tuple(new), tuple(spare))
+
+
+def _writing(config: Any) -> Any:
+    """Return how a model that answers in text writes, if asked to: its labels, whatever it was set to write before."""
+    if not family_of(config).answers_in_text:
+        return None
+    from transformers import GenerationConfig
+
+    names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    longest = max(map(len, getattr(config, "label_tokens", None) or [()]))
+    return GenerationConfig(**{name: getattr(config, name) for name in names}, max_new_tokens=longest or None)
 
 
 def check_folder(folder: Path) -> None:
@@ -276,6 +300,7 @@ def _config(folder: Path) -> Any:
 
     with in_words(folder / "config.json", "save the model again"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _check_names(folder, config)
         check_settings(config)
         asked = config._attn_implementation
         if asked not in ATTENTIONS:
@@ -286,6 +311,15 @@ def _config(folder: Path) -> Any:
                 setattr(config, name, value)
         config.is_encoder_decoder = family_of(config).answers_in_text
     return config
+
+
+def _check_names(folder: Path, config: Any) -> None:
+    """Check that no entry of config.json takes the place of what a configuration does, or is by its class."""
+    kind, settings = type(config), {one.name for one in fields(config)}
+    for name, value in vars(config).items():
+        own = getattr(kind, name, value)
+        if name not in settings and own != value and not isinstance(own, property):
+            raise BonsaiError(f"{folder / 'config.json'} sets {name}, which is no setting of a model: remove it")
 
 
 def _check_config(file: Path) -> None:

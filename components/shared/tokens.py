@@ -53,7 +53,8 @@ def settle(tokenizer: Any, config: Any) -> None:
             )
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.model_input_names = list(inputs_of(config))
-    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # which is what is saved
+    for name in ("padding_side", "truncation_side", "model_input_names"):
+        tokenizer.init_kwargs[name] = getattr(tokenizer, name)  # which is what is saved; Llama's class pads left
 
 
 def separate(tokenizer: Any, config: Any) -> None:

@@ -98,7 +98,7 @@ REFUSED = {
     "fewer layers than there are": ({"num_hidden_layers": 1}, r"holds bert.encoder.layer.1.* no place"),
     "positions for a terabyte": ({"max_position_embeddings": 10**10}, "lacks weights of the model's body"),
     "no such activation": ({"hidden_act": "geluu"}, "cannot be used .*geluu"),
-    "a dropout of all": ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob to 1.0, so that nothing can be learnt"),
+    "a dropout of all": ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob to 1.0, with which nothing can be learnt"),
     "quantized": ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized weights cannot be trained"),
     "no room for a text": ({"max_position_embeddings": -1}, "leaves -1 positions for a text"),
     "code of its own": ({"auto_map": {"AutoModel": "mine.Model"}}, "never run here"),

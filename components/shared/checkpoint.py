@@ -187,9 +187,9 @@ def _try(network: Any, batch: Mapping[str, Any]) -> None:
     import torch
 
     where = f"the model in {network.config.name_or_path}"
-    with pretrained.in_words(where, "its config.json describes no model that runs"), torch.random.fork_rng():
-        with torch.no_grad():
-            found = [network.train(training)(**batch).logits for training in (True, False)]
+    wrong = pretrained.in_words(where, "its config.json describes no model that runs")
+    with wrong, torch.random.fork_rng(), torch.no_grad():
+        found = [network.train(training)(**batch).logits for training in (True, False)]
     if not all(torch.isfinite(logits).all() for logits in found):
         raise BonsaiError(f"{where} gives NaN or infinity for a text: its config.json or weights are damaged")
 

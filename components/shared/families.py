@@ -425,6 +425,9 @@ def check_settings(config: Any) -> None:
             raise BonsaiError(f"config.json sets {name} to {value}, with which nothing can be learnt: set it below 1")
         if "_eps" in name and (lacking or (number and value < 0)):
             raise BonsaiError(f"config.json sets {name} to {value}, of which there is no model: save the model again")
+    window = getattr(config, "sliding_window", None)
+    if isinstance(window, int) and window < 1:
+        raise BonsaiError(f"config.json sets sliding_window to {window}, with which no token sees any: write 1 or more")
     _check_rotations(getattr(config, "rope_parameters", None))
     for name, value in family.fixed.items():
         if getattr(config, name, value) != value:

@@ -363,7 +363,10 @@ def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [folder / "model.safetensors"] if (folder / "model.safetensors").is_file() else []
-    names = set(map(str, read_document(index, SAVED_BY, "weight_map")["weight_map"].values()))
+    stated = read_document(index, SAVED_BY, "weight_map")["weight_map"]
+    names = set(map(str, stated.values())) if isinstance(stated, dict) else set()
+    if not names:
+        raise BonsaiError(f"{index} names no weight files: copy the folder again")
     for name in sorted(names):
         if Path(name).name != name:
             raise BonsaiError(f"{index} names {name}, which is not in its folder: give a whole model folder")

@@ -43,7 +43,7 @@ def settle(tokenizer: Any, config: Any) -> None:
             config.eos_token_id = tokenizer.eos_token_id
         if not isinstance(config.eos_token_id, int):
             raise BonsaiError(f"the tokenizer of {where} has no eos_token, with which answers end: set it and save it")
-        if config.decoder_start_token_id is None:
+        if getattr(config, "decoder_start_token_id", None) is None:
             config.decoder_start_token_id = pad
         _check_labels(config)
         if not 0 <= config.decoder_start_token_id < config.vocab_size:

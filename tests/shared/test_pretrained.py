@@ -9,16 +9,18 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
 from kfp_bonsai.fine_tune.train import fine_tune
+from kfp_bonsai.pipelines.inputs import check_model
 from kfp_bonsai.pipelines.run import run
 from kfp_bonsai.shared import pretrained, rows
 from kfp_bonsai.shared.checkpoint import load, read_record, rehearse, save
 from kfp_bonsai.shared.errors import BonsaiError
 from kfp_bonsai.shared.inference import encode, load_predictor
 from kfp_bonsai.shared.onnx_export import export
-from kfp_bonsai.shared.tokens import most_tokens, separate
+from kfp_bonsai.shared.tokens import make_room, most_tokens, separate
 
 ONE = {"r": 4, "peft_type": "LORA"}
 
@@ -26,7 +28,10 @@ ONE = {"r": 4, "peft_type": "LORA"}
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("families")
-    return {name: tiny.pretrained(folder / name, 2, name) for name in ("bert", "roberta", "gpt2", "t5", "llama", "opt")}
+    return {
+        name: tiny.pretrained(folder / name, 2, name)
+        for name in ("bert", "roberta", "gpt2", "t5", "llama", "mistral", "opt")
+    }
 
 
 def changed(made_once, to, family="bert", config=None, tokenizer=None):
@@ -184,6 +189,8 @@ SHARDS = {
     ),
     "missing": ({"a": "1.safetensors", "b": "2.safetensors"}, ["1.safetensors"], "2.safetensors is missing"),
     "a number": ({"a": 7}, [], "7 is missing"),
+    "a list": (["a"], [], "names no weight files"),
+    "nothing": ({}, [], "names no weight files"),
 }
 
 
@@ -279,6 +286,9 @@ def test_training_and_the_edge_see_the_same_tokens(made, made_once, tmp_path, fa
     trained = rows.tokenize(found.tokenizer, [TEXTS], 24)
     by_transformers = found.tokenizer(TEXTS, truncation=True, max_length=24)["input_ids"]
     network = pretrained.load(found.folder, found.config).network
+    if family == "t5":
+        network.config.label_tokens = [[7], [8]]
+    make_room(found.tokenizer, network)
     rehearse(network, found.tokenizer, [TEXTS], 24)
     found.tokenizer.save_pretrained(tmp_path / "model")
     served = encode(tmp_path / "model", TEXTS, max_length=24)
@@ -384,3 +394,87 @@ def test_a_hubs_cache_is_read_like_a_folder(made_once, monkeypatch, tmp_path):
     with pytest.raises(BonsaiError, match="org/model has no safetensors weights, but pickled"):
         pretrained.read("org/model", weights=True)
     assert pretrained.read("org/model").config.vocab_size == 25
+
+
+def test_a_tokenizer_whose_class_pads_left_is_taken(made_once, tmp_path):
+    """Every Llama 2 is refused: its class pads left again, once the tokenizer is saved as it is used, padding right."""
+    folder = changed(made_once, tmp_path / "model", "llama")
+    words = {f"▁{word}": number for number, word in enumerate(["", "film", "good"], 3)}
+    made = Tokenizer(models.BPE({"<unk>": 0, "<s>": 1, "</s>": 2} | words, [], unk_token="<unk>", byte_fallback=True))
+    made.save(str(folder / "tokenizer.json"))
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "LlamaTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    found = pretrained.read(folder)
+    rehearse(found.outline, found.tokenizer, [["film good", "film"]], 16)
+
+
+def test_scores_that_a_file_rounds_are_no_other_tokenizer(made_once, tmp_path):
+    """Most T5 are refused: reading a score of 17 digits from a file may change the last one."""
+    folder = changed(made_once, tmp_path / "model", "t5")
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁film", -1.502560305276072), ("▁", -2.6091722547298595)]
+    made = Tokenizer(models.Unigram(pieces, 2, False))
+    made.save(str(folder / "tokenizer.json"))
+    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "</s>", "tokenizer_class": "T5Tokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special | {"extra_ids": 0}))
+    found = pretrained.read(folder)
+    rehearse(found.outline, found.tokenizer, [["film film", "film"]], 16)
+
+
+def test_how_a_model_was_set_to_write_text_is_no_matter(made_once, tmp_path):
+    """A T5 is refused, or lost when it is saved, for how it would sample a text, which nobody asks of it here."""
+    folder = changed(made_once, tmp_path / "model", "t5")
+    (folder / "generation_config.json").write_text(
+        json.dumps({"do_sample": False, "temperature": 0.9, "min_length": 30})
+    )
+    found = pretrained.read(folder)
+    rehearse(found.outline, found.tokenizer, [["good film"]], 16)
+    assert found.outline.generation_config.min_length is None
+
+
+def test_an_output_matrix_of_its_own_is_asked_for_by_run_too(made_once, tmp_path):
+    """Run goes on, and fine-tune refuses the model after the data were prepared."""
+    with pytest.raises(BonsaiError, match="lacks the output matrix"):
+        check_model(str(changed(made_once, tmp_path / "model", "t5", {"scale_decoder_outputs": False})), [], 0)
+
+
+def test_a_t5_without_a_start_begins_with_padding(made_once, tmp_path):
+    """A model whose config.json leaves it out is refused by an attribute's name."""
+    folder = changed(made_once, tmp_path / "model", "t5")
+    found = json.loads((folder / "config.json").read_text())
+    del found["decoder_start_token_id"]
+    (folder / "config.json").write_text(json.dumps(found))
+    assert pretrained.read(folder).config.decoder_start_token_id == 0
+
+
+SETTINGS_OF_NOTHING = {
+    "a method": ("gpt2", {"save_pretrained": "x"}, "sets save_pretrained, which is no setting of a model"),
+    "what the class is": ("llama", {"keys_to_ignore_at_inference": ["logits"]}, "is no setting of a model"),
+    "less than no dropout": ("llama", {"attention_dropout": -0.1}, "attention_dropout to -0.1"),
+    "no number for dropout": ("llama", {"attention_dropout": None}, "attention_dropout to None"),
+    "positions all alike": ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 0}}, "rope_theta to 0"),
+    "a window of nothing": ("mistral", {"sliding_window": 0}, "sliding_window to 0"),
+    "a scale of nothing": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor to 0"),
+    "roots of less than nothing": ("bert", {"layer_norm_eps": -1.0}, "layer_norm_eps to -1.0"),
+    "a part of a position": ("t5", {"max_position_embeddings": 64.5}, "leaves 64.5 positions"),
+    "what cannot be saved": ("gpt2", {"distributed_config": {}}, "could not be saved after training"),
+}
+
+
+@pytest.mark.parametrize(("family", "config", "message"), SETTINGS_OF_NOTHING.values(), ids=SETTINGS_OF_NOTHING)
+def test_settings_of_no_model_are_refused_by_run(made_once, tmp_path, family, config, message):
+    """A traceback in the midst of training, NaN, or a trained model that cannot be saved."""
+    with pytest.raises(BonsaiError, match=message):
+        check_model(str(changed(made_once, tmp_path / "model", family, config)), [], 0)
+
+
+def test_a_model_that_does_not_run_is_refused_before_training(made, made_once, tmp_path):
+    """A traceback in the first step of training; only running it tells what else a setting can break."""
+    broken = changed(made_once, tmp_path / "model", "t5", {"relative_attention_max_distance": 0})
+    with pytest.raises(BonsaiError, match="describes no model that runs"):
+        fine_tune(str(broken), made.train, made.validation, tmp_path / "out")
+    found = pretrained.read(made_once["bert"])
+    network = pretrained.load(found.folder, found.config).network
+    with torch.no_grad():
+        network.classifier.bias.fill_(float("inf"))
+    with pytest.raises(BonsaiError, match="gives NaN or infinity for a text"):
+        rehearse(network, found.tokenizer, [["good film"]], 16)

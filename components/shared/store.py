@@ -271,9 +271,14 @@ def _copy_in(files: Mapping[str, _File], manifest: str, target: Path) -> None:
                     raise BonsaiError(f"{file.path} changed while it was copied: let nobody write there meanwhile")
             (scratch / MANIFEST).write_text(manifest, encoding="utf-8")
             _to_disk(scratch)
-    except OSError as error:
-        if _is_published(files, manifest, target):  # somebody was quicker
+    except BonsaiError as error:
+        if not isinstance(error.__cause__, FileExistsError):
+            raise
+        shutil.rmtree(scratch.parent, ignore_errors=True)  # somebody was quicker: it is a copy of what is there, or no use
+        if _is_published(files, manifest, target):
             return
+        raise
+    except OSError as error:
         raise kind_of(error)(f"{target} cannot be written ({error.strerror}): name another place") from error
     _sync(target.parent)
 

@@ -39,7 +39,7 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.shared import checkpoint, energy, tasks
-from kfp_bonsai.shared.checkpoint import find_model
+from kfp_bonsai.shared.pretrained import find_model
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 BATCH, FINE_TUNE_RATE, DISTILL_RATE, TEMPERATURE, HIDDEN_WEIGHT = 32, 1e-4, 3e-4, 2.0, 10.0

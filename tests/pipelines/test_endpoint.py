@@ -47,7 +47,9 @@ def compiled(tmp_path_factory):
     """The least that is a compiled pipeline, which is read at once."""
     file = tmp_path_factory.mktemp("compiled") / "small.yaml"
     inputs = {"parameters": {name: {"parameterType": "STRING"} for name in ("model", "data")}}
-    file.write_text(json.dumps({"pipelineInfo": {"name": "small"}, "root": {"inputDefinitions": inputs}}))
+    first = {"inputs": {"parameters": {"fixed": {"runtimeValue": {"constant": {}}}}}}
+    root = {"inputDefinitions": inputs, "dag": {"tasks": {"check-inputs": first}}}
+    file.write_text(json.dumps({"pipelineInfo": {"name": "compress"}, "root": root}))
     return file
 
 

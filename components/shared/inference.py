@@ -86,7 +86,7 @@ def weights_sha256(folder: Path) -> str:
 
 def tokenizer_sha256(folder: Path) -> str:
     """Return the hash of a model folder's tokenizer.json."""
-    return sha256([Path(folder) / "tokenizer.json"])
+    return sha256(Path(folder).glob("tokenizer.json"))
 
 
 def check_files(folder: Path, record: Mapping[str, Any]) -> None:

@@ -113,15 +113,15 @@ def _check_numbers(tokenizer: Any, config: Any) -> None:
             f"the tokenizer of {tokenizer.name_or_path} has '{token}' as token {beyond[token]}, and the model "
             f"{config.vocab_size} embeddings: give a model folder whose two parts belong together"
         )
-    probe = tokenizer("a ☃", "b", return_token_type_ids=True)
-    highest = max(probe["input_ids"] + tokenizer.all_special_ids, default=0)
+    probes = [tokenizer("a ☃", *pair, return_token_type_ids=True) for pair in ((), ("b",))]
+    highest = max([at for probe in probes for at in probe["input_ids"]] + tokenizer.all_special_ids, default=0)
     if highest not in tokenizer.get_vocab().values():
         raise BonsaiError(
             f"the tokenizer of {tokenizer.name_or_path} gives token {highest}, which its vocabulary does not have: "
             "save the model's tokenizer there again"
         )
     if "token_type_ids" in inputs_of(config):
-        types = max(probe["token_type_ids"], default=0)
+        types = max((at for probe in probes for at in probe["token_type_ids"]), default=0)
         if types >= config.type_vocab_size:
             raise BonsaiError(
                 f"the tokenizer of {tokenizer.name_or_path} gives tokens the type {types}, and the model knows "

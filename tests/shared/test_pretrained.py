@@ -478,3 +478,17 @@ def test_a_model_that_does_not_run_is_refused_before_training(made, made_once, t
         network.classifier.bias.fill_(float("inf"))
     with pytest.raises(BonsaiError, match="gives NaN or infinity for a text"):
         rehearse(network, found.tokenizer, [["good film"]], 16)
+
+
+def test_an_end_that_no_vocabulary_has_is_refused(made_once, tmp_path):
+    """An index error in the embeddings by the first text, because only pairs were looked at."""
+    folder = changed(made_once, tmp_path / "model")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["post_processor"]["single"] = [
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": "X", "type_id": 0}},
+    ]
+    content["post_processor"]["special_tokens"]["X"] = {"id": "X", "ids": [999], "tokens": ["X"]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(BonsaiError, match="gives token 999, which its vocabulary does not have"):
+        pretrained.read(folder)

@@ -37,12 +37,12 @@ help:  ## Say what can be made.
 # Less training than a run of your own would take, so that it ends in a quarter of an hour on 2 cores: fewer epochs,
 # and where the processor has no bfloat16, which halves the time of training, fewer rows too.
 ifeq ($(shell grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && echo bf16),bf16)
-DEMO_TRAINING = --epochs 2 --augmentations 1 --unlabelled-rows 2500 --prune-steps 150 --time-budget 60 \
+DEMO_TRAINING = --epochs 2 --augmentations 1 --unlabelled-rows 2500 --prune-steps 150 \
 	--level "2/3 layers:layers=2/3,epochs=0.15" --level "1/3 layers:layers=1/3,epochs=1.3" \
 	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.1,epochs=1.6"
 else
 DEMO_TRAINING = --max-rows 4500 --epochs 1 --learning-rate 2e-4 --augmentations 0 --unlabelled-rows 1500 \
-	--prune-steps 80 --time-budget 35 \
+	--prune-steps 80 \
 	--level "2/3 layers:layers=2/3,epochs=0.6" --level "1/3 layers:layers=1/3,epochs=2,rate=5e-4" \
 	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.1,epochs=2.7,rate=1e-3"
 endif
@@ -51,7 +51,8 @@ demo: $(VENV)/.installed  ## Compress a model on movie reviews: runs/demo/report
 	$(VENV)/bin/bonsai run --model embedded:minilm --data embedded:movie-reviews --test-rows 2000 \
 		--validation-rows 500 --unlabelled-data embedded:amazon-reviews,embedded:tweets,embedded:news \
 		--freeze-embeddings $(DEMO_TRAINING) \
-		--min-accuracy 0.95 --country USA --block-seconds 1 --edge --overwrite --output $(DEMO)
+		--min-accuracy 0.95 --country USA --block-seconds 0.4 --precision 0.03 --time-budget 60 \
+		--edge --overwrite --output $(DEMO)
 
 install: $(VENV)/.installed-dev  ## Install the package with all extras and the tools for development.
 

@@ -18,7 +18,7 @@ from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed
 
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda")
-FEWEST_PAIRS, SHORTEST_BLOCK, SHORTEST_GPU_BLOCK = 2, 1.0, 5.0
+FEWEST_PAIRS, SHORTEST_BLOCK, SHORTEST_GPU_BLOCK = 2, 0.3, 5.0
 CHUNK = 1024
 Batch = dict[str, np.ndarray]
 
@@ -59,7 +59,9 @@ def check_numbers(
     if pairs < FEWEST_PAIRS:
         raise BonsaiError(f"--pairs {pairs}: an interval needs {FEWEST_PAIRS} pairs at the least; 10 are usual")
     if not block_seconds >= SHORTEST_BLOCK:
-        raise BonsaiError(f"--block-seconds {block_seconds:g}: shorter blocks than 1 s are noise; 2 are usual")
+        raise BonsaiError(
+            f"--block-seconds {block_seconds:g}: shorter blocks than {SHORTEST_BLOCK:g} s are noise; 2 are usual"
+        )
     if batch_size < 1:
         raise BonsaiError(f"--batch-size {batch_size}: give 1 or more")
     at_least_zero = {"precision": precision, "time-budget": time_budget, "traffic": traffic, "embodied": embodied}

@@ -274,7 +274,9 @@ def _copy_in(files: Mapping[str, _File], manifest: str, target: Path) -> None:
     except BonsaiError as error:
         if not isinstance(error.__cause__, FileExistsError):
             raise
-        shutil.rmtree(scratch.parent, ignore_errors=True)  # somebody was quicker: it is a copy of what is there, or no use
+        shutil.rmtree(
+            scratch.parent, ignore_errors=True
+        )  # somebody was quicker: it is a copy of what is there, or no use
         if _is_published(files, manifest, target):
             return
         raise

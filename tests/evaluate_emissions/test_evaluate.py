@@ -124,7 +124,7 @@ def test_a_candidate_that_fails_keeps_the_others(measurement):
     ("changes", "said"),
     [
         ({"pairs": 1}, "--pairs"),
-        ({"block_seconds": 0.5}, "--block-seconds"),
+        ({"block_seconds": 0.2}, "--block-seconds"),
         ({"batch_size": 0}, "--batch-size"),
         ({"max_rows": -1}, "--max-rows"),
         ({"traffic": -5}, "--traffic"),

@@ -209,8 +209,13 @@ def _export(model: Path, work: Path) -> tuple[Path, float]:
 
 
 def _candidates(runtime: str, fp32: Path, work: Path, ranges: list[schemes.Batch], fitting: bool) -> list[Candidate]:
+    """Return an int8 file for each runtime; one whose file does not run here is left out where there are others.
+
+    Raises:
+        BonsaiError: none runs here.
+    """
     made: dict[str, Path] = {}
-    candidates = []
+    candidates, refused = list[Candidate](), list[BonsaiError]()
     for name, scheme in CANDIDATES[runtime]:
         if scheme not in made:
             made[scheme] = work / f"{scheme}.onnx"
@@ -219,7 +224,14 @@ def _candidates(runtime: str, fp32: Path, work: Path, ranges: list[schemes.Batch
                 schemes.static(fp32, made[scheme], ranges, fitting)
             else:
                 schemes.dynamic(fp32, made[scheme], fitting)
-        candidates.append(Candidate(name, scheme, made[scheme], onnx_predictor(made[scheme], name, threads=1)))
+        try:
+            candidates.append(Candidate(name, scheme, made[scheme], onnx_predictor(made[scheme], name, threads=1)))
+        except BonsaiError as error:
+            refused.append(error)
+    for error in refused:
+        if not candidates:
+            raise error
+        say(f"quantize  note: {error}; it is left out")
     return candidates
 
 

@@ -327,6 +327,22 @@ def test_bad_input_is_named_before_anything_is_written(made, tmp_path, case):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in"]
 
 
+def test_a_runtime_that_does_not_run_here_is_left_out(made, tmp_path, monkeypatch, capsys):
+    """Hours of training end without an int8 model for a runtime that another one would have replaced."""
+    load = stage.onnx_predictor
+
+    def refusing(file, runtime, **options):
+        if runtime == "openvino":
+            raise BonsaiError("openvino does not run here")
+        return load(file, runtime, **options)
+
+    monkeypatch.setattr(stage, "onnx_predictor", refusing)
+    found = stage.quantize(made.baseline, made.train, tmp_path / "int8", calibration_rows=16)
+    assert found["runtime"] == "onnxruntime" and "openvino does not run here; it is left out" in capsys.readouterr().out
+    with pytest.raises(BonsaiError, match="openvino does not run here"):
+        stage.quantize(made.baseline, made.train, tmp_path / "other", calibration_rows=16, runtime="openvino")
+
+
 def test_a_quantized_folder_is_not_quantized_again(made, auto, tmp_path):
     """Else int8 of int8 would be made from a checkpoint that is not there."""
     with pytest.raises(BonsaiError, match="is quantized already: give the checkpoint it was made from"):

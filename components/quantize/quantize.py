@@ -228,10 +228,10 @@ def _candidates(runtime: str, fp32: Path, work: Path, ranges: list[schemes.Batch
             candidates.append(Candidate(name, scheme, made[scheme], onnx_predictor(made[scheme], name, threads=1)))
         except BonsaiError as error:
             refused.append(error)
-    for error in refused:
+    for refusal in refused:
         if not candidates:
-            raise error
-        say(f"quantize  note: {error}; it is left out")
+            raise refusal
+        say(f"quantize  note: {refusal}; it is left out")
     return candidates
 
 

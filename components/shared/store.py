@@ -262,8 +262,10 @@ def _read(location: str) -> tuple[bytes | None, Any]:
 def _copy_in(files: Mapping[str, _File], manifest: str, target: Path) -> None:
     if _is_published(files, manifest, target):
         return
+    made = None
     try:
         with new_folder(target) as scratch:
+            made = scratch
             for name, file in files.items():
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file.path, scratch / name)
@@ -272,11 +274,9 @@ def _copy_in(files: Mapping[str, _File], manifest: str, target: Path) -> None:
             (scratch / MANIFEST).write_text(manifest, encoding="utf-8")
             _to_disk(scratch)
     except BonsaiError as error:
-        if not isinstance(error.__cause__, FileExistsError):
+        if not made or not isinstance(error.__cause__, FileExistsError):
             raise
-        shutil.rmtree(
-            scratch.parent, ignore_errors=True
-        )  # somebody was quicker: it is a copy of what is there, or no use
+        shutil.rmtree(made.parent, ignore_errors=True)  # somebody was quicker: it is a copy of what is there, or no use
         if _is_published(files, manifest, target):
             return
         raise

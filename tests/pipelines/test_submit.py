@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 
 import pytest
 
@@ -72,9 +73,10 @@ def test_a_token_that_was_renewed_is_read_again(compiled, server, tmp_path, monk
     token = tmp_path / "token"
     token.write_text("old\n")
 
-    def renew(_):  # as a kubelet does it: never half written
-        (tmp_path / "renewed").write_text("new\n")
-        (tmp_path / "renewed").replace(token)
+    def renew(_):  # as a kubelet does it: never half written; other threads sleep too
+        renewed = tmp_path / f"renewed-{threading.get_ident()}"
+        renewed.write_text("new\n")
+        renewed.replace(token)
 
     monkeypatch.setattr("time.sleep", renew)
     submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, token_file=str(token), wait=True)

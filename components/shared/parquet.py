@@ -12,14 +12,14 @@ from kfp_bonsai.shared.errors import BonsaiError
 
 READ_BYTES = 8 << 20  # of a column at a time, as much as a bucket sends at once
 # What pyarrow raises on damaged bytes, its own errors and Python's (text that is no UTF-8, numbers out of range).
-DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
+DAMAGED = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
 
 BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 
 
 @contextmanager
 def reading(where: str, advice: str = "copy it again", what: str = "cannot be read to its end") -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into an error in words.
+    """Turn what pyarrow or numpy says of a damaged file into an error in words.
 
     Raises:
         BonsaiError: the file is damaged.

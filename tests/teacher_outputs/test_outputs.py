@@ -175,3 +175,6 @@ def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
         np.save(folder / transfer.HIDDEN, other)
         with pytest.raises(BonsaiError, match=r"(transfer is incomplete|is damaged).*make it again"):
             transfer.open_set(folder)
+    (folder / transfer.HIDDEN).write_bytes(b"")
+    with pytest.raises(BonsaiError, match=r"is damaged.*make it again"):
+        transfer.open_set(folder)

@@ -72,8 +72,9 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Pr
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
     runtime = runtime_of(folder)
-    check_files(folder, _json(folder / RECORD_FILE))
-    quantization = _json(folder / RECORD_FILE).get("quantization")
+    record = _json(folder / RECORD_FILE)
+    check_files(folder, record)
+    quantization = record.get("quantization")
     if isinstance(quantization, Mapping) and (doubt := processor.doubt(quantization)):
         _say_once(f"note: {folder}: {doubt}")
     return onnx_predictor(folder / ONNX_FILE, runtime, threads=threads)

@@ -1,5 +1,6 @@
 """What the tests of submitting, following and reading logs start from."""
 
+import threading
 import time
 
 import pytest
@@ -25,8 +26,19 @@ def server():
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def on_sleep(monkeypatch):
+    """What is done where the code that is tested sleeps; the server's threads and others' sleep as before."""
+    sleep, waits = time.sleep, threading.get_ident()
+
+    def patch(do):
+        monkeypatch.setattr("time.sleep", lambda s: do(s) if threading.get_ident() == waits else sleep(s))
+
+    return patch
+
+
+@pytest.fixture
+def quick(monkeypatch, on_sleep):
     """A clock that sleeping moves on at once, between two looks at a run."""
     slept, clock = [0.0], time.monotonic
-    monkeypatch.setattr("time.sleep", slept.append)
+    on_sleep(slept.append)
     monkeypatch.setattr("time.monotonic", lambda: clock() + sum(slept))

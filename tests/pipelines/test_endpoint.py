@@ -78,9 +78,9 @@ def test_the_answer_to_what_was_started_is_checked_too(compiled, server, start, 
         start(pipeline=compiled, argument=NEEDED, endpoint=server.url, **when)
 
 
-def test_a_session_that_ends_ends_the_waiting(compiled, server, monkeypatch):
+def test_a_session_that_ends_ends_the_waiting(compiled, server, on_sleep):
     """A run goes on after the session: who waits is told so, at once, with the command that follows it."""
-    monkeypatch.setattr("time.sleep", lambda _: setattr(server, "nonsense", NONSENSE["a login's page"][0]))
+    on_sleep(lambda _: setattr(server, "nonsense", NONSENSE["a login's page"][0]))
     with pytest.raises(BonsaiError, match=f"wants a login.*run {RUN} may go on.*bonsai follow {RUN}"):
         submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, wait=True)
 

@@ -68,11 +68,11 @@ def test_json_stands_alone_on_the_standard_output(compiled, server, quick, capsy
     assert json.loads(out)["model"] == "tiny" and "Distil" in told
 
 
-def test_what_waits_is_told_with_the_reason(server, monkeypatch, capsys):
+def test_what_waits_is_told_with_the_reason(server, monkeypatch, on_sleep, capsys):
     """A run that waits for a processor for hours looks like one that works."""
     clock = iter(range(0, 100_000, 40))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    monkeypatch.setattr("time.sleep", lambda _: None)
+    on_sleep(lambda _: None)
     why = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."
     waiting = workflow(task("fine-tune", "Fine-tune", "Pending", message=why))
     running = workflow(task("fine-tune", "Fine-tune", "Running"))
@@ -212,14 +212,14 @@ def test_waiting_has_a_limit(server, quick):
         follow(RUN, endpoint=server.url, timeout="1s")
 
 
-def test_a_lost_connection_does_not_end_the_waiting(server, monkeypatch, quick):
+def test_a_lost_connection_does_not_end_the_waiting(server, on_sleep, quick):
     """A run of hours must not be given up for one answer that was lost; for a server that stays away it must."""
     away, polls = (503, b"<html>Service Unavailable</html>", {"Content-Type": "text/html"}), iter(range(9))
 
     def sleep(_):
         server.nonsense = away if next(polls, None) is not None else None
 
-    monkeypatch.setattr("time.sleep", sleep)
+    on_sleep(sleep)
     assert follow(RUN, endpoint=server.url)["state"] == "succeeded"
     server.runs, polls = [("RUNNING", workflow(), "")], iter(range(99))
     with pytest.raises(BonsaiError, match=r"503.*may go on.*bonsai follow"):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 
 import pytest
 
@@ -68,17 +67,17 @@ def test_a_name_that_is_taken_is_refused_or_replaced(compiled, server):
     assert (predicate["key"], predicate["stringValue"]) == ("display_name", "weekly")
 
 
-def test_a_token_that_was_renewed_is_read_again(compiled, server, tmp_path, monkeypatch):
+def test_a_token_that_was_renewed_is_read_again(compiled, server, tmp_path, on_sleep):
     """A pod's token lasts an hour, a run many: --wait would end with 401 while the run goes on."""
     token = tmp_path / "token"
     token.write_text("old\n")
 
-    def renew(_):  # as a kubelet does it: never half written; other threads sleep too
-        renewed = tmp_path / f"renewed-{threading.get_ident()}"
+    def renew(_):  # as a kubelet does it: never half written
+        renewed = tmp_path / "renewed"
         renewed.write_text("new\n")
         renewed.replace(token)
 
-    monkeypatch.setattr("time.sleep", renew)
+    on_sleep(renew)
     submit(pipeline=compiled, argument=NEEDED, endpoint=server.url, token_file=str(token), wait=True)
     sent = [each["authorization"] for each in server.headers]
     assert sent[0] == "Bearer old" and sent[-1] == "Bearer new"

@@ -26,6 +26,6 @@ def _import_models(_module: object) -> None:
 
 @when_imported(_MODELS)
 def _register(_module: object) -> None:
-    from kfp_bonsai.shared.free_models import register
+    from kfp_bonsai.shared.models.free_models import register
 
     register()

@@ -1,9 +1,9 @@
 """`bonsai advise`: which levels are sensible, before anything is trained."""
 
-from kfp_bonsai.shared.advice import advice
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.families import FAMILIES, family_name
-from kfp_bonsai.shared.pretrained import read
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.metrics.advice import advice
+from kfp_bonsai.shared.models.families import FAMILIES, family_name
+from kfp_bonsai.shared.models.pretrained import read
 
 
 def advise(model: str, *, rows: int) -> dict[str, str]:

@@ -20,9 +20,9 @@ import typer
 from typer.core import TyperGroup
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared import faults, parallel
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.progress import put
+from kfp_bonsai.shared.core import faults, parallel, ranks
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import put
 
 PIPELINES = {
     "run": "kfp_bonsai.pipelines.run:run",
@@ -159,7 +159,7 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
                 raise
             put(f"error: {error}", sys.stderr)
             raise typer.Exit(2) from error
-        for line in table(result or {}) if parallel.is_first() else ():
+        for line in table(result or {}) if ranks.is_first() else ():
             put(line, sys.stdout)
         parallel.end()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.pipelines.form import EDGE, FIRST, FORMS, LEVELS, OPTIONS, REQUIRED, arguments, fitting, settle
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
 FLAG, SET = "--argument ", "--set "
 

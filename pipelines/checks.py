@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
 NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 KEY, VALUE = re.compile(rf"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{NAME}"), re.compile(rf"({NAME})?")

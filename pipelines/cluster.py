@@ -11,7 +11,7 @@ from kfp_bonsai.fine_tune.train import RUN, SCRATCH
 from kfp_bonsai.images import PREFIX
 from kfp_bonsai.pipelines.checks import cores, size
 from kfp_bonsai.pipelines.form import FIRST
-from kfp_bonsai.shared.parallel import NEEDS_GPU
+from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.
 HUB_READERS = (*FIRST.values(), "fetch-champion", "fine-tune", "prepare-data")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.pipelines.folder import RESULTS, clear
-from kfp_bonsai.shared.checkpoint import read_record
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models.records import read_record
 
 
 def collect(work: Path, output: Path) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 from kfp_bonsai import __version__
 from kfp_bonsai.pipelines import checks
 from kfp_bonsai.pipelines.settings import with_settings
-from kfp_bonsai.shared.errors import BonsaiError, check_choice
-from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
+from kfp_bonsai.shared.core.files import new_file
 
 PIPELINES = ("compress", "retrain")
 MOST_RETRIES = 10  # the wait doubles each time: after the tenth it is four hours

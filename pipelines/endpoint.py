@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"  # the environment variable that KFP's own client reads
 TIMEOUT = (10, 30)  # seconds to connect and between two parts of an answer; KFP's client would wait for ever

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import FOREIGN, check_writable, is_full_disk, new_file, try_lock
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import FOREIGN, check_writable, is_full_disk, new_file, try_lock
+from kfp_bonsai.shared.core.progress import say
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
 RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")

@@ -13,8 +13,8 @@ from kfp_bonsai.pipelines.logs import Failure, diagnose, read_log
 from kfp_bonsai.pipelines.printed import printed
 from kfp_bonsai.pipelines.runs import ENDED, Run, look, run_id, start_again
 from kfp_bonsai.pipelines.workflow import DONE, Stage
-from kfp_bonsai.shared.errors import BonsaiError, PassingError
-from kfp_bonsai.shared.progress import duration, say
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.core.progress import duration, say
 
 POLL_SECONDS = 10.0
 LOST_POLLS = 30  # in a row, until a run that cannot be asked about any more is given up

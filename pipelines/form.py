@@ -16,9 +16,9 @@ from kfp_bonsai.pipelines.retrain_run import retrain
 from kfp_bonsai.pipelines.run import run
 from kfp_bonsai.prepare_data.read import is_hub_name
 from kfp_bonsai.quantize.quantize import AUTO
-from kfp_bonsai.shared.bucket import GCS
-from kfp_bonsai.shared.embedded import EMBEDDED
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.models.embedded import EMBEDDED
+from kfp_bonsai.shared.storage.bucket import GCS
 
 REQUIRED = inspect.Parameter.empty
 OPTIONS, EDGE, LEVELS = "options", "edge", "levels"

@@ -31,7 +31,7 @@ def compress_level(
     from kfp_bonsai.distill.distill import distill
     from kfp_bonsai.layer_remove.remove import layer_remove
     from kfp_bonsai.matrix_prune.prune import matrix_prune
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     shorter, pruned, distilled = (Path(made.path) for made in (shorter_model, pruned_model, distilled_model))
     taught, rows = Path(teacher_outputs.path), Path(validation.path)

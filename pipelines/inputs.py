@@ -11,10 +11,10 @@ from typing import Any
 from kfp_bonsai.cli import MOST_SEEDS
 from kfp_bonsai.fine_tune.train import FEWEST_TOKENS, ODD_TEXTS
 from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers
-from kfp_bonsai.shared.checkpoint import rehearse
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.families import family_of, positions_of
-from kfp_bonsai.shared.pretrained import read
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models.checkpoint import rehearse
+from kfp_bonsai.shared.models.families import family_of, positions_of
+from kfp_bonsai.shared.models.pretrained import read
 
 LONGEST = 512  # tokens of a text
 
@@ -28,8 +28,8 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
     Raises:
         BonsaiError: an argument that no stage takes.
     """
-    from kfp_bonsai.evaluate_emissions.inputs import AUTO as AUTO_DEVICE
-    from kfp_bonsai.evaluate_emissions.inputs import check_device
+    from kfp_bonsai.evaluate_emissions.given import AUTO as AUTO_DEVICE
+    from kfp_bonsai.evaluate_emissions.given import check_device
     from kfp_bonsai.package_model.register import check_target
     from kfp_bonsai.prepare_data.read import open_source
     from kfp_bonsai.quantize.quantize import AUTO, check_packages
@@ -83,7 +83,7 @@ def _apart(check: Callable[[], None]) -> None:
 
 def _check_gpus() -> None:
     """Refuse GPUs whose energy cannot be read."""
-    from kfp_bonsai.shared.energy import find_sources
+    from kfp_bonsai.shared.energy.energy import find_sources
 
     find_sources("cuda")
 
@@ -98,11 +98,11 @@ def check_values(arguments: Mapping[str, Any]) -> None:
         BonsaiError: a value that no stage takes.
     """
     from kfp_bonsai.check_drift.check import WARN, check_on_drift
-    from kfp_bonsai.evaluate_emissions.inputs import AUTO as AUTO_DEVICE
-    from kfp_bonsai.evaluate_emissions.inputs import check_known
+    from kfp_bonsai.evaluate_emissions.given import AUTO as AUTO_DEVICE
+    from kfp_bonsai.evaluate_emissions.given import check_known
     from kfp_bonsai.quantize.quantize import AUTO, check_runtime
-    from kfp_bonsai.shared.carbon import intensity_of
-    from kfp_bonsai.shared.noninferiority import check_margin
+    from kfp_bonsai.shared.energy.carbon import intensity_of
+    from kfp_bonsai.shared.metrics.noninferiority import check_margin
 
     intensity_of(arguments.get("country", ""), arguments.get("intensity", 0))
     _check_published(arguments)
@@ -117,7 +117,7 @@ def check_values(arguments: Mapping[str, Any]) -> None:
 def _check_published(arguments: Mapping[str, Any]) -> None:
     """Check the form of where the model is published, and of the registry that is told."""
     from kfp_bonsai.package_model.register import check_address, check_published
-    from kfp_bonsai.shared.store import check_location
+    from kfp_bonsai.shared.storage.store import check_location
 
     register = arguments.get("register", "")
     if arguments.get("upload"):
@@ -129,7 +129,7 @@ def _check_published(arguments: Mapping[str, Any]) -> None:
 
 def _check_numbers(arguments: Mapping[str, Any]) -> None:
     """Check the numbers that are given."""
-    from kfp_bonsai.evaluate_emissions.inputs import check_numbers
+    from kfp_bonsai.evaluate_emissions.given import check_numbers
 
     def given(*flags: str) -> list[tuple[str, Any]]:
         return [(flag, arguments[flag]) for flag in flags if flag in arguments]

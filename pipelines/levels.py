@@ -6,8 +6,8 @@ from typing import Any
 
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
-from kfp_bonsai.shared.errors import BonsaiError, nearest
-from kfp_bonsai.shared.families import check_first, family_of, is_free
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.models.families import check_first, family_of, is_free
 
 DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
 SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"
@@ -79,8 +79,8 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
         return
 
     from kfp_bonsai.matrix_prune.budget import STEP, step_of
-    from kfp_bonsai.shared import flops, one_token, shapes
-    from kfp_bonsai.shared.pretrained import blank
+    from kfp_bonsai.shared.models import flops, one_token, shapes
+    from kfp_bonsai.shared.models.pretrained import blank
 
     model = blank(config)
     shape, whole = shapes.shape_of(model), flops.count(model)

@@ -24,9 +24,9 @@ import psutil
 from kfp import local
 
 from kfp_bonsai.pipelines.warm import QUANTIZING, TRAINING, warm_tasks
-from kfp_bonsai.shared import faults
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.progress import duration, put
+from kfp_bonsai.shared.core import faults
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import duration, put
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

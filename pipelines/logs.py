@@ -9,7 +9,7 @@ from urllib.parse import quote
 from kfp_bonsai.pipelines.endpoint import ask, ask_text, connect
 from kfp_bonsai.pipelines.runs import look, run_id
 from kfp_bonsai.pipelines.workflow import Stage
-from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
 
 LAST_LINES = 12
 SOURCES = {"minio": "minio", "s3": "s3", "gs": "gcs"}  # of artifacts, as KFP's UI calls them

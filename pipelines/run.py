@@ -16,9 +16,9 @@ from kfp_bonsai.pipelines.collect import collect, every, result_table
 from kfp_bonsai.pipelines.folder import LOG, run_folder
 from kfp_bonsai.pipelines.inputs import check_inputs, check_model, fingerprint
 from kfp_bonsai.pipelines.levels import parse_levels
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.faults import Fault
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.faults import Fault
+from kfp_bonsai.shared.core.progress import say
 
 
 def run(

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from kfp_bonsai.pipelines.endpoint import ask, given
 from kfp_bonsai.pipelines.workflow import Stage, read_stages, said_of, stages_of_details
-from kfp_bonsai.shared.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 GOING = ("RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED")

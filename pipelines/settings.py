@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
 
 def with_settings(file: str, given: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from kfp_bonsai.pipelines.cron import check_cron
 from kfp_bonsai.pipelines.endpoint import answers, connect, given
 from kfp_bonsai.pipelines.follow import TIMEOUT, Access, check_waiting, wait_for
 from kfp_bonsai.pipelines.printed import printed
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
 
 LONGEST_NAME = 120
 

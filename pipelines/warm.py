@@ -19,8 +19,8 @@ from unittest import mock
 
 TRAINING = (
     "kfp.dsl.executor_main",
-    "kfp_bonsai.shared.training",
-    "kfp_bonsai.shared.checkpoint",
+    "kfp_bonsai.shared.training.trainer",
+    "kfp_bonsai.shared.models.checkpoint",
     "transformers.models.auto.modeling_auto",
 )
 QUANTIZING = ("nncf.onnx.quantization.backend_parameters", "onnxruntime.quantization", "openvino")

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING
 
-from kfp_bonsai.shared.families import FAMILIES
-from kfp_bonsai.shared.free_models import task_class
+from kfp_bonsai.shared.models.families import FAMILIES
+from kfp_bonsai.shared.models.free_models import task_class
 
 ODD: dict[str, tuple[str, dict[str, Any]]] = {
     "bert with 3 heads": ("bert", {"num_attention_heads": 3}),

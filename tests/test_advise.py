@@ -3,8 +3,8 @@
 import pytest
 
 from kfp_bonsai.advise import advise
-from kfp_bonsai.shared.advice import EVIDENCE, LEVELS, Evidence, advice
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.metrics.advice import EVIDENCE, LEVELS, Evidence, advice
 
 
 def measured(family, rows, kept):

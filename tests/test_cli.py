@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from kfp_bonsai import cli
-from kfp_bonsai.shared import progress
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core import progress
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 runner = CliRunner()
 
@@ -149,7 +149,7 @@ def test_the_machines_limits_are_no_fault(raised, said):
 def test_nothing_is_said_where_nobody_reads(tmp_path):
     """`bonsai ... | head` ends in a traceback, or ends the work."""
     code = FAILING.format(
-        body="from kfp_bonsai.shared.progress import say; say('x' * 99999); say('y'); return {'done': 1}"
+        body="from kfp_bonsai.shared.core.progress import say; say('x' * 99999); say('y'); return {'done': 1}"
     )
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     reader.wait()

@@ -10,9 +10,11 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared.checkpoint import load, read_record
-from kfp_bonsai.shared.families import FAMILIES
-from kfp_bonsai.shared.inference import encode, load_predictor
+from kfp_bonsai.shared.data.encoding import encode
+from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models.families import FAMILIES
+from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 TEXTS = ["the film was good and great", "dull plot", "it is a very very lovely scene and the music was fine"]
@@ -63,7 +65,7 @@ def test_decoders_classify_by_the_last_real_token(made, family, tmp_path):
 
 def test_a_text_without_tokens_is_answered_too(made, tmp_path):
     """Else one empty text, where the tokenizer marks no beginning, breaks its batch or gives NaN."""
-    from kfp_bonsai.shared import rows
+    from kfp_bonsai.shared.data import rows
 
     model = tiny.pretrained(tmp_path / "pretrained", family="gpt2")
     fine_tune(str(model), made.train, made.validation, tmp_path / "base", epochs=0.1)
@@ -83,7 +85,7 @@ def test_a_tokenizer_of_another_language_is_refused(made, tmp_path, family):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from kfp_bonsai.shared.errors import BonsaiError
+    from kfp_bonsai.shared.core.errors import BonsaiError
 
     table = pq.read_table(made.train)
     words = pa.array(["πολύ κακό βιβλίο"] * table.num_rows)
@@ -123,7 +125,7 @@ def test_pairs_are_told_apart_by_every_tokenizer(made, family, tmp_path):
     """Else a tokenizer without separators makes one text of two, here or where the model is served."""
     from transformers import AutoConfig
 
-    from kfp_bonsai.shared.tokens import separate, settle
+    from kfp_bonsai.shared.models.tokens import separate, settle
 
     folder = tiny.pretrained(tmp_path / "model", family=family)
     tokenizer, config = tiny.tokenizer(family), AutoConfig.from_pretrained(folder)
@@ -157,8 +159,8 @@ def test_another_models_tokenizer_is_refused(made, tmp_path):
     """Else its tokens index embeddings that are not there."""
     from transformers import AutoConfig
 
-    from kfp_bonsai.shared.errors import BonsaiError
-    from kfp_bonsai.shared.tokens import settle
+    from kfp_bonsai.shared.core.errors import BonsaiError
+    from kfp_bonsai.shared.models.tokens import settle
 
     config = AutoConfig.from_pretrained(tiny.pretrained(tmp_path / "model"))
     config.vocab_size = 10

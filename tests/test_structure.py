@@ -11,11 +11,14 @@ import yaml
 from kfp.dsl.types.type_annotations import OutputAnnotation
 
 from kfp_bonsai.cli import STAGES
-from kfp_bonsai.shared.families import FAMILIES
+from kfp_bonsai.shared.models.families import FAMILIES
 
 COMPONENTS = Path(__file__).parents[1] / "components"
 FOLDERS = [name.replace("-", "_") for name in STAGES]
 SOURCES = [path for path in sorted(COMPONENTS.rglob("*.py")) if path.name != "component.py"]
+ROOMS = ("core", "energy", "metrics", "data", "models", "training", "inference", "storage")  # each imports those before
+ROOT = COMPONENTS.parent
+FILES = sorted([*COMPONENTS.rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 PLAIN = {"str": str, "int": int, "float": float, "bool": bool}
 
 
@@ -33,6 +36,12 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"{names(path)}: a relative import hides where it points"
             found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def module(path: Path) -> str:
+    """Return the name by which a file is imported."""
+    parts = path.relative_to(COMPONENTS if path.is_relative_to(COMPONENTS) else ROOT).with_suffix("").parts
+    return ".".join(["kfp_bonsai", *parts]).removesuffix(".__init__")
 
 
 def stage_function(stage: str):
@@ -69,6 +78,38 @@ def test_imports_point_one_way(path):
             continue
         assert parts[1] != "pipelines", f"{names(path)} imports {name}"
         assert parts[1] not in FOLDERS or parts[1] == own, f"{names(path)} imports {name}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_before_it(room):
+    """A change of models that moves how rows are read, as both know each other."""
+    later = ROOMS[ROOMS.index(room) + 1 :]
+    for path in sorted((COMPONENTS / "shared" / room).glob("*.py")):
+        wrong = [name for name in imported(path) if name.startswith(tuple(f"kfp_bonsai.shared.{one}" for one in later))]
+        assert not wrong, f"{names(path)} imports {wrong}"
+
+
+def test_every_shared_module_has_a_room():
+    """A leaf beside the rooms, of which nobody knows what it may import."""
+    shared = COMPONENTS / "shared"
+    assert {path.parent.name for path in shared.rglob("*.py") if path.parent != shared} == set(ROOMS)
+    assert [path.name for path in shared.glob("*.py")] == ["__init__.py"]
+
+
+def test_no_module_imports_itself_through_others():
+    """Two files that import each other are one file in two places."""
+    known = {module(path): imported(path) for path in FILES if path.is_relative_to(COMPONENTS)}
+    graph = {name: {one for one in found if one in known and one != name} for name, found in known.items()}
+    while leaves := [name for name, found in graph.items() if not found & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert not graph
+
+
+def test_a_files_name_says_what_it_is():
+    """Two files of one name that mean different things."""
+    found = [path.name for path in FILES if path.name not in ("__init__.py", "component.py")]
+    assert sorted(found) == sorted(set(found))
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -14,8 +14,8 @@ from transformers import (
     set_seed,
 )
 
-from kfp_bonsai.shared.families import FAMILIES
-from kfp_bonsai.shared.tasks import Task, schema
+from kfp_bonsai.shared.data.tasks import Task, schema
+from kfp_bonsai.shared.models.families import FAMILIES
 
 GOOD, BAD = ["good", "great", "fine", "lovely"], ["bad", "poor", "awful", "dull"]
 PLAIN = ["the", "a", "film", "plot", "cast", "was", "and", "very", "it", "is", "music", "scene"]

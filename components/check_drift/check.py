@@ -5,15 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import read_record
-from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed
-from kfp_bonsai.shared.files import check_apart, new_file
-from kfp_bonsai.shared.noninferiority import check_margin
-from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.statistics import rows_for_even_odds, rows_to_rule_out
+from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed
+from kfp_bonsai.shared.core.files import check_apart, new_file
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.metrics.noninferiority import check_margin
+from kfp_bonsai.shared.metrics.statistics import rows_for_even_odds, rows_to_rule_out
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.storage import champion as champions
 
 WARN, STOP = "warn", "stop"
 TRAIN, NOTHING = "train", "nothing"
@@ -65,7 +65,7 @@ def check_drift(
         bonsai check-drift --champion gs://bucket/reviews --document champion.json --incumbent champion --train train.parquet
             --validation validation.parquet --test test.parquet --output drift.json
     """  # noqa: E501
-    from kfp_bonsai.shared.store import read_pointer
+    from kfp_bonsai.shared.storage.store import read_pointer
 
     check_on_drift(on_drift)
     check_apart([output], [document, incumbent, train, validation, test])
@@ -154,7 +154,7 @@ def _shifts(before: dict[str, Any], incumbent: Path, train: Path, document: str)
         return {}
     from transformers import AutoTokenizer
 
-    from kfp_bonsai.shared import drift
+    from kfp_bonsai.shared.data import drift
 
     now = drift.profile(train, AutoTokenizer.from_pretrained(incumbent), drift.check_edges(before, document))
     drift.check_profile(before, now, document)

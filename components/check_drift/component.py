@@ -23,7 +23,7 @@ def check_drift(
     from pathlib import Path
 
     from kfp_bonsai.check_drift.check import check_drift as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     result = stage(
         champion,

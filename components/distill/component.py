@@ -24,7 +24,7 @@ def distill(
     from pathlib import Path
 
     from kfp_bonsai.distill.distill import distill as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     result = stage(
         Path(model.path),

@@ -3,11 +3,12 @@
 import math
 from pathlib import Path
 
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save, task_of
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_folder
-from kfp_bonsai.shared.teacher import check_teacher
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models.checkpoint import load, save
+from kfp_bonsai.shared.models.records import extend_record, read_record, task_of
+from kfp_bonsai.shared.training.teacher import check_teacher
 
 
 def distill(
@@ -59,7 +60,10 @@ def distill(
     if task.split == "unlabelled" or not task.is_of_one_data_set_with(task_of(record)):
         raise BonsaiError(f"{validation} is not of the data set that {model} was trained on: give its validation split")
 
-    from kfp_bonsai.shared import distillation, energy, metrics, rows, training, transfer
+    from kfp_bonsai.shared.data import rows
+    from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.metrics import scores
+    from kfp_bonsai.shared.training import distillation, trainer, transfer
 
     with new_folder(output) as folder:
         with energy.track() as meter:
@@ -70,14 +74,14 @@ def distill(
             distillation.distill_into(
                 student,
                 transfer.open_set(teacher_outputs),
-                training.Recipe("distill", passes, rate, rows_a_step, seed=seed),
+                trainer.Recipe("distill", passes, rate, rows_a_step, seed=seed),
                 folder.parent,  # what it leaves there goes with it
                 tokenizer.pad_token_id,
                 **weights,
             )
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
-        logits = training.predict(student, held_out, tokenizer.pad_token_id)
-        score = metrics.score(task.metric, logits, held_out.labels)
+        logits = trainer.predict(student, held_out, tokenizer.pad_token_id)
+        score = scores.score(task.metric, logits, held_out.labels)
         arguments = {
             "epochs": passes,
             "learning_rate": rate,
@@ -104,7 +108,7 @@ def suggested_rate(record: dict, teacher: dict) -> float:
 
     From 5e-4 it falls by the power that leads to 1e-4 at 2/3 of the FLOPs.
     """
-    from kfp_bonsai.shared.flops import ratio
+    from kfp_bonsai.shared.models.flops import ratio
 
     share = ratio(record, teacher, record["max_length"])
     return min(5e-4, 1e-4 * (2 / 3 / share) ** math.log2(5))
@@ -121,6 +125,6 @@ def suggested_batch(record: dict, teacher: dict) -> int:
 
 
 def _is_small(record: dict, teacher: dict) -> bool:
-    from kfp_bonsai.shared.flops import ratio
+    from kfp_bonsai.shared.models.flops import ratio
 
     return ratio(record, teacher, record["max_length"]) < 0.2

@@ -31,7 +31,7 @@ def evaluate_emissions(
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     result = stage(
         Path(baseline.path),
@@ -84,7 +84,7 @@ def evaluate_emissions_edge(
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     alone = Path(quantized_baseline.path)
     made = [alone] if (alone / "bonsai.json").is_file() else []
@@ -139,7 +139,7 @@ def evaluate_emissions_challenger(
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     result = stage(
         Path(baseline.path),

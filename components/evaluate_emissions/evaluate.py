@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.evaluate_emissions import inputs, machine
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_apart, check_writable, new_file
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.evaluate_emissions import given, machine
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
+from kfp_bonsai.shared.core.progress import say
 
 STAGE = "evaluate-emissions"
 IDLE_SECONDS = 1.0
@@ -80,23 +80,25 @@ def evaluate_emissions(
     folders = [Path(baseline), *map(Path, candidates)]
     check_apart([output], [*folders, train, test])
     check_writable(Path(output))
-    inputs.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic, embodied)
+    given.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic, embodied)
     if max_rows < 0:
         raise BonsaiError(f"--max-rows {max_rows}: give a number of rows, or 0 for all")
 
-    from kfp_bonsai.shared import carbon
+    from kfp_bonsai.shared.energy import carbon
 
     grams = carbon.intensity_of(country, intensity)
-    task = inputs.check_task(train, test)
-    records = inputs.check_models(folders, task, test)
-    device = inputs.check_device(device, folders)
+    task = given.check_task(train, test)
+    records = given.check_models(folders, task, test)
+    device = given.check_device(device, folders)
     if device == "cuda":
-        block_seconds = max(block_seconds, inputs.SHORTEST_GPU_BLOCK)
+        block_seconds = max(block_seconds, given.SHORTEST_GPU_BLOCK)
 
     from kfp_bonsai.evaluate_emissions import protocol, results
-    from kfp_bonsai.shared import energy, inference, metrics, statistics
-    from kfp_bonsai.shared.checkpoint import versions
-    from kfp_bonsai.shared.floor import floor_and_method
+    from kfp_bonsai.shared.data.floor import floor_and_method
+    from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.inference import runtimes
+    from kfp_bonsai.shared.metrics import scores, statistics
+    from kfp_bonsai.shared.models.records import versions
 
     sources = energy.find_sources(device)
     with machine.alone(wait):
@@ -104,7 +106,7 @@ def evaluate_emissions(
         threads = machine.threads()
         found = machine.environment(threads) | {"load_start": machine.load()}
         max_length = int(records[0].get("max_length") or 128)
-        rows = inputs.read_test_rows(
+        rows = given.read_test_rows(
             folders[0],
             task,
             Path(test),
@@ -124,10 +126,10 @@ def evaluate_emissions(
                 logits, seconds = protocol.run_all(subject, rows.batches)
                 if logits.shape != (len(rows.labels), task.num_labels):
                     raise BonsaiError(f"{subject.name} gives outputs of shape {logits.shape}, not one a label and row")
-                score = metrics.score(task.metric, logits, rows.labels)
+                score = scores.score(task.metric, logits, rows.labels)
                 if index == protocol.BASELINE:
                     statistics.check_baseline(score)
-                scored.append(results.Scored(logits, metrics.predictions(task.metric, logits)))
+                scored.append(results.Scored(logits, scores.predictions(task.metric, logits)))
             except Exception as error:
                 if index == protocol.BASELINE:
                     raise
@@ -167,7 +169,7 @@ def evaluate_emissions(
         seed=seed,
     )
     models = [
-        results.model_row(common, subject, record, folder, inference.runtime_of(folder), answers, peak)
+        results.model_row(common, subject, record, folder, runtimes.runtime_of(folder), answers, peak)
         for subject, record, folder, answers, peak in zip(subjects, records, folders, scored, peaks, strict=True)
     ]
     control = results.control_row(subjects[0], rounds, precision)
@@ -244,10 +246,10 @@ def _subjects(folders: list[Path], device: str, threads: int, batch: Any) -> tup
 
 def _loaded(folder: Path, device: str, threads: int, needed: bool) -> Any:
     """Return what runs a batch on a model; for a candidate that does not load, what raises the reason."""
-    from kfp_bonsai.shared import inference
+    from kfp_bonsai.shared.inference import runtimes
 
     try:
-        return inference.load_predictor(folder, device, threads=threads).predict
+        return runtimes.load_predictor(folder, device, threads=threads).predict
     except Exception as error:
         if needed:
             raise
@@ -263,13 +265,13 @@ class _Check:
     """codecarbon's own tracker over all rounds, beside our readings; it never ends a measurement."""
 
     def __init__(self, sources: Any) -> None:
-        from kfp_bonsai.shared import energy
+        from kfp_bonsai.shared.energy import energy
 
         self.words, self._stack = "", ExitStack()
         self._sources = [one for one in sources if isinstance(one, energy.ProcessCpu)]
 
     def __enter__(self) -> "_Check":
-        from kfp_bonsai.shared import energy
+        from kfp_bonsai.shared.energy import energy
 
         if self._sources:
             try:
@@ -293,7 +295,7 @@ class _Check:
 
 
 def _say_round(plan: Any) -> Any:
-    from kfp_bonsai.shared.progress import Ticker
+    from kfp_bonsai.shared.core.progress import Ticker
 
     ticker = Ticker(STAGE, plan.pairs)
 

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import try_lock
-from kfp_bonsai.shared.inference import stated_threads
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import try_lock
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.inference.runtimes import stated_threads
 
 CGROUP = Path("/sys/fs/cgroup")
 LOCK = "kfp-bonsai-measurement.lock"
@@ -57,7 +57,7 @@ def wait_without_spinning() -> str:
 
 def environment(used_threads: int) -> dict[str, Any]:
     """Return what a reader needs to know about the machine."""
-    from kfp_bonsai.shared.energy import cpu_model
+    from kfp_bonsai.shared.energy.energy import cpu_model
 
     return {
         "cpu": cpu_model(),

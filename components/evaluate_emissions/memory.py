@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from kfp_bonsai.evaluate_emissions.protocol import Subject
-from kfp_bonsai.shared.errors import in_words
-from kfp_bonsai.shared.inference import ONNX_FILE, load_predictor
+from kfp_bonsai.shared.core.errors import in_words
+from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 LONGEST_SECONDS = 120  # for one model; one that hangs must not hold up the measurement
 IMPORT_SECONDS = 60
@@ -122,8 +123,6 @@ def _serve_each(scratch: Path, threads: int, folders: Sequence[Path]) -> None:
 def _import_torch() -> None:
     """Import what every child needs that loads a checkpoint."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
-
-    from kfp_bonsai.shared import checkpoint, free_models  # noqa: F401
 
 
 def _serve(folder: Path, batch: dict[str, np.ndarray], threads: int) -> Peak:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from kfp_bonsai.shared import control, energy, statistics
-from kfp_bonsai.shared.errors import in_words
+from kfp_bonsai.shared.core.errors import in_words
+from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.metrics import control, statistics
 
 BASELINE = 0
 # Neighbours on a host come and go within seconds. There, slices of 0.5 s gave pairs that strayed by 15 %; batch by

@@ -10,10 +10,12 @@ import numpy as np
 
 from kfp_bonsai.evaluate_emissions.memory import Peak
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pairs, drift, pairs_of
-from kfp_bonsai.shared import carbon, control, energy, metrics, statistics, tasks
-from kfp_bonsai.shared.checkpoint import size_bytes
-from kfp_bonsai.shared.flops import Flops, agree
-from kfp_bonsai.shared.noninferiority import largest_loss
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.energy import carbon, energy
+from kfp_bonsai.shared.metrics import control, scores, statistics
+from kfp_bonsai.shared.metrics.noninferiority import largest_loss
+from kfp_bonsai.shared.models.flops import Flops, agree
+from kfp_bonsai.shared.models.weights import size_bytes
 
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15
@@ -145,7 +147,7 @@ def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, An
     classes = max(2, task.num_labels)
 
     def score(predicted: np.ndarray, labels: np.ndarray) -> float:
-        return metrics.score_predictions(task.metric, predicted, labels, classes=classes)
+        return scores.score_predictions(task.metric, predicted, labels, classes=classes)
 
     ours, theirs = scored.predicted, common.baseline_scored.predicted
     if task.metric == "accuracy":
@@ -161,7 +163,7 @@ def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, An
         "relative_accuracy": relative.value,
         "relative_accuracy_ci": [min(relative.low, 1 - loss), relative.high],
         "mcnemar_p": statistics.mcnemar(theirs == right, ours == right) if is_classes and not is_baseline else None,
-        "confusion": metrics.confusion(ours, right, task.num_labels).tolist() if is_classes else None,
+        "confusion": scores.confusion(ours, right, task.num_labels).tolist() if is_classes else None,
         "roc": roc(scored.logits, right) if is_classes and task.num_labels == 2 else None,
     }
 

@@ -36,8 +36,8 @@ def fetch_champion(
     from pathlib import Path
 
     from kfp_bonsai.fetch_champion.fetch import fetch_champion as stage
-    from kfp_bonsai.shared.fingerprint import of_model
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.storage.fingerprint import of_model
 
     result = stage(champion, Path(incumbent.path), Path(document.path), model=model, augmentations=augmentations)
     incumbent.metadata.update(storable(result))

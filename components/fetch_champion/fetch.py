@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared import pretrained
-from kfp_bonsai.shared.checkpoint import read_record, write_record
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_apart, new_file, new_folder
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.storage import champion as champions
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
 
@@ -36,7 +36,7 @@ def fetch_champion(
     Example:
         bonsai fetch-champion --champion gs://bucket/reviews --output champion --document champion.json
     """
-    from kfp_bonsai.shared.store import download_folder
+    from kfp_bonsai.shared.storage.store import download_folder
 
     check_apart([output, document])
     found = check_champion(champion, model)

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from kfp_bonsai.shared import parallel
-from kfp_bonsai.shared.energy import Meter, Reading
+from kfp_bonsai.shared.core import ranks
+from kfp_bonsai.shared.energy.energy import Meter, Reading
 
 NOTE = "spent.json"
 
@@ -33,6 +33,6 @@ class Spending(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note it."""
         found = total(self.earlier, self.meter.so_far())
-        if parallel.is_first():
+        if ranks.is_first():
             self.file.with_suffix(".new").write_text(json.dumps(asdict(found)), encoding="utf-8")
             self.file.with_suffix(".new").replace(self.file)

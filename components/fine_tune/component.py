@@ -24,7 +24,7 @@ def fine_tune(
     from pathlib import Path
 
     from kfp_bonsai.fine_tune.train import fine_tune as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     result = stage(
         model,

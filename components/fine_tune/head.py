@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.shapes import last_matrix
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.models.shapes import last_matrix
 
 
 def settle(network: Any, before: Mapping[int, str], labels: Sequence[str], new: Collection[str]) -> None:

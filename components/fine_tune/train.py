@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared import pretrained, tasks
-from kfp_bonsai.shared.checkpoint import extend_record, rehearse, save, weights_sha256
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import CHECKPOINTS, new_folder, place_of
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import CHECKPOINTS, new_folder, place_of
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.models.checkpoint import rehearse, save
+from kfp_bonsai.shared.models.records import extend_record
+from kfp_bonsai.shared.models.weights import weights_sha256
 
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
 RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
@@ -84,10 +87,14 @@ def fine_tune(
     from transformers import set_seed
 
     from kfp_bonsai.fine_tune import attempts
-    from kfp_bonsai.shared import energy, metrics, regression, rows, tokens, training
-    from kfp_bonsai.shared.advice import lines
-    from kfp_bonsai.shared.families import family_name, positions_of
-    from kfp_bonsai.shared.progress import say
+    from kfp_bonsai.shared.core.progress import say
+    from kfp_bonsai.shared.data import rows
+    from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.metrics import scores
+    from kfp_bonsai.shared.metrics.advice import lines
+    from kfp_bonsai.shared.models import tokens
+    from kfp_bonsai.shared.models.families import family_name, positions_of
+    from kfp_bonsai.shared.training import regression, trainer
 
     with new_folder(output) as folder:
         earlier = attempts.spent(scratch)
@@ -116,10 +123,10 @@ def fine_tune(
                 if not new_head:
                     regression.to_learnt(network, scale)
             try:
-                training.train(
+                trainer.train(
                     network,
                     learnt,
-                    training.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
+                    trainer.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
                     scratch,
                     validation=held_out,
                     metric=task.metric,
@@ -131,8 +138,8 @@ def fine_tune(
                 raise
             if scale:
                 regression.to_labels(network, scale)
-            logits = training.predict(network, validation_rows, tokenizer.pad_token_id)
-            score = metrics.score(task.metric, logits, validation_rows.labels)
+            logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
+            score = scores.score(task.metric, logits, validation_rows.labels)
         reading = attempts.total(earlier, meter.reading)
         record = extend_record(
             None,
@@ -181,8 +188,8 @@ def _check(
 def _pretrained(source: pretrained.Pretrained, task: tasks.Task):  # type: ignore[no-untyped-def]
     """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
     from kfp_bonsai.fine_tune import head
-    from kfp_bonsai.shared import answers, tokens
-    from kfp_bonsai.shared.families import family_of
+    from kfp_bonsai.shared.models import answers, tokens
+    from kfp_bonsai.shared.models.families import family_of
 
     config, tokenizer = source.config, source.tokenizer
     family, before = family_of(config), dict(config.id2label)

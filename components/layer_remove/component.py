@@ -19,7 +19,7 @@ def layer_remove(
     from pathlib import Path
 
     from kfp_bonsai.layer_remove.remove import layer_remove as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage(
         Path(model.path),

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
-from kfp_bonsai.shared.errors import BonsaiError, check_choice
-from kfp_bonsai.shared.files import new_folder
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
+from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models.checkpoint import load, save
+from kfp_bonsai.shared.models.records import extend_record, read_record
 
 SCHEMES = ("lower-last", "bottom", "even", "importance", "top")
 SCORED_ROWS = 256
@@ -52,7 +53,8 @@ def layer_remove(
     asked = [layers_asked(keep, total) for total in stacks]
     check_choice("--scheme", scheme, SCHEMES)
 
-    from kfp_bonsai.shared import energy, shapes, surgery
+    from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.models import shapes, surgery
 
     with new_folder(output) as folder:
         with energy.track(energy.enduring(energy.find_sources())) as meter:
@@ -138,7 +140,8 @@ def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, s
 
     import torch
 
-    from kfp_bonsai.shared import rows, shapes
+    from kfp_bonsai.shared.data import rows
+    from kfp_bonsai.shared.models import shapes
 
     split = rows.read_rows(data, tokenizer, max_length)
     chosen = random.Random(seed).sample(range(len(split)), min(SCORED_ROWS, len(split)))

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import torch
 
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.shapes import LayerShape, Shape
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models.shapes import LayerShape, Shape
 
 STEP = 32  # widths in multiples of this suit SIMD and tensor cores
 Kept = dict[str, torch.Tensor]

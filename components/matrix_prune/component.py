@@ -25,7 +25,7 @@ def matrix_prune(
     from pathlib import Path
 
     from kfp_bonsai.matrix_prune.prune import matrix_prune as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage(
         Path(model.path),

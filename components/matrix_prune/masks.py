@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from kfp_bonsai.shared import parallel
-from kfp_bonsai.shared.families import family_of
-from kfp_bonsai.shared.shapes import layers_of, module_at, reader, shape_of, unit_width
+from kfp_bonsai.shared.core import parallel, ranks
+from kfp_bonsai.shared.models.families import family_of
+from kfp_bonsai.shared.models.shapes import layers_of, module_at, reader, shape_of, unit_width
 
 DECAY = 0.95
 
@@ -51,7 +51,7 @@ class Masks:
         """Take the last backward pass's gradients into the running scores."""
         for name, mask in self.named.items():
             if mask.grad is not None:
-                gradient = parallel.total(mask.grad) / parallel.processes()
+                gradient = parallel.total(mask.grad) / ranks.processes()
                 self.scores[name].lerp_(self._units(name, gradient.abs()), 1 - DECAY)
                 mask.grad = None
 

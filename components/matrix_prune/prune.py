@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, save
-from kfp_bonsai.shared.errors import BonsaiError, check_choice
-from kfp_bonsai.shared.files import new_folder
-from kfp_bonsai.shared.teacher import check_teacher
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
+from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.models.checkpoint import load, save
+from kfp_bonsai.shared.models.records import extend_record, read_record
+from kfp_bonsai.shared.training.teacher import check_teacher
 
 SHAPES = ("free", "stock")
 
@@ -68,18 +69,19 @@ def matrix_prune(
     if flops == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
-    from kfp_bonsai.shared import distillation, energy, training, transfer
+    from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.training import distillation, trainer, transfer
 
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
-            network.to(training.device())  # its masks are made where it is
+            network.to(trainer.device())  # its masks are made where it is
             data = transfer.open_set(teacher_outputs)
             pruning = _Pruning(network, record, teacher, data, flops, shape, heads, ffn)
             distillation.distill_into(
                 network,
                 data,
-                training.Recipe("matrix-prune", steps * batch_size / len(data), learning_rate, batch_size, seed=seed),
+                trainer.Recipe("matrix-prune", steps * batch_size / len(data), learning_rate, batch_size, seed=seed),
                 folder.parent,  # what it leaves there goes with it
                 tokenizer.pad_token_id,
                 temperature=temperature,
@@ -120,9 +122,9 @@ class _Pruning:
         ffn: int,
     ) -> None:
         from kfp_bonsai.matrix_prune import budget, masks
-        from kfp_bonsai.shared import one_token, surgery
-        from kfp_bonsai.shared.flops import Flops
-        from kfp_bonsai.shared.shapes import Shape, shape_of, stacks_of
+        from kfp_bonsai.shared.models import one_token, surgery
+        from kfp_bonsai.shared.models.flops import Flops
+        from kfp_bonsai.shared.models.shapes import Shape, shape_of, stacks_of
 
         self.network = network
         self.shape = shape_of(network)
@@ -160,7 +162,7 @@ class _Pruning:
 
     def _costs(self, hidden: int = 0, one_token: bool = False) -> dict[str, float]:
         """Return the FLOPs a sequence of one unit, by mask name."""
-        from kfp_bonsai.shared.flops import units
+        from kfp_bonsai.shared.models.flops import units
 
         found = enumerate(units(self.network, hidden, one_token))
         return {f"{unit}.{index}": cost.at(self.length) for index, layer in found for unit, cost in layer.items()}
@@ -171,7 +173,7 @@ class _Pruning:
 
     def _stated(self, heads: int, ffn: int, shape: str) -> Any:
         from kfp_bonsai.matrix_prune.budget import alike
-        from kfp_bonsai.shared.surgery import unreachable_width
+        from kfp_bonsai.shared.models.surgery import unreachable_width
 
         now = self.shape.layers[0]
         heads, ffn, group = heads or now.heads, ffn or now.ffn, self.shape.group
@@ -237,7 +239,7 @@ class _Pruning:
 
     def cut(self) -> Any:
         """Return the network with what is masked cut out of its matrices."""
-        from kfp_bonsai.shared import surgery
+        from kfp_bonsai.shared.models import surgery
 
         kept = self.keep(1.0)
         self.masks.remove()
@@ -252,7 +254,7 @@ def _mean_length(data: Any) -> float:
     """Return the mean tokens of the labelled rows, which the FLOPs are asked of; other text may be longer."""
     import numpy as np
 
-    from kfp_bonsai.shared.transfer import NO_LABEL
+    from kfp_bonsai.shared.training.transfer import NO_LABEL
 
     labelled = np.asarray(data.lengths)[data.labels != NO_LABEL]
     return float(np.mean(labelled if len(labelled) else data.lengths))
@@ -278,7 +280,7 @@ def _pass_through(model: Path, output: Path, record: dict, teacher: dict) -> dic
 
 
 def _summary(record: dict, teacher: dict) -> dict:
-    from kfp_bonsai.shared.flops import ratio
+    from kfp_bonsai.shared.models.flops import ratio
 
     layers = record["shape"]["layers"]
     return {

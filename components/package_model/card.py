@@ -3,12 +3,12 @@
 import re
 from typing import Any
 
-from kfp_bonsai.shared import control
-from kfp_bonsai.shared.energy import JOULES_PER_KWH
-from kfp_bonsai.shared.families import FAMILIES, family_name
-from kfp_bonsai.shared.metrics import IN_WORDS
-from kfp_bonsai.shared.processor import FITTING_BITS
-from kfp_bonsai.shared.tasks import HUB
+from kfp_bonsai.shared.data.tasks import HUB
+from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
+from kfp_bonsai.shared.inference.processor import FITTING_BITS
+from kfp_bonsai.shared.metrics import control
+from kfp_bonsai.shared.metrics.scores import IN_WORDS
+from kfp_bonsai.shared.models.families import FAMILIES, family_name
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20

@@ -20,7 +20,7 @@ def package_model(
     from pathlib import Path
 
     from kfp_bonsai.package_model.package import package_model as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage(
         Path(model.path),

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from kfp_bonsai.images import TAG
-from kfp_bonsai.shared.families import FAMILIES, family_name
+from kfp_bonsai.shared.models.families import FAMILIES, family_name
 
 MIB = 1 << 20
 MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.images import PREFIX
-from kfp_bonsai.shared import written
-from kfp_bonsai.shared.bucket import GCS
-from kfp_bonsai.shared.checkpoint import RECORD, read_record, weights_sha256
-from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_apart, new_folder
-from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.store import check_location, content_sha256, upload_folder, write_manifest
+from kfp_bonsai.shared.core import written
+from kfp_bonsai.shared.core.documents import RECORD, read_document
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import check_apart, new_folder
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.models.weights import weights_sha256
+from kfp_bonsai.shared.storage.bucket import GCS
+from kfp_bonsai.shared.storage.store import check_location, content_sha256, upload_folder, write_manifest
 
 VERSION_DIGITS = 12
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from kfp_bonsai.shared import control
-from kfp_bonsai.shared.bucket import GCS
-from kfp_bonsai.shared.errors import BonsaiError, kind_of
+from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
+from kfp_bonsai.shared.metrics import control
+from kfp_bonsai.shared.storage.bucket import GCS
 
 MLFLOW = "mlflow+"
 AUTHOR = EXPERIMENT = "kfp-bonsai"

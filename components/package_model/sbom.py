@@ -8,7 +8,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared.files import sha256
+from kfp_bonsai.shared.core.files import sha256
 
 PLAIN = ("transformers", "torch", "safetensors", "tokenizers")
 WEIGHTS = ("*.safetensors", "model.onnx*")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kfp_bonsai.shared.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
 TEXTS = ("text", "sentence", "review", "content")
 PAIRS = (

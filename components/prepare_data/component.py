@@ -37,7 +37,7 @@ def prepare_data(
     from pathlib import Path
 
     from kfp_bonsai.prepare_data.prepare import prepare_data as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     result = stage(
         data,

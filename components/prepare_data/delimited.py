@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from kfp_bonsai.prepare_data.text import LONGEST, Lines
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 SAMPLE_CHARACTERS = 1 << 20
 LONGEST_MARK = 40

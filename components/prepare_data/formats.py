@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from kfp_bonsai.prepare_data import delimited, json_rows
 from kfp_bonsai.prepare_data.text import HEAD_BYTES, Lines, check_kind, is_packed, unpacked
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.parquet import READ_BYTES, open_parquet, stream
-from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.tasks import METADATA_KEY, task_in
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data.parquet import READ_BYTES, open_parquet, stream
+from kfp_bonsai.shared.data.tasks import METADATA_KEY, task_in
 
 BATCH_ROWS = 8192
 FORMATS = {

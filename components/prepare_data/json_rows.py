@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kfp_bonsai.prepare_data.text import LONGEST, Lines
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 ROW = 'every line is one object, such as {"text": "...", "label": "..."}'
 

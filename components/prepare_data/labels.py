@@ -9,8 +9,8 @@ import numpy as np
 
 from kfp_bonsai.prepare_data.read import Rows
 from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, as_number
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.data import tasks
 
 DISTINCT = 10  # more distinct float labels than this are a regression
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from kfp_bonsai.prepare_data import split
 from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.tasks import SPLITS
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data.tasks import SPLITS
 
 
 def drop(parts: list[Part], extra: list[Part], notes: list[str]) -> dict[str, int]:

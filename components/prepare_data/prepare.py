@@ -23,11 +23,12 @@ from kfp_bonsai.prepare_data.write import (
     content_sha256,
     write_splits,
 )
-from kfp_bonsai.shared import metrics, tasks
-from kfp_bonsai.shared.errors import BonsaiError, check_choice, listed, nearest
-from kfp_bonsai.shared.fingerprint import of_parts
-from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.tasks import SPLITS
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed, nearest
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.tasks import SPLITS
+from kfp_bonsai.shared.metrics import scores
+from kfp_bonsai.shared.storage.fingerprint import of_parts
 
 STAGE = "prepare-data"
 WITHOUT_LABELS = {
@@ -281,7 +282,7 @@ def check_flags(
     if seed < 0:
         raise BonsaiError(f"--seed {seed}: give 0 or more")
     if metric:
-        check_choice("--metric", metric, [*metrics.METRICS])
+        check_choice("--metric", metric, [*scores.METRICS])
 
 
 def _check_outputs(paths: Sequence[Path]) -> None:
@@ -305,7 +306,7 @@ def _check_inputs(rows: Iterable[Rows], paths: Sequence[Path]) -> None:
 
 
 def _check_metric(metric: str, kind: str) -> None:
-    fitting = metrics.CLASSIFICATION_METRICS if kind == tasks.CLASSIFICATION else metrics.REGRESSION_METRICS
+    fitting = scores.CLASSIFICATION_METRICS if kind == tasks.CLASSIFICATION else scores.REGRESSION_METRICS
     if metric and metric not in fitting:
         raise BonsaiError(f"--metric {metric} is not for {kind}: give {' or '.join(fitting)}, or another --kind")
 

@@ -9,15 +9,15 @@ from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from kfp_bonsai.prepare_data.files import bucket_files, local_file, local_files
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, Batch, DataFile, check_names
-from kfp_bonsai.shared.bucket import GCS
-from kfp_bonsai.shared.embedded import CITATION, EMBEDDED, embedded_dataset
-from kfp_bonsai.shared.errors import BonsaiError, in_words, kind_of, nearest
-from kfp_bonsai.shared.fingerprint import of_folder, of_parts
-from kfp_bonsai.shared.parquet import reading, values_of
-from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.tasks import HUB
+from kfp_bonsai.prepare_data.sources import bucket_files, local_file, local_files
+from kfp_bonsai.shared.core.errors import BonsaiError, in_words, kind_of, nearest
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data.parquet import reading, values_of
+from kfp_bonsai.shared.data.tasks import HUB
+from kfp_bonsai.shared.models.embedded import CITATION, EMBEDDED, embedded_dataset
+from kfp_bonsai.shared.storage.bucket import GCS
+from kfp_bonsai.shared.storage.fingerprint import of_folder, of_parts
 
 SAVE_AGAIN = "save it again"
 SPLITS = {

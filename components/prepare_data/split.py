@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 QUANTILES = 10
 

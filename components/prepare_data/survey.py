@@ -12,7 +12,7 @@ from unicodedata import category
 import numpy as np
 
 from kfp_bonsai.prepare_data.read import Rows
-from kfp_bonsai.shared.errors import BonsaiError, listed
+from kfp_bonsai.shared.core.errors import BonsaiError, listed
 
 ASCII_WORD = re.compile("[a-z0-9]+")
 MOST_CLASSES = 10_000

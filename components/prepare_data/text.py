@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.parquet import first_line
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data.parquet import first_line
 
 LONGEST = 1 << 24  # characters of a line or a value: what is longer is a file of another kind, or an open quote
 HEAD_BYTES = 512

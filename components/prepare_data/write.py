@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from kfp_bonsai.prepare_data.read import Rows
 from kfp_bonsai.prepare_data.survey import Survey
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_file
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import new_file
+from kfp_bonsai.shared.data import tasks
 
 TRAIN, VALIDATION, TEST, UNLABELLED = range(4)  # places in SPLITS
 GROUP_ROWS, GROUP_CHARACTERS = 32_768, 8 << 20

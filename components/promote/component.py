@@ -28,7 +28,7 @@ def promote(
     from pathlib import Path
 
     from kfp_bonsai.promote.promote import promote as stage
-    from kfp_bonsai.shared.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_numbers, storable
 
     result = stage(
         Path(challenger.path),

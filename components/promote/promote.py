@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared import control, tasks, written
-from kfp_bonsai.shared.checkpoint import read_record
-from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.embedded import EMBEDDED
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_apart, check_writable, new_file
-from kfp_bonsai.shared.noninferiority import check_margin, largest_loss
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core import written
+from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.metrics import control
+from kfp_bonsai.shared.metrics.noninferiority import check_margin, largest_loss
+from kfp_bonsai.shared.models.embedded import EMBEDDED
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.storage import champion as champions
 
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated
 BATCH = 64
@@ -43,7 +45,7 @@ def promote(
 
     Both models answer the same test rows. The challenger is not worse where the 95 % interval of its accuracy relative
     to the champion's (a bootstrap that draws the same rows for both) stays above 1 - `margin`, and the rows are enough
-    to rule out a larger loss: a test of non-inferiority (shared/noninferiority.py), which doubt decides for the
+    to rule out a larger loss: a test of non-inferiority (shared/metrics/noninferiority.py), which doubt decides for the
     champion. Its emission, measured beside the champion's in one run, must be at most `max_emission` of the baseline's
     or, where no target is stated, hardly above the champion's (5 %). The champion changes in one step, and only if
     nobody else has changed it meanwhile. Tried again after an attempt that ended before it could tell, it tells of
@@ -177,17 +179,17 @@ def _compare(
     seed: int,
 ) -> dict[str, Any]:
     """Return whether the challenger is to be promoted, why, and by which figures."""
-    from kfp_bonsai.shared import metrics, statistics
+    from kfp_bonsai.shared.metrics import scores, statistics
 
     theirs = measured(challenger, read_record(incumbent)["sha256"])
     task = tasks.read_task(test)
     right = np.asarray(tasks.read_columns(test)["label"])
-    ours, others = (metrics.predictions(task.metric, _logits(folder, test)) for folder in (challenger, incumbent))
+    ours, others = (scores.predictions(task.metric, _logits(folder, test)) for folder in (challenger, incumbent))
 
     classes = max(2, task.num_labels)
 
     def score(predicted: np.ndarray, labels: np.ndarray) -> float:
-        return metrics.score_predictions(task.metric, predicted, labels, classes=classes)
+        return scores.score_predictions(task.metric, predicted, labels, classes=classes)
 
     emissions = {"relative_emission": mine["relative_emission"], "champion_emission": theirs["relative_emission"]}
     theirs_score = score(others, right)
@@ -253,12 +255,13 @@ def _why_not(mine: dict[str, Any], theirs: dict[str, Any], target: float) -> lis
 
 def _logits(folder: Path, split: Path) -> np.ndarray:
     """Return a model's logits for all rows of a split, in their order."""
-    from kfp_bonsai.shared import inference
+    from kfp_bonsai.shared.data import encoding
+    from kfp_bonsai.shared.inference import runtimes
 
-    predictor, columns = inference.load_predictor(folder), tasks.read_task(split).columns
+    predictor, columns = runtimes.load_predictor(folder), tasks.read_task(split).columns
     found = []
     for batch in tasks.batches(split, BATCH):
-        found.append(predictor.predict(inference.encode(folder, *(batch[column] for column in columns))))
+        found.append(predictor.predict(encoding.encode(folder, *(batch[column] for column in columns))))
     logits = np.concatenate(found)
     if not np.isfinite(logits).all():
         raise BonsaiError(f"the model in {folder} gives no numbers: train it again")
@@ -269,14 +272,14 @@ def _profile(challenger: Path, train: Path) -> dict[str, Any]:
     """Return what the next retraining compares its data with."""
     from transformers import AutoTokenizer
 
-    from kfp_bonsai.shared import drift
+    from kfp_bonsai.shared.data import drift
 
     return drift.profile(train, AutoTokenizer.from_pretrained(challenger))
 
 
 def _publish(challenger: Path, champion: str, document: dict[str, Any], token: Any) -> None:
     """Publish the package, and then let the pointer name it."""
-    from kfp_bonsai.shared.store import upload_folder, write_pointer
+    from kfp_bonsai.shared.storage.store import upload_folder, write_pointer
 
     where = champions.package_at(champion, document["version"])
     upload_folder(challenger, where)
@@ -315,7 +318,7 @@ def _tell_first(record: dict[str, Any], target: float, of: str) -> None:
 
 def _first(champion: str, version: str) -> dict[str, Any]:
     """Return the document of a first champion that is this version already, or an empty one; refuse another's."""
-    from kfp_bonsai.shared.store import read_pointer
+    from kfp_bonsai.shared.storage.store import read_pointer
 
     now = read_pointer(champions.pointer_at(champion))[0]
     if now is not None and now.get("version") != version:
@@ -331,7 +334,7 @@ def _again(champion: str, now: dict[str, Any], new: dict[str, Any]) -> dict[str,
         now: its document, which names the model.
         new: the document that this run would write.
     """
-    from kfp_bonsai.shared.store import read_pointer
+    from kfp_bonsai.shared.storage.store import read_pointer
 
     if any(now.get(key) != new.get(key) for key in ("previous", "max_emission", "data_sha256")):
         return ALREADY
@@ -346,7 +349,7 @@ def _note(location: str, written: dict[str, Any]) -> None:
 
     After a promotion the champion's document tells of the data too, so there a failure is told and is none.
     """
-    from kfp_bonsai.shared.store import read_pointer, write_pointer
+    from kfp_bonsai.shared.storage.store import read_pointer, write_pointer
 
     try:
         write_pointer(location, written, read_pointer(location)[1])

@@ -19,7 +19,7 @@ def quantize(
     from pathlib import Path
 
     from kfp_bonsai.quantize.quantize import quantize as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage(
         Path(model.path),
@@ -47,9 +47,9 @@ def quantize_baseline(
     from pathlib import Path
 
     from kfp_bonsai.quantize.quantize import quantize as stage
-    from kfp_bonsai.shared.errors import BonsaiError
-    from kfp_bonsai.shared.progress import say
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.errors import BonsaiError
+    from kfp_bonsai.shared.core.progress import say
+    from kfp_bonsai.shared.core.scalars import storable
 
     try:
         result = stage(

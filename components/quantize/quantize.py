@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.quantize import schemes, timing
-from kfp_bonsai.shared import checkpoint, energy, files, pretrained, processor, tasks
-from kfp_bonsai.shared.errors import BonsaiError, check_choice
-from kfp_bonsai.shared.inference import ONNX_FILE, ONNXRUNTIME, OPENVINO, Predictor, encode, onnx_predictor
-from kfp_bonsai.shared.progress import duration, say
+from kfp_bonsai.shared.core import documents, files
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
+from kfp_bonsai.shared.core.progress import duration, say
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.encoding import encode
+from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.inference import processor
+from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predictor, onnx_predictor
+from kfp_bonsai.shared.models import pretrained, records, weights
+from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 AUTO, FP32 = "auto", "onnxruntime fp32"
 STATIC, DYNAMIC = "static", "dynamic"
@@ -115,7 +121,7 @@ def quantize(
             shutil.move(chosen.file, folder / ONNX_FILE)
             shutil.rmtree(work)
         _copy_companions(model, folder)
-        size = checkpoint.size_bytes(folder)
+        size = weights.size_bytes(folder)
         result = {
             "runtime": chosen.runtime,
             "scheme": chosen.scheme,
@@ -126,7 +132,7 @@ def quantize(
             "calibration_rows": setting,
             "export_difference": difference,
             "size_bytes": size,
-            "size_ratio": round(size / checkpoint.size_bytes(model), 4),
+            "size_ratio": round(size / weights.size_bytes(model), 4),
         } | {f"cpu_ms_{shape}": round(value, 3) for shape, value in times[chosen.name].items()}
         _write_record(folder, record, arguments | {"seed": seed}, meter.reading, result)
     _tell(chosen.name, result, meter.reading.seconds, runtime)
@@ -153,7 +159,7 @@ def _checked_record(model: Path) -> dict[str, Any]:
     pretrained.check_folder(model)
     if not (model / "tokenizer.json").is_file():
         raise BonsaiError(f"{model} has no tokenizer.json: save a fast tokenizer there (AutoTokenizer.save_pretrained)")
-    record = checkpoint.read_record(model)
+    record = records.read_record(model)
     if record["parameters"] > MOST_PARAMETERS:
         raise BonsaiError(
             f"{model} has {record['parameters']:,} parameters, and one ONNX file holds {MOST_PARAMETERS:,} of int8: "
@@ -166,7 +172,7 @@ def _check_task(task: tasks.Task, record: dict[str, Any], calibration: Path) -> 
     if task.rows < 2:
         raise BonsaiError(f"{calibration} has {task.rows} rows, too few to calibrate with: give the training split")
     tasks.check_unseen(task, calibration)
-    trained = checkpoint.task_of(record)
+    trained = records.task_of(record)
     if task.columns != trained.columns:
         raise BonsaiError(
             f"{calibration} has the columns {', '.join(task.columns)}, but the model was trained on "
@@ -200,7 +206,7 @@ def _batches(model: Path, texts: Sequence[tuple[str, ...]]) -> list[schemes.Batc
 
 
 def _export(model: Path, work: Path) -> tuple[Path, float]:
-    from kfp_bonsai.shared.onnx_export import export
+    from kfp_bonsai.shared.inference.onnx_export import export
 
     file = work / "fp32.onnx"
     difference = export(model, file)
@@ -272,15 +278,15 @@ def _agreement(expected: np.ndarray, found: np.ndarray, task: tasks.Task) -> flo
 
 def _copy_companions(model: Path, folder: Path) -> None:
     for file in sorted(model.iterdir()):
-        if file.suffix in BESIDE_WEIGHTS and file.name != checkpoint.RECORD and ".safetensors" not in file.name:
+        if file.suffix in BESIDE_WEIGHTS and file.name != documents.RECORD and ".safetensors" not in file.name:
             shutil.copyfile(file, folder / file.name)
 
 
 def _write_record(
     folder: Path, record: dict[str, Any], arguments: dict[str, Any], reading: energy.Reading, result: dict[str, Any]
 ) -> None:
-    digest = checkpoint.weights_sha256(folder)
-    extended = checkpoint.extend_record(
+    digest = weights.weights_sha256(folder)
+    extended = records.extend_record(
         record,
         stage="quantize",
         arguments=arguments,
@@ -291,7 +297,7 @@ def _write_record(
         sha256=digest,
     )
     extended["lineage"][-1]["sha256"] = digest
-    checkpoint.write_record(folder, extended)
+    records.write_record(folder, extended)
 
 
 def _tell(chosen: str, result: dict[str, Any], seconds: float, tried: str) -> None:

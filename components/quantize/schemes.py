@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from kfp_bonsai.shared.onnx_export import quiet
+from kfp_bonsai.shared.inference.onnx_export import quiet
 
 Batch = dict[str, np.ndarray]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kfp_bonsai.shared.inference import Predictor
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.inference.runtimes import Predictor
 
 ROUNDS, SECONDS = 2, 0.05
 BEHIND = 1.5  # times the least CPU time, on average over the shapes so far: one so far behind is not timed further

@@ -6,14 +6,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.report import rows as tables
+from kfp_bonsai.report import table as tables
 from kfp_bonsai.report import words
 from kfp_bonsai.report.numbers import percent, percent_interval
-from kfp_bonsai.shared import control, written
-from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_folder
-from kfp_bonsai.shared.progress import say
+from kfp_bonsai.shared.core import written
+from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.metrics import control
 
 RESULTS = "results.json"
 COLOURS = ("main", "edge", "run3", "run4", "run5", "run6")

@@ -24,7 +24,7 @@ def report(
     from pathlib import Path
 
     from kfp_bonsai.report.report import report as stage
-    from kfp_bonsai.shared.scalars import log_classes, log_numbers, storable
+    from kfp_bonsai.shared.core.scalars import log_classes, log_numbers, storable
 
     result = stage(
         Path(measurement.path),

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kfp_bonsai.report import numbers
-from kfp_bonsai.report.labels import Box, along, around, place
-from kfp_bonsai.report.rows import pareto
+from kfp_bonsai.report.places import Box, along, around, place
+from kfp_bonsai.report.table import pareto
 
 # Light colours by name; page.css gives the dark ones the same names (--f-ink ...).
 COLOURS = {

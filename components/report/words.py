@@ -15,12 +15,12 @@ from kfp_bonsai.report.numbers import (
     unit,
 )
 from kfp_bonsai.report.numbers import grams as mass
-from kfp_bonsai.report.rows import meets
-from kfp_bonsai.shared import control
-from kfp_bonsai.shared.energy import ASSUMED
-from kfp_bonsai.shared.flops import agree
-from kfp_bonsai.shared.metrics import IN_WORDS
-from kfp_bonsai.shared.target import ROUNDING
+from kfp_bonsai.report.table import meets
+from kfp_bonsai.shared.energy.energy import ASSUMED
+from kfp_bonsai.shared.metrics import control
+from kfp_bonsai.shared.metrics.scores import IN_WORDS
+from kfp_bonsai.shared.metrics.target import ROUNDING
+from kfp_bonsai.shared.models.flops import agree
 
 SURE = 0.05  # a p-value below it is more than chance
 

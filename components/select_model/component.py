@@ -18,7 +18,7 @@ def select_model(
     from pathlib import Path
 
     from kfp_bonsai.select_model.select import select_model as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage(
         Path(measurement.path),
@@ -47,7 +47,7 @@ def select_edge_model(
     from pathlib import Path
 
     from kfp_bonsai.select_model.select import select_edge_model as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage(
         Path(measurement.path),
@@ -76,7 +76,7 @@ def select_challenger(
     from pathlib import Path
 
     from kfp_bonsai.select_model.select import select_model as stage
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage(
         Path(measurement.path),

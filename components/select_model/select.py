@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared import written
-from kfp_bonsai.shared.checkpoint import read_record
-from kfp_bonsai.shared.documents import read_document
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import check_apart, new_file, new_folder
-from kfp_bonsai.shared.metrics import IN_WORDS
-from kfp_bonsai.shared.progress import say
-from kfp_bonsai.shared.target import shortfall
+from kfp_bonsai.shared.core import written
+from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.metrics.scores import IN_WORDS
+from kfp_bonsai.shared.metrics.target import shortfall
+from kfp_bonsai.shared.models.records import read_record
 
 DEFAULT_MIN_ACCURACY = 0.95
 

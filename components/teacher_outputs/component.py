@@ -20,7 +20,7 @@ def teacher_outputs(
     """Compute the teacher's logits and hidden states once, for all levels to be distilled from."""
     from pathlib import Path
 
-    from kfp_bonsai.shared.scalars import storable
+    from kfp_bonsai.shared.core.scalars import storable
     from kfp_bonsai.teacher_outputs.outputs import teacher_outputs as stage
 
     result = stage(

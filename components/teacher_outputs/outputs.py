@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import extend_record, load, read_record, task_of, write_record
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.files import new_folder
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models.records import extend_record, read_record, task_of, write_record
 
 
 def teacher_outputs(
@@ -71,7 +72,8 @@ def teacher_outputs(
         if value < least:
             raise BonsaiError(f"{flag} is {value}: give {least} or more")
 
-    from kfp_bonsai.shared import energy, regression, transfer
+    from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.training import regression, transfer
 
     copies = suggested_copies(task.rows) if augmentations < 0 else augmentations
     with new_folder(output) as folder:
@@ -114,7 +116,7 @@ def _items(
 ) -> list[dict]:
     import random
 
-    from kfp_bonsai.shared.rows import read_rows, tokenize
+    from kfp_bonsai.shared.data.rows import read_rows, tokenize
 
     task = tasks.read_task(train)
     known = read_rows(train, tokenizer, max_length)
@@ -135,7 +137,7 @@ def _items(
 
 def _copies(columns: list[list[str]], copies: int, seed: int) -> list[list[list[str]]]:
     """Return the changed copies of all rows that are new: some texts are too short to be changed."""
-    from kfp_bonsai.shared.augment import augment
+    from kfp_bonsai.shared.data.augment import augment
 
     seen, found = set(zip(*columns, strict=True)), []
     for copy in range(copies):
@@ -154,10 +156,11 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
     import numpy as np
     import torch
 
-    from kfp_bonsai.shared import rows, transfer
-    from kfp_bonsai.shared.distillation import states_width
-    from kfp_bonsai.shared.progress import Ticker
-    from kfp_bonsai.shared.training import bf16_is_faster, device
+    from kfp_bonsai.shared.core.progress import Ticker
+    from kfp_bonsai.shared.data import rows
+    from kfp_bonsai.shared.training import transfer
+    from kfp_bonsai.shared.training.distillation import states_width
+    from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
     network.to(device())
     lengths = np.array([len(item["input_ids"]) for item in items])

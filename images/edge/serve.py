@@ -168,7 +168,7 @@ def _sha256(folder: Path, files: str) -> str:
 
 
 def _other_processor(record: dict[str, Any]) -> bool:
-    """Say whether the agreement of int8 was seen on a processor of another kind (see kfp_bonsai.shared.processor)."""
+    """Say whether the agreement of int8 was seen on another kind of processor (shared.inference.processor)."""
     quantization = record.get("quantization")
     seen = quantization.get("processor") if isinstance(quantization, dict) else None
     if not isinstance(seen, dict) or seen.get("weight_bits") != 8 or seen.get("exact") is None:
@@ -237,7 +237,7 @@ def _onnxruntime(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
 def _torch(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
     import torch
 
-    from kfp_bonsai.shared.inference import load_predictor
+    from kfp_bonsai.shared.inference.runtimes import load_predictor
 
     predictor = load_predictor(file.parent, "cuda" if torch.cuda.is_available() else "cpu", threads=threads)
     return predictor.inputs, _one_at_a_time(predictor.run)

@@ -14,8 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from trained import mean_length
 from transformers import set_seed
 
-from kfp_bonsai.shared import checkpoint, metrics, rows, training
-from kfp_bonsai.shared.files import new_folder
+from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.metrics import scores
+from kfp_bonsai.shared.models import checkpoint, records
+from kfp_bonsai.shared.training import trainer
 
 TAYLOR_ROWS = 512  # whose gradients score the units
 
@@ -25,11 +28,11 @@ def random_like(model: Path, to: Path, seed: int) -> None:
     set_seed(seed)
     network, tokenizer = checkpoint.load(model)
     with new_folder(to) as folder:
-        checkpoint.save(type(network)(network.config), tokenizer, folder, checkpoint.read_record(model))
+        checkpoint.save(type(network)(network.config), tokenizer, folder, records.read_record(model))
 
 
 def by_torch_pruning(
-    base: Path, data: dict[str, Path], to: Path, share: float, recipe: training.Recipe, rates: Sequence[float]
+    base: Path, data: dict[str, Path], to: Path, share: float, recipe: trainer.Recipe, rates: Sequence[float]
 ) -> dict[str, float]:
     """Prune a BERT by Torch-Pruning's group Taylor importance, fine-tune it on the labels, and return its figures.
 
@@ -48,7 +51,7 @@ def by_torch_pruning(
         return json.loads(to.read_text())
     network, tokenizer = checkpoint.load(base)
     network.set_attn_implementation("eager")  # whose products torch counts, and Torch-Pruning sees
-    record, pad = checkpoint.read_record(base), tokenizer.pad_token_id
+    record, pad = records.read_record(base), tokenizer.pad_token_id
     length = round(mean_length(base, data["test"]))
     metric = record["task"]["metric"]
     train, validation, test = (
@@ -72,9 +75,9 @@ def by_torch_pruning(
         tuned = copy.deepcopy(pruned)
         with tempfile.TemporaryDirectory() as scratch:
             own = replace(recipe, learning_rate=rate)
-            training.train(tuned, train, own, Path(scratch), validation=validation, pad_id=pad)
+            trainer.train(tuned, train, own, Path(scratch), validation=validation, pad_id=pad)
         scores = [
-            metrics.score(metric, training.predict(tuned, split, pad), split.labels) for split in (validation, test)
+            scores.score(metric, trainer.predict(tuned, split, pad), split.labels) for split in (validation, test)
         ]
         if scores[0] > best["validation"]:
             best = {"validation": scores[0], "accuracy": scores[1], "learning_rate": rate}

@@ -28,9 +28,11 @@ from arguments import json_file, write_json
 
 from kfp_bonsai.evaluate_emissions.machine import threads as cores
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared import checkpoint, tasks
-from kfp_bonsai.shared.inference import encode, load_predictor
-from kfp_bonsai.shared.onnx_export import export, quiet
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.encoding import encode
+from kfp_bonsai.shared.inference.onnx_export import export, quiet
+from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.models import checkpoint, records
 
 SHAPES = ((1, 32), (1, 128), (32, 32), (32, 128))
 SETTLE = 0.05  # seconds each runtime runs before it is timed, as the threads of the one before spin on for some 10 ms
@@ -232,7 +234,7 @@ def main() -> None:
     parser.add_argument("--json", type=json_file, help="write all figures here")
     given = parser.parse_args()
     threads = 1 if given.clock == "cpu" else given.threads
-    versions = checkpoint.versions()
+    versions = records.versions()
     machine = {"processor": processor(), "threads": threads, "clock": given.clock, "versions": versions}
     results: dict[str, Any] = {"machine": machine, "models": []}
     print(f"{machine['processor']}, {threads} thread(s), {given.clock} time; medians of {given.rounds} rounds")
@@ -244,7 +246,7 @@ def main() -> None:
             made = quantize(folder, given.calibration, work / "int8", runtime=given.runtime)
             batches = [encode(folder, *(side[at : at + 8] for side in sides)) for at in range(0, len(sides[0]), 8)]
             runs = processes(quantized_by_others(folder, work / "int8", work, batches), threads)
-            record = checkpoint.read_record(folder)
+            record = records.read_record(folder)
             vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
             results["models"].append(
                 {

@@ -30,10 +30,13 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.prepare_data.prepare import prepare_data
-from kfp_bonsai.shared import answers, checkpoint, energy, flops, tasks, transfer
-from kfp_bonsai.shared.families import FAMILIES
-from kfp_bonsai.shared.free_models import task_class
-from kfp_bonsai.shared.tokens import settle
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.models import answers, checkpoint, flops, records
+from kfp_bonsai.shared.models.families import FAMILIES
+from kfp_bonsai.shared.models.free_models import task_class
+from kfp_bonsai.shared.models.tokens import settle
+from kfp_bonsai.shared.training import transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 WIDTHS = {"hidden": 256, "heads": 4, "head_dim": 64, "ffn": 1024, "embedding": 256}
@@ -65,7 +68,7 @@ def main() -> None:
     teacher = made(given.work / "minilm", lambda to: tuned(data, to))
     taught = made(given.work / "minilm-outputs", lambda to: outputs(teacher, data, to))
     results: dict[str, Any] = {
-        "versions": checkpoint.versions(),
+        "versions": records.versions(),
         "start_epochs": given.start_epochs,
         "epochs": given.epochs,
         "teacher": accuracy(teacher, data["test"]),
@@ -119,7 +122,7 @@ def started(family: str, teacher: Path, to: Path) -> None:
     """Write a random model of a family with the teacher's tokenizer and embeddings, and a record like a stage's."""
     set_seed(0)
     network, _ = checkpoint.load(teacher)
-    record = checkpoint.read_record(teacher)
+    record = records.read_record(teacher)
     tokenizer = AutoTokenizer.from_pretrained(teacher)
     known, names = network.get_input_embeddings().weight.detach(), FAMILIES[family].config
     values = {names[key]: value for key, value in WIDTHS.items() if key in names}
@@ -142,7 +145,7 @@ def started(family: str, teacher: Path, to: Path) -> None:
     with energy.track() as meter:
         pass
     arguments = {"family": family, **WIDTHS, "layers": LAYERS}
-    checkpoint_record = checkpoint.extend_record(
+    checkpoint_record = records.extend_record(
         {**record, "lineage": []}, stage="start", arguments=arguments, reading=meter.reading
     )
     to.mkdir()
@@ -216,13 +219,13 @@ def cut_across(short: Path, like: Path, to: Path) -> None:
         for path in ("transformer.wte", "transformer.wpe", "transformer.ln_f", "score"):
             target.get_submodule(path).load_state_dict(network.get_submodule(path).state_dict())
     to.mkdir()
-    checkpoint.save(target, tokenizer, to, checkpoint.read_record(like))
+    checkpoint.save(target, tokenizer, to, records.read_record(like))
 
 
 def order(work: Path, given: Any, data: dict[str, Path]) -> dict[str, Any]:
     """Compare orders of the stages, and ways of training, at equal widths and training cost, over seeds."""
     base, own = work / "base", work / "outputs"
-    record = checkpoint.read_record(base)
+    record = records.read_record(base)
     taught = len(transfer.open_set(own))
     labelled = tasks.read_task(data["train"]).rows
     steps, widths, keep = 150, {"heads": 1, "ffn": 288}, "1/3"
@@ -236,9 +239,9 @@ def order(work: Path, given: Any, data: dict[str, Path]) -> dict[str, Any]:
             layer_remove(base, data["validation"], room / "short", keep=keep)
             matrix_prune(room / "short", own, room / "pruned", **prune)
             learnt(room / "pruned", own, data, room / "a", given.epochs, seed)
-            size = checkpoint.read_record(room / "pruned")
+            size = records.read_record(room / "pruned")
             share = flops.ratio(size, record, record["max_length"])
-            third = flops.ratio(checkpoint.read_record(room / "short"), record, record["max_length"])
+            third = flops.ratio(records.read_record(room / "short"), record, record["max_length"])
             masked = steps * 32
             cost = 3 * masked * third + 3 * given.epochs * taught * share
             note(found, "layers, then matrices; distilled", room / "a", base, data, cost + taught)

@@ -22,7 +22,8 @@ import numpy as np
 from arguments import json_file, write_json
 
 from kfp_bonsai.evaluate_emissions import machine, protocol
-from kfp_bonsai.shared import energy, statistics
+from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.metrics import statistics
 
 LAYERS, ROWS, TOKENS = 6, 8, 32  # with 16 tokens, what a call costs beside its layers is 1 to 6 % of the whole
 SLEEP_SECONDS = 0.001  # before each batch, 5 % more wall time; 20 ms are 4 % more CPU time too, measured alone

@@ -46,18 +46,11 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.pipelines.inputs import fingerprint
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared import (
-    checkpoint,
-    embedded,
-    flops,
-    one_token,
-    surgery,
-    tasks,
-    training,
-    transfer,
-)
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.floor import floor
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.floor import floor
+from kfp_bonsai.shared.models import checkpoint, embedded, flops, one_token, records, surgery
+from kfp_bonsai.shared.training import trainer, transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 RATES = (5e-5, 1e-4, 2e-4)
@@ -182,7 +175,7 @@ def main() -> None:
     kept = earlier(given)
 
     def note() -> None:
-        write_json(given.json, {"versions": checkpoint.versions(), "arguments": asked(given), "seeds": kept})
+        write_json(given.json, {"versions": records.versions(), "arguments": asked(given), "seeds": kept})
 
     try:
         for seed in given.seeds:
@@ -264,7 +257,7 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
         "rows": tasks.read_task(data["train"]).rows,
         "baseline": accuracy(base, data["test"]),
         "floor": floor(data["train"], data["test"]),
-        "made_from": checkpoint.read_record(base)["lineage"][-1]["arguments"],
+        "made_from": records.read_record(base)["lineage"][-1]["arguments"],
     }
     for level in levels:
         found["levels"][level.label] = of_level(level, room, not given.no_beside)
@@ -320,7 +313,7 @@ def best_baseline(work: Path, data: dict[str, Path], epochs: float, seed: int, k
         )
 
     def validated(model: Path) -> float:
-        return float(next(iter(checkpoint.read_record(model)["validation"].values())))
+        return float(next(iter(records.read_record(model)["validation"].values())))
 
     if known:
         return tuned(known["learning_rate"], known["freeze_embeddings"])
@@ -382,8 +375,8 @@ def student(level: Level, room: Room, name: str = "small", change: Change | None
 def of_level(level: Level, room: Room, beside: bool) -> dict[str, Any]:
     """Make a level, and its shape in the simpler ways; return their figures."""
     small, home, test = student(level, room), folder_of(level, room), room.data["test"]
-    of_base = len(checkpoint.read_record(room.base)["lineage"])
-    stages = [one for one in checkpoint.read_record(small)["lineage"][of_base:] if one["stage"] != "teacher-outputs"]
+    of_base = len(records.read_record(room.base)["lineage"])
+    stages = [one for one in records.read_record(small)["lineage"][of_base:] if one["stage"] != "teacher-outputs"]
     found = {
         "settings": settings(level),
         **figures(small, room.base, test),
@@ -402,10 +395,10 @@ def simpler(level: Level, room: Room) -> dict[str, float]:
     """Return the relative accuracies of the simpler ways."""
     home, data, own = folder_of(level, room), room.data, room.outputs()
     cut = home / ("cut-small" if level.prune else "short")
-    record, teacher = checkpoint.read_record(cut), checkpoint.read_record(own)
+    record, teacher = records.read_record(cut), records.read_record(own)
     epochs = level.train["epochs"] * room.shorter
     passes = epochs * len(transfer.open_set(own)) / tasks.read_task(data["train"]).rows
-    recipe = training.Recipe(
+    recipe = trainer.Recipe(
         "beside", passes, suggested_rate(record, teacher), suggested_batch(record, teacher), seed=room.seed
     )
     fresh = made(home / "random.cut", lambda to: random_like(cut, to, room.seed))

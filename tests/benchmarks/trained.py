@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from kfp_bonsai.shared import checkpoint, flops, inference, metrics, rows, tasks
+from kfp_bonsai.shared.data import encoding, rows, tasks
+from kfp_bonsai.shared.inference import runtimes
+from kfp_bonsai.shared.metrics import scores
+from kfp_bonsai.shared.models import checkpoint, flops, records
 
 BATCH = 64
 
@@ -22,7 +25,7 @@ def made(folder: Path, make: Callable[[Path], Any]) -> Path:
 
 def figures(model: Path, base: Path, test: Path) -> dict[str, float]:
     """Return a model's accuracy and FLOPs, both relative to its baseline's, and of classes how its answers diverge."""
-    record, baseline = checkpoint.read_record(model), checkpoint.read_record(base)
+    record, baseline = records.read_record(model), records.read_record(base)
     right, best = accuracy(model, test), accuracy(base, test)
     share = flops.ratio(record, baseline, mean_length(model, test))
     found = {"accuracy": right, "relative_accuracy": right / best, "flops_ratio": share}
@@ -34,7 +37,7 @@ def figures(model: Path, base: Path, test: Path) -> dict[str, float]:
 def accuracy(model: Path, test: Path) -> float:
     """Return the score on the test rows by the task's metric, of classes the accuracy."""
     labels = np.array(tasks.read_columns(test)["label"])
-    return float(metrics.score(tasks.read_task(test).metric, answers(model, test), labels))
+    return float(scores.score(tasks.read_task(test).metric, answers(model, test), labels))
 
 
 def divergence(model: Path, base: Path, test: Path) -> float:
@@ -50,10 +53,10 @@ def answers(model: Path, test: Path) -> np.ndarray:
     """Return a model's logits of the test rows, (rows, labels); they are kept beside the model."""
     kept = model / "test_logits.npy"
     if not kept.exists():
-        task, columns, predictor = tasks.read_task(test), tasks.read_columns(test), inference.load_predictor(model)
+        task, columns, predictor = tasks.read_task(test), tasks.read_columns(test), runtimes.load_predictor(model)
         texts = [columns[name] for name in task.columns]
         logits = [
-            predictor.predict(inference.encode(model, *(side[start : start + BATCH] for side in texts)))
+            predictor.predict(encoding.encode(model, *(side[start : start + BATCH] for side in texts)))
             for start in range(0, task.rows, BATCH)
         ]
         np.save(kept, np.concatenate(logits))
@@ -63,4 +66,4 @@ def answers(model: Path, test: Path) -> np.ndarray:
 def mean_length(model: Path, test: Path) -> float:
     """Return the mean number of tokens of a test row."""
     _, tokenizer = checkpoint.load(model)
-    return statistics.mean(rows.read_rows(test, tokenizer, checkpoint.read_record(model)["max_length"]).lengths)
+    return statistics.mean(rows.read_rows(test, tokenizer, records.read_record(model)["max_length"]).lengths)

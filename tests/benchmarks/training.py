@@ -38,8 +38,11 @@ from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.prepare_data.prepare import prepare_data
-from kfp_bonsai.shared import checkpoint, energy, tasks
-from kfp_bonsai.shared.pretrained import find_model
+from kfp_bonsai.shared.core import documents
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.models import checkpoint, records
+from kfp_bonsai.shared.models.pretrained import find_model
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 BATCH, FINE_TUNE_RATE, DISTILL_RATE, TEMPERATURE, HIDDEN_WEIGHT = 32, 1e-4, 3e-4, 2.0, 10.0
@@ -64,7 +67,7 @@ def main() -> None:
             once(Path(scratch) / str(seed), given, seed, found)
     print(table(found))
     asked = {name: value for name, value in vars(given).items() if name != "json"}
-    write_json(given.json, {"versions": checkpoint.versions(), "arguments": asked, "found": found})
+    write_json(given.json, {"versions": records.versions(), "arguments": asked, "found": found})
 
 
 def once(work: Path, given: argparse.Namespace, seed: int, found: Found) -> None:
@@ -207,7 +210,7 @@ def by_trainer(
         kind(network, arguments, DataCollatorWithPadding(tokenizer), rows).train()
     network.save_pretrained(to)
     tokenizer.save_pretrained(to)
-    (to / checkpoint.RECORD).write_text(json.dumps({"lineage": [], "max_length": 128}))
+    (to / documents.RECORD).write_text(json.dumps({"lineage": [], "max_length": 128}))
 
 
 def table(found: Found) -> str:

@@ -12,11 +12,11 @@ import pytest
 import tiny
 
 from kfp_bonsai.check_drift.check import MAJOR_LABEL_SHIFT, check_drift
-from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared import drift
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.store import write_pointer
-from kfp_bonsai.shared.tasks import Task, schema
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import drift
+from kfp_bonsai.shared.data.tasks import Task, schema
+from kfp_bonsai.shared.storage import champion as champions
+from kfp_bonsai.shared.storage.store import write_pointer
 
 
 def split(folder: Path, texts: list[str], labels: list, names=("bad", "good"), kind="classification") -> Path:

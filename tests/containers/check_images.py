@@ -19,7 +19,7 @@ STRICT = {
     "network_mode": "none",
 }
 IMPORTS = {
-    "gpu": "import torch, transformers, kfp_bonsai.shared.families",
+    "gpu": "import torch, transformers, kfp_bonsai.shared.models.families",
     "cpu": "import torch, transformers, nncf, onnxruntime, openvino, matplotlib.pyplot",
     "edge": "import onnxruntime, openvino, tokenizers",
 }

@@ -12,15 +12,17 @@ from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
-from kfp_bonsai.shared import distillation, rows, training, transfer
-from kfp_bonsai.shared.checkpoint import load, read_record
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.training import distillation, trainer, transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 
 def outputs(folder, split):
     model, tokenizer = load(folder)
-    return training.predict(model, rows.read_rows(split, tokenizer, 64), tokenizer.pad_token_id)
+    return trainer.predict(model, rows.read_rows(split, tokenizer, 64), tokenizer.pad_token_id)
 
 
 @pytest.mark.parametrize("shape", ["layers", "free", "stock"])

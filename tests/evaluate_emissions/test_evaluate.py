@@ -17,8 +17,9 @@ import pytest
 
 from kfp_bonsai.evaluate_emissions import machine, protocol, results
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
-from kfp_bonsai.shared import energy, tasks
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.energy import energy
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "about", "people", "very", "long"]
 LABELS = ("no", "yes")
@@ -43,9 +44,9 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measurement(made):
     """One whole measurement, of a shorter model and of one that fails half-way."""
-    from kfp_bonsai.shared import inference
+    from kfp_bonsai.shared.inference import runtimes
 
-    load, calls = inference.load_predictor, []
+    load, calls = runtimes.load_predictor, []
 
     def failing(folder, device="cpu", **options):
         predictor = load(folder, device, **options)
@@ -59,7 +60,7 @@ def measurement(made):
         return SimpleNamespace(runtime="torch", predict=run) if folder.name == "broken" else predictor
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "load_predictor", failing)
+        patch.setattr(runtimes, "load_predictor", failing)
         told = measure(made, ["short", "broken"], pairs=3, precision=0.0, country="FRA", traffic=1000, embodied=36)
     return json.loads((made / "out.json").read_text()), told
 
@@ -468,7 +469,7 @@ def model(folder, layers, parent=None, labels=LABELS, words=None):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    from kfp_bonsai.shared import checkpoint
+    from kfp_bonsai.shared.models import checkpoint, records
 
     words = words or WORDS
     shutil.rmtree(folder, ignore_errors=True)
@@ -491,8 +492,8 @@ def model(folder, layers, parent=None, labels=LABELS, words=None):
     )
     network = BertForSequenceClassification(config).eval()
     task = tasks.Task("made", "classification", ("text",), tuple(labels), "accuracy", "made", "train", 60, "0")
-    above = checkpoint.read_record(parent) if parent else None
-    record = checkpoint.extend_record(
+    above = records.read_record(parent) if parent else None
+    record = records.extend_record(
         above,
         stage="distill" if parent else "fine-tune",
         arguments={"model": "/models/tiny"},
@@ -507,12 +508,12 @@ def model(folder, layers, parent=None, labels=LABELS, words=None):
 
 def test_a_baseline_that_learnt_nothing_is_refused_before_the_rounds(made, monkeypatch):
     """The whole measurement would be spent before the reason is told."""
-    from kfp_bonsai.shared import metrics
+    from kfp_bonsai.shared.metrics import scores
 
     def measured(*arguments):
         raise AssertionError("rounds have begun")
 
-    monkeypatch.setattr(metrics, "score", lambda *arguments: -0.1)
+    monkeypatch.setattr(scores, "score", lambda *arguments: -0.1)
     monkeypatch.setattr(protocol, "measure", measured)
     with pytest.raises(BonsaiError, match="nothing can be relative to it"):
         measure(made, ["short"])

@@ -73,7 +73,7 @@ sys.modules["fcntl"] = None
 from pathlib import Path
 from kfp_bonsai.evaluate_emissions import machine
 from kfp_bonsai.pipelines.folder import run_folder
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 for need in (machine.alone(), run_folder(Path(sys.argv[1]) / "run", {}, overwrite=False)):
     try:
         need.__enter__()

@@ -12,8 +12,8 @@ import pytest
 
 from kfp_bonsai.evaluate_emissions import memory
 from kfp_bonsai.evaluate_emissions.protocol import Subject
-from kfp_bonsai.shared import checkpoint
-from kfp_bonsai.shared.onnx_export import export
+from kfp_bonsai.shared.inference.onnx_export import export
+from kfp_bonsai.shared.models import checkpoint, records
 
 ROWS, TOKENS = 8, 32
 BATCH = {name: np.ones((ROWS, TOKENS), dtype=np.int64) for name in ("input_ids", "attention_mask")}
@@ -26,7 +26,7 @@ def found(made, tmp_path_factory):
     wider = root / "wider"
     model, tokenizer = checkpoint.load(made.baseline)
     model.resize_token_embeddings(500_000)  # of 32 floats
-    checkpoint.save(model, tokenizer, wider, checkpoint.read_record(made.baseline))
+    checkpoint.save(model, tokenizer, wider, records.read_record(made.baseline))
     damaged = root / "damaged"
     damaged.mkdir()
     (damaged / "bonsai.json").write_text('{"lineage": []}')

@@ -13,9 +13,12 @@ import tiny
 from safetensors.torch import load_file, save_file
 
 from kfp_bonsai.fine_tune.train import fine_tune
-from kfp_bonsai.shared import pretrained, tasks, training
-from kfp_bonsai.shared.checkpoint import load, read_record
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.training import trainer
 
 
 def tune(made, output, **options):
@@ -41,7 +44,7 @@ def test_the_baseline_loads_with_its_labels_and_record(made):
 def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
     """Else a killed pod loses its epochs, or what they cost is left out of what the report tells."""
     epochs = {"done": 0}
-    evaluate = training._Trainer.evaluate
+    evaluate = trainer._Trainer.evaluate
 
     def stop_after_first(self, *args, **options):
         epochs["done"] += 1
@@ -49,11 +52,11 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return evaluate(self, *args, **options)
 
-    monkeypatch.setattr(training._Trainer, "evaluate", stop_after_first)
+    monkeypatch.setattr(trainer._Trainer, "evaluate", stop_after_first)
     with pytest.raises(KeyboardInterrupt):
         tune(made, tmp_path / "model", epochs=3)
     assert not (tmp_path / "model").exists(), "a half-made model was left"
-    monkeypatch.setattr(training._Trainer, "evaluate", evaluate)
+    monkeypatch.setattr(trainer._Trainer, "evaluate", evaluate)
     (note,) = tmp_path.glob(".model*/spent.json")
     first = json.loads(note.read_text())
     assert first["joules"] > 0 and first["seconds"] > 0
@@ -67,11 +70,11 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused_one(made, lost, monkeypatch):
     """Else training takes a third longer there, or the models that it leaves are slower than need be."""
-    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: False)
     for bf16, during in ((True, "eager"), (False, "sdpa")):
-        monkeypatch.setattr(training, "bf16_is_faster", lambda bf16=bf16: bf16)
+        monkeypatch.setattr(trainer, "bf16_is_faster", lambda bf16=bf16: bf16)
         model, _ = load(made.baseline)
-        with contextlib.suppress(KeyboardInterrupt), training._attention_for_training(model):
+        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model):
             assert model.base_model.encoder.layer[0].attention.self.config._attn_implementation == during
             if lost:
                 raise KeyboardInterrupt
@@ -91,7 +94,7 @@ def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch)
             fine_tune(str(made.pretrained), made.train, validation, tmp_path / "output", **options)
         return found[-1]
 
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(trainer, "train", stop)
     monkeypatch.setenv("BONSAI_RUN", "first")
     first = attempt()
     assert attempt() == first and ".first." in first.name
@@ -113,7 +116,7 @@ def test_a_pipelines_second_attempt_resumes_though_its_output_is_elsewhere(made,
 
     monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
     with monkeypatch.context() as patch:
-        patch.setattr(training, "predict", stop)
+        patch.setattr(trainer, "predict", stop)
         with pytest.raises(KeyboardInterrupt):
             tune(made, tmp_path / "first" / "model", epochs=2)
     (kept,) = (tmp_path / "scratch").iterdir()
@@ -284,7 +287,7 @@ def test_another_model_or_metric_does_not_resume(made, tmp_path, monkeypatch):
         return found[-1]
 
     start = start_again(made, tmp_path / "start", ["bad", "good"])
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(trainer, "train", stop)
     first = attempt(made.train, made.validation)
     assert attempt(made.train, made.validation) == first
     by_f1 = [with_metric(path, tmp_path / path.name, "f1") for path in (made.train, made.validation)]
@@ -309,9 +312,9 @@ def test_relative_positions_are_refused(made, tmp_path):
 
 def test_a_gpu_that_emulates_bfloat16_trains_without(monkeypatch):
     """On a T4 or V100 it is slower than float32."""
-    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(training.torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert not training.bf16_is_faster()
+    monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(trainer.torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not trainer.bf16_is_faster()
 
 
 def test_the_best_epoch_is_kept_of_a_model_with_old_names_too(made, tmp_path, monkeypatch):
@@ -322,7 +325,7 @@ def test_the_best_epoch_is_kept_of_a_model_with_old_names_too(made, tmp_path, mo
     names = {name: functools.reduce(lambda text, pair: text.replace(*pair), old.items(), name) for name in weights}
     save_file({names[name]: value for name, value in weights.items()}, start / "model.safetensors", {"format": "pt"})
     seen = []
-    evaluate = training._Trainer.evaluate
+    evaluate = trainer._Trainer.evaluate
 
     def best_first(self, *args, **options):
         found = evaluate(self, *args, **options)
@@ -330,7 +333,7 @@ def test_the_best_epoch_is_kept_of_a_model_with_old_names_too(made, tmp_path, mo
         found["eval_accuracy"] = 1 / len(seen)
         return found
 
-    monkeypatch.setattr(training._Trainer, "evaluate", best_first)
+    monkeypatch.setattr(trainer._Trainer, "evaluate", best_first)
     fine_tune(str(start), made.train, made.validation, tmp_path / "model", epochs=3, learning_rate=3e-3)
     found = load_file(tmp_path / "model" / "model.safetensors")
     assert len(seen) == 3 and found.keys() == weights.keys()

@@ -19,7 +19,8 @@ import tiny
 
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared.inference import encode, load_predictor
+from kfp_bonsai.shared.data.encoding import encode
+from kfp_bonsai.shared.inference.runtimes import load_predictor
 
 SERVE = Path(__file__).parents[2] / "images" / "edge" / "serve.py"
 TEXTS = ["a great film", "", "the very dull plot and the awful cast " * 4, "words nobody knows"] * 10

@@ -3,9 +3,10 @@
 import pytest
 
 from kfp_bonsai.layer_remove.remove import SCHEMES, _chosen, layer_remove, layers_asked
-from kfp_bonsai.shared.checkpoint import load, read_record
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.shapes import layers_of
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.models.shapes import layers_of
 
 
 @pytest.mark.parametrize(

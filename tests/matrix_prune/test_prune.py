@@ -16,11 +16,12 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune import budget
 from kfp_bonsai.matrix_prune.prune import _mean_length, matrix_prune
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.checkpoint import load, read_record
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.flops import ratio
-from kfp_bonsai.shared.transfer import open_set
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models.flops import ratio
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.training.transfer import open_set
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 

@@ -15,8 +15,8 @@ from made_package import make_quantized, make_results, make_stock, write_record
 from kfp_bonsai.package_model.card import model_card
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.package_model.register import facts_of
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.store import download_folder
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.storage.store import download_folder
 
 
 def run_snippet(folder: Path) -> str:

@@ -19,7 +19,7 @@ from mr_openapi import models
 from kfp_bonsai.package_model import register as module
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.package_model.register import register
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 FACTS = {"accuracy": 0.83, "relative_emission": 0.11, "emission_label": "estimated", "lineage": "fine-tune > distill"}
 PREFIX = "/api/model_registry/v1"

@@ -12,7 +12,7 @@ import yaml
 from kfp_bonsai.pipelines.cluster import HUB_READERS, READERS
 from kfp_bonsai.pipelines.compile import PIPELINES, compile_pipeline
 from kfp_bonsai.pipelines.form import FIRST, FORMS
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 SETTINGS = """
 images: registry.example/team/kfp-bonsai

@@ -263,7 +263,7 @@ def test_a_baseline_that_int8_cannot_hold_is_left_out(small, tmp_path, monkeypat
     from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_edge
     from kfp_bonsai.quantize import quantize as stage
     from kfp_bonsai.quantize.component import quantize, quantize_baseline
-    from kfp_bonsai.shared.errors import BonsaiError
+    from kfp_bonsai.shared.core.errors import BonsaiError
 
     def artifact(path: Path) -> SimpleNamespace:
         return SimpleNamespace(path=str(path), metadata={}, log_metric=lambda *_: None)

@@ -8,7 +8,7 @@ from kubeflow import RUN
 from kfp_bonsai.pipelines.endpoint import api_address
 from kfp_bonsai.pipelines.follow import follow
 from kfp_bonsai.pipelines.submit import schedule, submit
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 NEEDED = ("model=bert-base-uncased", "data=gs://bucket/reviews/")
 HTML = {"Content-Type": "text/html; charset=utf-8"}

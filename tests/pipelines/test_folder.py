@@ -8,7 +8,7 @@ import pytest
 
 from kfp_bonsai.pipelines.folder import run_folder
 from kfp_bonsai.pipelines.inputs import fingerprint
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 ARGUMENTS = {"model": "m", "epochs": 3.0, "levels": [{"label": "small"}]}
 

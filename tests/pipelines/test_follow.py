@@ -10,13 +10,13 @@ from kfp_bonsai.pipelines.follow import follow
 from kfp_bonsai.pipelines.logs import diagnose, logs
 from kfp_bonsai.pipelines.submit import submit
 from kfp_bonsai.pipelines.workflow import Stage, read_stages, stages_of_details
-from kfp_bonsai.shared.errors import BonsaiError, PassingError, kind_of
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError, kind_of
 
 NEEDED = ("model=google-bert/bert-base-uncased", "data=gs://bucket/reviews.csv", "min_accuracy=0.98")
 INNER = re.compile(r"executor|driver|root|iteration|condition|\(\d")
 REFUSED = """Traceback (most recent call last):
   File "/tmp/x.py", line 1, in <module>
-kfp_bonsai.shared.errors.BonsaiError: --data /cache/reviws.csv: there is no such file; did you mean 'reviews.csv'?
+kfp_bonsai.shared.core.errors.BonsaiError: --data /cache/reviws.csv: there is no such file; did you mean 'reviews.csv'?
 F1129 08:31:11.000000 main.go:63] failed to execute component: exit status 1
 """
 AWAY = REFUSED.replace("BonsaiError: --data /cache/reviws.csv", "PassingError: gs://bucket/reviews.csv")
@@ -93,7 +93,7 @@ def test_a_failure_tells_stage_level_log_and_the_command_that_goes_on(server, qu
     assert f"bonsai logs {RUN} --level tiny --stage Distil" in said or f"logs {RUN} --stage Distil --level tiny" in said
     assert f"bonsai follow {RUN} --retry --endpoint {server.url}" in said
     assert "if it is an argument, correct it and submit again" in said
-    assert "    kfp_bonsai.shared.errors.BonsaiError: --data" in capsys.readouterr().out
+    assert "    kfp_bonsai.shared.core.errors.BonsaiError: --data" in capsys.readouterr().out
     assert server.retried == 0, "input that was refused was tried again"
 
 
@@ -345,7 +345,7 @@ def test_times_are_those_of_argo():
 def test_a_hub_that_is_away_is_told_from_a_name_that_is_wrong(monkeypatch, error, kind):
     """A typing error in a model's name that is tried three times; a hub's bad minute that ends a run."""
     from kfp_bonsai.prepare_data.read import open_source
-    from kfp_bonsai.shared.pretrained import read
+    from kfp_bonsai.shared.models.pretrained import read
 
     def fail(*_, **__):
         raise error

@@ -14,8 +14,8 @@ import tiny
 from kfp_bonsai.pipelines.check_form import check_form
 from kfp_bonsai.pipelines.form import arguments
 from kfp_bonsai.prepare_data.prepare import look_at
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.fingerprint import of_model
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.storage.fingerprint import of_model
 
 FIXED = {"device": "cpu", "edge": False, "epochs": 1.0}
 LEVELS = ["2/3 layers:layers=2/3"]

@@ -4,9 +4,9 @@ import pytest
 from transformers import BertConfig, ModernBertConfig, T5Config
 
 from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.free_models import free_config
-from kfp_bonsai.shared.shapes import LayerShape
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models.free_models import free_config
+from kfp_bonsai.shared.models.shapes import LayerShape
 
 
 def test_without_levels_there_are_the_three_of_the_white_paper():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kfp_bonsai.pipelines.local import Lines
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.faults import Fault
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.faults import Fault
 
 STOPPED = """
 import io, signal, subprocess, threading, time
@@ -50,8 +50,8 @@ TRACE = """Traceback (most recent call last):
         ("KeyError", Fault, "unexpected KeyError"),
         ("torch.OutOfMemoryError: CUDA out of memory", BonsaiError, "memory ran out"),
         ("OSError: [Errno 28] No space left on device", BonsaiError, "no space left on the disk"),
-        ("kfp_bonsai.shared.errors.BonsaiError: no rows", BonsaiError, "distill: no rows"),
-        ("kfp_bonsai.shared.energy.CounterError: stands still", BonsaiError, "distill: stands still"),
+        ("kfp_bonsai.shared.core.errors.BonsaiError: no rows", BonsaiError, "distill: no rows"),
+        ("kfp_bonsai.shared.energy.energy.CounterError: stands still", BonsaiError, "distill: stands still"),
         (None, BonsaiError, "as when memory runs out"),
     ],
 )

@@ -26,13 +26,14 @@ from kfp_bonsai.promote import promote as promoting
 from kfp_bonsai.promote.promote import measured, promote
 from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
-from kfp_bonsai.shared import bucket as bucket_module
-from kfp_bonsai.shared import champion as champions
-from kfp_bonsai.shared.champion import version_of as version
-from kfp_bonsai.shared.checkpoint import load, read_record, save, write_record
-from kfp_bonsai.shared.errors import BonsaiError, PassingError
-from kfp_bonsai.shared.store import read_pointer, write_manifest
-from kfp_bonsai.shared.tasks import read_task
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.data.tasks import read_task
+from kfp_bonsai.shared.models.checkpoint import load, save
+from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.storage import bucket as bucket_module
+from kfp_bonsai.shared.storage import champion as champions
+from kfp_bonsai.shared.storage.champion import version_of as version
+from kfp_bonsai.shared.storage.store import read_pointer, write_manifest
 
 TARGET, EMISSION = 0.93, 0.9
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 10, "pairs": 2, "block_seconds": 1.0, "precision": 0.0}

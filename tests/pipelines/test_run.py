@@ -10,7 +10,7 @@ from kfp_bonsai.pipelines import local
 from kfp_bonsai.pipelines.inputs import check_inputs
 from kfp_bonsai.pipelines.run import run, run_here
 from kfp_bonsai.quantize import quantize
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_configuration_without_its_numbers(inputs, tmp_path):
 
 def test_a_gpu_without_a_counter_is_refused_before_the_training(monkeypatch):
     """Hours of training, and then a measurement that cannot be made there; here NVML does not start."""
-    from kfp_bonsai.evaluate_emissions import inputs as measuring
+    from kfp_bonsai.evaluate_emissions import given as measuring
 
     given = {"data": "embedded:movie-reviews", "unlabelled_data": "", "test_data": "", "validation_data": ""}
     with pytest.raises(BonsaiError, match="--device cuda: torch sees no GPU here"):

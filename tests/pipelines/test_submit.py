@@ -10,8 +10,8 @@ from kfp_bonsai.pipelines.compile import compile_pipeline
 from kfp_bonsai.pipelines.cron import check_cron
 from kfp_bonsai.pipelines.levels import DEFAULTS
 from kfp_bonsai.pipelines.submit import run_name, schedule, submit
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.pretrained import find_model
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models.pretrained import find_model
 
 NEEDED = ("model=bert-base-uncased", "data=gs://bucket/reviews/")
 

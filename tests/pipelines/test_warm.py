@@ -8,7 +8,7 @@ from kfp.local import logging_utils, subprocess_task_handler
 
 from kfp_bonsai.pipelines import warm
 
-MODULE = "kfp_bonsai.shared.statistics"  # one that nothing of KFP imports
+MODULE = "kfp_bonsai.shared.metrics.statistics"  # one that nothing of KFP imports
 
 
 @pytest.fixture(scope="module")

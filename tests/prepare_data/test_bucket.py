@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from kfp_bonsai.prepare_data.prepare import prepare_data
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.parquet import READ_BYTES
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.parquet import READ_BYTES
 
 DENIED = b"may be listed, not read"
 

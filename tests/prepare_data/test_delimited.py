@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kfp_bonsai.prepare_data.read import open_source
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 HEAD = "text,label\n"
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kfp_bonsai.prepare_data.prepare import prepare_data
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from kfp_bonsai.prepare_data import delimited
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.prepare_data.survey import normalise
-from kfp_bonsai.shared import tasks
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 

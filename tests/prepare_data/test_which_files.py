@@ -10,7 +10,7 @@ import pytest
 
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.prepare_data.read import open_source
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 HEAD = "text,label\n"
 

@@ -20,10 +20,13 @@ from transformers import AutoModelForSequenceClassification
 from kfp_bonsai.quantize import quantize as stage
 from kfp_bonsai.quantize import timing
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared import checkpoint, processor, tasks
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.inference import Predictor, encode, load_predictor, onnx_predictor
-from kfp_bonsai.shared.onnx_export import export
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.encoding import encode
+from kfp_bonsai.shared.inference import processor
+from kfp_bonsai.shared.inference.onnx_export import export
+from kfp_bonsai.shared.inference.runtimes import Predictor, load_predictor, onnx_predictor
+from kfp_bonsai.shared.models import checkpoint, records, weights
 
 README = Path(stage.__file__).with_name("README.md")
 
@@ -123,7 +126,7 @@ def test_the_stage_asks_for_what_fits_where_it_must_or_is_told_to(made, tmp_path
         out = tmp_path / f"{exact}{any_processor}"
         options = {"runtime": "onnxruntime", "calibration_rows": 8, "any_processor": any_processor}
         found = quantize(made.baseline, made.train, out, **options)
-        assert found["weight_bits"] == checkpoint.read_record(out)["quantization"]["processor"]["weight_bits"]
+        assert found["weight_bits"] == records.read_record(out)["quantization"]["processor"]["weight_bits"]
         assert found["weight_bits"] == (7 if asked[-1] else 8)
     assert asked == [False, True, True, True]
 
@@ -131,10 +134,10 @@ def test_the_stage_asks_for_what_fits_where_it_must_or_is_told_to(made, tmp_path
 def test_the_record_says_how_it_was_made(made, auto):
     """Else nobody can tell which model was quantized, what that cost, and what runs it."""
     folder, result = auto
-    record, parent = checkpoint.read_record(folder), checkpoint.read_record(made.baseline)
+    record, parent = records.read_record(folder), records.read_record(made.baseline)
     assert record["stage"] == record["lineage"][-1]["stage"] == "quantize"
     assert record["parent"] == {"sha256": parent["sha256"], "stage": parent["stage"]}
-    assert record["sha256"] == record["lineage"][-1]["sha256"] == checkpoint.weights_sha256(folder)
+    assert record["sha256"] == record["lineage"][-1]["sha256"] == weights.weights_sha256(folder)
     assert [record[key] for key in ("level", "flops", "parameters", "max_length", "shape")] == [
         parent[key] for key in ("level", "flops", "parameters", "max_length", "shape")
     ]
@@ -192,7 +195,7 @@ def test_regression_on_pairs_is_compared_by_correlation(made, tmp_path):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    record = {**checkpoint.read_record(made.baseline), "task": asdict(task)}
+    record = {**records.read_record(made.baseline), "task": asdict(task)}
     checkpoint.save(model, tiny.tokenizer(), tmp_path / "model", record)
     result = quantize(tmp_path / "model", split, tmp_path / "int8", runtime="openvino")
     assert result["agreement_kind"] == "correlation"

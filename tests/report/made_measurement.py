@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared import control as states
-from kfp_bonsai.shared.statistics import mcnemar
+from kfp_bonsai.shared.metrics import control as states
+from kfp_bonsai.shared.metrics.statistics import mcnemar
 
 LEVELS = {
     # level: (chance to agree with a true label, true emission ratio, parameters, bytes, ms, J and s of making)

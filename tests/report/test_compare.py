@@ -11,7 +11,7 @@ from made_measurement import LEVELS, made_measurement, made_selection
 from test_report import checked
 
 from kfp_bonsai.report.compare import compare
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 LEVEL = "1/3 layers + matrix pruning"
 

@@ -10,7 +10,7 @@ from made_measurement import made_measurement, made_selection, write
 
 from kfp_bonsai.report.compare import compare
 from kfp_bonsai.report.report import report
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 
 def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import pytest
 
 from kfp_bonsai.report import numbers
-from kfp_bonsai.report.labels import Box, around, place
-from kfp_bonsai.report.rows import pareto
+from kfp_bonsai.report.places import Box, around, place
+from kfp_bonsai.report.table import pareto
 
 
 @pytest.mark.parametrize(

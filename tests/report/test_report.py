@@ -14,7 +14,7 @@ from conftest import Made, make
 from made_measurement import made_measurement, made_selection, write
 
 from kfp_bonsai.report.report import report
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
 
 PROMISED = {  # issue 2: stable, for programs
     *("model", "level", "stage", "accuracy", "accuracy_ci", "relative_accuracy", "relative_emission"),

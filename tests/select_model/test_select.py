@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kfp_bonsai.select_model.select import select_edge_model, select_model
-from kfp_bonsai.shared.errors import BonsaiError
-from kfp_bonsai.shared.target import shortfall
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.metrics.target import shortfall
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from made_measurement import lineage, made_measurement, sha, write

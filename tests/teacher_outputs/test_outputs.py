@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfp_bonsai.shared import tasks, transfer
-from kfp_bonsai.shared.augment import augment
-from kfp_bonsai.shared.checkpoint import read_record, write_record
-from kfp_bonsai.shared.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.augment import augment
+from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.training import transfer
 from kfp_bonsai.teacher_outputs.outputs import _copies, suggested_copies, teacher_outputs
 
 

@@ -37,7 +37,7 @@ def expected(world, tmp_path_factory) -> dict:
 
 def _work(target: Target, source: Path, world: Path, out: Path, answer) -> None:
     """Run in the child: send how it ended, and the memory that it took."""
-    from kfp_bonsai.shared.errors import BonsaiError
+    from kfp_bonsai.shared.core.errors import BonsaiError
 
     try:
         found = ("done", target.use(source, world, out))

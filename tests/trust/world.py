@@ -97,7 +97,7 @@ def _prepared(data: Path, world: Path, out: Path) -> Any:
 def _tuned(model: Path, world: Path, out: Path, **splits: Path) -> Any:
     """Fine-tune, after the checks of `bonsai run`: what the one refuses the other must refuse."""
     from kfp_bonsai.fine_tune.train import fine_tune
-    from kfp_bonsai.shared.checkpoint import weights_sha256
+    from kfp_bonsai.shared.models.weights import weights_sha256
 
     train, validation = (splits.get(name, world / f"{name}.parquet") for name in ("train", "validation"))
     fine_tune(str(model), train, validation, out / "model", epochs=0.2, learning_rate=1e-4)
@@ -129,7 +129,8 @@ def _measured(model: Path, world: Path, out: Path, test: Path | None = None) -> 
 
 def _int8(model: Path, world: Path, out: Path) -> Any:
     """Measure, and answer as the edge server does."""
-    from kfp_bonsai.shared.inference import encode, load_predictor
+    from kfp_bonsai.shared.data.encoding import encode
+    from kfp_bonsai.shared.inference.runtimes import load_predictor
 
     logits = load_predictor(model).predict(encode(model, ["a good film", "a dull plot"]))
     return [_measured(model, world, out), logits.round(3).tolist()]
@@ -137,7 +138,7 @@ def _int8(model: Path, world: Path, out: Path) -> Any:
 
 def _shorter(model: Path, world: Path, out: Path) -> Any:
     from kfp_bonsai.layer_remove.remove import layer_remove
-    from kfp_bonsai.shared.checkpoint import weights_sha256
+    from kfp_bonsai.shared.models.weights import weights_sha256
 
     layer_remove(model, world / "validation.parquet", out / "model", keep="1")
     return weights_sha256(out / "model")
@@ -153,7 +154,7 @@ def _quantized(model: Path, world: Path, out: Path) -> Any:
 
 def _distilled(transfer: Path, world: Path, out: Path) -> Any:
     from kfp_bonsai.distill.distill import distill
-    from kfp_bonsai.shared.checkpoint import weights_sha256
+    from kfp_bonsai.shared.models.weights import weights_sha256
 
     distill(world / "pruned", transfer, world / "validation.parquet", out / "model", epochs=0.5)
     return weights_sha256(out / "model")
@@ -184,7 +185,7 @@ def _packed(results: Path, world: Path, out: Path) -> Any:
 
 def _fetched(champion: Path, world: Path, out: Path) -> Any:
     from kfp_bonsai.fetch_champion.fetch import fetch_champion
-    from kfp_bonsai.shared.checkpoint import weights_sha256
+    from kfp_bonsai.shared.models.weights import weights_sha256
 
     fetch_champion(str(champion), out / "model", out / "champion.json")
     return weights_sha256(out / "model")

@@ -1,0 +1,261 @@
+"""Which files are meant by a file, a folder, a glob or gs://...: those that are data, each once."""
+
+import glob
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+
+from kfp_bonsai.prepare_data.formats import FORMATS, DataFile, format_of
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data.parquet import READ_BYTES
+from kfp_bonsai.shared.storage.bucket import bucket_errors, open_bucket, patience, split_location
+
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+TABLES = {
+    f"_delta_log/{'[0-9]' * 20}.json": "Delta",
+    ".hoodie/hoodie.properties": "Hudi",
+    "metadata/*.metadata.json": "Iceberg",
+}
+
+
+def local_files(text: str, path: Path, flag: str) -> list[DataFile]:
+    """List the data that a file, a folder or a glob names; folders are gone through to the bottom, links followed.
+
+    Raises:
+        BonsaiError: there is none.
+    """
+    if path.is_file():
+        if not format_of(path.name):
+            raise BonsaiError(f"{text} is of no known format: give it the suffix of its own ({', '.join(FORMATS)})")
+        return [local_file(path)]
+    if path.is_dir():
+        found, root = _below(path), path
+    else:
+        found = [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
+        root = Path(*_literal(path.parts))
+    named = [file.relative_to(root) for file in found if not file.is_dir() and format_of(file.name)]
+    seen: dict[Path, Path] = {}
+    for file in _meant(text, named, "" if path.is_dir() else str(path)):
+        if not (root / file).is_file():
+            raise BonsaiError(f"{root / file} is a link to nothing, or no file: mend or remove it")
+        if (real := (root / file).resolve()) in seen:
+            say(f"prepare-data  note: {root / file} is {root / seen[real]} once more, and left alone")
+        seen.setdefault(real, file)
+    if not seen:
+        raise BonsaiError(
+            f"{text} holds no data: put {', '.join(FORMATS)} files there"
+            if path.is_dir()
+            else f"no {', '.join(FORMATS)} file matches {text}: correct {flag}"
+        )
+    for folder in {above for file in seen.values() for above in (root / file).absolute().parents}:
+        for pattern, kind in TABLES.items():
+            _check_table(str(folder), kind, [local_file(entry) for entry in sorted(folder.glob(pattern))])
+    return [local_file(root / file, _partitions(file.parts[:-1])) for file in seen.values()]
+
+
+def local_file(path: Path, folders: dict[str, str | None] | None = None) -> DataFile:
+    """Return a file of the disk."""
+
+    def opened() -> BinaryIO:
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise BonsaiError(f"{path} cannot be opened ({error.strerror}): check who may read it") from error
+
+    return DataFile(str(path), opened, folders or {})
+
+
+def bucket_files(text: str) -> list[DataFile]:
+    """List the objects that gs://bucket/object, a prefix or a glob names; they are streamed, not copied.
+
+    Raises:
+        BonsaiError: there is none.
+    """
+    bucket_name, key = split_location(text)
+    magic = glob.has_magic(key)
+    with bucket_errors(text):
+        bucket = open_bucket(bucket_name)
+        listed = {"match_glob": key} if magic else {"prefix": key}
+        blobs = {blob.name: blob for blob in bucket.client.list_blobs(bucket, retry=patience(), **listed)}
+    if not magic and key in blobs and format_of(key):
+        return [_object(bucket_name, blobs[key])]
+    root = "/".join(_literal(key.split("/"))) if magic else key.rstrip("/")
+    inside = root + "/" if root else ""
+    named = [PurePosixPath(name.removeprefix(inside)) for name in sorted(blobs) if name.startswith(inside)]
+    named = [name for name in named if format_of(name.name)]
+    found = _meant(text, named, key if magic else "")
+    if not found:
+        raise BonsaiError(
+            f"{text}: the bucket '{bucket_name}' has no such object, or none with a suffix of data "
+            f"({', '.join(FORMATS)}): correct it (`gcloud storage ls gs://{bucket_name}/`)"
+        )
+    for pattern, kind in TABLES.items():
+        _check_table(
+            text,
+            kind,
+            [_object(bucket_name, blobs[name]) for name in sorted(blobs) if fnmatch(f"/{name}", f"*/{pattern}")],
+        )
+    return [_object(bucket_name, blobs[f"{inside}{name}"], _partitions(name.parts[:-1])) for name in found]
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return all files below a folder, in order of their paths; a link back to where it is, is not followed again."""
+    found, seen = list[Path](), set[Path]()
+
+    def unreadable(error: OSError) -> None:
+        raise BonsaiError(f"{error.filename} cannot be listed ({error.strerror}): check who may read it") from error
+
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
+        folders.sort(key=lambda name: Path(here, name).is_symlink())  # what is reached in two ways is found by its own
+        if (real := Path(here).resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(here) / file for file in files]
+    return sorted(found)
+
+
+def _literal(parts: Iterable[str]) -> list[str]:
+    """Return the parts of a glob's path before the first one with a wildcard, or before the last."""
+    found = []
+    for part in [*parts][:-1]:
+        if glob.has_magic(part):
+            break
+        found.append(part)
+    return found
+
+
+def _meant(text: str, files: list[Any], pattern: str) -> list[Any]:
+    """Leave out files that are hidden, or in a hidden folder, below what was named: what tools keep for themselves.
+
+    Such are .ipynb_checkpoints, .git, __MACOSX, _delta_log, _temporary. A glob that names one itself means it.
+    """
+    named = {part[0] for part in pattern.split("/") if part and part[0] in "._"}
+    meant = [file for file in files if not any(part[0] in "._" and part[0] not in named for part in file.parts)]
+    if hidden := len(files) - len(meant):
+        some = "is 1 data file" if hidden == 1 else f"are {hidden:,} data files"
+        say(f"prepare-data  note: in {text} {some} with . or _ before the name, or in such a folder, and left alone")
+    return meant
+
+
+def _check_table(where: str, kind: str, notes: list[DataFile]) -> None:
+    """Refuse the files of a table that is more than its files: some of their rows may be deleted, or old.
+
+    Those of a Delta table are its rows as long as its log removes none.
+
+    Raises:
+        BonsaiError: they are of such a table.
+    """
+    if notes and (kind != "Delta" or not _only_adds(notes)):
+        raise BonsaiError(
+            f"{where} is {'an' if kind == 'Iceberg' else 'a'} {kind} table, whose files also hold rows that were "
+            f"deleted or replaced: write its rows as they are now to Parquet files elsewhere, with a tool for {kind}"
+        )
+
+
+def _only_adds(log: list[DataFile]) -> bool:
+    for commit in log:
+        with commit.open() as file:
+            for line in file:
+                try:
+                    action = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if not isinstance(action, dict):
+                    continue
+                added = action.get("add")
+                if "remove" in action or (isinstance(added, dict) and added.get("deletionVector")):
+                    return False
+    return PurePosixPath(log[0].where).stem == "0" * 20  # else earlier ones were summed up in a checkpoint
+
+
+def _partitions(folders: Iterable[str]) -> dict[str, str | None]:
+    """Return the columns that folders of partitions name, as those of Hive and Spark do (label=good)."""
+    pairs = (folder.partition("=") for folder in folders if "=" in folder)
+    return {unquote(name): None if value == NO_PARTITION else unquote(value) for name, _, value in pairs if name}
+
+
+def _object(bucket: str, blob: Any, folders: dict[str, str | None] | None = None) -> DataFile:
+    where = f"gs://{bucket}/{blob.name}"
+
+    def opened() -> BinaryIO:
+        part = _Object(where, blob)
+        if not blob.content_encoding:
+            return io.BufferedReader(part, READ_BYTES)  # type: ignore[return-value]
+        # a server may unpack it on its way, so that no place in it is known before all of it is here
+        try:
+            whole: Any = tempfile.TemporaryFile()  # noqa: SIM115 (whoever opens it closes it)
+            part.download(lambda one: one.download_to_file(whole, checksum=None, raw_download=True, retry=patience()))
+            whole.seek(0)
+        except OSError as error:
+            raise BonsaiError(f"{where} cannot be kept on the disk ({error.strerror}): free some space") from error
+        return whole
+
+    checksum = f"md5 {blob.md5_hash}" if blob.md5_hash else f"generation {blob.generation}"
+    return DataFile(where, opened, folders or {}, checksum)
+
+
+class _Object(io.RawIOBase):
+    """The bytes of one generation of an object; a download that fails is an error in words."""
+
+    def __init__(self, where: str, listed: Any) -> None:
+        super().__init__()
+        self.where, self.listed, self.place = where, listed, 0
+        self.size, self.generation = int(listed.size), int(listed.generation)
+
+    def download(self, fetch: Callable[[Any], Any]) -> Any:
+        """Download something of the object.
+
+        Raises:
+            BonsaiError: it is not as it was when the bucket was listed, or cannot be had.
+        """
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        try:
+            with bucket_errors(self.where):
+                return fetch(self.listed.bucket.blob(self.listed.name, generation=self.generation))
+        except BonsaiError as error:
+            if isinstance(error.__cause__, NotFound | PreconditionFailed):
+                raise BonsaiError(f"{self.where} changed or was removed while it was read: run again") from error
+            raise
+
+    def readinto(self, target: Any) -> int:
+        """Read what comes next."""
+        end = min(self.place + len(target), self.size)
+        if end <= self.place:
+            return 0
+        found = self.download(
+            lambda one: one.download_as_bytes(start=self.place, end=end - 1, checksum=None, retry=patience())
+        )
+        if not 0 < len(found) <= len(target):
+            raise BonsaiError(
+                f"{self.where}: the server answers {len(found):,} bytes where it should have {end - self.place:,} from "
+                f"{self.place:,} on: run again, or copy the object to a disk"
+            )
+        target[: len(found)] = found
+        self.place += len(found)
+        return len(found)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Go to a place."""
+        self.place = place + (0, self.place, self.size)[whence]
+        return self.place
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self.place
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it has places to go to."""
+        return True

@@ -1,0 +1,248 @@
+"""Outputs appear whole or not at all: write into a scratch folder, then rename.
+
+A new output is written beside its place. A folder that is there already, such as a mounted volume, cannot be renamed
+over everywhere: it is written into, and what was made is moved to it piece by piece, the record last, without which no
+stage takes it for a model. Where a file system does not rename, files are copied. What was made is never thrown away
+because it cannot be put in its place.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from kfp_bonsai.shared.core import ranks
+from kfp_bonsai.shared.core.errors import BonsaiError
+
+# What libraries say that do not raise an OSError with its number: safetensors, shutil.copytree, torch.save.
+FULL_DISK = ("No space left on device", "os error 28", "unexpected pos", "failed writing file")
+LAST = "bonsai.json"  # a model's record, see above
+FOREIGN = "lost+found"  # in each new volume of ext4
+CHECKPOINTS = ".checkpoints"  # what ends the name of a folder that outlives a failure
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield a scratch folder that becomes `target` when the block ends without an error.
+
+    Of several processes only the first one's becomes it.
+
+    Raises:
+        BonsaiError: `target` exists and is not empty, cannot be written, or the disk is full.
+    """
+    target = _followed(target)
+    if (target.exists() and not target.is_dir()) or _foreign(target):
+        raise BonsaiError(f"{target} exists already: name a new output, or remove it first")
+    if not ranks.is_first():
+        with tempfile.TemporaryDirectory() as holder:
+            scratch = Path(holder) / target.name
+            scratch.mkdir()
+            yield scratch
+        return
+    with _scratch(target, place_of(target), _put_folder) as scratch:
+        scratch.mkdir()
+        yield scratch
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Yield a scratch path; the file written there replaces `target` when the block ends well.
+
+    Raises:
+        BonsaiError: `target` is a folder, cannot be written, or the disk is full.
+    """
+    target = _followed(target)
+    with _scratch(target, _room_for_file(target), _put_file) as scratch:
+        yield scratch
+
+
+def place_of(target: Path) -> Path:
+    """Return the folder for what belongs to the output folder `target` while it is made: itself if it exists.
+
+    Names there begin with a dot and the target's name; such names do not fill it.
+    """
+    target = _followed(target)
+    return target if target.is_dir() else target.parent
+
+
+def _followed(target: Path) -> Path:
+    """Return a path with links followed, as the output belongs where they lead; but devices and pipes as they are."""
+    target = Path(target)
+    special = target.exists() and not (target.is_dir() or target.is_file())
+    return target if special else Path(os.path.realpath(target))
+
+
+def _foreign(target: Path) -> bool:
+    """Say whether a folder holds what was not left there by an interrupted writing of itself."""
+    found = [path.name for path in target.iterdir()] if target.is_dir() else []
+    return any(name != FOREIGN and not name.startswith(f".{target.name}.") for name in found)
+
+
+def _put_folder(scratch: Path, target: Path) -> None:
+    if not target.is_dir():
+        with suppress(OSError):
+            os.replace(scratch, target)
+            return
+        target.mkdir()
+    if _foreign(target):
+        raise FileExistsError(errno.EEXIST, "something else was written there meanwhile")
+    tried: list[Path] = []
+    try:
+        for path in sorted(scratch.iterdir(), key=lambda path: (path.name == LAST, path.name)):
+            tried.append(path)
+            _move(path, target / path.name)
+    except BaseException:
+        for path in tried:
+            if path.exists():  # and what came of it is a part
+                _remove(target / path.name)
+            else:
+                _move(target / path.name, path)
+        raise
+    for path in target.glob(f".{target.name}.*"):  # left by attempts that were killed
+        if path != scratch.parent and not path.name.endswith(CHECKPOINTS):
+            _remove(path)
+
+
+def _move(path: Path, to: Path) -> None:
+    """Rename, or copy where the file system does not rename."""
+    with suppress(OSError):
+        os.rename(path, to)
+        return
+    if path.is_dir():
+        to.mkdir(exist_ok=True)
+        for inner in sorted(path.iterdir()):
+            _move(inner, to / inner.name)
+    else:
+        shutil.copyfile(path, to)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _put_file(scratch: Path, target: Path) -> None:
+    if target.is_file() or not target.exists():
+        with suppress(OSError):
+            os.replace(scratch, target)
+            return
+    with scratch.open("rb") as source, target.open("wb") as sink:  # a mounted file, a device or a pipe
+        shutil.copyfileobj(source, sink)
+
+
+def check_apart(outputs: Sequence[Path | str], inputs: Sequence[Path | str] = ()) -> None:
+    """Check that no output would replace an input or another output, or lie inside one; "" stands for none.
+
+    Raises:
+        BonsaiError: one would.
+    """
+    made, used = ([Path(one).resolve() for one in each if str(one)] for each in (outputs, inputs))
+    for at, one in enumerate(made):
+        for other in [*used, *made[:at], *made[at + 1 :]]:
+            if one == other or other in one.parents:
+                where = "is" if one == other else "lies in"
+                raise BonsaiError(f"the output {one} {where} {other}, which is given too: name another output")
+
+
+def check_writable(target: Path) -> None:
+    """Check, before long work, that the file `target` can be written when the work is done.
+
+    Raises:
+        BonsaiError: it is a folder, or its own folder takes no file.
+    """
+    _room_for_file(_followed(target))
+
+
+def _room_for_file(target: Path) -> Path:
+    """Return the folder in which a file is written before it is put in its place."""
+    if target.is_dir():
+        raise BonsaiError(f"{target} is a folder: name a file in it")
+    if target.exists() and not target.is_file() and os.access(target, os.W_OK):
+        return Path(tempfile.gettempdir())
+    try:
+        _check_room(target, target.parent)
+    except BonsaiError:
+        if target.is_file() and os.access(target, os.W_OK):  # alone can be written, as a file that is mounted
+            return Path(tempfile.gettempdir())
+        raise
+    return target.parent
+
+
+def _check_room(target: Path, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BonsaiError(f"{target} cannot be written ({error.strerror}): name another output") from error
+
+
+def try_lock(file: IO) -> bool | None:
+    """Lock an open file for this process; False if another one holds it, None where the file system has no locks.
+
+    Raises:
+        ImportError: this is Windows.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Say whether an error, or what it was raised from, means that the disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return True
+        if any(text in str(error) for text in FULL_DISK):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
+    """Yield a path in a new folder in `folder`, and put what is there in its place when the block ends well."""
+    _check_room(target, folder)
+    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=folder))
+    scratch, kept = holder / target.name, False
+    try:
+        yield scratch
+        try:
+            put(scratch, target)
+        except OSError as error:
+            kept = scratch.exists()
+            if not kept:
+                raise
+            raise BonsaiError(
+                f"{target} cannot be put in its place ({error.strerror or error}): what was made is whole in "
+                f"{scratch}: move it from there"
+            ) from error
+    except Exception as error:
+        if not kept and is_full_disk(error) and not str(error).startswith("no space left on the disk"):
+            raise BonsaiError(f"no space left on the disk while writing {target}: free some and run again") from error
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def sha256(files: Iterable[Path]) -> str:
+    """Return the hash of some files' content, one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

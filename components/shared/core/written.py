@@ -1,0 +1,131 @@
+"""What stages read of each other's JSON files, as shapes (documents.py); what else is there, they leave alone."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, is_number
+
+
+def _rises(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_number, value)) and all(one <= two for one, two in pairwise(value))
+
+
+def _is_square(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and len(row) == len(value) and all(map(COUNT.holds, row)) for row in value
+    )
+
+
+RISING = Kind("a list of numbers that do not fall", _rises)
+INTERVAL = Kind("two numbers, the smaller first", lambda value: _rises(value) and len(value) == 2)
+SQUARE = Kind("a table of whole numbers with as many rows as columns", _is_square)
+
+_TASK = {
+    "name": TEXT,
+    "kind?": TEXT,
+    "metric": TEXT,
+    "labels?": [TEXT],
+    "columns?": [TEXT],
+    "source?": TEXT,
+    "split?": TEXT,
+    "rows?": COUNT,
+    "sha256?": TEXT,
+    "notes?": [TEXT],
+}
+_TARGET = {"min_accuracy?": NUMBER, "max_emission?": NUMBER}
+_LINEAGE = [{"stage": TEXT, "arguments?": {}, "seconds?": NUMBER, "joules?": NUMBER, "energy_label?": TEXT}]
+_ENERGY = {"label?": TEXT, "source?": TEXT, "detail?": TEXT}
+_CARBON = {"intensity_g_per_kwh": NUMBER, "country?": TEXT, "source?": TEXT}
+_TEXTS = ("model", "shape", "runtime", "device", "sha256", "emission_label", "error")
+_INTERVALS = ("accuracy_ci", "relative_accuracy_ci", "relative_emission_ci", "saved_kwh_per_year_ci")
+_COUNTS = ("parameters", "size_bytes", "peak_memory_bytes", "best_batch_size", "payback_inferences")
+_NUMBERS = (
+    "accuracy",
+    "relative_accuracy",
+    "mcnemar_p",
+    "joules_per_1000",
+    "grams_co2_per_1000",
+    "flops",
+    "flops_ratio",
+    "latency_ms_p50",
+    "latency_ms_p95",
+    "latency_ms_p99",
+    "throughput_rows_per_s",
+    "saved_kwh_per_year",
+    "saved_kg_co2_per_year",
+)
+_MODEL: Mapping[str, Any] = {
+    "level": TEXT,
+    "stage": TEXT,
+    "relative_emission?": ABOVE_ZERO,
+    "confusion?": SQUARE,
+    "roc?": {"fpr": RISING, "tpr": RISING, "thresholds": [NUMBER], "auc": NUMBER},
+    **{f"{name}?": TEXT for name in _TEXTS},
+    **{f"{name}?": INTERVAL for name in _INTERVALS},
+    **{f"{name}?": COUNT for name in _COUNTS},
+    **{f"{name}?": NUMBER for name in _NUMBERS},
+}
+
+MEASUREMENT = {
+    "created?": TEXT,
+    "device": TEXT,
+    "device_kind?": TEXT,
+    "task": _TASK,
+    "rows?": COUNT,
+    "versions?": {},
+    "environment?": {},
+    "floor?": {"accuracy?": NUMBER, "method?": TEXT},
+    "protocol?": {"precision?": NUMBER, "stopped_because?": TEXT},
+    "energy?": _ENERGY,
+    "carbon?": _CARBON,
+    "traffic_per_day?": COUNT,
+    "embodied_g_per_hour?": NUMBER,
+    "control?": {"ratio": NUMBER, "ci": INTERVAL, "margin?": ABOVE_ZERO, "pairs?": [[NUMBER, NUMBER]]},
+    "flags?": [TEXT],
+    "models": [
+        {
+            **_MODEL,
+            "making?": {"seconds?": NUMBER, "joules?": NUMBER, "label?": TEXT},
+            "sci_per_1000?": {"sci_g?": NUMBER},
+            "pairs?": [[NUMBER, NUMBER]],
+            "lineage?": _LINEAGE,
+        }
+    ],
+}
+SELECTION = {
+    "target": _TARGET,
+    "meets_target?": FLAG,
+    "reason?": TEXT,
+    "chosen?": {"level?": TEXT, "sha256?": TEXT},
+    "candidates?": [{"sha256?": TEXT, "lineage?": _LINEAGE}],
+}
+RESULTS = {
+    "title?": TEXT,
+    "verdict?": TEXT,
+    "created?": TEXT,
+    "task": _TASK,
+    "floor_accuracy?": NUMBER,
+    "floor_method?": TEXT,
+    "test_rows?": COUNT,
+    "versions?": {},
+    "target?": _TARGET,
+    "chosen?": {"stage?": TEXT, "meets_target?": FLAG},
+    "control?": TEXT,
+    "control_covers_one?": FLAG,
+    "energy?": _ENERGY,
+    "carbon?": _CARBON,
+    "traffic_per_day?": COUNT,
+    "embodied_g_per_hour?": NUMBER,
+    "rows": [
+        {
+            **_MODEL,
+            "measurement": TEXT,
+            "chosen?": FLAG,
+            "sci_grams_per_1000?": NUMBER,
+            "making_seconds?": NUMBER,
+            "making_joules?": NUMBER,
+            "making_label?": TEXT,
+        }
+    ],
+}

@@ -1,0 +1,1 @@
+"""Rows of text, from a split on disk to tokens."""

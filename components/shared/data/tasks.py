@@ -1,0 +1,193 @@
+"""A data set split on disk: one Parquet file that explains itself.
+
+Columns are `text` (or `text_a` and `text_b`) and `label`; what the labels mean travels as JSON in
+the Parquet schema's metadata, so that a split needs no other file beside it.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data.parquet import open_parquet, stream
+from kfp_bonsai.shared.metrics.scores import METRICS
+
+METADATA_KEY = b"kfp_bonsai.task"
+CHECKSUM_KEY = b"kfp_bonsai.task.crc32"  # Parquet has checksums of its pages alone
+CLASSIFICATION, REGRESSION = "classification", "regression"
+HUB = "Hugging Face "  # what the source of rows from the hub begins with
+AGAIN = "prepare the data set again"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt, as every split of a data set carries it.
+
+    Attributes:
+        name: a short name for people, such as "movie-reviews".
+        kind: "classification" or "regression".
+        columns: the text columns, ("text",) or ("text_a", "text_b").
+        labels: class names in the order of the integer labels; empty for regression.
+        metric: "accuracy", "f1", "matthews_correlation" (classification), "pearson" or "spearman".
+        source: where the rows came from.
+        split: "train", "validation", "test" or "unlabelled".
+        rows: how many rows the split has.
+        sha256: hash of the rows' content, in order.
+        notes: what preparation did that a reader should know ("dropped 3 rows ...").
+    """
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    metric: str
+    source: str
+    split: str
+    rows: int
+    sha256: str
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def num_labels(self) -> int:
+        """How many outputs a model for this task has: one per class, one for regression."""
+        return len(self.labels) or 1
+
+    def is_of_one_data_set_with(self, other: "Task") -> bool:
+        """Return whether rows of both have the same columns, and labels that mean the same."""
+        return (self.columns, self.labels, self.kind) == (other.columns, other.labels, other.kind)
+
+
+TEXTS = tuple(each.name for each in fields(Task) if each.type is str)
+LISTS = tuple(each.name for each in fields(Task) if each.name not in (*TEXTS, "rows"))
+COLUMNS = (("text",), ("text_a", "text_b"))
+SPLITS = ("train", "validation", "test", "unlabelled")
+
+
+def schema(task: Task) -> pa.Schema:
+    """Return the Parquet schema of a split: strings, and int64 or float64 labels (none if unlabelled)."""
+    fields = [pa.field(name, pa.string(), nullable=False) for name in task.columns]
+    if task.split != "unlabelled":
+        fields.append(pa.field("label", pa.int64() if task.kind == CLASSIFICATION else pa.float64(), nullable=False))
+    stored = json.dumps(asdict(task)).encode()
+    return pa.schema(fields, metadata={METADATA_KEY: stored, CHECKSUM_KEY: b"%d" % zlib.crc32(stored)})
+
+
+def check_unseen(task: Task, path: Path) -> None:
+    """Refuse the test split where something is learnt or chosen.
+
+    Raises:
+        BonsaiError: it is the test split.
+    """
+    if task.split == "test":
+        raise BonsaiError(f"{path} is the test split, which must stay unseen: give another split of the data set")
+
+
+def read_task(path: Path) -> Task:
+    """Read what a split is about, from its schema alone.
+
+    Raises:
+        BonsaiError: the file is missing, is not Parquet, or was not written by prepare-data.
+    """
+    with _open(path) as file:
+        return _task(path, file)
+
+
+def task_in(stored: Any, where: str, advice: str = AGAIN) -> Task:
+    """Return the task that is stored as JSON, as `schema` writes it.
+
+    Raises:
+        BonsaiError: an entry is missing, strange, or of another type.
+    """
+    values = dict(stored) if isinstance(stored, dict) else {}
+    for name in TEXTS:
+        if not isinstance(values.get(name), str):
+            raise BonsaiError(f"{where} does not say its task in full ('{name}' is no text): {advice}")
+    for name in LISTS:
+        found = values.get(name, ())
+        if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
+            raise BonsaiError(f"{where} does not say its task in full ('{name}' is no list of texts): {advice}")
+        values[name] = tuple(found)
+    task = Task(**{name: values[name] for name in (*TEXTS, *LISTS)}, rows=_count(values.get("rows")))
+    known = task.kind in (CLASSIFICATION, REGRESSION) and task.metric in METRICS
+    known &= task.columns in COLUMNS and task.split in SPLITS
+    if not known or bool(task.labels) != (task.kind == CLASSIFICATION) or len({*task.labels}) < len(task.labels):
+        raise BonsaiError(
+            f"{where} does not say its task in full (no {task.kind} has such columns or labels): {advice}"
+        )
+    return task
+
+
+def _count(found: Any) -> int:
+    return found if isinstance(found, int) else 0
+
+
+def batches(path: Path, rows: int = 1024) -> Iterator[dict[str, list]]:
+    """Stream a split as dictionaries of columns, at most `rows` rows at a time.
+
+    Raises:
+        BonsaiError: the file is damaged, or holds what prepare-data does not write.
+    """
+    with _open(path) as file:
+        task = _task(path, file)
+        names = [field.name for field in schema(task)]
+        lacking = [name for name in names if name not in file.schema_arrow.names]
+        if lacking:
+            raise BonsaiError(f"{path} has no column '{lacking[0]}': {AGAIN}")
+        for batch in stream(file, str(path), names, rows, AGAIN):
+            _check(path, task, batch)
+            yield batch
+
+
+def read_columns(path: Path) -> dict[str, list]:
+    """Read a whole split as a dictionary of columns (for splits that fit into memory).
+
+    Raises:
+        BonsaiError: the file is damaged, or holds what prepare-data does not write.
+    """
+    columns: dict[str, list] = {field.name: [] for field in schema(read_task(path))}
+    for batch in batches(path, 1 << 14):
+        for name, values in batch.items():
+            columns[name].extend(values)
+    return columns
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    if not Path(path).is_file():
+        raise BonsaiError(f"no data set at {path}: give a Parquet split written by `bonsai prepare-data`")
+    return open_parquet(Path(path), str(path), AGAIN)
+
+
+def _task(path: Path, file: pq.ParquetFile) -> Task:
+    metadata = file.schema_arrow.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise BonsaiError(f"{path} does not say what its labels mean: make it with `bonsai prepare-data`")
+    right = b"%d" % zlib.crc32(metadata[METADATA_KEY])
+    if metadata.get(CHECKSUM_KEY, right) != right:
+        raise BonsaiError(f"{path} is damaged where it says its task: {AGAIN}")
+    try:
+        stored = json.loads(metadata[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
+        raise BonsaiError(f"{path} does not say its task in full ({error}): {AGAIN}") from error
+    return replace(task_in(stored, str(path)), rows=file.metadata.num_rows)  # of a file that somebody filtered, too
+
+
+def _check(path: Path, task: Task, batch: dict[str, list]) -> None:
+    """Refuse what a model cannot be asked: texts that are none, and labels that are no class or no number."""
+    for name in task.columns:
+        if not all(isinstance(text, str) for text in batch[name]):
+            raise BonsaiError(f"{path}, column '{name}' has values that are no text: {AGAIN}")
+    for label in batch.get("label", ()):
+        if task.kind == CLASSIFICATION:
+            right = type(label) is int and 0 <= label < len(task.labels)
+        else:
+            right = isinstance(label, int | float) and math.isfinite(label)
+        if not right:
+            means = f"one of its {len(task.labels)} classes" if task.labels else "a number"
+            raise BonsaiError(f"{path}, column 'label': {label!r} is not {means}: {AGAIN}")

@@ -1,0 +1,1 @@
+"""Joules and grams."""

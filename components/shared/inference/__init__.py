@@ -1,0 +1,1 @@
+"""Running a model folder, as torch or ONNX."""

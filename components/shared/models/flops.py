@@ -1,0 +1,123 @@
+"""FLOPs of one inference, counted from the weights' shapes.
+
+The definition, used on every side of every ratio: two FLOPs a multiply-add of every matrix product, that is
+all linear layers plus the two products of attention (query x key, weights x value). Embedding look-ups,
+norms, softmax and activations are left out. What is computed counts: in its last layer a stock model computes
+also the tokens that a classifier never reads, a free shape does not (one_token.py). A model that answers in text
+computes the tokens of the answer too.
+"""
+
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+
+AGREEMENT = 1.5  # emission and FLOPs that are further apart than by this factor are pointed out
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs of one sequence of L tokens: per_sequence + per_token * L + per_pair * L * L."""
+
+    per_sequence: float = 0.0
+    per_token: float = 0.0
+    per_pair: float = 0.0
+
+    def at(self, length: float) -> float:
+        """Return the FLOPs of one inference over a sequence of `length` tokens."""
+        return self.per_sequence + self.per_token * length + self.per_pair * length * length
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, factor: float) -> "Flops":
+        return Flops(*(one * factor for one in astuple(self)))
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the three coefficients, as a model's record keeps them."""
+        return asdict(self)
+
+    @staticmethod
+    def from_record(record: dict) -> "Flops":
+        """Read the coefficients from a model's record (bonsai.json)."""
+        return Flops(**record["flops"])
+
+
+def agree(emission: float, share: float) -> bool:
+    """Return whether a relative emission is what a share of the FLOPs lets expect, within a factor of 1.5."""
+    return 1 / AGREEMENT <= emission / share <= AGREEMENT
+
+
+def count(model: Any) -> Flops:
+    """Count the FLOPs of a model of a known family from its weights."""
+    from kfp_bonsai.shared.models.families import family_of
+    from kfp_bonsai.shared.models.one_token import leaves_out
+    from kfp_bonsai.shared.models.shapes import matrices, shape_of
+
+    def products(paths: Any) -> float:
+        return sum(2.0 * module.weight.numel() for module in matrices(model, paths))
+
+    family, shape = family_of(model.config), shape_of(model)
+    rows, tokens = _answers(model.config)
+    head = Flops(per_sequence=rows * tokens if family.answers_in_text else 1)
+    if family.reads == "last":
+        head = Flops(per_token=1)
+    total = head * products(family.head) + Flops(per_token=products(family.tokens))
+    for layer, costs in zip(shape.layers, units(model, one_token=leaves_out(model)), strict=True):
+        for unit, cost in costs.items():
+            total += cost * shape.units(layer)[unit]
+    return total
+
+
+def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str, Flops]]:
+    """Return what one unit of each kind (group of heads, neuron) costs in each layer.
+
+    Args:
+        model: a model of a known family.
+        hidden: the width of the residual stream to reckon with; 0 for the model's.
+        one_token: reckon that the last layer computes only the token that is read.
+    """
+    from kfp_bonsai.shared.models.shapes import layers_of, matrices, shape_of, unit_width
+
+    shape = shape_of(model)
+    width = hidden or shape.hidden
+    rows, tokens = _answers(model.config)
+    found = []
+    layers = layers_of(model)
+    for number, (stack, layer) in enumerate(layers, 1):
+        single = stack.of_one_token() if one_token and number == len(layers) else set()
+        own = Flops(per_sequence=rows * tokens) if stack.answers else Flops(per_token=1.0)
+        pairs = Flops(per_sequence=rows * tokens * tokens) if stack.answers else Flops(per_pair=1.0)
+        attention = {"heads": pairs, "cross_heads": Flops(per_token=rows * tokens)}
+        costs: dict[str, Flops] = {}
+        for path, axes in stack.layer.items():
+            if not list(matrices(layer, [path])):
+                continue
+            read = Flops(per_token=rows) if axes[1] == "memory" else own
+            if path in single:
+                read = Flops(per_sequence=1)
+            for axis in axes:
+                for unit, entries in unit_width(axis, shape).items():
+                    costs[unit] = costs.get(unit, Flops()) + read * (2.0 * entries * width)
+        for unit, products in attention.items():
+            if unit in costs:
+                group = shape.group if unit == "heads" else 1
+                costs[unit] += products * (4.0 * group * shape.head_dim)
+        found.append(costs)
+    return found
+
+
+def ratio(record: dict, baseline: dict, length: float) -> float:
+    """Return a model's FLOPs as a fraction of the baseline's, both from their records, at `length` tokens."""
+    below = Flops.from_record(baseline).at(length)
+    if below <= 0:
+        raise BonsaiError("the baseline's record counts no FLOPs: fine-tune it again with this version")
+    return Flops.from_record(record).at(length) / below
+
+
+def _answers(config: Any) -> tuple[int, int]:
+    """Return how many rows of how many tokens a model that answers in text computes for one answer."""
+    from kfp_bonsai.shared.models.answers import decoder_inputs
+
+    inputs = decoder_inputs(getattr(config, "label_tokens", None) or [[0]])
+    return len(inputs), max(map(len, inputs))

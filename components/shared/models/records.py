@@ -1,0 +1,138 @@
+"""A model's record, bonsai.json: what no weights file says.
+
+Which stage made the model from which parent with which arguments, what that cost, and how many parameters and FLOPs it
+has.
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from kfp_bonsai.shared.core.documents import RECORD, read_document
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data.tasks import Task, task_in
+
+MADE_BY = "a bonsai stage such as fine-tune"
+NUMBER = (int, float, NoneType)
+TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or lists of them
+    "stage": str,
+    "level": str,
+    "sha256": str,
+    "tokenizer_sha256": str,
+    "runtime": str,
+    "model_type": str,
+    "max_length": int,
+    "parameters": int,
+    "pad_token_id": int,
+    "seed": int,
+    "parent": (dict, NoneType),
+    "lineage": [{"stage": str, "arguments": dict, "seconds": NUMBER, "joules": NUMBER, "energy_label": str}],
+    "versions": dict,
+    "validation": dict,
+    "quantization": dict,
+    "flops": dict.fromkeys(("per_sequence", "per_token", "per_pair"), (int, float)),
+    "task": {
+        **dict.fromkeys(("name", "kind", "metric", "source", "split", "sha256"), str),
+        **{"columns": [str], "labels": [str], "notes": [str], "rows": int},
+    },
+    "shape": {
+        "kind": str,
+        "hidden": int,
+        "head_dim": int,
+        "stacks": [int],
+        "layers": [{"heads": int, "ffn": int, "cross_heads": int}],
+    },
+}
+
+
+class Record(dict[str, Any]):
+    """A record that was read; what it lacks is said in words."""
+
+    def __init__(self, path: Path, found: Mapping[str, Any]) -> None:
+        super().__init__(found)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise BonsaiError(f"{self.path} says nothing of '{key}': give a model folder written by {MADE_BY}")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read a model folder's record.
+
+    Raises:
+        BonsaiError: the folder was not written by a stage, or its record is damaged.
+    """
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        raise BonsaiError(f"{folder} has no {RECORD}: give a model folder written by {MADE_BY}")
+    found = read_document(path, MADE_BY, "lineage")
+    _check_types(found, TYPES, f"{path}: ")
+    return Record(path, found)
+
+
+def _check_types(found: Any, wanted: Any, where: str) -> None:
+    """Check that what is there of a record has the types that it should have."""
+    expected = type(wanted) if isinstance(wanted, dict | list) else wanted
+    if not isinstance(found, expected) or (isinstance(found, bool) and expected is int):
+        raise BonsaiError(f"{where} is {json.dumps(found)[:80]}, which no stage writes: make the model again")
+    if isinstance(wanted, list):
+        for number, one in enumerate(found):
+            _check_types(one, wanted[0], f"{where}[{number}]")
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for key in wanted.keys() & found.keys():
+            _check_types(found[key], wanted[key], f"{where}{'.' if where[-1] != ' ' else ''}{key}")
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a model folder's record."""
+    (Path(folder) / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def extend_record(
+    parent: Mapping[str, Any] | None, *, stage: str, arguments: Mapping[str, Any], reading: Any, **changes: Any
+) -> dict[str, Any]:
+    """Return the record of a model that `stage` makes from a parent's record (None: from outside).
+
+    Args:
+        parent: the record of the model that the stage started from.
+        stage: the stage's name, such as "distill".
+        arguments: what the stage was called with; values are made JSON by str() where they need it.
+        reading: what the stage cost, an energy.Reading.
+        changes: entries of the record that the stage sets or replaces.
+    """
+    entry = {
+        "stage": stage,
+        "arguments": {key: value if isinstance(value, int | float) else str(value) for key, value in arguments.items()},
+        "seconds": round(reading.seconds, 3),
+        "joules": round(reading.joules, 3),
+        "energy_label": reading.label,
+    }
+    start: dict[str, Any] = dict(parent) if parent else {"format": 1, "lineage": []}
+    return {
+        **start,
+        "stage": stage,
+        "parent": {"sha256": parent["sha256"], "stage": parent["stage"]} if parent else None,
+        "lineage": [*start["lineage"], entry],
+        "versions": versions(),
+        **changes,
+    }
+
+
+def task_of(record: Mapping[str, Any]) -> Task:
+    """Return the task that a model's record says it was trained for."""
+    return task_in(record["task"], f"the task in {RECORD}", "make the model again")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in ("kfp-bonsai", "torch", "transformers", "datasets", "codecarbon", "onnxruntime", "openvino", "nncf"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

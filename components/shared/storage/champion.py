@@ -1,0 +1,110 @@
+"""The champion: the model in use, which a retrained one must not be worse than.
+
+A location, a folder or gs://bucket/prefix, holds `champion.json`, which names the version in use; `versions/`, every
+package that ever was it; and `decisions/`, what was decided on which data. Only `champion.json` ever changes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.shared.core.documents import RECORD
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.storage import store
+
+POINTER = "champion.json"
+FLOAT, INT8 = "float", "int8"  # which models' emission a target is of: those that are retrained, or their int8 forms
+
+
+def find(location: str) -> tuple[dict[str, Any], Any]:
+    """Return the champion's document and its token.
+
+    Raises:
+        BonsaiError: there is no champion, or it cannot be read.
+    """
+    document, token = store.read_pointer(pointer_at(location))
+    if document is None:
+        raise BonsaiError(
+            f"there is no champion at {location} (no {POINTER}): correct the location, or make the first one with "
+            "`bonsai promote --first`"
+        )
+    if not isinstance(document.get("version"), str):
+        raise BonsaiError(f"{pointer_at(location)} names no version: restore it, or remove it")
+    return document, token
+
+
+def read_champion_record(location: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a champion's model, without fetching the model.
+
+    Raises:
+        BonsaiError: its package is gone, or its record is damaged.
+    """
+    package = package_at(location, document["version"])
+    record, _ = store.read_pointer(f"{package}/{RECORD}")
+    if record is None or not isinstance(record.get("lineage"), list):
+        raise BonsaiError(
+            f"the champion at {location} is version {document['version']}, and {package} has no {RECORD} that says how "
+            "it was made: publish it there again, or make a first champion elsewhere with `bonsai promote --first`"
+        )
+    return record
+
+
+def made_from(record: Mapping[str, Any]) -> str:
+    """Return the pretrained model that a model's record says it was made from; "" if it does not say."""
+    tuned = [entry["arguments"] for entry in record["lineage"] if entry["stage"] == "fine-tune"]
+    return str(tuned[0].get("model", "")) if tuned else ""
+
+
+def target(document: Mapping[str, Any]) -> tuple[float, str]:
+    """Return a champion's target, the largest emission as a share of the baseline's (0: none), and what it is of."""
+    return float(document.get("max_emission") or 0), document.get("max_emission_of") or FLOAT
+
+
+def target_in_words(limit: float, of: str) -> str:
+    """Return what becomes of a target that a retraining cannot hold its model against; "" if it can, or has none."""
+    if not limit or of == FLOAT:
+        return ""
+    return (
+        f"the champion's target, at most {100 * limit:g} % of the baseline's emission, is of int8 models (`bonsai run "
+        "--edge`), which a retraining does not measure: it is kept, and the new model's emission is held against the "
+        "champion's own; --max-emission states another target, of the models as they are trained"
+    )
+
+
+def pointer_at(location: str) -> str:
+    """Return where the champion's document is."""
+    return f"{_checked(location)}/{POINTER}"
+
+
+def package_at(location: str, version: str) -> str:
+    """Return where a version's package is."""
+    return f"{_checked(location)}/versions/{version}"
+
+
+def decision_at(location: str, data: str) -> str:
+    """Return where it is written what was decided on data with this hash."""
+    return f"{_checked(location)}/decisions/{data[:16]}.json"
+
+
+def _checked(location: str) -> str:
+    """Return a location without the slash at its end; refuse what names no place, such as "" or gs://."""
+    store.check_location(location)
+    return location.rstrip("/")
+
+
+def version_of(package: Path) -> str:
+    """Return the version of a package: a hash of the hashes of its files.
+
+    Raises:
+        BonsaiError: the folder is no package.
+    """
+    if not (Path(package) / store.MANIFEST).is_file():
+        raise BonsaiError(f"{package} has no {store.MANIFEST}: give a folder that `bonsai package-model` made")
+    return store.content_sha256(package)[:16]
+
+
+def data_sha256(splits: Sequence[Path]) -> str:
+    """Return one hash of all rows of some splits."""
+    return hashlib.sha256("\n".join(tasks.read_task(path).sha256 for path in splits).encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""The transfer set: texts with the teacher's outputs on them, computed once and kept on disk.
+
+A folder holds `rows.parquet` (tokens, the teacher's logits, the label where there is one), `hidden.npy`
+(the teacher's last hidden states in float16, read through a memory map, so that memory stays bounded) and the
+teacher's record. Long rows keep the hidden states of `hidden_positions` evenly spaced tokens, the first included.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import sha256
+from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.data.parquet import reading
+from kfp_bonsai.shared.models.records import read_record
+
+ROWS, HIDDEN = "rows.parquet", "hidden.npy"
+NO_LABEL = -100
+AGAIN = "make it again with `bonsai teacher-outputs`"
+
+
+def positions(length: int, most: int) -> np.ndarray:
+    """Return which tokens of a row of `length` keep their hidden states: all, or `most` evenly spaced ones."""
+    return np.linspace(0, length - 1, min(length, most)).round().astype(np.int64)
+
+
+class Writer:
+    """Write a transfer set, batch by batch."""
+
+    def __init__(self, folder: Path, width: int, tokens: int) -> None:
+        self.hidden = np.lib.format.open_memmap(folder / HIDDEN, "w+", np.float16, (tokens, width))
+        if hasattr(os, "posix_fallocate"):  # else a full disk ends the process without a word (SIGBUS)
+            with (folder / HIDDEN).open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, (folder / HIDDEN).stat().st_size)
+        self.path, self.filled = folder / ROWS, 0
+        self.parquet: pq.ParquetWriter | None = None
+
+    def add(self, items: Sequence[rows.Item], logits: np.ndarray, hidden: Sequence[np.ndarray]) -> None:
+        """Append rows with the teacher's logits (rows, labels) and each row's kept hidden states (tokens, width)."""
+        names = [name for name in items[0] if name.endswith("_ids")]
+        columns = {name: pa.array([item[name] for item in items], pa.list_(pa.int32())) for name in names}
+        columns["logits"] = pa.array([list(map(float, row)) for row in logits], pa.list_(pa.float32()))
+        columns["labels"] = pa.array([float(item.get("labels", NO_LABEL)) for item in items], pa.float64())
+        table = pa.table(columns)
+        if self.parquet is None:
+            self.parquet = pq.ParquetWriter(self.path, table.schema, write_page_checksum=True)
+        self.parquet.write_table(table)
+        for block in hidden:
+            self.hidden[self.filled : self.filled + len(block)] = block
+            self.filled += len(block)
+
+    def close(self) -> None:
+        """Finish both files."""
+        self.hidden.flush()
+        if self.parquet is not None:
+            self.parquet.close()
+
+
+@dataclass(frozen=True)
+class TransferSet(torch.utils.data.Dataset):
+    """A transfer set, open for training.
+
+    Attributes:
+        inputs: arrays of tokens, as in rows.Rows.
+        logits: the teacher's outputs, shape (rows, labels).
+        labels: labels, NO_LABEL where there is none, shape (rows,).
+        hidden: the teacher's hidden states, shape (tokens of all rows, width), memory-mapped.
+        starts: where each row's hidden states begin.
+        most: the most hidden states a row keeps.
+        record: the teacher's record.
+    """
+
+    inputs: dict[str, list[np.ndarray]]
+    logits: np.ndarray
+    labels: np.ndarray
+    hidden: np.ndarray
+    starts: np.ndarray
+    most: int
+    record: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, index: int) -> rows.Item:
+        item: rows.Item = {name: found[index] for name, found in self.inputs.items()}
+        item["teacher_logits"] = self.logits[index]
+        item["labels"] = self.labels[index]
+        kept = positions(len(item["input_ids"]), self.most)
+        item["positions"] = kept
+        item["teacher_hidden"] = self.hidden[self.starts[index] : self.starts[index] + len(kept)]
+        return item
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens in each row."""
+        return [len(row) for row in self.inputs["input_ids"]]
+
+
+def open_set(folder: Path) -> TransferSet:
+    """Open a transfer set.
+
+    Raises:
+        BonsaiError: the folder is not one, or is incomplete.
+    """
+    folder = Path(folder)
+    if not (folder / ROWS).is_file() or not (folder / HIDDEN).is_file():
+        raise BonsaiError(f"{folder} holds no teacher outputs: make them with `bonsai teacher-outputs`")
+    record = read_record(folder)
+    with reading(str(folder), AGAIN, "is damaged"):
+        table = pq.read_table(folder / ROWS, page_checksum_verification=True)
+        hidden = np.load(folder / HIDDEN, mmap_mode="r")
+        inputs = {name: list(_rows(table[name])) for name in table.column_names if name.endswith("_ids")}
+        most = int(record["hidden_positions"])
+        kept = np.array([min(len(row), most) for row in inputs["input_ids"]])
+        whole = hidden.ndim == 2 and hidden.dtype == np.float16 and kept.sum() == len(hidden) and kept.min() > 0
+        logits = np.stack(list(_rows(table["logits"]))).astype(np.float32)
+        labels = table["labels"].to_numpy()
+    if not whole or not all(len(column) == len(kept) for column in inputs.values()):
+        raise BonsaiError(f"{folder} is incomplete: {AGAIN}")
+    if record["hidden_sha256"] != hidden_sha256(folder):
+        raise BonsaiError(f"{folder / HIDDEN} is damaged: {AGAIN}")
+    starts = np.concatenate([[0], np.cumsum(kept)[:-1]])
+    return TransferSet(inputs, logits, labels, hidden, starts, most, record)
+
+
+def hidden_sha256(folder: Path) -> str:
+    """Return the hash of a transfer set's hidden states, which its record holds; rows.parquet has checksums itself."""
+    return sha256([Path(folder) / HIDDEN])
+
+
+def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad items into a batch.
+
+    Beside the model's inputs it has teacher_logits (rows, labels), labels (rows,), and the kept hidden
+    states of all rows, one after the other: teacher_hidden (tokens, width), and where they belong in the padded
+    batch, flattened: hidden_at (tokens,).
+    """
+    batch = rows.pad([{name: item[name] for name in item if name.endswith("_ids")} for item in items], pad_id)
+    width = batch["input_ids"].shape[1]
+    batch["teacher_logits"] = torch.from_numpy(np.stack([item["teacher_logits"] for item in items]))
+    batch["labels"] = torch.from_numpy(np.array([item["labels"] for item in items]))
+    batch["teacher_hidden"] = torch.from_numpy(np.concatenate([item["teacher_hidden"] for item in items]))
+    batch["hidden_at"] = torch.from_numpy(
+        np.concatenate([item["positions"] + row * width for row, item in enumerate(items)])
+    )
+    return batch
+
+
+def _rows(column: pa.ChunkedArray) -> Any:
+    for chunk in column.chunks:
+        values, offsets = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
+        for start, end in pairwise(offsets):
+            yield values[start:end]

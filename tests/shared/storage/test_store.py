@@ -1,0 +1,564 @@
+"""Publishing to a bucket and to a disk: the bucket is a real fake-gcs-server behind a proxy that injects faults."""
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import gcs
+import pytest
+
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.storage import bucket as bucket_module
+from kfp_bonsai.shared.storage import store
+from kfp_bonsai.shared.storage.store import download_folder, read_pointer, upload_folder, write_pointer
+
+BIG = 9 << 20  # over what is sent in one request, so that the upload is a resumable one
+
+
+@pytest.fixture(scope="module")
+def running():
+    """One server for all tests; each has a folder of its own in the bucket."""
+    with gcs.server() as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(running, monkeypatch):
+    """The server, without the faults of the test before; waits are short."""
+    running.faults.clear()
+    running.hooks.clear()
+    running.seen.clear()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
+    monkeypatch.setattr(bucket_module, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(bucket_module, "LONGEST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
+    monkeypatch.setattr(store, "CHUNK_BYTES", 4 << 20)
+    return running
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Faults that stay are given up soon."""
+    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 0.3)
+
+
+@pytest.fixture
+def place(request, tmp_path):
+    """A location in the bucket that no other test uses."""
+    return f"gs://bucket/{request.node.name}/v1"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as package-model makes it: small files and one large one, in folders."""
+    made = tmp_path / "made"
+    (made / "deep").mkdir(parents=True)
+    (made / "config.json").write_text('{"a": 1}')
+    (made / "deep/model.safetensors").write_bytes(os.urandom(BIG))
+    (made / "empty").write_bytes(b"")
+    return made
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def sends(method: str, path: str) -> bool:
+    return method in ("POST", "PUT") and path.startswith("/upload/")
+
+
+def is_manifest(method: str, path: str) -> bool:
+    return sends(method, path) and "multipart" in path and path.endswith("ifGenerationMatch=0")
+
+
+def replaces(path: str) -> bool:
+    """Say whether a request replaces an object: only a pointer's does."""
+    return path.startswith("/upload/") and "ifGenerationMatch=" in path and not path.endswith("ifGenerationMatch=0")
+
+
+def below(bucket, place: str) -> set[str]:
+    """Return what is there, by the names within the location."""
+    prefix = place.removeprefix("gs://bucket/") + "/"
+    return {name.removeprefix(prefix) for name in bucket.names() if name.startswith(prefix)}
+
+
+def scratches(bucket, place: str) -> set[str]:
+    """Return what was left of what is written beside."""
+    return {name for name in bucket.names() if name.startswith(place.removeprefix("gs://bucket/")) and ".part" in name}
+
+
+def wholly_published(bucket, place: str, folder: Path) -> bool:
+    prefix = place.removeprefix("gs://bucket/")
+    wanted = {name: found for name, found in content(folder).items() if name != "SHA256SUMS"}
+    manifest = "".join(f"{hashlib.sha256(found).hexdigest()}  {name}\n" for name, found in sorted(wanted.items()))
+    wanted["SHA256SUMS"] = manifest.encode()
+    return below(bucket, place) == set(wanted) and all(
+        bucket.content(f"{prefix}/{name}") == found for name, found in wanted.items()
+    )
+
+
+@pytest.fixture(params=["bucket", "disk"])
+def anywhere(request, tmp_path):
+    """A location in a bucket, and one on a disk."""
+    if request.param == "disk":
+        return str(tmp_path / "published" / "v1")
+    request.getfixturevalue("bucket")
+    return request.getfixturevalue("place")
+
+
+def test_what_is_published_is_what_is_fetched(anywhere, folder, tmp_path):
+    """A published model would not be the one that was packed."""
+    upload_folder(folder, anywhere)
+    found = download_folder(anywhere, tmp_path / "fetched")
+    assert {name: each for name, each in content(found).items() if name != "SHA256SUMS"} == content(folder)
+    upload_folder(found, str(tmp_path / "again"))  # its SHA256SUMS is checked, so it is right
+
+
+def test_the_same_folder_again_changes_nothing(anywhere, folder):
+    """A retried task would fail although its work is done, or write it anew under readers."""
+    upload_folder(folder, anywhere)
+    before = content(Path(anywhere)) if "://" not in anywhere else None
+    upload_folder(folder, anywhere)
+    if before is not None:
+        assert content(Path(anywhere)) == before
+
+
+def test_the_same_folder_again_sends_nothing(bucket, folder, place):
+    """Gigabytes would be sent again with each retry."""
+    upload_folder(folder, place)
+    bucket.seen.clear()
+    upload_folder(folder, place)
+    assert not [request for request in bucket.seen if sends(*request)]
+
+
+def test_another_folder_at_the_same_place_is_refused(anywhere, folder, tmp_path):
+    """A version that is served would change under its users."""
+    upload_folder(folder, anywhere)
+    (folder / "config.json").write_text('{"a": 2}')
+    with pytest.raises(BonsaiError, match="name a new"):
+        upload_folder(folder, anywhere)
+    assert (download_folder(anywhere, tmp_path / "fetched") / "config.json").read_text() == '{"a": 1}'
+
+
+def test_a_manifest_that_is_wrong_is_not_published(anywhere, folder):
+    """A folder that was changed after it was packed would be published under the old checksums."""
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")
+    with pytest.raises(BonsaiError, match="is not as its SHA256SUMS says"):
+        upload_folder(folder, anywhere)
+    with pytest.raises(BonsaiError, match="not completely published"):
+        download_folder(anywhere, folder.parent / "fetched")
+
+
+def test_files_that_differ_from_the_manifest_are_not_fetched(anywhere, bucket, folder, tmp_path):
+    """A model that was damaged or exchanged would be served."""
+    upload_folder(folder, anywhere)
+    if "://" in anywhere:
+        bucket.put(anywhere.removeprefix("gs://bucket/") + "/config.json", b'{"a": 6}')
+    else:
+        (Path(anywhere) / "config.json").write_text('{"a": 6}')
+    with pytest.raises(BonsaiError, match=r"config\.json is not as its SHA256SUMS says"):
+        download_folder(anywhere, tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_files_that_are_gone_are_told(anywhere, bucket, folder, tmp_path):
+    """A part of a model would be taken for all of it."""
+    upload_folder(folder, anywhere)
+    if "://" in anywhere:
+        bucket.client().bucket("bucket").blob(anywhere.removeprefix("gs://bucket/") + "/config.json").delete()
+    else:
+        (Path(anywhere) / "config.json").unlink()
+    with pytest.raises(BonsaiError, match=r"config\.json is not as its SHA256SUMS says"):
+        download_folder(anywhere, tmp_path / "fetched")
+    with pytest.raises(BonsaiError, match=r"config\.json.* (damaged|was removed)"):
+        upload_folder(folder, anywhere)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside"])
+def test_a_manifest_cannot_write_outside_of_the_folder(name, tmp_path):
+    """A stranger's manifest would overwrite files of ours."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "SHA256SUMS").write_text(f"{'0' * 64}  {name}\n")
+    with pytest.raises(BonsaiError, match="is damaged, at the line"):
+        download_folder(str(source), tmp_path / "fetched")
+
+
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [("status", 3), ("half", 2), ("silent", 1), ("cut", 1), ("truncated", 1), ("truncated-silent", 1)],
+)
+@pytest.mark.parametrize("which", ["multipart", "resumable", "upload_id"])
+def test_faults_that_pass_do_not_show(bucket, folder, place, kind, times, which):
+    """A burst of 503, a connection lost in the middle or after the last byte, or half a body would end a publication.
+
+    "multipart" is a small file's request, "resumable" what starts a large one's, "upload_id" one of its parts.
+    """
+    left = bucket.fail(kind, lambda method, path: sends(method, path) and which in path, times)
+    upload_folder(folder, place)
+    assert left == [0], "the fault did not happen"
+    assert wholly_published(bucket, place, folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "itself"),
+    [(kind, False) for kind in ("status", "half", "silent", "truncated", "truncated-silent")]
+    + [(kind, True) for kind in ("status", "cut", "silent", "truncated", "truncated-silent")],
+)
+def test_faults_while_the_manifest_is_written(bucket, folder, place, kind, itself):
+    """The last requests of all, that beside it (the first to be sent) and its own, are as likely to break as others."""
+    upload_folder(folder, place)
+    bucket.client().bucket("bucket").blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS").delete()
+    left = bucket.fail(kind, is_manifest, holds="/SHA256SUMS" if itself else "")
+    upload_folder(folder, place)
+    assert left == [0] and wholly_published(bucket, place, folder)
+    assert not scratches(bucket, place)
+
+
+def test_too_many_requests_are_waited_out(bucket, folder, place):
+    """Status 429 asks for patience, and is no failure."""
+    left = bucket.fail("status", lambda *_: True, times=5, status=429)
+    upload_folder(folder, place)
+    assert left == [0] and wholly_published(bucket, place, folder)
+
+
+@pytest.mark.parametrize("kind", ["status", "half", "cut", "silent", "truncated", "truncated-silent"])
+@pytest.mark.parametrize("which", ["upload_id", "multipart"])
+def test_a_fault_that_stays_leaves_no_manifest(bucket, impatient, folder, place, kind, which, tmp_path, monkeypatch):
+    """Half a model would be taken for a published one."""
+    bucket.fail(kind, lambda method, path: sends(method, path) and which in path, times=10**6)
+    with pytest.raises(BonsaiError) as error:
+        upload_folder(folder, place)
+    assert place in str(error.value) and "\n" not in str(error.value)
+    assert "SHA256SUMS" not in below(bucket, place)
+    with pytest.raises(BonsaiError, match="not completely published"):
+        download_folder(place, tmp_path / "fetched")
+    if "truncated" in kind:
+        assert not scratches(bucket, place)
+    bucket.faults.clear()
+    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
+    upload_folder(folder, place)  # and going on works
+    assert wholly_published(bucket, place, folder)
+
+
+def test_an_interrupted_publication_goes_on_where_it_was(bucket, impatient, folder, place, monkeypatch):
+    """All of it would be sent again after each interruption."""
+    bucket.fail("status", lambda method, path: "upload_id" in path, times=10**6)
+    with pytest.raises(BonsaiError):
+        upload_folder(folder, place)
+    assert below(bucket, place) == {"config.json"}
+    bucket.faults.clear()
+    bucket.seen.clear()
+    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
+    upload_folder(folder, place)
+    small = [path for method, path in bucket.seen if method == "POST" and "multipart" in path]
+    assert len(small) == 3  # the empty file, and SHA256SUMS twice: beside and in its place; not config.json
+    assert wholly_published(bucket, place, folder)
+
+
+def test_what_somebody_else_left_there_is_not_published_too(bucket, folder, place):
+    """Files of two models would be served as one: a server loads all that is below a prefix."""
+    bucket.put(place.removeprefix("gs://bucket/") + "/deep/other.safetensors", b"other")
+    with pytest.raises(BonsaiError, match=r"other\.safetensors is there already"):
+        upload_folder(folder, place)
+    assert below(bucket, place) == {"deep/other.safetensors"}
+
+
+def test_a_file_that_is_exchanged_while_others_are_sent(bucket, folder, place):
+    """The manifest would tell of another file than the one that lies there."""
+    name = place.removeprefix("gs://bucket/") + "/config.json"
+
+    def exchange(method: str, path: str) -> None:
+        if "upload_id" in path and bucket.content(name) != b"other":
+            bucket.put(name, b"other")
+
+    bucket.hooks.append(exchange)
+    with pytest.raises(BonsaiError, match=r"config\.json is there already and is not what is to be published"):
+        upload_folder(folder, place)
+    assert "SHA256SUMS" not in below(bucket, place)
+
+
+def test_two_writers_do_not_mix(bucket, folder, place, tmp_path):
+    """Two runs that publish at once would leave files of both under one manifest."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("config.json", "empty", "more"):
+        (other / name).write_text("another model")
+    outcomes: list[BaseException | None] = []
+
+    def publish(which: Path) -> None:
+        try:
+            upload_folder(which, place)
+            outcomes.append(None)
+        except BonsaiError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=publish, args=[which]) for which in (folder, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count(None) <= 1
+    if None in outcomes:
+        found = download_folder(place, tmp_path / "fetched")
+        (found / "SHA256SUMS").unlink()
+        assert content(found) in (content(folder), content(other))
+    else:
+        assert "SHA256SUMS" not in below(bucket, place)
+
+
+def test_a_download_that_breaks_off_goes_on(bucket, folder, place, tmp_path):
+    """A lost connection while a model is fetched would end a run."""
+    upload_folder(folder, place)
+    left = bucket.fail("status", lambda method, path: method == "GET" and "alt=media" in path, times=4)
+    lost = bucket.fail("silent", lambda method, path: method == "GET" and "alt=media" in path, times=2)
+    found = download_folder(place, tmp_path / "fetched")
+    assert left == [0] and lost == [0]
+    (found / "SHA256SUMS").unlink()
+    assert content(found) == content(folder)
+
+
+def test_a_pointer_is_replaced_only_as_it_was_read(anywhere):
+    """Of two retrainings, the later one would silently undo what the other one promoted."""
+    pointer = f"{anywhere}/champion.json"
+    assert read_pointer(pointer) == (None, None)
+    write_pointer(pointer, {"model": "first"}, None)
+    document, token = read_pointer(pointer)
+    assert document == {"model": "first"} and token
+    write_pointer(pointer, {"model": "second"}, token)
+    for old in (token, None):
+        with pytest.raises(BonsaiError, match="changed or removed by somebody else"):
+            write_pointer(pointer, {"model": "third"}, old)
+    assert read_pointer(pointer)[0] == {"model": "second"}
+
+
+def test_a_pointer_that_has_vanished_is_not_made_again(anywhere, bucket):
+    """A champion that somebody withdrew would be back, unseen."""
+    pointer = f"{anywhere}/champion.json"
+    write_pointer(pointer, {"model": "first"}, None)
+    _, token = read_pointer(pointer)
+    if "://" in pointer:
+        bucket.client().bucket("bucket").blob(pointer.removeprefix("gs://bucket/")).delete()
+    else:
+        Path(pointer).unlink()
+    with pytest.raises(BonsaiError, match="changed or removed by somebody else"):
+        write_pointer(pointer, {"model": "second"}, token)
+    assert read_pointer(pointer) == (None, None)
+
+
+def test_of_many_writers_of_a_pointer_one_wins(anywhere):
+    """The check and the writing would not be one step."""
+    pointer = f"{anywhere}/champion.json"
+    won: list[int] = []
+
+    def write(number: int) -> None:
+        try:
+            write_pointer(pointer, {"model": number}, None)
+            won.append(number)
+        except BonsaiError:
+            pass
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1 and read_pointer(pointer)[0] == {"model": won[0]}
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["beside", "itself"])
+@pytest.mark.parametrize("kind", ["status", "half", "silent", "cut", "truncated", "truncated-silent"])
+def test_a_pointer_is_written_through_faults(bucket, place, kind, replaced):
+    """A lost answer would be taken for somebody else's change, although the change was ours."""
+    pointer = f"{place}/champion.json"
+    write_pointer(pointer, {"model": "first"}, None)
+    _, token = read_pointer(pointer)
+    left = bucket.fail(kind, lambda method, path: sends(method, path) and replaces(path) == replaced)
+    write_pointer(pointer, {"model": "second"}, token)
+    assert left == [0] and read_pointer(pointer)[0] == {"model": "second"}
+    assert below(bucket, place) == {"champion.json"}
+
+
+@pytest.mark.parametrize("kind", ["status", "half", "silent", "cut", "truncated", "truncated-silent"])
+def test_a_fault_that_stays_leaves_the_pointer_as_it_was(bucket, impatient, place, kind):
+    """Half a pointer in the place of the old one: no model in use, because a new one could not be promoted."""
+    pointer, name = f"{place}/champion.json", f"{place}/champion.json".removeprefix("gs://bucket/")
+    write_pointer(pointer, {"model": "first"}, None)
+    before, token = bucket.content(name), read_pointer(pointer)[1]
+    left = bucket.fail(kind, sends, times=10**6)
+    with pytest.raises(BonsaiError, match=r"champion\.json"):
+        write_pointer(pointer, {"model": "second"}, token)
+    assert left[0] < 10**6 and bucket.content(name) == before and read_pointer(pointer)[1] == token
+
+
+@pytest.mark.parametrize("kind", ["truncated", "truncated-silent"])
+def test_half_that_always_arrives_is_mended_and_never_read(bucket, folder, place, kind):
+    """A pointer that is cut would stay cut, and a manifest cut at a line's end would be that of a smaller package."""
+    pointer, seen = f"{place}/champion.json", []
+
+    def look(method: str, path: str) -> None:
+        if "rewriteTo" in path:  # half of it lies there until this request is answered
+            bucket.hooks.clear()
+            with pytest.raises(BonsaiError, match="is there in part"):
+                read_pointer(pointer) if "champion.json" in path else download_folder(place, folder.parent / "half")
+            seen.append(path)
+
+    upload_folder(folder, place)
+    bucket.client().bucket("bucket").blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS").delete()
+    left = bucket.fail(kind, is_manifest, times=10**6, holds="/SHA256SUMS")
+    bucket.hooks.append(look)
+    upload_folder(folder, place)
+    assert left[0] < 10**6 and wholly_published(bucket, place, folder)
+    write_pointer(pointer, {"model": "first"}, None)
+    _, token = read_pointer(pointer)
+    left = bucket.fail(kind, lambda _, path: replaces(path), times=10**6)
+    bucket.hooks.append(look)
+    write_pointer(pointer, {"model": "second"}, token)
+    assert left[0] < 10**6 and read_pointer(pointer)[0] == {"model": "second"} and len(seen) == 2
+    assert not scratches(bucket, place)
+
+
+def test_half_a_manifest_of_a_writer_that_died_is_refused(bucket, folder, place, tmp_path):
+    """Cut at a line's end it lists fewer files, and would be taken for the whole of a smaller package."""
+    upload_folder(folder, place)
+    blob = bucket.client().bucket("bucket").get_blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS")
+    whole = blob.download_as_bytes()
+    blob.upload_from_string(whole[: whole.index(b"\n") + 1])  # with the metadata that it had
+    with pytest.raises(BonsaiError, match="SHA256SUMS is there in part"):
+        download_folder(place, tmp_path / "fetched")
+    with pytest.raises(BonsaiError, match="remove it and write it again"):
+        upload_folder(folder, place)
+    assert not (tmp_path / "fetched").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
+def test_a_damaged_pointer_is_told(anywhere, bucket, text):
+    """A traceback of the decoder, or no champion where there is one."""
+    pointer = f"{anywhere}/champion.json"
+    if "://" in pointer:
+        bucket.put(pointer.removeprefix("gs://bucket/"), text.encode("latin-1"))
+    else:
+        Path(pointer).parent.mkdir(parents=True)
+        Path(pointer).write_bytes(text.encode("latin-1"))
+    with pytest.raises(BonsaiError, match=r"champion\.json (is damaged|holds no JSON object)"):
+        read_pointer(pointer)
+
+
+CALLS = {
+    "upload": lambda where, folder: upload_folder(folder, where),
+    "download": lambda where, folder: download_folder(where, folder.parent / "new"),
+    "read": lambda where, _: read_pointer(where),
+    "write": lambda where, _: write_pointer(where, {}, None),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@every_call
+def test_a_bucket_that_does_not_exist(bucket, folder, call):
+    """It would be taken for an empty one, or told as a traceback."""
+    with pytest.raises(BonsaiError, match="no bucket 'nobody'"):
+        call("gs://nobody/models/v1", folder)
+
+
+@every_call
+@pytest.mark.parametrize(("status", "said"), [(401, "credentials were refused|denied"), (403, "access is denied")])
+def test_no_permission(bucket, folder, place, call, status, said):
+    """Nobody would know which right is missing."""
+    bucket.fail("status", lambda *_: True, times=10**6, status=status)
+    with pytest.raises(BonsaiError, match=said):
+        call(place, folder)
+    assert not below(bucket, place)
+
+
+@every_call
+def test_an_endpoint_that_is_down(bucket, impatient, folder, monkeypatch, call):
+    """A hundred lines of the client's, minutes later."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{gcs.HOST}:{gcs.free_port()}")
+    with pytest.raises(PassingError, match=r"cannot be (read|written) .*check the network"):
+        call("gs://bucket/models/v1", folder)
+
+
+@pytest.mark.parametrize("call", [CALLS["upload"], CALLS["write"]], ids=["upload", "write"])
+def test_no_credentials(folder, monkeypatch, call):
+    """Writing without credentials would be tried anonymously, and refused without a hint."""
+    from google.auth.exceptions import DefaultCredentialsError
+
+    def none(*_, **__):
+        raise DefaultCredentialsError("none found")
+
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr("google.auth.default", none)
+    with pytest.raises(BonsaiError, match=r"no credentials to write with: log in"):
+        call("gs://bucket/models/v1", folder)
+
+
+@every_call
+@pytest.mark.parametrize("metadata_server", [False, True], ids=["key", "pod"])
+def test_no_network_with_credentials(impatient, folder, monkeypatch, call, metadata_server):
+    """Whoever is offline would be told to log in again: nobody was reached who could have refused the credentials."""
+    from google.auth import compute_engine, credentials
+    from google.auth.exceptions import TransportError
+
+    class Key(credentials.Credentials):
+        def refresh(self, request):
+            raise TransportError("no route to the host")
+
+    def unreachable(*_, **__):
+        raise TransportError("no route to the host")
+
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr("google.auth.compute_engine._metadata.get", unreachable)
+    found = compute_engine.Credentials() if metadata_server else Key()
+    monkeypatch.setattr("google.auth.default", lambda *_, **__: (found, "p"))
+    with pytest.raises(PassingError, match=r"cannot be (read|written) \(no route to the host\): check the network"):
+        call("gs://bucket/models/v1", folder)
+
+
+@every_call
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("gs://", "names no bucket"), ("gs://bucket/", "whole bucket"), ("s3://b/a", "s3:// is not known"), ("", "empty")],
+)
+def test_locations_that_are_none(folder, call, where, said):
+    """A misspelt location would become a local folder of that name."""
+    with pytest.raises(BonsaiError, match=said):
+        call(where, folder)
+
+
+def test_folders_that_cannot_be_published(tmp_path):
+    """Nothing would be published, and called a success."""
+    with pytest.raises(BonsaiError, match="there is no folder"):
+        upload_folder(tmp_path / "none", str(tmp_path / "published"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BonsaiError, match="is empty"):
+        upload_folder(tmp_path / "empty", str(tmp_path / "published"))
+    (tmp_path / "empty/a\nb").write_text("")
+    with pytest.raises(BonsaiError, match="line break"):
+        upload_folder(tmp_path / "empty", str(tmp_path / "published"))
+
+
+def test_a_full_disk_leaves_nothing(folder, tmp_path, monkeypatch):
+    """Half a model would be found where a whole one was wanted."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(BonsaiError, match="no space left on the disk"):
+        upload_folder(folder, str(tmp_path / "published/v1"))
+    assert list((tmp_path / "published").iterdir()) == []
+
+
+def test_somebody_quicker_with_the_same_is_as_good(folder, tmp_path, monkeypatch):
+    """A retried task that meets its own first try would fail, or one model be put into another."""
+    target, copy = tmp_path / "published", store._to_disk
+
+    def meanwhile(scratch: Path) -> None:
+        copy(scratch)
+        monkeypatch.setattr(store, "_to_disk", copy)
+        upload_folder(folder, str(target))
+
+    monkeypatch.setattr(store, "_to_disk", meanwhile)
+    upload_folder(folder, str(target))
+    assert set(content(target)) == {*content(folder), "SHA256SUMS"}

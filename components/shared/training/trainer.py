@@ -245,7 +245,7 @@ class _Progress(TrainerCallback):
         self.ticker.step(state.global_step, loss=float(loss), epoch=state.epoch)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        score = (scores or {}).get(f"eval_{self.metric}")
+        score = (metrics or {}).get(f"eval_{self.metric}")
         if score is not None:
             say(f"{self.recipe.stage}  epoch {state.epoch:.2g}  validation {self.metric} {score:.4f}")
 

@@ -70,7 +70,7 @@ def test_a_text_without_tokens_is_answered_too(made, tmp_path):
     model = tiny.pretrained(tmp_path / "pretrained", family="gpt2")
     fine_tune(str(model), made.train, made.validation, tmp_path / "base", epochs=0.1)
     _, tokenizer = load(tmp_path / "base")
-    here = rows.tokenize(tokenizer, [["", "good film"]], 8)["input_ids"]
+    here = rows.tokenize(tokenizer, [["", "good film"]], 8).inputs["input_ids"]
     there = encode(tmp_path / "base", ["", "good film"])
     assert here[0].tolist() == [tokenizer.pad_token_id] == there["input_ids"][0, :1].tolist()
     assert there["attention_mask"].tolist() == [[1, 0], [1, 1]]

@@ -16,7 +16,7 @@ from kfp_bonsai.shared.models.families import FAMILIES
 COMPONENTS = Path(__file__).parents[1] / "components"
 FOLDERS = [name.replace("-", "_") for name in STAGES]
 SOURCES = [path for path in sorted(COMPONENTS.rglob("*.py")) if path.name != "component.py"]
-ROOMS = ("core", "energy", "metrics", "data", "models", "training", "inference", "storage")  # each imports those before
+ROOMS = ("core", "energy", "metrics", "kinds", "data", "models", "training", "inference", "storage")
 ROOT = COMPONENTS.parent
 FILES = sorted([*COMPONENTS.rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 PLAIN = {"str": str, "int": int, "float": float, "bool": bool}

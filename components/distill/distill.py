@@ -62,7 +62,7 @@ def distill(
 
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.metrics import scores
+    from kfp_bonsai.shared.kinds import kinds
     from kfp_bonsai.shared.training import distillation, trainer, transfer
 
     with new_folder(output) as folder:
@@ -81,7 +81,7 @@ def distill(
             )
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
         logits = trainer.predict(student, held_out, tokenizer.pad_token_id)
-        score = scores.score(task.metric, logits, held_out.labels)
+        score = kinds.score(task, logits, held_out.right, held_out.windows)
         arguments = {
             "epochs": passes,
             "learning_rate": rate,

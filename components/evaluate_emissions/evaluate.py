@@ -97,7 +97,10 @@ def evaluate_emissions(
     from kfp_bonsai.shared.data.floor import floor_and_method
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.inference import runtimes
-    from kfp_bonsai.shared.metrics import scores, statistics
+    from kfp_bonsai.shared.inference.asking import together
+    from kfp_bonsai.shared.kinds import kinds
+    from kfp_bonsai.shared.metrics import statistics
+    from kfp_bonsai.shared.metrics.scores import score_predictions
     from kfp_bonsai.shared.models.records import versions
 
     sources = energy.find_sources(device)
@@ -117,19 +120,23 @@ def evaluate_emissions(
             protocol.BATCH_SIZES,
             seed,
         )
-        subjects, peaks = _subjects(folders, device, threads, max(rows.batches, key=lambda one: one["input_ids"].size))
-        say(f"{STAGE}  {len(rows.labels)} rows, {len(folders)} models, {threads} threads on {device}")
+        longest = max((one.batch for one in rows.batches), key=lambda one: one["input_ids"].size)
+        subjects, peaks = _subjects(folders, device, threads, longest)
+        say(f"{STAGE}  {rows.rows} rows, {len(folders)} models, {threads} threads on {device}")
         scored: list[results.Scored | None] = []
         batch_seconds: list[float] = []
         for index, subject in enumerate(subjects):
             try:
-                logits, seconds = protocol.run_all(subject, rows.batches)
-                if logits.shape != (len(rows.labels), task.num_labels):
-                    raise BonsaiError(f"{subject.name} gives outputs of shape {logits.shape}, not one a label and row")
-                score = scores.score(task.metric, logits, rows.labels)
+                found_logits, seconds = protocol.run_all(subject, [one.batch for one in rows.batches])
+                logits, windows = together(found_logits, rows.batches)
+                outputs = len(kinds.kind_of(task).outputs(task))
+                if any(one.shape[-1:] != (outputs,) for one in logits):
+                    raise BonsaiError(f"{subject.name} gives outputs of shape {logits[0].shape}, not {outputs}")
+                predicted = kinds.predict(task, logits, windows)
+                score = score_predictions(task.metric, predicted, rows.right, classes=kinds.classes_of(task))
                 if index == protocol.BASELINE:
                     statistics.check_baseline(score)
-                scored.append(results.Scored(logits, scores.predictions(task.metric, logits)))
+                scored.append(results.Scored(logits, predicted))
             except Exception as error:
                 if index == protocol.BASELINE:
                     raise
@@ -137,7 +144,7 @@ def evaluate_emissions(
                 scored.append(None)
                 continue
             batch_seconds = batch_seconds or seconds
-        batches = protocol.block_batches(rows.batches, batch_seconds, block_seconds)
+        batches = protocol.block_batches([one.batch for one in rows.batches], batch_seconds, block_seconds)
         sliced = device != "cuda"  # NVML's counter needs windows of seconds
         plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
         try:
@@ -155,7 +162,7 @@ def evaluate_emissions(
     assert scored[0] is not None
     common = results.Common(
         task=task,
-        labels=rows.labels,
+        right=rows.right,
         mean_length=rows.mean_length,
         batch_size=batch_size,
         baseline=subjects[0],
@@ -179,7 +186,7 @@ def evaluate_emissions(
         "device": machine.device_name(device, found),
         "device_kind": device,
         "task": task.__dict__,
-        "rows": len(rows.labels),
+        "rows": rows.rows,
         "seed": seed,
         "versions": versions(),
         "environment": found | {"neighbours": rounds.neighbours},

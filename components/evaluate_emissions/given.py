@@ -13,7 +13,9 @@ import numpy as np
 
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed
-from kfp_bonsai.shared.data import encoding, tasks
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.inference.asking import Asked, asked, tokens_a_row
+from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models import weights
 from kfp_bonsai.shared.models.records import read_record
 
@@ -32,14 +34,16 @@ class MeasuredRows:
         batches: padded to the longest row of each.
         singles: the same rows' shortest to longest, a few, one at a time.
         sizes: a batch of each size asked for, of the rows around the middle length; the smallest first.
-        labels: the right answers in the batches' order.
+        right: the right answers in the batches' order, as the metrics take them.
+        rows: how many there are.
         mean_length: tokens a row, padding included: what the models compute.
     """
 
-    batches: list[Batch]
+    batches: list[Asked]
     singles: list[Batch]
     sizes: list[Batch]
-    labels: np.ndarray
+    right: Any
+    rows: int
     mean_length: float
 
 
@@ -187,26 +191,22 @@ def read_test_rows(
     if 0 < max_rows < task.rows:
         chosen = sorted(random.Random(seed).sample(chosen, max_rows))
     texts = [[columns[name][row] for row in chosen] for name in task.columns]
-    labels = np.asarray([columns["label"][row] for row in chosen])
 
-    def encode(rows: Sequence[int]) -> Batch:
-        sides = [[side[row] for row in rows] for side in texts]
-        return encoding.encode(folder, sides[0], sides[1] if len(sides) > 1 else None, max_length)
+    def encode(rows: Sequence[int]) -> Asked:
+        return asked(folder, [[side[row] for row in rows] for side in texts], task, max_length)
 
     lengths = np.concatenate(
-        [
-            encode(range(start, min(start + CHUNK, len(chosen))))["attention_mask"].sum(axis=1)
-            for start in range(0, len(chosen), CHUNK)
-        ]
+        [tokens_a_row(encode(range(at, min(at + CHUNK, len(chosen))))) for at in range(0, len(chosen), CHUNK)]
     )
     by_length = np.argsort(lengths, kind="stable").tolist()
     batches = [encode(by_length[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
     picked = np.linspace(0, len(chosen) - 1, min(singles, len(chosen))).round().astype(int)
     middles = [(len(chosen) - size) // 2 for size in sizes]
-    sized = [encode(by_length[at : at + size]) for at, size in zip(middles, sizes, strict=True) if at >= 0]
-    tokens = sum(batch["input_ids"].size for batch in batches)
-    single = [encode([by_length[one]]) for one in picked]
-    return MeasuredRows(batches, single, sized, labels[by_length], tokens / len(chosen))
+    sized = [encode(by_length[at : at + size]).batch for at, size in zip(middles, sizes, strict=True) if at >= 0]
+    tokens = sum(each.batch["input_ids"].size for each in batches)
+    single = [encode([by_length[one]]).batch for one in picked]
+    in_order = {name: [values[chosen[row]] for row in by_length] for name, values in columns.items()}
+    return MeasuredRows(batches, single, sized, kind_of(task).right(in_order, task), len(chosen), tokens / len(chosen))
 
 
 def _listed(names: Sequence[str]) -> str:

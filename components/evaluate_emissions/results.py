@@ -12,8 +12,11 @@ from kfp_bonsai.evaluate_emissions.memory import Peak
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pairs, drift, pairs_of
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.energy import carbon, energy
+from kfp_bonsai.shared.kinds.kind import Logits
+from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
 from kfp_bonsai.shared.metrics import control, scores, statistics
 from kfp_bonsai.shared.metrics.noninferiority import largest_loss
+from kfp_bonsai.shared.metrics.scores import find_metric
 from kfp_bonsai.shared.models.flops import Flops, agree
 from kfp_bonsai.shared.models.weights import size_bytes
 
@@ -28,12 +31,12 @@ class Scored:
     """A model's answers on the test rows.
 
     Attributes:
-        logits: shape (rows, labels).
-        predicted: one class or value a row.
+        logits: shape (rows, labels), or for each window (tokens, labels).
+        predicted: what they predict, one prediction a row.
     """
 
-    logits: np.ndarray
-    predicted: np.ndarray
+    logits: Logits
+    predicted: Any
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Common:
 
     Attributes:
         task: the test split's task.
-        labels: the right answers.
+        right: the right answers, as the metrics take them.
         mean_length: tokens a row.
         batch_size: rows a batch.
         baseline: the baseline's readings.
@@ -57,7 +60,7 @@ class Common:
     """
 
     task: tasks.Task
-    labels: np.ndarray
+    right: Any
     mean_length: float
     batch_size: int
     baseline: Subject
@@ -143,28 +146,31 @@ _ENERGY = (
 
 
 def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, Any]:
-    task, right = common.task, common.labels
-    classes = max(2, task.num_labels)
-
-    def score(predicted: np.ndarray, labels: np.ndarray) -> float:
-        return scores.score_predictions(task.metric, predicted, labels, classes=classes)
-
+    task, right, kind = common.task, common.right, kind_of(common.task)
+    classes, metric = classes_of(task), find_metric(task.metric)
     ours, theirs = scored.predicted, common.baseline_scored.predicted
-    if task.metric == "accuracy":
-        whole = statistics.share(int((ours == right).sum()), len(right))
+    table, baseline_table = (metric.table(one, right, classes) for one in (ours, theirs))
+
+    def score(rows: np.ndarray) -> float:
+        return metric.of(rows, classes)
+
+    hits, baseline_hits = (kind.hits(one, right) if kind.hits else None for one in (ours, theirs))
+    if task.metric == "accuracy" and hits is not None:
+        whole = statistics.share(int(hits.sum()), len(hits))
     else:
-        whole = statistics.bootstrap(score, ours, right, common.seed)
-    relative = statistics.relative_score(score, theirs, ours, right, common.seed)
+        whole = statistics.bootstrap(score, table, common.seed)
+    relative = statistics.relative_score(score, baseline_table, table, common.seed)
     loss = 0.0 if is_baseline else largest_loss(task.metric, right, theirs, ours, classes)
-    is_classes = task.kind == tasks.CLASSIFICATION
+    paired = hits is not None and baseline_hits is not None and not is_baseline
+    curve = kind.is_one_class and len(task.labels) == 2
     return {
         "accuracy": whole.value,
         "accuracy_ci": [whole.low, whole.high],
         "relative_accuracy": relative.value,
         "relative_accuracy_ci": [min(relative.low, 1 - loss), relative.high],
-        "mcnemar_p": statistics.mcnemar(theirs == right, ours == right) if is_classes and not is_baseline else None,
-        "confusion": scores.confusion(ours, right, task.num_labels).tolist() if is_classes else None,
-        "roc": roc(scored.logits, right) if is_classes and task.num_labels == 2 else None,
+        "mcnemar_p": statistics.mcnemar(baseline_hits, hits) if paired else None,
+        "confusion": scores.confusion(ours, right, len(task.labels)).tolist() if kind.is_one_class else None,
+        "roc": roc(np.asarray(scored.logits), right) if curve else None,
     }
 
 

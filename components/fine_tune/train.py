@@ -12,6 +12,8 @@ from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import CHECKPOINTS, new_folder, place_of
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
+from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models import pretrained
 from kfp_bonsai.shared.models.checkpoint import rehearse, save
 from kfp_bonsai.shared.models.records import extend_record
@@ -27,6 +29,7 @@ ODD_TEXTS = (
     "Éa ﬁ 中文 한국 ☃ 👩‍🔬 e\u0301 \u200b\u00a0x",
     "A  b\n\tC.d",
 )
+PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
 FEWEST_TOKENS = 3  # a word between the tokens for beginning and end
 
 
@@ -90,7 +93,7 @@ def fine_tune(
     from kfp_bonsai.shared.core.progress import say
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.metrics import scores
+    from kfp_bonsai.shared.kinds import kinds
     from kfp_bonsai.shared.metrics.advice import lines
     from kfp_bonsai.shared.models import tokens
     from kfp_bonsai.shared.models.families import family_name, positions_of
@@ -116,10 +119,11 @@ def fine_tune(
             for parameter in network.get_input_embeddings().parameters():
                 parameter.requires_grad = not freeze_embeddings
             scale, learnt, held_out = None, train_rows, validation_rows
-            if task.kind == tasks.REGRESSION:
+            if kind_of(task).is_number:
                 scale = regression.scale_for(train_rows.labels, network)
                 learnt = replace(train_rows, labels=scale.of(train_rows.labels))
-                held_out = replace(validation_rows, labels=scale.of(validation_rows.labels))
+                scaled = scale.of(validation_rows.labels)
+                held_out = replace(validation_rows, labels=scaled, right=scaled)
                 if not new_head:
                     regression.to_learnt(network, scale)
             try:
@@ -129,7 +133,7 @@ def fine_tune(
                     trainer.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
                     scratch,
                     validation=held_out,
-                    metric=task.metric,
+                    task=task,
                     pad_id=tokenizer.pad_token_id,
                     callbacks=[attempts.Spending(scratch, meter, earlier)],
                 )
@@ -139,7 +143,7 @@ def fine_tune(
             if scale:
                 regression.to_labels(network, scale)
             logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
-            score = scores.score(task.metric, logits, validation_rows.labels)
+            score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
         reading = attempts.total(earlier, meter.reading)
         record = extend_record(
             None,
@@ -193,24 +197,26 @@ def _pretrained(source: pretrained.Pretrained, task: tasks.Task):  # type: ignor
 
     config, tokenizer = source.config, source.tokenizer
     family, before = family_of(config), dict(config.id2label)
-    labels = dict(enumerate(task.labels)) or {0: "value"}
+    kind = kind_of(task)
+    outputs = kind.outputs(task)
     if len(task.columns) == 2:
         tokens.separate(tokenizer, config)
     if family.answers_in_text:
-        if task.kind == tasks.REGRESSION:
+        if not kind.is_one_class:
             raise BonsaiError(
-                f"{source.folder} answers in text ({config.model_type}), which cannot be a number here: "
-                "use a model with a classifier head for regression"
+                f"{source.folder} answers in text ({config.model_type}), which cannot be {kind.answer} here: "
+                f"use a model with a head of its own for {task.kind}, such as bert"
             )
         config.label_tokens = answers.label_tokens(tokenizer, task.labels)
     else:
-        config.num_labels, config.use_cache = task.num_labels, False
-        config.problem_type = "regression" if task.kind == tasks.REGRESSION else "single_label_classification"
-    config.id2label, config.label2id = labels, {name: index for index, name in labels.items()}
-    loaded = pretrained.load(source.folder, config)
+        config.num_labels, config.use_cache = len(outputs), False
+        config.problem_type = PROBLEMS[kind.says]
+    config.id2label = dict(enumerate(outputs))
+    config.label2id = {name: index for index, name in enumerate(outputs)}
+    loaded = pretrained.load(source.folder, config, kind.head)
     network, new = loaded.network, loaded.new
-    if task.labels and not family.answers_in_text:
-        head.settle(network, before, task.labels, new)
+    if not kind.is_number and not family.answers_in_text:
+        head.settle(network, before, outputs, new)
     tokens.make_room(tokenizer, network)
     return network, tokenizer, bool(new)
 

@@ -256,7 +256,7 @@ def _mean_length(data: Any) -> float:
 
     from kfp_bonsai.shared.training.transfer import NO_LABEL
 
-    labelled = np.asarray(data.lengths)[data.labels != NO_LABEL]
+    labelled = np.asarray(data.lengths)[[bool(np.any(one != NO_LABEL)) for one in data.labels]]
     return float(np.mean(labelled if len(labelled) else data.lengths))
 
 

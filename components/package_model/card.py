@@ -7,7 +7,7 @@ from kfp_bonsai.shared.data.tasks import HUB
 from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.inference.processor import FITTING_BITS
 from kfp_bonsai.shared.metrics import control
-from kfp_bonsai.shared.metrics.scores import IN_WORDS
+from kfp_bonsai.shared.metrics.scores import in_words
 from kfp_bonsai.shared.models.families import FAMILIES, family_name
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
@@ -347,7 +347,7 @@ def _hub_name(value: Any) -> str | None:
 
 
 def _metric(task: dict[str, Any]) -> str:
-    return IN_WORDS.get(task["metric"], task["metric"])
+    return in_words(task["metric"])
 
 
 def _value(value: float | None, task: dict[str, Any]) -> str:

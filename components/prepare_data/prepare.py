@@ -27,6 +27,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed, nea
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.tasks import SPLITS
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.metrics import scores
 from kfp_bonsai.shared.storage.fingerprint import of_parts
 
@@ -129,7 +130,7 @@ def prepare_data(
     hint = labels_.hint(surveys[TRAIN], kind)
     kind = labels_.kind_of(surveys[TRAIN], kind)
     _check_metric(metric, kind)
-    metric = metric or ("accuracy" if kind == tasks.CLASSIFICATION else "pearson")
+    metric = metric or KINDS[kind].metrics[0]
     labels = labels_.class_names(surveys[TRAIN], given[TRAIN][0], kind, positive_class)
     if metric == "f1" and len(labels) == 2:
         notes.append(f"f1 is that of the class '{labels[1]}'; another one by --positive-class")
@@ -306,7 +307,7 @@ def _check_inputs(rows: Iterable[Rows], paths: Sequence[Path]) -> None:
 
 
 def _check_metric(metric: str, kind: str) -> None:
-    fitting = scores.CLASSIFICATION_METRICS if kind == tasks.CLASSIFICATION else scores.REGRESSION_METRICS
+    fitting = KINDS[kind].metrics
     if metric and metric not in fitting:
         raise BonsaiError(f"--metric {metric} is not for {kind}: give {' or '.join(fitting)}, or another --kind")
 

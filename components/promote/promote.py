@@ -14,8 +14,10 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.noninferiority import check_margin, largest_loss
+from kfp_bonsai.shared.metrics.scores import find_metric
 from kfp_bonsai.shared.models.embedded import EMBEDDED
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.storage import champion as champions
@@ -179,22 +181,22 @@ def _compare(
     seed: int,
 ) -> dict[str, Any]:
     """Return whether the challenger is to be promoted, why, and by which figures."""
-    from kfp_bonsai.shared.metrics import scores, statistics
+    from kfp_bonsai.shared.metrics import statistics
 
     theirs = measured(challenger, read_record(incumbent)["sha256"])
     task = tasks.read_task(test)
-    right = np.asarray(tasks.read_columns(test)["label"])
-    ours, others = (scores.predictions(task.metric, _logits(folder, test)) for folder in (challenger, incumbent))
+    right, classes = kind_of(task).right(tasks.read_columns(test), task), classes_of(task)
+    metric = find_metric(task.metric)
+    predicted = [_predictions(folder, test, task) for folder in (challenger, incumbent)]
+    ours, others = (metric.table(one, right, classes) for one in predicted)
 
-    classes = max(2, task.num_labels)
-
-    def score(predicted: np.ndarray, labels: np.ndarray) -> float:
-        return scores.score_predictions(task.metric, predicted, labels, classes=classes)
+    def score(table: np.ndarray) -> float:
+        return metric.of(table, classes)
 
     emissions = {"relative_emission": mine["relative_emission"], "champion_emission": theirs["relative_emission"]}
-    theirs_score = score(others, right)
+    theirs_score = score(others)
     if not theirs_score > 0:  # it does no better than chance, and nothing is relative to that
-        gain = statistics.score_difference(score, others, ours, right, seed)
+        gain = statistics.score_difference(score, others, ours, seed)
         worse = [] if gain.low > 0 else ["that is not clearly better"]
         why_not = worse + _why_not(mine, theirs, target)
         reason = (
@@ -202,19 +204,19 @@ def _compare(
             f"{gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g})"
             + (f", but {' and '.join(why_not)}" if why_not else "")
         )
-        figures = {"test_rows": len(right), **emissions}
+        figures = {"test_rows": len(ours), **emissions}
         return {"promoted": not why_not, "reason": reason, **figures, **_undecided(worse, mine)}
-    found = statistics.relative_score(score, others, ours, right, seed)
-    loss = largest_loss(task.metric, right, others, ours, classes)
+    found = statistics.relative_score(score, others, ours, seed)
+    loss = largest_loss(task.metric, right, *reversed(predicted), classes)
     figures = {
         "relative_accuracy": found.value,
         "relative_accuracy_low": found.low,
         "relative_accuracy_high": found.high,
         "largest_loss": loss,
-        "test_rows": len(right),
+        "test_rows": len(ours),
         **emissions,
     }
-    worse = _not_as_good(found.low, loss, len(right), margin)
+    worse = _not_as_good(found.low, loss, len(ours), margin)
     why_not = worse + _why_not(mine, theirs, target)
     kept = (
         f"it keeps {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}) of the champion's accuracy"
@@ -253,19 +255,11 @@ def _why_not(mine: dict[str, Any], theirs: dict[str, Any], target: float) -> lis
     return parts
 
 
-def _logits(folder: Path, split: Path) -> np.ndarray:
-    """Return a model's logits for all rows of a split, in their order."""
-    from kfp_bonsai.shared.data import encoding
-    from kfp_bonsai.shared.inference import runtimes
+def _predictions(folder: Path, split: Path, task: tasks.Task) -> Any:
+    """Return what a model answers to all rows of a split, in their order."""
+    from kfp_bonsai.shared.inference import asking
 
-    predictor, columns = runtimes.load_predictor(folder), tasks.read_task(split).columns
-    found = []
-    for batch in tasks.batches(split, BATCH):
-        found.append(predictor.predict(encoding.encode(folder, *(batch[column] for column in columns))))
-    logits = np.concatenate(found)
-    if not np.isfinite(logits).all():
-        raise BonsaiError(f"the model in {folder} gives no numbers: train it again")
-    return logits
+    return asking.predictions(folder, task, tasks.batches(split, BATCH))
 
 
 def _profile(challenger: Path, train: Path) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from kfp_bonsai.shared.core import documents, files
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import duration, say
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference import processor
+from kfp_bonsai.shared.inference.asking import Asked, asked, together
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predictor, onnx_predictor
+from kfp_bonsai.shared.kinds.kinds import kind_of, predict
 from kfp_bonsai.shared.models import pretrained, records, weights
 from kfp_bonsai.shared.models.weights import ONNX_FILE
 
@@ -108,15 +109,16 @@ def quantize(
             work = folder / "work"
             work.mkdir()
             fp32, difference = _export(model, work)
-            ranges, check = _batches(model, texts[:setting]), _batches(model, texts[setting:])
+            ranges, check = (_batches(model, part, task) for part in (texts[:setting], texts[setting:]))
             reference = onnx_predictor(fp32, ONNXRUNTIME, threads=1)
             candidates = _candidates(
-                runtime, fp32, work, [{key: one[key] for key in reference.inputs} for one in ranges], fitting
+                runtime, fp32, work, [{key: one.batch[key] for key in reference.inputs} for one in ranges], fitting
             )
             times = _times(candidates, reference, record, model)
-            expected = _logits(reference, check)
-            chosen, agreement = _choose(
-                candidates, times, lambda one: _agreement(expected, _logits(one.predictor, check), task)
+            expected = _predictions(reference, check, task)
+            compare = kind_of(task).agreement
+            chosen, (agreed, agreement_kind) = _choose(
+                candidates, times, lambda one: compare(expected, _predictions(one.predictor, check, task), task)
             )
             shutil.move(chosen.file, folder / ONNX_FILE)
             shutil.rmtree(work)
@@ -125,8 +127,8 @@ def quantize(
         result = {
             "runtime": chosen.runtime,
             "scheme": chosen.scheme,
-            "agreement": round(agreement, 6),
-            "agreement_kind": "equal classes" if task.kind == tasks.CLASSIFICATION else "correlation",
+            "agreement": round(agreed, 6),
+            "agreement_kind": agreement_kind,
             "agreement_rows": len(texts) - setting,
             "weight_bits": processor.FITTING_BITS if fitting else processor.FULL_BITS,
             "calibration_rows": setting,
@@ -196,12 +198,13 @@ def _sample(path: Path, task: tasks.Task, rows: int, seed: int) -> list[tuple[st
     return texts
 
 
-def _batches(model: Path, texts: Sequence[tuple[str, ...]]) -> list[schemes.Batch]:
+def _batches(model: Path, texts: Sequence[tuple[str, ...]], task: tasks.Task) -> list[Asked]:
     """Return padded batches of rows of about the same length."""
     ordered = sorted(texts, key=lambda row: sum(map(len, row)))
     starts = range(0, len(ordered), BATCH_ROWS)
     return [
-        encode(model, *(list(column) for column in zip(*ordered[at : at + BATCH_ROWS], strict=True))) for at in starts
+        asked(model, [list(column) for column in zip(*ordered[at : at + BATCH_ROWS], strict=True)], task)
+        for at in starts
     ]
 
 
@@ -252,28 +255,20 @@ def _times(candidates: list[Candidate], reference: Predictor, record: dict[str, 
 
 
 def _choose(
-    candidates: list[Candidate], times: timing.Times, agreement: Callable[[Candidate], float]
-) -> tuple[Candidate, float]:
+    candidates: list[Candidate], times: timing.Times, agreement: Callable[[Candidate], tuple[float, str]]
+) -> tuple[Candidate, tuple[float, str]]:
     """Return the fastest that follows the unquantized model, or else the one that does so best, and its agreement."""
     found = []
     for name in timing.ranked({one.name: times[one.name] for one in candidates}):
         one = next(each for each in candidates if each.name == name)
         found.append((one, agreement(one)))
-        if found[-1][1] >= FAITHFUL:
+        if found[-1][1][0] >= FAITHFUL:
             return found[-1]
-    return max(found, key=lambda pair: pair[1])
+    return max(found, key=lambda pair: pair[1][0])
 
 
-def _logits(predictor: Predictor, batches: list[schemes.Batch]) -> np.ndarray:
-    return np.concatenate([predictor.predict(batch) for batch in batches])
-
-
-def _agreement(expected: np.ndarray, found: np.ndarray, task: tasks.Task) -> float:
-    if task.kind == tasks.CLASSIFICATION:
-        return float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
-    if np.ptp(expected) == 0 or np.ptp(found) == 0:  # one row, or a model that says one value
-        return float(np.allclose(expected, found, rtol=0.05))
-    return float(np.corrcoef(expected[:, 0], found[:, 0])[0, 1])
+def _predictions(predictor: Predictor, batches: list[Asked], task: tasks.Task) -> Any:
+    return predict(task, *together([predictor.predict(one.batch) for one in batches], batches))
 
 
 def _copy_companions(model: Path, folder: Path) -> None:

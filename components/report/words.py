@@ -18,7 +18,7 @@ from kfp_bonsai.report.numbers import grams as mass
 from kfp_bonsai.report.table import meets
 from kfp_bonsai.shared.energy.energy import ASSUMED
 from kfp_bonsai.shared.metrics import control
-from kfp_bonsai.shared.metrics.scores import IN_WORDS
+from kfp_bonsai.shared.metrics.scores import in_words
 from kfp_bonsai.shared.metrics.target import ROUNDING
 from kfp_bonsai.shared.models.flops import agree
 
@@ -48,7 +48,7 @@ class Check:
 
 def metric_name(task: dict[str, Any]) -> str:
     """Return the metric as people call it."""
-    return IN_WORDS.get(task.get("metric", "accuracy"), str(task.get("metric", "accuracy")).replace("_", " "))
+    return in_words(str(task.get("metric", "accuracy")))
 
 
 def metric_value(value: float | None, task: dict[str, Any]) -> str:

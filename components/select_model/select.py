@@ -12,7 +12,7 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.metrics.scores import IN_WORDS
+from kfp_bonsai.shared.metrics.scores import in_words
 from kfp_bonsai.shared.metrics.target import shortfall
 from kfp_bonsai.shared.models.records import read_record
 
@@ -60,7 +60,7 @@ def select_model(
     by_default = not min_accuracy and not max_emission
     found = read_document(measurement, "bonsai evaluate-emissions", "models", shape=written.MEASUREMENT)
     models = found["models"]
-    metric = IN_WORDS.get(found["task"]["metric"], "accuracy")
+    metric = in_words(found["task"]["metric"])
     target = Target(DEFAULT_MIN_ACCURACY if by_default else min_accuracy, max_emission, metric)
 
     measured = _match([Path(folder) for folder in candidates], models, Path(measurement))

@@ -6,6 +6,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kinds import kind_of, unknown
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of, write_record
 
@@ -130,8 +131,9 @@ def _items(
         chosen = order if unlabelled_rows < 0 else order[:unlabelled_rows]
         texts.append([[more[name][index] for index in chosen] for name in task.columns])
     for block in texts:
-        inputs = tokenize(tokenizer, block, max_length)
-        items += [{name: rows[index] for name, rows in inputs.items()} for index in range(len(block[0]))]
+        inputs = tokenize(tokenizer, block, max_length, kind_of(task).windows)
+        found = (inputs[index] for index in range(len(inputs)))
+        items += [{**item, "labels": unknown(task, len(item["input_ids"]))} for item in found]
     return items
 
 
@@ -174,7 +176,10 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
             found = network(**{name: value.to(device()) for name, value in batch.items()}, output_hidden_states=True)
             last = found.hidden_states[-1].float().cpu().numpy()
             kept = [last[row, transfer.positions(len(item["input_ids"]), most)] for row, item in enumerate(chosen)]
-            writer.add(chosen, found.logits.float().cpu().numpy(), kept)
+            logits = found.logits.float().cpu().numpy()
+            if logits.ndim > 2:
+                logits = [one[: len(item["input_ids"])] for one, item in zip(logits, chosen, strict=True)]
+            writer.add(chosen, logits, kept)
             ticker.step(min(start + batch_size, len(items)))
     writer.close()
     return writer.filled

@@ -16,7 +16,7 @@ from transformers import set_seed
 
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.data import rows
-from kfp_bonsai.shared.metrics import scores
+from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.models import checkpoint, records
 from kfp_bonsai.shared.training import trainer
 
@@ -53,7 +53,7 @@ def by_torch_pruning(
     network.set_attn_implementation("eager")  # whose products torch counts, and Torch-Pruning sees
     record, pad = records.read_record(base), tokenizer.pad_token_id
     length = round(mean_length(base, data["test"]))
-    metric = record["task"]["metric"]
+    task = records.task_of(record)
     train, validation, test = (
         rows.read_rows(data[name], tokenizer, record["max_length"]) for name in ("train", "validation", "test")
     )
@@ -75,12 +75,12 @@ def by_torch_pruning(
         tuned = copy.deepcopy(pruned)
         with tempfile.TemporaryDirectory() as scratch:
             own = replace(recipe, learning_rate=rate)
-            trainer.train(tuned, train, own, Path(scratch), validation=validation, pad_id=pad)
-        scores = [
-            scores.score(metric, trainer.predict(tuned, split, pad), split.labels) for split in (validation, test)
-        ]
-        if scores[0] > best["validation"]:
-            best = {"validation": scores[0], "accuracy": scores[1], "learning_rate": rate}
+            trainer.train(tuned, train, own, Path(scratch), validation=validation, task=task, pad_id=pad)
+        mine, other = (
+            kinds.score(task, trainer.predict(tuned, split, pad), split.right) for split in (validation, test)
+        )
+        if mine > best["validation"]:
+            best = {"validation": mine, "accuracy": other, "learning_rate": rate}
     found = {**best, "flops_ratio": measured_flops(pruned, length) / whole, "pruning_ratio": high}
     to.write_text(json.dumps(found))
     return found

@@ -10,7 +10,8 @@ from scipy.special import log_softmax
 
 from kfp_bonsai.shared.data import encoding, rows, tasks
 from kfp_bonsai.shared.inference import runtimes
-from kfp_bonsai.shared.metrics import scores
+from kfp_bonsai.shared.kinds import kinds
+from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models import checkpoint, flops, records
 
 BATCH = 64
@@ -29,15 +30,15 @@ def figures(model: Path, base: Path, test: Path) -> dict[str, float]:
     right, best = accuracy(model, test), accuracy(base, test)
     share = flops.ratio(record, baseline, mean_length(model, test))
     found = {"accuracy": right, "relative_accuracy": right / best, "flops_ratio": share}
-    if tasks.read_task(test).kind == tasks.CLASSIFICATION:
+    if kind_of(tasks.read_task(test)).is_one_class:
         found["divergence"] = divergence(model, base, test)
     return found
 
 
 def accuracy(model: Path, test: Path) -> float:
     """Return the score on the test rows by the task's metric, of classes the accuracy."""
-    labels = np.array(tasks.read_columns(test)["label"])
-    return float(scores.score(tasks.read_task(test).metric, answers(model, test), labels))
+    task = tasks.read_task(test)
+    return kinds.score(task, answers(model, test), kind_of(task).right(tasks.read_columns(test), task))
 
 
 def divergence(model: Path, base: Path, test: Path) -> float:

@@ -14,6 +14,7 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.training import distillation, trainer, transfer
@@ -49,7 +50,7 @@ def test_the_loss_is_zero_for_the_teacher_itself(made):
     data = transfer.open_set(made.transfer)
     batch = transfer.collate([data[index] for index in range(40)], tokenizer.pad_token_id)
     with torch.no_grad():
-        found = distillation.objective(2.0, 1.0, 0.0)(teacher, batch)
+        found = distillation.objective(KINDS["classification"], 2.0, 1.0, 0.0)(teacher, batch)
     assert found < 1e-3  # hidden states are kept in float16, and made in bfloat16 where that is faster
 
 

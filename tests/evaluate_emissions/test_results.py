@@ -13,8 +13,8 @@ def test_models_that_agree_on_few_rows_are_not_sure_to_agree_on_all(rows, least,
     """Else 20 rows prove that 98 % are kept: a bootstrap cannot draw what no row shows."""
     right = np.arange(rows) % 2
     scored = Scored(np.eye(2)[right], right)
-    task = SimpleNamespace(kind="classification", metric="accuracy", num_labels=2)
-    common = SimpleNamespace(task=task, labels=right, baseline_scored=scored, seed=0)
+    task = SimpleNamespace(kind="classification", metric="accuracy", labels=("no", "yes"))
+    common = SimpleNamespace(task=task, right=right, baseline_scored=scored, seed=0)
     low, high = _accuracy(common, scored, is_baseline=False)["relative_accuracy_ci"]
     assert least < low < most and high == 1
     assert _accuracy(common, scored, is_baseline=True)["relative_accuracy_ci"] == [1, 1]

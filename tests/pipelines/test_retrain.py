@@ -117,11 +117,11 @@ def test_a_champion_no_better_than_chance_can_be_replaced(monkeypatch, flipped, 
     """Else after a shift of the data every retraining fails at its end, since nothing is relative to a score of 0."""
     right = np.arange(1000) % 2
     ours = np.where(np.arange(1000) < flipped, 1 - right, right)
-    answers = {"challenger": np.eye(2)[ours], "champion": np.eye(2)[right * 0]}
+    answers = {"challenger": ours, "champion": right * 0}
     monkeypatch.setattr(promoting, "measured", lambda *_: {"relative_emission": 0.3})
     monkeypatch.setattr(promoting, "read_record", lambda _: {"sha256": ""})
-    monkeypatch.setattr(promoting, "_logits", lambda folder, _: answers[folder])
-    task = SimpleNamespace(metric="matthews_correlation", num_labels=2)
+    monkeypatch.setattr(promoting, "_predictions", lambda folder, *_: answers[folder])
+    task = SimpleNamespace(kind="classification", metric="matthews_correlation", labels=("no", "yes"))
     monkeypatch.setattr(promoting.tasks, "read_task", lambda _: task)
     monkeypatch.setattr(promoting.tasks, "read_columns", lambda _: {"label": right})
     mine = {"relative_emission": 0.2, "doubt": ""}

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from kfp_bonsai.shared.data.scripts import is_without_spaces
+from kfp_bonsai.shared.core.scripts import is_without_spaces
 
 DROPPED = 0.15
 LONG_WORDS = 12  # characters a word, on average: a language that writes no spaces

@@ -10,9 +10,9 @@ import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kinds import kind_of
 
 MOST_TOKENS = 5000  # of a profile, the most frequent ones
-TENTHS = 10
 LEAST_SHARE = 1e-4  # so that an empty class does not make the index infinite
 
 
@@ -25,28 +25,21 @@ def profile(train: Path, tokenizer: Any, edges: Sequence[float] | None = None) -
         edges: between which numbers to count the labels of a regression, those of another profile; else their deciles.
 
     Returns:
-        rows; labels and the share of each (classification), or edges and the share between them (regression); tokens,
-        the frequency of the most frequent ones by their number; and noise, the distance of one half of the rows' token
-        frequencies from the other's, which is what chance gives.
+        rows; what the labels look like in shares (see a kind's `shares`); tokens, the frequency of the most frequent
+        ones by their number; and noise, the distance of one half of the rows' token frequencies from the other's, which
+        is what chance gives.
     """
     task = tasks.read_task(train)
     halves: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    labels: list[float] = []
+    labels: list[Any] = []
     for batch in tasks.batches(train):
         encoded = tokenizer(*(batch[column] for column in task.columns), add_special_tokens=False)["input_ids"]
         for index, row in enumerate(encoded):
             halves[index % 2].update(row)
         labels += batch["label"]
-    if task.kind == tasks.CLASSIFICATION:
-        shares = np.bincount(np.asarray(labels, int), minlength=len(task.labels)) / len(labels)
-        of_labels: dict[str, Any] = {"labels": list(task.labels), "shares": shares.tolist()}
-    else:
-        edges = edges or np.quantile(labels, np.arange(1, TENTHS) / TENTHS).tolist()
-        counts = np.bincount(np.searchsorted(edges, labels, side="right"), minlength=len(edges) + 1)
-        of_labels = {"edges": edges, "shares": (counts / len(labels)).tolist()}
     return {
         "rows": task.rows,
-        **of_labels,
+        **kind_of(task).shares(labels, task, edges),
         "tokens": _frequencies(halves[0] + halves[1]),
         "noise": token_distance(_frequencies(halves[0]), _frequencies(halves[1])),
     }

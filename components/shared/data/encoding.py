@@ -9,8 +9,10 @@ import numpy as np
 
 from kfp_bonsai.shared.core.documents import RECORD, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.kinds.windows import Windows
 
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
+OVERLAP = 4  # of a window's tokens, every fourth is in the window before too
 
 
 def encode(
@@ -24,12 +26,20 @@ def encode(
         pairs: the rows' second texts, for tasks on pairs.
         max_length: the most tokens a row keeps; 0 takes the length the model was trained with.
     """
-    folder = Path(folder)
-    file = folder / "tokenizer.json"
+    tokenizer = folder_tokenizer(folder, max_length)
+    return _padded(tokenizer, encode_rows(tokenizer, texts, *([] if pairs is None else [pairs])))
+
+
+def folder_tokenizer(folder: Path, max_length: int = 0) -> Any:
+    """Return a folder's tokenizer, of the tokenizers library, set to cut and pad as its model was trained."""
+    file = Path(folder) / "tokenizer.json"
     if not file.is_file():
         raise BonsaiError(f"{file} is missing: the folder needs a fast tokenizer (save_pretrained of AutoTokenizer)")
-    tokenizer = _tokenizer(file, file.stat().st_mtime_ns, max_length or _max_length(folder))
-    rows = encode_rows(tokenizer, texts, *([] if pairs is None else [pairs]))
+    return _tokenizer(file, file.stat().st_mtime_ns, max_length or _max_length(Path(folder)))
+
+
+def _padded(tokenizer: Any, rows: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Return encoded rows as a batch."""
     width = max((max(1, len(row.ids)) for row in rows), default=0)
     found = {
         name: np.array([getattr(row, field) or [0] * width for row in rows], dtype=np.int64).reshape(len(rows), width)
@@ -41,15 +51,69 @@ def encode(
     return found
 
 
-def encode_rows(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Any]:
+def encode_windows(
+    folder: Path, columns: Sequence[Sequence[str]], max_length: int = 0, cut: str = ""
+) -> tuple[dict[str, np.ndarray], Windows | None]:
+    """Turn rows into a padded batch; where `cut` names a text, a row that is too long becomes several windows.
+
+    Args:
+        folder: a model folder.
+        columns: the rows' texts, or first and second texts.
+        max_length: the most tokens of an input; 0 takes the length the model was trained with.
+        cut: which text is cut, as a kind says it; empty: a row is one input, and what is too long of it is cut off.
+    """
+    if not cut:
+        return encode(folder, columns[0], columns[1] if len(columns) > 1 else None, max_length), None
+    tokenizer = folder_tokenizer(folder, max_length)
+    encoded, windows = split(tokenizer, columns, tokenizer.truncation["max_length"], cut)
+    return _padded(tokenizer, encoded), windows
+
+
+def split(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, cut: str) -> tuple[list[Any], Windows]:
+    """Encode rows as windows that overlap by a quarter, and say which part of which row each is.
+
+    Args:
+        tokenizer: one of the tokenizers library.
+        columns: the rows' texts, or first and second texts.
+        max_length: the most tokens of a window.
+        cut: which text is cut where a row is longer.
+    """
+    room = max_length - tokenizer.num_special_tokens_to_add(len(columns) > 1)
+    tokenizer.enable_truncation(max_length, stride=max(0, room // OVERLAP), strategy=cut, direction="right")
+    found, rows = [], []
+    for number, row in enumerate(encode_rows(tokenizer, *columns, offsets=True)):
+        for window in (row, *row.overflowing):
+            found.append(window)
+            rows.append(number)
+    there = [np.asarray(window.attention_mask, bool) for window in found]
+    sides = [np.array([-1 if side is None else side for side in window.sequence_ids], np.int8) for window in found]
+    offsets = [np.asarray(window.offsets, np.int32).reshape(-1, 2) for window in found]
+    windows = Windows(
+        np.asarray(rows, np.int64),
+        [one[real] for one, real in zip(offsets, there, strict=True)],
+        [one[real] for one, real in zip(sides, there, strict=True)],
+        list(zip(*columns, strict=True)),
+    )
+    return found, windows
+
+
+def encode_rows(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = False
+) -> list[Any]:
     """Encode texts or pairs with a tokenizer of the tokenizers library, as it is set: all tokens come from here.
+
+    Args:
+        tokenizer: the tokenizer.
+        texts: the rows' texts, or first texts.
+        pairs: the rows' second texts.
+        offsets: whether it is asked where in its text each token is, which takes a little longer.
 
     Raises:
         BonsaiError: the tokenizer cannot encode them.
     """
     rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
     try:
-        return tokenizer.encode_batch_fast(rows)
+        return tokenizer.encode_batch(rows) if offsets else tokenizer.encode_batch_fast(rows)
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # the library's Rust's
             raise

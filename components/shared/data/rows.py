@@ -10,7 +10,10 @@ import torch
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.data.encoding import FIELDS, encode_rows
+from kfp_bonsai.shared.data.encoding import FIELDS, encode_rows, split
+from kfp_bonsai.shared.kinds.kind import IGNORED
+from kfp_bonsai.shared.kinds.kinds import kind_of
+from kfp_bonsai.shared.kinds.windows import Windows, join
 
 LONGEST = 512
 Item = dict[str, Any]
@@ -21,12 +24,16 @@ class Rows(torch.utils.data.Dataset):
     """Tokenized rows in memory (4 bytes a token), with labels where there are any.
 
     Attributes:
-        inputs: one array a row for each input of the model except the attention mask ("input_ids", ...).
-        labels: int64 classes or float32 values, shape (rows,); None for unlabelled text.
+        inputs: one array for each input of a model, by its name ("input_ids", ...); the attention mask is made later.
+        labels: the losses' targets, one an input of the model, as the kind gives them; None for unlabelled text.
+        right: the right answers, one a row, as the metrics take them; None for unlabelled text.
+        windows: which part of which row each input is; None where each is a row.
     """
 
     inputs: dict[str, list[np.ndarray]]
-    labels: np.ndarray | None
+    labels: Any = None
+    right: Any = None
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -39,7 +46,7 @@ class Rows(torch.utils.data.Dataset):
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens in each row."""
+        """Tokens in each input."""
         return [len(row) for row in self.inputs["input_ids"]]
 
 
@@ -49,27 +56,37 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     Args:
         path: a Parquet split.
         tokenizer: the model's tokenizer.
-        max_length: tokens at which rows are cut.
+        max_length: tokens at which rows are cut, or parted.
     """
     task = tasks.read_task(path)
-    inputs: dict[str, list[np.ndarray]] = {}
-    labels: list[float] = []
-    silent = 0
+    kind = kind_of(task)
+    parts: list[Rows] = []
+    answers: dict[str, list] = {}
+    tokens = silent = 0
     for batch in tasks.batches(path):
-        made = tokenize(tokenizer, [batch[column] for column in task.columns], max_length)
-        for name, rows in made.items():
-            inputs.setdefault(name, []).extend(rows)
-        silent += _silent(tokenizer, made["input_ids"])
-        if silent > len(inputs["input_ids"]) / 2:
+        parts.append(tokenize(tokenizer, [batch[column] for column in task.columns], max_length, kind.windows))
+        silent += _silent(tokenizer, parts[-1].inputs["input_ids"])
+        tokens += len(parts[-1])
+        if silent > tokens / 2:
             raise BonsaiError(
-                f"the tokenizer knows nothing of {silent:,} of {len(inputs['input_ids']):,} texts in {path}: does it "
-                "belong to the model, and to the language?"
+                f"the tokenizer knows nothing of {silent:,} of {tokens:,} texts in {path}: does it belong to the "
+                "model, and to the language?"
             )
-        labels.extend(batch.get("label", []))
-    if not inputs:
+        for name in (*task.columns, *(["label"] if "label" in batch else [])):
+            answers.setdefault(name, []).extend(batch[name])
+    if not parts:
         raise BonsaiError(f"{path} has no rows: prepare the data set again")
-    kind = np.int64 if task.kind == tasks.CLASSIFICATION else np.float32
-    return Rows(inputs, np.asarray(labels, kind) if labels else None)
+    inputs, windows = _joined(parts)
+    if "label" not in answers:
+        return Rows(inputs, windows=windows)
+    return Rows(inputs, kind.targets(answers["label"], task, windows), kind.right(answers, task), windows)
+
+
+def _joined(parts: Sequence[Rows]) -> tuple[dict[str, list[np.ndarray]], Windows | None]:
+    """Return all batches' inputs, and windows, in one."""
+    inputs = {name: [row for part in parts for row in part.inputs[name]] for name in parts[0].inputs}
+    found = [part.windows for part in parts if part.windows is not None]
+    return inputs, join(found) if found else None
 
 
 def _silent(tokenizer: Any, rows: list[np.ndarray]) -> int:
@@ -78,23 +95,34 @@ def _silent(tokenizer: Any, rows: list[np.ndarray]) -> int:
     return sum(unknown.issuperset(row.tolist()) for row in rows)
 
 
-def tokenize(tokenizer: Any, columns: Sequence[list[str]], max_length: int) -> dict[str, list[np.ndarray]]:
-    """Tokenize texts (one column) or pairs (two): an int32 array a row for each model input but the mask.
+def tokenize(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, cut: str = "") -> Rows:
+    """Tokenize texts (one column) or pairs (two): an int32 array an input of the model, for each of its arrays.
 
-    The tokens are those of `inference.encode` on the tokenizer's folder, for any text: both ask the tokenizers library
+    The tokens are those of `encoding.encode` on the tokenizer's folder, for any text: both ask the tokenizers library
     itself, and `checkpoint.load` makes sure that it is the same tokenizer.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        columns: the rows' texts, or first and second texts.
+        max_length: tokens at which rows are cut.
+        cut: which text is parted into windows instead, as a kind says it.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
     backend.encode_special_tokens = tokenizer.split_special_tokens
-    encoded = encode_rows(backend, *columns)
+    windows = None
+    if cut:
+        encoded, windows = split(backend, columns, max_length, cut)
+    else:
+        encoded = encode_rows(backend, *columns)
     empty = {"input_ids": [tokenizer.pad_token_id]}  # a text of no tokens, where nothing marks beginning or end
-    return {
+    inputs = {
         name: [np.asarray(getattr(row, field) or empty.get(name, [0]), np.int32) for row in encoded]
         for name, field in FIELDS.items()
         if name in tokenizer.model_input_names and name != "attention_mask"
     }
+    return Rows(inputs, windows=windows)
 
 
 def longest(path: Path, tokenizer: Any, positions: int) -> int:
@@ -104,7 +132,7 @@ def longest(path: Path, tokenizer: Any, positions: int) -> int:
     found = 1
     for batch in tasks.batches(path):
         columns = [batch[column] for column in task.columns]
-        found = max(found, *(len(row) for row in tokenize(tokenizer, columns, limit)["input_ids"]))
+        found = max(found, *(len(row) for row in tokenize(tokenizer, columns, limit).inputs["input_ids"]))
         if found >= limit:
             break
     return min(limit, -(-found // 8) * 8)
@@ -124,5 +152,15 @@ def pad(items: Sequence[Item], pad_id: int) -> dict[str, torch.Tensor]:
     lengths = np.array([len(item["input_ids"]) for item in items])
     batch["attention_mask"] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
     if "labels" in items[0]:
-        batch["labels"] = torch.from_numpy(np.array([item["labels"] for item in items]))
+        batch["labels"] = torch.from_numpy(stack([item["labels"] for item in items], width))
     return batch
+
+
+def stack(labels: Sequence[Any], width: int) -> np.ndarray:
+    """Return a batch's targets: as many of each input, or one a token, padded with what is ignored."""
+    if len({np.shape(one) for one in labels}) == 1:
+        return np.array(labels)
+    block = np.full((len(labels), width), IGNORED, np.int64)
+    for row, one in enumerate(labels):
+        block[row, : len(one)] = one
+    return block

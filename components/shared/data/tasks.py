@@ -5,10 +5,9 @@ the Parquet schema's metadata, so that a split needs no other file beside it.
 """
 
 import json
-import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +16,26 @@ import pyarrow.parquet as pq
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.parquet import open_parquet, stream
-from kfp_bonsai.shared.metrics.scores import METRICS
+from kfp_bonsai.shared.kinds.kinds import KINDS, kind_of
+from kfp_bonsai.shared.kinds.task import Task
 
 METADATA_KEY = b"kfp_bonsai.task"
 CHECKSUM_KEY = b"kfp_bonsai.task.crc32"  # Parquet has checksums of its pages alone
 CLASSIFICATION, REGRESSION = "classification", "regression"
 HUB = "Hugging Face "  # what the source of rows from the hub begins with
 AGAIN = "prepare the data set again"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be learnt, as every split of a data set carries it.
-
-    Attributes:
-        name: a short name for people, such as "movie-reviews".
-        kind: "classification" or "regression".
-        columns: the text columns, ("text",) or ("text_a", "text_b").
-        labels: class names in the order of the integer labels; empty for regression.
-        metric: "accuracy", "f1", "matthews_correlation" (classification), "pearson" or "spearman".
-        source: where the rows came from.
-        split: "train", "validation", "test" or "unlabelled".
-        rows: how many rows the split has.
-        sha256: hash of the rows' content, in order.
-        notes: what preparation did that a reader should know ("dropped 3 rows ...").
-    """
-
-    name: str
-    kind: str
-    columns: tuple[str, ...]
-    labels: tuple[str, ...]
-    metric: str
-    source: str
-    split: str
-    rows: int
-    sha256: str
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def num_labels(self) -> int:
-        """How many outputs a model for this task has: one per class, one for regression."""
-        return len(self.labels) or 1
-
-    def is_of_one_data_set_with(self, other: "Task") -> bool:
-        """Return whether rows of both have the same columns, and labels that mean the same."""
-        return (self.columns, self.labels, self.kind) == (other.columns, other.labels, other.kind)
-
+TYPES = {"class": pa.int64(), "number": pa.float64()}  # of right answers in a file
 
 TEXTS = tuple(each.name for each in fields(Task) if each.type is str)
 LISTS = tuple(each.name for each in fields(Task) if each.name not in (*TEXTS, "rows"))
-COLUMNS = (("text",), ("text_a", "text_b"))
 SPLITS = ("train", "validation", "test", "unlabelled")
 
 
 def schema(task: Task) -> pa.Schema:
-    """Return the Parquet schema of a split: strings, and int64 or float64 labels (none if unlabelled)."""
+    """Return the Parquet schema of a split: strings, and labels of the kind's type (none if unlabelled)."""
     fields = [pa.field(name, pa.string(), nullable=False) for name in task.columns]
     if task.split != "unlabelled":
-        fields.append(pa.field("label", pa.int64() if task.kind == CLASSIFICATION else pa.float64(), nullable=False))
+        fields.append(pa.field("label", TYPES[kind_of(task).target], nullable=False))
     stored = json.dumps(asdict(task)).encode()
     return pa.schema(fields, metadata={METADATA_KEY: stored, CHECKSUM_KEY: b"%d" % zlib.crc32(stored)})
 
@@ -115,9 +76,9 @@ def task_in(stored: Any, where: str, advice: str = AGAIN) -> Task:
             raise BonsaiError(f"{where} does not say its task in full ('{name}' is no list of texts): {advice}")
         values[name] = tuple(found)
     task = Task(**{name: values[name] for name in (*TEXTS, *LISTS)}, rows=_count(values.get("rows")))
-    known = task.kind in (CLASSIFICATION, REGRESSION) and task.metric in METRICS
-    known &= task.columns in COLUMNS and task.split in SPLITS
-    if not known or bool(task.labels) != (task.kind == CLASSIFICATION) or len({*task.labels}) < len(task.labels):
+    kind = KINDS.get(task.kind)
+    known = kind is not None and task.metric in kind.metrics and task.columns in kind.columns and task.split in SPLITS
+    if not known or bool(task.labels) != kind.named or len({*task.labels}) < len(task.labels):
         raise BonsaiError(
             f"{where} does not say its task in full (no {task.kind} has such columns or labels): {advice}"
         )
@@ -183,11 +144,7 @@ def _check(path: Path, task: Task, batch: dict[str, list]) -> None:
     for name in task.columns:
         if not all(isinstance(text, str) for text in batch[name]):
             raise BonsaiError(f"{path}, column '{name}' has values that are no text: {AGAIN}")
+    kind = kind_of(task)
     for label in batch.get("label", ()):
-        if task.kind == CLASSIFICATION:
-            right = type(label) is int and 0 <= label < len(task.labels)
-        else:
-            right = isinstance(label, int | float) and math.isfinite(label)
-        if not right:
-            means = f"one of its {len(task.labels)} classes" if task.labels else "a number"
-            raise BonsaiError(f"{path}, column 'label': {label!r} is not {means}: {AGAIN}")
+        if not kind.is_answer(label, task):
+            raise BonsaiError(f"{path}, column 'label': {label!r} is not {kind.means(task)}: {AGAIN}")

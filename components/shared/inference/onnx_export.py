@@ -20,6 +20,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, onnx_predictor
 from kfp_bonsai.shared.models.families import family_of, inputs_of
+from kfp_bonsai.shared.models.heads import is_of_tokens
 
 OPSET = 17
 TOLERANCE = 1e-3
@@ -48,7 +49,8 @@ def export(folder: Path, file: Path) -> float:
     names = list(inputs_of(model.config))
     batches = [encode(folder, *_words(tokenizer, *probe, seed)) for seed, probe in enumerate(PROBES)]
     inputs = tuple(torch.from_numpy(batches[2][name]) for name in names)
-    axes = {name: {0: "rows", 1: "tokens"} for name in names} | {"logits": {0: "rows"}}
+    of_tokens = {0: "rows", 1: "tokens"}
+    axes = dict.fromkeys(names, of_tokens) | {"logits": of_tokens if is_of_tokens(model) else {0: "rows"}}
     try:
         with quiet(), torch.inference_mode():
             torch.onnx.export(

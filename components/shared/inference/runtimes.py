@@ -43,7 +43,7 @@ class Predictor:
     run: Callable[[dict[str, np.ndarray]], np.ndarray]
 
     def predict(self, batch: Batch) -> np.ndarray:
-        """Return the logits of a padded batch as float32, (rows, labels).
+        """Return the logits of a padded batch as float32, (rows, labels) or (rows, tokens, labels).
 
         Args:
             batch: `input_ids`, `attention_mask` and, where the model has them, `token_type_ids`, (rows, tokens).

@@ -1,9 +1,11 @@
 """How much of a model's accuracy another one may have lost, as far as the test rows can tell."""
 
+from typing import Any
+
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.metrics.scores import REGRESSION_METRICS, score_predictions
+from kfp_bonsai.shared.metrics.scores import METRICS, OF_CLASSES, score_predictions
 from kfp_bonsai.shared.metrics.statistics import net_loss_limit
 
 
@@ -17,9 +19,7 @@ def check_margin(margin: float) -> None:
         raise BonsaiError(f"--margin {margin}: give a fraction from 0 to 1, such as 0.01")
 
 
-def largest_loss(
-    metric: str, right: np.ndarray, baseline: np.ndarray, candidate: np.ndarray, classes: int = 2
-) -> float:
+def largest_loss(metric: str, right: Any, baseline: Any, candidate: Any, classes: int = 2) -> float:
     """Return the largest share of the baseline's right answers that a candidate may lose, from 0 to 1.
 
     A bootstrap cannot draw what no row shows: of two models that agree on 20 rows it says that they agree on all. This
@@ -28,15 +28,15 @@ def largest_loss(
     Args:
         metric: the task's. F1 and Matthews' correlation hardly count what is right about the commonest class, so rows
             of which all say that they are of it are left out. F1 of more than two classes is the mean of theirs: there
-            it is what the class of which the rows tell least may lose. A regression's answers are not right or wrong:
-            there it is the limit for models that agree on all rows, and the bootstrap of the score says the rest.
+            it is what the class of which the rows tell least may lose. Other answers are not simply right or
+            wrong: there it is the limit for models that agree on all, and the bootstrap of the score says the rest.
         right: the right answers, one a row.
         baseline: its predictions, or those of a champion.
         candidate: the other model's.
         classes: how many there are.
     """
-    if metric in REGRESSION_METRICS:
-        return net_loss_limit(0, 0, len(right))
+    if metric not in OF_CLASSES:
+        return net_loss_limit(0, 0, len(METRICS[metric].table(baseline, right, classes)))
     if metric == "f1" and classes > 2:
         own = (right == one for one in np.unique(right))
         limit = max(_net_loss(right[rows], baseline[rows], candidate[rows]) for rows in own) / classes

@@ -1,73 +1,66 @@
-"""Scores of a model's logits against the right labels."""
+"""Scores of predictions against right answers: each is a table of numbers a row, and a figure of such tables.
 
+A table can be drawn from again, row by row, so that a score, its interval and its ratio to another model's all come
+from the same two functions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
-CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews_correlation")
-REGRESSION_METRICS = ("pearson", "spearman")
-METRICS = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
-IN_WORDS = {
-    "accuracy": "accuracy",
-    "f1": "F1 score",
-    "matthews_correlation": "Matthews correlation",
-    "pearson": "Pearson correlation",
-    "spearman": "Spearman correlation",
-}
+
+@dataclass(frozen=True)
+class Metric:
+    """A way to score; higher is better.
+
+    Attributes:
+        words: its name in sentences.
+        table: numbers a row (or whatever is drawn again as one, such as a query), of predictions, right answers and
+            the number of classes: shape (rows, ...).
+        of: the score of such a table, given the number of classes.
+    """
+
+    words: str
+    table: Callable[[Any, Any, int], np.ndarray]
+    of: Callable[[np.ndarray, int], float]
 
 
-def score(metric: str, logits: Any, labels: Any) -> float:
-    """Return the score of logits; higher is better.
+def score_predictions(metric: str, predicted: Any, right: Any, *, classes: int = 2) -> float:
+    """Return the score of predictions.
 
     Args:
-        metric: "accuracy", "f1" (of class 1 for two classes, else the mean over classes),
-            "matthews_correlation", "pearson" or "spearman".
-        logits: shape (rows, labels), or (rows, 1) for regression.
-        labels: the right classes or values, shape (rows,).
+        metric: a key of METRICS.
+        predicted: one prediction a row.
+        right: the right answers, one a row.
+        classes: how many classes the task has.
 
     Raises:
-        BonsaiError: an unknown metric, no rows, or logits that are not finite.
+        BonsaiError: an unknown metric, no rows, or not as many predictions.
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    if not np.isfinite(logits).all():
-        raise BonsaiError(
-            "the model's outputs hold NaN or infinity, so its weights are broken: make the model again, with a lower "
-            "--learning-rate"
-        )
-    classes = max(2, logits.shape[1]) if logits.ndim > 1 else 2
-    return score_predictions(metric, predictions(metric, logits), labels, classes=classes)
+    found = find_metric(metric)
+    if not len(right) or len(right) != len(predicted):
+        raise BonsaiError(f"{len(predicted)} predictions for {len(right)} labels: give a split with labelled rows")
+    return found.of(found.table(predicted, right, classes), classes)
 
 
-def predictions(metric: str, logits: Any) -> np.ndarray:
-    """Return what logits predict: the likeliest class, or the value for a regression metric."""
-    logits = np.asarray(logits)
-    if metric in REGRESSION_METRICS:
-        return logits.reshape(len(logits), -1)[:, 0]
-    return logits.argmax(axis=1)
+def find_metric(name: str) -> Metric:
+    """Return a metric.
 
-
-def score_predictions(metric: str, predicted: Any, labels: Any, *, classes: int = 2) -> float:
-    """Return the score of predicted classes or values, see `score`.
-
-    Args:
-        metric: as in `score`.
-        predicted: the predicted classes or values, shape (rows,).
-        labels: the right ones, shape (rows,).
-        classes: how many classes the task has.
+    Raises:
+        BonsaiError: there is none of that name.
     """
-    predicted, labels = np.asarray(predicted), np.asarray(labels).reshape(-1)
-    if metric not in METRICS:
-        raise BonsaiError(f"metric '{metric}' is unknown (known: {', '.join(METRICS)}){nearest(metric, [*METRICS])}")
-    if not len(labels) or len(labels) != len(predicted):
-        raise BonsaiError(f"{len(predicted)} predictions for {len(labels)} labels: give a split with labelled rows")
-    if metric == "accuracy":
-        return float(np.mean(predicted == labels))
-    if metric in REGRESSION_METRICS:
-        return _correlation(metric, predicted, labels)
-    table = confusion(predicted, labels, max(classes, int(max(predicted.max(), labels.max())) + 1))
-    return _f1(table) if metric == "f1" else _matthews(table)
+    if name not in METRICS:
+        raise BonsaiError(f"metric '{name}' is unknown (known: {', '.join(METRICS)}){nearest(name, [*METRICS])}")
+    return METRICS[name]
+
+
+def in_words(name: str) -> str:
+    """Return a metric's name in sentences."""
+    return METRICS[name].words if name in METRICS else name.replace("_", " ")
 
 
 def confusion(predicted: Any, labels: Any, classes: int) -> np.ndarray:
@@ -76,26 +69,53 @@ def confusion(predicted: Any, labels: Any, classes: int) -> np.ndarray:
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
-def _f1(table: np.ndarray) -> float:
+def _side_by_side(predicted: Any, right: Any, _classes: int) -> np.ndarray:
+    """Return (prediction, right answer) a row."""
+    return np.stack([np.asarray(predicted), np.asarray(right).reshape(-1)], axis=1)
+
+
+def _accuracy(table: np.ndarray, _classes: int) -> float:
+    return float(np.mean(table[:, 0] == table[:, 1]))
+
+
+def _confused(table: np.ndarray, classes: int) -> np.ndarray:
+    return confusion(table[:, 0], table[:, 1], max(classes, int(table.max()) + 1))
+
+
+def _f1(table: np.ndarray, classes: int) -> float:
     """Return the F1 of class 1 of two, else the mean over the classes that occur."""
+    table = _confused(table, classes)
     total = table.sum(axis=0) + table.sum(axis=1)
-    scores = 2 * np.diag(table) / np.maximum(total, 1)
-    return float(scores[1] if len(table) == 2 else scores[total > 0].mean())
+    found = 2 * np.diag(table) / np.maximum(total, 1)
+    return float(found[1] if len(table) == 2 else found[total > 0].mean())
 
 
-def _matthews(table: np.ndarray) -> float:
+def _matthews(table: np.ndarray, classes: int) -> float:
     """Return Matthews' correlation (Gorodkin's R_K for more than two classes); 0 where one side is constant."""
-    table = table.astype(float)
+    table = _confused(table, classes).astype(float)
     predicted, right, rows = table.sum(axis=0), table.sum(axis=1), table.sum()
     below = np.sqrt((rows**2 - predicted @ predicted) * (rows**2 - right @ right))
     return float((np.trace(table) * rows - predicted @ right) / below) if below else 0.0
 
 
-def _correlation(metric: str, predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Return the correlation; 0 where one side is constant, as nothing is explained then."""
-    from scipy import stats
+def _correlation(correlate: str) -> Callable[[np.ndarray, int], float]:
+    """Return what gives a correlation of scipy; 0 where one side is constant, as nothing is explained then."""
 
-    if np.ptp(predicted) == 0 or np.ptp(labels) == 0:
-        return 0.0
-    correlate = stats.pearsonr if metric == "pearson" else stats.spearmanr
-    return float(correlate(predicted, labels).statistic)
+    def of(table: np.ndarray, _classes: int) -> float:
+        from scipy import stats
+
+        if (np.ptp(table, axis=0) == 0).any():
+            return 0.0
+        return float(getattr(stats, correlate)(table[:, 0], table[:, 1]).statistic)
+
+    return of
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", _side_by_side, _accuracy),
+    "f1": Metric("F1 score", _side_by_side, _f1),
+    "matthews_correlation": Metric("Matthews correlation", _side_by_side, _matthews),
+    "pearson": Metric("Pearson correlation", _side_by_side, _correlation("pearsonr")),
+    "spearman": Metric("Spearman correlation", _side_by_side, _correlation("spearmanr")),
+}
+OF_CLASSES = ("accuracy", "f1", "matthews_correlation")  # of rows that are of one class each

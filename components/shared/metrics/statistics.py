@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 Z = 1.959964  # of a two-sided interval of 95 %
 SIGNED_RANK_PAIRS = 10
 RESAMPLES = 2000
-Score = Callable[[np.ndarray, np.ndarray], float]
+Score = Callable[[np.ndarray], float]  # of a table of numbers a row, as metrics make them
 
 
 @dataclass(frozen=True)
@@ -94,56 +94,46 @@ def share(hits: int, rows: int) -> Interval:
     return Interval(fraction, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
-def bootstrap(score: Score, predicted: np.ndarray, right: np.ndarray, seed: int = 0) -> Interval:
+def bootstrap(score: Score, table: np.ndarray, seed: int = 0) -> Interval:
     """Return a score with its percentile bootstrap interval over rows.
 
     Args:
-        score: score(predicted, right).
-        predicted: one value a row.
-        right: one value a row.
+        score: gives the score of a table.
+        table: numbers a row.
         seed: seed of the resampling.
     """
-    values = [score(predicted[rows], right[rows]) for rows in _resamples(len(right), seed)]
-    return _percentiles(score(predicted, right), values)
+    return _percentiles(score(table), [score(table[rows]) for rows in _resamples(len(table), seed)])
 
 
-def relative_score(
-    score: Score, baseline: np.ndarray, candidate: np.ndarray, right: np.ndarray, seed: int = 0
-) -> Interval:
+def relative_score(score: Score, baseline: np.ndarray, candidate: np.ndarray, seed: int = 0) -> Interval:
     """Return score(candidate) / score(baseline) with its interval: a bootstrap that draws the same rows for both.
 
     Args:
-        score: score(predicted, right).
-        baseline: the baseline's predictions, one a row.
-        candidate: the other model's.
-        right: the right answers.
+        score: gives the score of a table.
+        baseline: the baseline's table, numbers a row.
+        candidate: the other model's, of the same rows.
         seed: seed of the resampling.
 
     Raises:
         BonsaiError: the baseline's score is not above zero.
     """
-    whole = score(baseline, right)
+    whole = score(baseline)
     check_baseline(whole)
     values = []
-    for rows in _resamples(len(right), seed):
-        below = score(baseline[rows], right[rows])
+    for rows in _resamples(len(baseline), seed):
+        below = score(baseline[rows])
         if below > 0:
-            values.append(score(candidate[rows], right[rows]) / below)
-    return _percentiles(score(candidate, right) / whole, values)
+            values.append(score(candidate[rows]) / below)
+    return _percentiles(score(candidate) / whole, values)
 
 
-def score_difference(
-    score: Score, baseline: np.ndarray, candidate: np.ndarray, right: np.ndarray, seed: int = 0
-) -> Interval:
+def score_difference(score: Score, baseline: np.ndarray, candidate: np.ndarray, seed: int = 0) -> Interval:
     """Return score(candidate) - score(baseline) with its interval, for a baseline whose score nothing is relative to.
 
     The arguments are those of `relative_score`.
     """
-    values = [
-        score(candidate[rows], right[rows]) - score(baseline[rows], right[rows])
-        for rows in _resamples(len(right), seed)
-    ]
-    return _percentiles(score(candidate, right) - score(baseline, right), values)
+    values = [score(candidate[rows]) - score(baseline[rows]) for rows in _resamples(len(baseline), seed)]
+    return _percentiles(score(candidate) - score(baseline), values)
 
 
 def check_baseline(score: float) -> None:

@@ -83,7 +83,7 @@ def rehearse(network: Any, tokenizer: Any, columns: Sequence[Sequence[str]], max
             tokenizer.save_pretrained(folder)
         again = pretrained.read_tokenizer(folder)
         check_tokenizer(folder, again)
-        mine = rows.tokenize(tokenizer, columns, max_length)
+        mine = rows.tokenize(tokenizer, columns, max_length).inputs
         served = encode(folder, *columns, max_length=max_length)
         theirs = again(*columns, padding=True, truncation=True, max_length=max_length, return_tensors="np")
     for name, found in mine.items():

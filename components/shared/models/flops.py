@@ -51,6 +51,7 @@ def agree(emission: float, share: float) -> bool:
 def count(model: Any) -> Flops:
     """Count the FLOPs of a model of a known family from its weights."""
     from kfp_bonsai.shared.models.families import family_of
+    from kfp_bonsai.shared.models.heads import axes_of, is_of_tokens
     from kfp_bonsai.shared.models.one_token import leaves_out
     from kfp_bonsai.shared.models.shapes import matrices, shape_of
 
@@ -60,9 +61,9 @@ def count(model: Any) -> Flops:
     family, shape = family_of(model.config), shape_of(model)
     rows, tokens = _answers(model.config)
     head = Flops(per_sequence=rows * tokens if family.answers_in_text else 1)
-    if family.reads == "last":
+    if family.reads == "last" or is_of_tokens(model):
         head = Flops(per_token=1)
-    total = head * products(family.head) + Flops(per_token=products(family.tokens))
+    total = head * products(axes_of(family)) + Flops(per_token=products(family.tokens))
     for layer, costs in zip(shape.layers, units(model, one_token=leaves_out(model)), strict=True):
         for unit, cost in costs.items():
             total += cost * shape.units(layer)[unit]

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from kfp_bonsai.shared.models.answers import answering
+from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.families import FAMILIES, FREE_PREFIX, Stack, family_name, family_of, is_free, token_read
 
-AUTO_CLASSES = ("AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+AUTO_CLASSES = ("AutoModel", *heads.AUTO.values(), "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
 def stock_config_class(family: str) -> Any:
@@ -81,19 +81,21 @@ def variant(model_class: Any, free: bool) -> Any:
     """Return the free or the stock class beside a model class; one that answers in text stays one."""
     plain = getattr(model_class, "plain_class", model_class)
     stock = getattr(plain, "stock_class", plain)
-    found = free_class(stock) if free else stock
-    return found if plain is model_class else answering(found)
+    found: Any = free_class(stock) if free else stock
+    return found if plain is model_class else heads.wrapped(found, found.config_class)
 
 
-def task_class(config: Any) -> Any:
-    """Return the class of the models that the stages train: a classifier, or one that answers in text."""
-    from transformers.models.auto import modeling_auto as auto
+def task_class(config: Any, head: str = "") -> Any:
+    """Return the class of the models that the stages train.
 
-    family = family_of(config)
-    heads = auto.AutoModelForSeq2SeqLM if family.answers_in_text else auto.AutoModelForSequenceClassification
-    stock = heads._model_mapping[stock_config_class(family_name(config.model_type))]
-    found = free_class(stock) if is_free(config) else stock
-    return answering(found) if family.answers_in_text else found
+    Args:
+        config: its configuration.
+        head: what it gives logits for; empty for what the configuration says.
+    """
+    stock = heads.stock_class(
+        stock_config_class(family_name(config.model_type)), family_of(config), head or heads.head_of(config)
+    )
+    return heads.wrapped(free_class(stock) if is_free(config) else stock, config)
 
 
 def free_config(config: Any, layers: Sequence[Any]) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.embedded import EMBEDDED, embedded_model
 from kfp_bonsai.shared.models.families import check_settings, family_name, family_of
 
@@ -155,8 +156,12 @@ def _check_class(folder: Path, tokenizer: Any) -> None:
         )
 
 
-def blank(config: Any) -> Any:
+def blank(config: Any, head: str = "") -> Any:
     """Return the task's model of a configuration, without weights.
+
+    Args:
+        config: its configuration.
+        head: what it gives logits for; empty for what the configuration says.
 
     Raises:
         BonsaiError: there can be no such model.
@@ -167,11 +172,16 @@ def blank(config: Any) -> Any:
 
     where = Path(config.name_or_path) / "config.json"
     with in_words(where, "its settings describe no model: save the model again"), torch.device("meta"):
-        return task_class(config)(config)
+        return task_class(config, head)(config)
 
 
-def load(folder: Path, config: Any) -> Loaded:
+def load(folder: Path, config: Any, head: str = "") -> Loaded:
     """Load the task's model with a folder's weights, in float32.
+
+    Args:
+        folder: where they are.
+        config: the model's configuration.
+        head: what it gives logits for; empty for what the configuration says.
 
     Raises:
         BonsaiError: the weights are not those of the configuration, or hold NaN or infinity.
@@ -180,19 +190,19 @@ def load(folder: Path, config: Any) -> Loaded:
 
     if not _weight_files(folder):
         raise BonsaiError(pickled(str(folder), config.architectures))
-    loaded = _matched(folder, config, None)
+    loaded = _matched(folder, config, None, head)
     for name, parameter in loaded.network.named_parameters():
         if not torch.isfinite(parameter).all():
             raise BonsaiError(f"{folder}: {name} holds NaN or infinity, so that the model is of no use: get it again")
     return loaded
 
 
-def _matched(folder: Path, config: Any, device: str | None) -> Loaded:
+def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> Loaded:
     """Load a model, on "meta" without reading its numbers, and check that names and sizes of its weights fit."""
     from kfp_bonsai.shared.models.free_models import task_class
 
     with in_words(f"the model in {folder}", "give a whole folder written by save_pretrained"):
-        network, found = task_class(config).from_pretrained(
+        network, found = task_class(config, head).from_pretrained(
             folder,
             config=config,
             output_loading_info=True,
@@ -203,9 +213,9 @@ def _matched(folder: Path, config: Any, device: str | None) -> Loaded:
             generation_config=_writing(config),
         )
     network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads
-    heads = tuple(path + "." for path in family_of(config).head)
+    replaced = tuple(path + "." for path in heads.axes_of(family_of(config)))
     new = sorted({*found["missing_keys"], *(key for key, *_sizes in found["mismatched_keys"])})
-    lacking = [name for name in new if not name.startswith(heads)]
+    lacking = [name for name in new if not name.startswith(replaced)]
     if lacking:
         raise BonsaiError(
             f"{folder} lacks weights of the model's body, such as {lacking[0]}, or has them in another size than "

@@ -13,6 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from kfp_bonsai.shared.models.families import Axis, Stack, family_of, head_dim, heads_per_group
+from kfp_bonsai.shared.models.heads import axes_of
 
 STOCK, FREE = "stock", "free"
 
@@ -70,8 +71,15 @@ class Shape:
 
 
 def module_at(model: nn.Module, path: str) -> nn.Module | None:
-    """Return the module at a family's path; None where this model has none (an optional part, a bare body)."""
-    for name in path.split("."):
+    """Return the module at a family's path; None where this model has none (an optional part, a bare body).
+
+    Some models with another head have the body under another name than a classifier.
+    """
+    first, *others = path.split(".")
+    body = getattr(model, "base_model_prefix", "")
+    if others and body and getattr(model, first, None) is None:
+        first = body
+    for name in (first, *others):
         if getattr(model, name, None) is None:
             return None
         model = getattr(model, name)
@@ -160,5 +168,4 @@ def _sides(module: Any) -> tuple[int, int]:
 
 def last_matrix(model: Any) -> Any:
     """Return the matrix whose rows are the answers."""
-    paths = (path for path, axes in family_of(model.config).head.items() if axes[0] is None)
-    return next(module for module in (module_at(model, path) for path in paths) if module is not None)
+    return next(matrices(model, (path for path, axes in axes_of(family_of(model.config)).items() if axes[0] is None)))

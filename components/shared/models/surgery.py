@@ -15,6 +15,7 @@ from torch import nn
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.families import check_first, family_of, is_free
 from kfp_bonsai.shared.models.free_models import free_config, stock_config, variant
+from kfp_bonsai.shared.models.heads import axes_of
 from kfp_bonsai.shared.models.narrow import Kept, narrowed
 from kfp_bonsai.shared.models.shapes import (
     FREE,
@@ -94,7 +95,7 @@ def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None, fr
                 if module is not None:
                     narrow = narrowed(module, axes, {**everywhere, **units}, shape, now)
                     weights |= {f"{names[layer]}.{path}.{name}": value for name, value in narrow.items()}
-    for path, axes in {**family.tokens, **family.head}.items():
+    for path, axes in {**family.tokens, **axes_of(family)}.items():
         module = module_at(model, path)
         if module is not None:
             narrow = narrowed(module, axes, everywhere, shape)

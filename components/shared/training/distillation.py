@@ -11,21 +11,22 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from kfp_bonsai.shared.core import parallel
-from kfp_bonsai.shared.models.families import family_of
-from kfp_bonsai.shared.training import regression, trainer, transfer
+from kfp_bonsai.shared.kinds.kind import Kind
+from kfp_bonsai.shared.kinds.kinds import KINDS
+from kfp_bonsai.shared.training import losses, regression, trainer, transfer
 
 PROJECTION = "distillation_projection"
 
 
 def objective(
-    temperature: float, hidden_weight: float, label_weight: float
+    kind: Kind, temperature: float, hidden_weight: float, label_weight: float
 ) -> Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]:
     """Return the loss of a student on a batch of a transfer set.
 
     Args:
+        kind: what logits say.
         temperature: softens both distributions; 1 leaves them as they are.
         hidden_weight: weight of the hidden states' error against that of the logits (1).
         label_weight: weight of the loss on true labels, where a row has one.
@@ -36,7 +37,7 @@ def objective(
         plain = getattr(model, "module", model)
         found = model(**inputs, output_hidden_states=True)
         logits = found.logits.float()
-        total = _output_loss(logits, batch["teacher_logits"], temperature)
+        total = losses.of_teacher(kind, logits, batch["teacher_logits"], batch["attention_mask"], temperature)
         if hidden_weight:
             student = found.hidden_states[-1].flatten(0, 1)[batch["hidden_at"]]
             projection = getattr(plain, PROJECTION, None)
@@ -44,7 +45,8 @@ def objective(
                 student = projection(student)
             total = total + hidden_weight * _hidden_error(student.float(), batch["teacher_hidden"].float())
         if label_weight:
-            total = total + label_weight * _label_loss(logits, batch["labels"], plain.config)
+            labels, mask = batch["labels"], batch["attention_mask"]
+            total = total + label_weight * losses.of_labels(kind, logits, labels, mask, plain.config)
         return total
 
     return loss
@@ -82,6 +84,7 @@ def distill_into(
 ) -> None:
     """Train a student in place against its teacher's outputs, without dropout."""
     without_dropout(student)
+    kind = KINDS[data.record["task"]["kind"]]
     width, own = data.hidden.shape[1], states_width(student)
     if hidden_weight and own != width:
         setattr(student, PROJECTION, nn.Linear(own, width))
@@ -93,7 +96,7 @@ def distill_into(
         data,
         recipe,
         scratch,
-        objective=objective(temperature, hidden_weight, label_weight),
+        objective=objective(kind, temperature, hidden_weight, label_weight),
         collate=lambda items: transfer.collate(items, pad_id),
         pad_id=pad_id,
         callbacks=callbacks,
@@ -109,23 +112,3 @@ def _hidden_error(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     tokens = torch.tensor(len(teacher), device=teacher.device)
     centre = parallel.total(teacher.sum(0)) / parallel.total(tokens)
     return parallel.share((student - teacher).square().sum(), (teacher - centre).square().sum())
-
-
-def _output_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    if logits.shape[1] == 1:
-        return functional.mse_loss(logits, teacher)
-    student_log = functional.log_softmax(logits / temperature, dim=1)
-    teacher_log = functional.log_softmax(teacher / temperature, dim=1)
-    return functional.kl_div(student_log, teacher_log, log_target=True, reduction="batchmean") * temperature**2
-
-
-def _label_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -> torch.Tensor:
-    """Return the mean loss of the rows that have a label, 0 if none has; nothing here waits for a GPU."""
-    known = labels != transfer.NO_LABEL
-    if logits.shape[1] == 1:
-        total = ((logits[:, 0] - labels.float()) * known).square().sum()
-    elif family_of(config).answers_in_text:  # its scores are log-probabilities among all texts, and shall stay so
-        total = functional.nll_loss(logits, labels.long(), ignore_index=transfer.NO_LABEL, reduction="sum")
-    else:
-        total = functional.cross_entropy(logits, labels.long(), ignore_index=transfer.NO_LABEL, reduction="sum")
-    return parallel.share(total, known.sum())

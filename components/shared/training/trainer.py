@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.heap import keep_freed_memory
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
-from kfp_bonsai.shared.metrics import scores
+from kfp_bonsai.shared.kinds import kinds
+from kfp_bonsai.shared.kinds.kind import Logits
+from kfp_bonsai.shared.kinds.task import Task
 
 Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 
@@ -80,7 +82,7 @@ def train(
     objective: Objective | None = None,
     collate: Callable[[Sequence[rows.Item]], dict[str, torch.Tensor]] | None = None,
     validation: rows.Rows | None = None,
-    metric: str = "accuracy",
+    task: Task | None = None,
     pad_id: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
@@ -94,7 +96,7 @@ def train(
         objective: (model, batch) -> scalar loss; None for the model's own loss on the labels.
         collate: items -> batch; None pads them.
         validation: rows to choose the best epoch by; None trains to the end and saves no checkpoints.
-        metric: what "best" means.
+        task: what is learnt; its metric says which epoch is best.
         pad_id: the tokenizer's padding token.
         callbacks: more of transformers' callbacks.
 
@@ -108,6 +110,7 @@ def train(
     parallel.begin()
     keep_freed_memory()
     keep_best = validation is not None
+    metric = task.metric if task else ""
     arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
@@ -144,10 +147,10 @@ def train(
         train_dataset=train_rows,
         eval_dataset=validation,
         data_collator=collate or (lambda items: rows.pad(items, pad_id)),
-        compute_metrics=lambda found: {metric: _score(metric, found, recipe)},
+        compute_metrics=lambda found: {metric: trainer.score(found, recipe)},
         callbacks=[_Progress(recipe, metric), *callbacks],
     )
-    trainer.objective = objective
+    trainer.objective, trainer.task = objective, task
     trainer.remove_callback(_default_printer())
     for broken_off in Path(scratch).glob("checkpoint-*"):
         if not (broken_off / "trainer_state.json").is_file():  # what is written last
@@ -178,36 +181,53 @@ def _attention_for_training(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _score(metric: str, found: Any, recipe: Recipe) -> float:
-    if not np.isfinite(found.predictions).all():
-        raise BonsaiError(_lost(recipe, "model gives no numbers any more"))
-    return scores.score(metric, found.predictions, found.label_ids)
-
-
 def _lost(recipe: Recipe, what: str) -> str:
     return f"{recipe.stage}: the {what}: use a lower --learning-rate than {recipe.learning_rate:g}"
 
 
-def predict(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 64) -> Any:
-    """Return the model's logits for all rows, as float32 of shape (rows, labels), batched by length."""
-    order = np.argsort(data.lengths, kind="stable")
+def predict(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 64) -> Logits:
+    """Return the model's logits for all its inputs, batched by length, as float32.
+
+    They are one array of shape (rows, labels), or for each window one of shape (tokens, labels).
+    """
+    lengths = data.lengths
+    order = np.argsort(lengths, kind="stable")
     device = next(model.parameters()).device
-    logits = np.zeros((len(data), model.config.num_labels), np.float32)
+    logits: dict[int, np.ndarray] = {}
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = rows.pad([data[int(index)] for index in chosen], pad_id)
+            chosen = order[start : start + batch_size].tolist()
+            batch = rows.pad([data[index] for index in chosen], pad_id)
             batch.pop("labels", None)
             found = model(**{name: value.to(device) for name, value in batch.items()}).logits
-            logits[chosen] = found.float().cpu().numpy()
-    return logits
+            logits.update(zip(chosen, found.float().cpu().numpy(), strict=True))
+    return _in_order(logits, data)
+
+
+def _in_order(logits: Mapping[int, np.ndarray], data: rows.Rows) -> Logits:
+    """Return the logits of inputs by their number, without those of padding."""
+    found = [logits[index] for index in range(len(data))]
+    if data.windows is None:
+        return np.stack(found)
+    return [one[: len(offsets)] for one, offsets in zip(found, data.windows.offsets, strict=True)]
 
 
 class _Trainer(Trainer):
     """transformers' Trainer with our objective, and rows of like length in one batch."""
 
     objective: Objective | None = None
+    task: Task | None = None
+
+    def score(self, found: Any, recipe: Recipe) -> float:
+        """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""
+        if not np.isfinite(found.predictions).all():
+            raise BonsaiError(_lost(recipe, "model gives no numbers any more"))
+        data: Any = self.eval_dataset
+        order: Any = self._get_eval_sampler(data)
+        logits = _in_order(dict(zip(order, found.predictions, strict=True)), data)
+        assert self.task is not None
+        return kinds.score(self.task, logits, data.right, data.windows)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -21,10 +21,12 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.parquet import reading
+from kfp_bonsai.shared.kinds.kind import IGNORED, ROW
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.records import read_record
 
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
-NO_LABEL = -100
+NO_LABEL = IGNORED
 AGAIN = "make it again with `bonsai teacher-outputs`"
 
 
@@ -44,12 +46,13 @@ class Writer:
         self.path, self.filled = folder / ROWS, 0
         self.parquet: pq.ParquetWriter | None = None
 
-    def add(self, items: Sequence[rows.Item], logits: np.ndarray, hidden: Sequence[np.ndarray]) -> None:
-        """Append rows with the teacher's logits (rows, labels) and each row's kept hidden states (tokens, width)."""
+    def add(self, items: Sequence[rows.Item], logits: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> None:
+        """Append inputs with their targets, the teacher's logits, and each one's kept hidden states (tokens, width)."""
         names = [name for name in items[0] if name.endswith("_ids")]
         columns = {name: pa.array([item[name] for item in items], pa.list_(pa.int32())) for name in names}
-        columns["logits"] = pa.array([list(map(float, row)) for row in logits], pa.list_(pa.float32()))
-        columns["labels"] = pa.array([float(item.get("labels", NO_LABEL)) for item in items], pa.float64())
+        columns["logits"] = pa.array([one.ravel().tolist() for one in logits], pa.list_(pa.float32()))
+        labels = [np.asarray(item["labels"], np.float64).tolist() for item in items]
+        columns["labels"] = pa.array(labels, pa.list_(pa.float32()) if isinstance(labels[0], list) else pa.float64())
         table = pa.table(columns)
         if self.parquet is None:
             self.parquet = pq.ParquetWriter(self.path, table.schema, write_page_checksum=True)
@@ -71,8 +74,8 @@ class TransferSet(torch.utils.data.Dataset):
 
     Attributes:
         inputs: arrays of tokens, as in rows.Rows.
-        logits: the teacher's outputs, shape (rows, labels).
-        labels: labels, NO_LABEL where there is none, shape (rows,).
+        logits: the teacher's outputs, shape (rows, labels), or for each input one of shape (tokens, labels).
+        labels: the losses' targets, NO_LABEL where there is none: shape (rows,), or an array an input.
         hidden: the teacher's hidden states, shape (tokens of all rows, width), memory-mapped.
         starts: where each row's hidden states begin.
         most: the most hidden states a row keeps.
@@ -80,8 +83,8 @@ class TransferSet(torch.utils.data.Dataset):
     """
 
     inputs: dict[str, list[np.ndarray]]
-    logits: np.ndarray
-    labels: np.ndarray
+    logits: Sequence[np.ndarray]
+    labels: Sequence[Any]
     hidden: np.ndarray
     starts: np.ndarray
     most: int
@@ -122,14 +125,22 @@ def open_set(folder: Path) -> TransferSet:
         most = int(record["hidden_positions"])
         kept = np.array([min(len(row), most) for row in inputs["input_ids"]])
         whole = hidden.ndim == 2 and hidden.dtype == np.float16 and kept.sum() == len(hidden) and kept.min() > 0
-        logits = np.stack(list(_rows(table["logits"]))).astype(np.float32)
-        labels = table["labels"].to_numpy()
+        logits = _shaped(list(_rows(table["logits"])), record, [len(row) for row in inputs["input_ids"]])
+        of_each = pa.types.is_list(table["labels"].type)
+        labels = list(_rows(table["labels"])) if of_each else table["labels"].to_numpy()
     if not whole or not all(len(column) == len(kept) for column in inputs.values()):
         raise BonsaiError(f"{folder} is incomplete: {AGAIN}")
     if record["hidden_sha256"] != hidden_sha256(folder):
         raise BonsaiError(f"{folder / HIDDEN} is damaged: {AGAIN}")
     starts = np.concatenate([[0], np.cumsum(kept)[:-1]])
     return TransferSet(inputs, logits, labels, hidden, starts, most, record)
+
+
+def _shaped(logits: Sequence[np.ndarray], record: dict[str, Any], tokens: Sequence[int]) -> Any:
+    """Return the teacher's outputs in their shape: (rows, labels), or (tokens, labels) of each input."""
+    if KINDS[record["task"]["kind"]].head == ROW:
+        return np.stack(logits).astype(np.float32)
+    return [one.reshape(count, -1) for one, count in zip(logits, tokens, strict=True)]
 
 
 def hidden_sha256(folder: Path) -> str:
@@ -140,19 +151,29 @@ def hidden_sha256(folder: Path) -> str:
 def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad items into a batch.
 
-    Beside the model's inputs it has teacher_logits (rows, labels), labels (rows,), and the kept hidden
-    states of all rows, one after the other: teacher_hidden (tokens, width), and where they belong in the padded
-    batch, flattened: hidden_at (tokens,).
+    Beside the model's inputs it has teacher_logits (rows, labels) or (rows, tokens, labels), labels as the kind has
+    them, and the kept hidden states of all rows, one after the other: teacher_hidden (tokens, width), and where they
+    belong in the padded batch, flattened: hidden_at (tokens,).
     """
     batch = rows.pad([{name: item[name] for name in item if name.endswith("_ids")} for item in items], pad_id)
     width = batch["input_ids"].shape[1]
-    batch["teacher_logits"] = torch.from_numpy(np.stack([item["teacher_logits"] for item in items]))
-    batch["labels"] = torch.from_numpy(np.array([item["labels"] for item in items]))
+    batch["teacher_logits"] = torch.from_numpy(_padded([item["teacher_logits"] for item in items], width))
+    batch["labels"] = torch.from_numpy(rows.stack([item["labels"] for item in items], width))
     batch["teacher_hidden"] = torch.from_numpy(np.concatenate([item["teacher_hidden"] for item in items]))
     batch["hidden_at"] = torch.from_numpy(
         np.concatenate([item["positions"] + row * width for row, item in enumerate(items)])
     )
     return batch
+
+
+def _padded(logits: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """Return logits of a batch in one array: (rows, labels), or (rows, tokens, labels), 0 where no token is."""
+    if logits[0].ndim == 1:
+        return np.stack(logits)
+    block = np.zeros((len(logits), width, logits[0].shape[1]), np.float32)
+    for row, one in enumerate(logits):
+        block[row, : len(one)] = one
+    return block
 
 
 def _rows(column: pa.ChunkedArray) -> Any:

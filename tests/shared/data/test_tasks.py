@@ -34,7 +34,6 @@ def test_a_task_is_read_as_it_was_written(tmp_path):
     about = task()
     write(tmp_path / "x.parquet", about, {"text": ["a", "b", "c"], "label": [0, 1, 0]})
     assert tasks.read_task(tmp_path / "x.parquet") == about
-    assert about.num_labels == 2 and task(kind="regression", labels=()).num_labels == 1
 
 
 def test_a_filtered_split_has_the_rows_that_it_holds(tmp_path):

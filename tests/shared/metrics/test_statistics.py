@@ -59,7 +59,7 @@ def test_same_predictions_have_a_relative_score_of_exactly_one():
     """If rows were drawn apart for the two models, noise would show between a model and itself."""
     right = np.arange(100) % 2
     predicted = np.where(np.arange(100) < 80, right, 1 - right)
-    found = statistics.relative_score(_accuracy, predicted, predicted, right)
+    found = statistics.relative_score(_accuracy, _table(predicted, right), _table(predicted, right))
     assert (found.value, found.low, found.high) == (1, 1, 1)
 
 
@@ -69,15 +69,15 @@ def test_paired_interval_is_narrower_than_two_separate_ones():
     right = random.integers(0, 2, 500)
     baseline = np.where(random.random(500) < 0.8, right, 1 - right)
     candidate = np.where(random.random(500) < 0.98, baseline, 1 - baseline)
-    paired = statistics.relative_score(_accuracy, baseline, candidate, right)
-    alone = statistics.bootstrap(_accuracy, candidate, right)
+    paired = statistics.relative_score(_accuracy, _table(baseline, right), _table(candidate, right))
+    alone = statistics.bootstrap(_accuracy, _table(candidate, right))
     assert paired.half_width < alone.half_width / 2
 
 
 def test_a_baseline_without_a_score_is_an_error():
     """Dividing by zero, or by a negative correlation, gives relative accuracies that mean nothing."""
     with pytest.raises(BonsaiError, match="baseline"):
-        statistics.relative_score(_accuracy, np.ones(4, int), np.ones(4, int), np.zeros(4, int))
+        statistics.relative_score(_accuracy, *[_table(np.ones(4, int), np.zeros(4, int))] * 2)
 
 
 def test_mcnemar_is_the_exact_binomial_test():
@@ -87,8 +87,12 @@ def test_mcnemar_is_the_exact_binomial_test():
     assert statistics.mcnemar(baseline, baseline) == 1.0
 
 
-def _accuracy(predicted, right):
-    return scores.score_predictions("accuracy", predicted, right)
+def _table(predicted, right):
+    return scores.METRICS["accuracy"].table(predicted, right, 2)
+
+
+def _accuracy(table):
+    return scores.METRICS["accuracy"].of(table, 2)
 
 
 def test_the_limit_is_the_published_one():

@@ -286,7 +286,7 @@ TEXTS = ["the [SEP] film [MASK] was good", "", "a " * 40, "Éa 中 film<new>film
 def test_training_and_the_edge_see_the_same_tokens(made, made_once, tmp_path, family, settings):
     """A model that is right in training is measured, and served, with other tokens."""
     found = pretrained.read(changed(made_once, tmp_path / "start", family, tokenizer=settings))
-    trained = rows.tokenize(found.tokenizer, [TEXTS], 24)
+    trained = rows.tokenize(found.tokenizer, [TEXTS], 24).inputs
     by_transformers = found.tokenizer(TEXTS, truncation=True, max_length=24)["input_ids"]
     network = pretrained.load(found.folder, found.config).network
     if family == "t5":

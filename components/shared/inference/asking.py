@@ -1,0 +1,67 @@
+"""Rows as a model is asked for them, and what it says put together again."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared.data.encoding import encode_windows
+from kfp_bonsai.shared.inference.runtimes import Batch, load_predictor
+from kfp_bonsai.shared.kinds.kind import Logits
+from kfp_bonsai.shared.kinds.kinds import kind_of, predict
+from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.kinds.windows import Windows, join
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch of rows.
+
+    Attributes:
+        batch: a model's inputs, padded.
+        windows: which part of which row each input is; None where each is a row.
+    """
+
+    batch: Batch
+    windows: Windows | None
+
+
+def asked(folder: Path, columns: Sequence[Sequence[str]], task: Task, max_length: int = 0) -> Asked:
+    """Encode rows with a model's tokenizer.
+
+    Args:
+        folder: the model's.
+        columns: the rows' texts, or first and second texts.
+        task: what it answers.
+        max_length: the most tokens of an input; 0 takes the length the model was trained with.
+    """
+    return Asked(*encode_windows(folder, columns, max_length, kind_of(task).windows))
+
+
+def tokens_a_row(part: Asked) -> np.ndarray:
+    """Return how many tokens each row of a batch takes, in all its windows."""
+    tokens = part.batch["attention_mask"].sum(axis=1)
+    return tokens if part.windows is None else np.bincount(part.windows.rows, tokens).astype(tokens.dtype)
+
+
+def together(logits: Sequence[np.ndarray], batches: Sequence[Asked]) -> tuple[Logits, Windows | None]:
+    """Return the logits of all batches, without those of padding, and which part of which row they are of."""
+    windows = [each.windows for each in batches if each.windows is not None]
+    if not windows:
+        return np.concatenate(logits), None
+    found = [
+        one[real]
+        for each, part in zip(logits, batches, strict=True)
+        for one, real in zip(each, part.batch["attention_mask"].astype(bool), strict=True)
+    ]
+    return found, join(windows)
+
+
+def predictions(folder: Path, task: Task, batches: Iterable[Mapping[str, Sequence[str]]]) -> Any:
+    """Return what a model predicts for all rows of batches of a split, in their order."""
+    predictor = load_predictor(folder)
+    rows = [asked(folder, [batch[name] for name in task.columns], task) for batch in batches]
+    logits, windows = together([predictor.predict(each.batch) for each in rows], rows)
+    return predict(task, logits, windows)

@@ -1,0 +1,1 @@
+"""What a task is: kinds of task as data, and the record of one."""

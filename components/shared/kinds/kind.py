@@ -1,0 +1,91 @@
+"""What is known of a kind of task: to `task.kind` what a family is to `model_type`.
+
+A kind is data and a few pure functions of numpy arrays. What follows from them is in no stage and in no kind: the class
+of the model and its loss, what the teacher hands over, the axes of the ONNX graph, whether the last layer may leave
+tokens out, the FLOPs of the head, the paired test, the confusion table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.kinds.windows import Windows
+
+ROW, TOKEN, SPAN = (
+    "row",
+    "token",
+    "span",
+)  # what a head gives logits for: a row, each token, where a span begins and ends
+ONE, ANY, NUMBER = (
+    "one",
+    "any",
+    "number",
+)  # of the last axis (of a span: of all tokens): one is right, any may be, a number
+TEXT, PAIR = ("text",), ("text_a", "text_b")
+IGNORED = -100  # a target that no loss looks at, as torch's own
+
+
+Logits = np.ndarray | Sequence[np.ndarray]
+Columns = Mapping[str, Sequence[Any]]  # of rows: texts, and "label"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task.
+
+    Attributes:
+        columns: names of the text columns that its rows may have.
+        target: what a row's right answer is, the column "label": a key of tasks.TYPES.
+        named: whether the classes have names, task.labels.
+        head: what the model gives logits for, ROW, TOKEN or SPAN.
+        says: what its logits say, ONE, ANY or NUMBER: it decides the losses.
+        windows: which text of a row is cut into windows that overlap, where a row is longer than an input:
+            "longest_first" or "only_second", as the tokenizers library calls it; empty: such a row is cut off.
+        metrics: keys of METRICS, the default first.
+        outputs: names of what a model has logits for, in their order.
+        answer: what an answer is, in words, such as "a number".
+        means: what a right answer is, for the message about one that is none.
+        is_answer: whether a stored value is a right answer.
+        targets: the losses' targets, of the labels of a column and, where there are windows, of those: one a window.
+        right: the right answers as the metrics take them, of a split's columns.
+        predict: what logits predict, as the metrics take it, one a row.
+        hits: which rows are right, for the paired test; nothing where a row is not right or wrong.
+        agreement: how well predictions of one model follow another's, 1 if always, and its name.
+        floor: what costs next to nothing, trained on the first rows: predictions for the others, and what it is.
+        all_alike: whether labels are all the same, so that nothing can be learnt from them.
+        shares: what labels look like in `shares` that add up to 1, by which drift is told, beside what they are the
+            shares of: names (`labels`), or numbers between which others lie (`edges`, given or new).
+    """
+
+    columns: tuple[tuple[str, ...], ...]
+    target: str
+    named: bool
+    head: str
+    says: str
+    metrics: tuple[str, ...]
+    answer: str
+    outputs: Callable[[Task], tuple[str, ...]]
+    means: Callable[[Task], str]
+    is_answer: Callable[[Any, Task], bool]
+    targets: Callable[[Sequence[Any], Task, Windows | None], Any]
+    right: Callable[[Columns, Task], Any]
+    predict: Callable[[Logits, Task, Windows | None], Any]
+    agreement: Callable[[Any, Any, Task], tuple[float, str]]
+    floor: Callable[[Columns, Columns, Task], tuple[Any, str]]
+    shares: Callable[[Sequence[Any], Task, Sequence[float] | None], dict[str, Any]]
+    windows: str = ""
+    all_alike: Callable[[Sequence[Any]], bool] = lambda _labels: False
+    hits: Callable[[Any, Any], np.ndarray] | None = None
+
+    @property
+    def is_one_class(self) -> bool:
+        """Whether a row is of one class, so that there are a confusion table and a curve."""
+        return self.head == ROW and self.says == ONE
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a row is a number, which is learnt about 0."""
+        return self.says == NUMBER

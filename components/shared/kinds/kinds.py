@@ -1,0 +1,64 @@
+"""All kinds of task. Nothing else knows their names: what differs between them is asked of the kind."""
+
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.kinds import classification, regression
+from kfp_bonsai.shared.kinds.kind import ANY, IGNORED, ROW, TOKEN, Kind, Logits
+from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.kinds.windows import Windows
+from kfp_bonsai.shared.metrics.scores import score_predictions
+
+KINDS: dict[str, Kind] = {
+    "classification": classification.KIND,
+    "regression": regression.KIND,
+}
+
+
+def kind_of(task: Task) -> Kind:
+    """Return what is known of a task's kind."""
+    return KINDS[task.kind]
+
+
+def classes_of(task: Task) -> int:
+    """Return how many classes scores are to reckon with: two at the least."""
+    return max(2, len(task.labels))
+
+
+def predict(task: Task, logits: Logits, windows: Windows | None = None) -> Any:
+    """Return what logits predict, one prediction a row.
+
+    Raises:
+        BonsaiError: logits that are not finite.
+    """
+    if not all(np.isfinite(one).all() for one in logits):
+        raise BonsaiError(
+            "the model's outputs hold NaN or infinity, so its weights are broken: make the model again, with a lower "
+            "--learning-rate"
+        )
+    return kind_of(task).predict(logits, task, windows)
+
+
+def score(task: Task, logits: Logits, right: Any, windows: Windows | None = None) -> float:
+    """Return the score of logits by the task's metric; higher is better.
+
+    Args:
+        task: what was learnt.
+        logits: shape (rows, labels); where there are windows, of each window, shape (tokens, labels).
+        right: the right answers, as the kind gives them.
+        windows: which part of which row each of the logits' entries is; None where each is a row.
+
+    Raises:
+        BonsaiError: no rows, or logits that are not finite.
+    """
+    return score_predictions(task.metric, predict(task, logits, windows), right, classes=classes_of(task))
+
+
+def unknown(task: Task, tokens: int) -> Any:
+    """Return the target of an input that has no label, as no loss looks at it: in the shape that targets have."""
+    kind = kind_of(task)
+    if kind.head == ROW and kind.says != ANY:
+        return IGNORED
+    return np.full(tokens if kind.head == TOKEN else len(kind.outputs(task)), IGNORED)

@@ -1,0 +1,36 @@
+"""What is to be learnt, as every split of a data set carries it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt, as every split of a data set carries it.
+
+    Attributes:
+        name: a short name for people, such as "movie-reviews".
+        kind: a key of KINDS, such as "classification".
+        columns: the text columns, ("text",) or ("text_a", "text_b").
+        labels: names of the classes in the order of their numbers; empty where nothing has a name.
+        metric: a key of METRICS that the kind has, such as "accuracy".
+        source: where the rows came from.
+        split: "train", "validation", "test" or "unlabelled".
+        rows: how many rows the split has.
+        sha256: hash of the rows' content, in order.
+        notes: what preparation did that a reader should know ("dropped 3 rows ...").
+    """
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    metric: str
+    source: str
+    split: str
+    rows: int
+    sha256: str
+    notes: tuple[str, ...] = field(default=())
+
+    def is_of_one_data_set_with(self, other: "Task") -> bool:
+        """Return whether rows of both have the same columns, and labels that mean the same."""
+        return (self.columns, self.labels, self.kind) == (other.columns, other.labels, other.kind)

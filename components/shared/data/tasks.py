@@ -24,7 +24,13 @@ CHECKSUM_KEY = b"kfp_bonsai.task.crc32"  # Parquet has checksums of its pages al
 CLASSIFICATION, REGRESSION = "classification", "regression"
 HUB = "Hugging Face "  # what the source of rows from the hub begins with
 AGAIN = "prepare the data set again"
-TYPES = {"class": pa.int64(), "number": pa.float64()}  # of right answers in a file
+TYPES = {  # of right answers in a file
+    "class": pa.int64(),
+    "number": pa.float64(),
+    "classes": pa.list_(pa.int64()),
+    "spans": pa.list_(pa.struct({"begin": pa.int64(), "end": pa.int64(), "label": pa.int64()})),
+    "answers": pa.list_(pa.struct({"text": pa.string(), "begin": pa.int64()})),
+}
 
 TEXTS = tuple(each.name for each in fields(Task) if each.type is str)
 LISTS = tuple(each.name for each in fields(Task) if each.name not in (*TEXTS, "rows"))
@@ -68,7 +74,7 @@ def task_in(stored: Any, where: str, advice: str = AGAIN) -> Task:
     """
     values = dict(stored) if isinstance(stored, dict) else {}
     for name in TEXTS:
-        if not isinstance(values.get(name), str):
+        if not isinstance(values.setdefault(name, "" if name == "setting" else None), str):
             raise BonsaiError(f"{where} does not say its task in full ('{name}' is no text): {advice}")
     for name in LISTS:
         found = values.get(name, ())

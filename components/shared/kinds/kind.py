@@ -13,6 +13,7 @@ import numpy as np
 
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
+from kfp_bonsai.shared.metrics.scores import METRICS, score_predictions
 
 ROW, TOKEN, SPAN = (
     "row",
@@ -30,6 +31,12 @@ IGNORED = -100  # a target that no loss looks at, as torch's own
 
 Logits = np.ndarray | Sequence[np.ndarray]
 Columns = Mapping[str, Sequence[Any]]  # of rows: texts, and "label"
+
+
+def by_metric(one: Any, other: Any, task: Task) -> tuple[float, str]:
+    """Return what the second model scores where the first one's predictions are the right answers, and the score."""
+    metric = task.metric
+    return score_predictions(metric, other, one, classes=max(2, len(task.labels))), METRICS[metric].words
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Kind:
         targets: the losses' targets, of the labels of a column and, where there are windows, of those: one a window.
         right: the right answers as the metrics take them, of a split's columns.
         predict: what logits predict, as the metrics take it, one a row.
+        group: the text whose rows belong together, so that no split parts them; empty: each row stands alone.
+        of_items: whether predictions are sets of items with a label each, which are reported by label.
         hits: which rows are right, for the paired test; nothing where a row is not right or wrong.
         agreement: how well predictions of one model follow another's, 1 if always, and its name.
         floor: what costs next to nothing, trained on the first rows: predictions for the others, and what it is.
@@ -73,10 +82,12 @@ class Kind:
     targets: Callable[[Sequence[Any], Task, Windows | None], Any]
     right: Callable[[Columns, Task], Any]
     predict: Callable[[Logits, Task, Windows | None], Any]
-    agreement: Callable[[Any, Any, Task], tuple[float, str]]
     floor: Callable[[Columns, Columns, Task], tuple[Any, str]]
     shares: Callable[[Sequence[Any], Task, Sequence[float] | None], dict[str, Any]]
     windows: str = ""
+    group: str = ""
+    of_items: bool = False
+    agreement: Callable[[Any, Any, Task], tuple[float, str]] = by_metric
     all_alike: Callable[[Sequence[Any]], bool] = lambda _labels: False
     hits: Callable[[Any, Any], np.ndarray] | None = None
 

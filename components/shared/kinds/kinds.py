@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.kinds import classification, regression
+from kfp_bonsai.shared.kinds import classification, multi_label, questions, ranking, regression, tagging
 from kfp_bonsai.shared.kinds.kind import ANY, IGNORED, ROW, TOKEN, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
@@ -14,6 +14,10 @@ from kfp_bonsai.shared.metrics.scores import score_predictions
 KINDS: dict[str, Kind] = {
     "classification": classification.KIND,
     "regression": regression.KIND,
+    "multi-label": multi_label.KIND,
+    "tokens": tagging.KIND,
+    "questions": questions.KIND,
+    "ranking": ranking.KIND,
 }
 
 

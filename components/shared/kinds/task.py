@@ -17,6 +17,7 @@ class Task:
         split: "train", "validation", "test" or "unlabelled".
         rows: how many rows the split has.
         sha256: hash of the rows' content, in order.
+        setting: what a kind has to know of all rows, such as that texts are words with one space between; mostly empty.
         notes: what preparation did that a reader should know ("dropped 3 rows ...").
     """
 
@@ -29,6 +30,7 @@ class Task:
     split: str
     rows: int
     sha256: str
+    setting: str = ""
     notes: tuple[str, ...] = field(default=())
 
     def is_of_one_data_set_with(self, other: "Task") -> bool:

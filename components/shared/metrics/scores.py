@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.metrics import items, ordering, squad
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,22 @@ def _correlation(correlate: str) -> Callable[[np.ndarray, int], float]:
     return of
 
 
+def _mean_of(column: int) -> Callable[[np.ndarray, int], float]:
+    return lambda table, _classes: float(table[:, column].mean())
+
+
 METRICS = {
     "accuracy": Metric("accuracy", _side_by_side, _accuracy),
     "f1": Metric("F1 score", _side_by_side, _f1),
     "matthews_correlation": Metric("Matthews correlation", _side_by_side, _matthews),
     "pearson": Metric("Pearson correlation", _side_by_side, _correlation("pearsonr")),
     "spearman": Metric("Spearman correlation", _side_by_side, _correlation("spearmanr")),
+    "micro_f1": Metric("micro F1", items.counted, items.micro_f1),
+    "macro_f1": Metric("macro F1", items.counted_by_label, items.macro_f1),
+    "span_f1": Metric("F1 of spans", items.counted, items.micro_f1),
+    "exact_match": Metric("exact match", squad.compared, _mean_of(0)),
+    "answer_f1": Metric("F1 of answers", squad.compared, _mean_of(1)),
+    "mrr@10": Metric("MRR@10", ordering.by_query(ordering.reciprocal_rank), ordering.mean),
+    "ndcg@10": Metric("nDCG@10", ordering.by_query(ordering.gain), ordering.mean),
 }
 OF_CLASSES = ("accuracy", "f1", "matthews_correlation")  # of rows that are of one class each

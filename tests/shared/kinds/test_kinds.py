@@ -1,16 +1,23 @@
 """Kinds of task: what is asked of each, and what none may do."""
 
-from dataclasses import fields
+import random
 
 import numpy as np
 import pytest
+from kinds_made import rows_of, task_of
+from tiny import tokenizer
 
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data.rows import tokenize
 from kfp_bonsai.shared.kinds import kinds
+from kfp_bonsai.shared.kinds.kind import IGNORED, ROW, SPAN
+from kfp_bonsai.shared.kinds.tagging import outputs, spans_of, tags_of
 from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.kinds.units import units
 from kfp_bonsai.shared.metrics.scores import METRICS
 
 TASK = Task("films", "classification", ("text",), ("bad", "good"), "accuracy", "made", "test", 1, "")
+NEW = ("multi-label", "tokens", "questions", "ranking")
 
 
 @pytest.mark.parametrize("head", ["row", "tokens"])
@@ -24,6 +31,103 @@ def test_broken_outputs_are_an_error(head):
 @pytest.mark.parametrize("name", kinds.KINDS)
 def test_a_kinds_metrics_are_known(name):
     """A kind that is prepared, trained, and then cannot be scored."""
-    kind = kinds.KINDS[name]
-    assert kind.metrics and set(kind.metrics) <= set(METRICS)
-    assert {each.name for each in fields(kind)} >= {"targets", "right", "predict"}
+    assert kinds.KINDS[name].metrics and set(kinds.KINDS[name].metrics) <= set(METRICS)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", NEW)
+def test_a_model_that_gives_the_targets_scores_one(name, family):
+    """Targets that stand at other tokens than predictions are read from, or are lost where a row is several windows."""
+    task, columns = task_of(name), rows_of(name, 60, 0)
+    kind = kinds.kind_of(task)
+    read = tokenize(tokenizer(family), [columns[one] for one in task.columns], 12, kind.windows)
+    targets, right = kind.targets(columns["label"], task, read.windows), kind.right(columns, task)
+    logits = [_sure(kind, target, length) for target, length in zip(targets, read.lengths, strict=True)]
+    logits = np.stack(logits) if kind.head == ROW else logits
+    assert not kind.windows or len(read) > len(right)  # some rows are several windows
+    for metric in kind.metrics:
+        predicted = kinds.predict(task, logits, read.windows)
+        assert METRICS[metric].of(METRICS[metric].table(predicted, right, 2), 2) == 1.0
+    assert kind.agreement(predicted, predicted, task)[0] == 1.0
+    assert not kind.hits or kind.hits(predicted, right).all()
+
+
+def _sure(kind, target, length):
+    """Return logits that say the target."""
+    if kind.head == ROW:
+        return 10 * np.asarray(target) - 5
+    count = 2 if kind.head == SPAN else 5
+    found = np.zeros((length, count))
+    for place, one in enumerate(target):
+        if kind.head == SPAN:
+            found[one, place] = 9
+        elif one != IGNORED:
+            found[place, one] = 9
+    return found
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_the_floor_is_a_prediction_for_each_row(name):
+    """A report without the figure that tells whether a model was needed at all."""
+    task, known, asked = task_of(name), rows_of(name, 80, 1), rows_of(name, 40, 2)
+    kind = kinds.kind_of(task)
+    predicted, method = kind.floor(known, asked, task)
+    found = METRICS[task.metric]
+    assert 0 <= found.of(found.table(predicted, kind.right(asked, task), 2), 2) <= 1 and method
+    assert sum(kind.shares(known["label"], task, None)["shares"]) == pytest.approx(1)
+
+
+def test_spans_are_seqevals():
+    """Tags that mean other stretches than everybody's: I after O, or after another label, begins one."""
+    from seqeval.metrics import f1_score
+
+    names, chance = outputs(task_of("tokens")), random.Random(0)
+    said, right, tagged = [], [], []
+    for _ in range(200):
+        places = [(2 * number, 2 * number + 1) for number in range(chance.randint(1, 12))]
+        both = [[chance.choice([0, 0, 1, 2, 3, 4]) for _ in places] for _ in range(2)]
+        tagged.append([[names[tag] for tag in tags] for tags in both])
+        for tags, to in zip(both, (said, right), strict=True):
+            to.append(spans_of(tags, places))
+        assert spans_of(tags_of(right[-1], places).tolist(), places) == right[-1]
+    expected = f1_score([other for _, other in tagged], [one for one, _ in tagged])
+    found = METRICS["span_f1"]
+    assert found.of(found.table(said, right, 2), 2) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "wanted"),
+    [
+        ("In U.N. halls", "words", ["In", "U.N.", "halls"]),
+        ("In U.N. halls", "", ["In", "U", ".", "N", ".", "halls"]),
+        ("東京 is Tokyo.", "", ["東", "京", "is", "Tokyo", "."]),
+        ("Köln2 –ja", "", ["Köln2", "–", "ja"]),
+        ("", "", []),
+    ],
+)
+def test_the_units_of_a_text(text, setting, wanted):
+    """A full stop that is part of a name, or a sentence without spaces that can be tagged only as one."""
+    assert [text[begin:end] for begin, end in units(text, setting)] == wanted
+
+
+def test_answers_are_compared_as_squads_script_does():
+    """Scores that nobody can compare with: articles, case and signs do not count, and no answer is one."""
+    found = METRICS["answer_f1"]
+    rows = [("the Norman army", ["Norman army"]), ("in 1066 AD", ["1066", "year 1066"]), ("", []), ("x", [])]
+    table = found.table([said for said, _ in rows], [right for _, right in rows], 2)
+    assert table.tolist() == [[1, 1], [0, 0.5], [1, 1], [0, 0]]
+
+
+def test_ranks_are_the_textbooks():
+    """MRR of queries in another order, or gains of ties that depend on the order of rows."""
+    from sklearn.metrics import ndcg_score
+
+    chance = np.random.default_rng(0)
+    scores, grades = chance.normal(size=(30, 15)).round(1), chance.integers(0, 3, (30, 15)).astype(float)
+    right = np.stack([np.repeat(np.arange(30), 15), grades.ravel()], axis=1)
+    shuffled = chance.permutation(450)
+    found = METRICS["ndcg@10"]
+    table = found.table(scores.ravel()[shuffled], right[shuffled], 2)
+    assert found.of(table, 2) == pytest.approx(ndcg_score(grades, scores, k=10))
+    first = METRICS["mrr@10"].table(np.array([3.0, 2.0, 1.0, 5.0]), np.array([[0, 0], [0, 1], [0, 0], [1, 0]]), 2)
+    assert first.tolist() == [[0.5]]  # the second query has nothing to find

@@ -1,0 +1,72 @@
+"""Every kind of task goes through every stage, from a pretrained folder to an int8 file and the measured figures."""
+
+import json
+
+import pytest
+import tiny
+from kinds_made import splits
+
+from kfp_bonsai.distill.distill import distill
+from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
+from kfp_bonsai.fine_tune.train import fine_tune
+from kfp_bonsai.layer_remove.remove import layer_remove
+from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.inference.asking import predictions
+from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
+
+LEAST = {"multi-label": 0.9, "tokens": 0.9, "questions": 0.7, "ranking": 0.85}
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"),
+    [("multi-label", "bert"), ("tokens", "bert"), ("questions", "bert"), ("ranking", "bert"), ("tokens", "llama")],
+)
+def test_a_kind_is_learnt_shrunk_measured_and_quantized(kind, family, tmp_path):
+    """Else a kind is prepared, and breaks in a stage hours later: its loss, its teacher, its export, its figures."""
+    made = splits(tmp_path / "data", kind)
+    model = tiny.pretrained(tmp_path / "pretrained", family=family)
+    base, transfer = tmp_path / "base", tmp_path / "transfer"
+    task = tasks.read_task(made["test"])
+    tuned = fine_tune(
+        str(model), made["train"], made["validation"], base, epochs=8, learning_rate=3e-3, batch_size=16, max_length=16
+    )
+    assert tuned[task.metric] > LEAST[kind]
+    teacher_outputs(base, made["train"], made["unlabelled"], transfer, augmentations=1)
+    layer_remove(base, made["validation"], tmp_path / "short", keep="2/3")
+    pruned = matrix_prune(tmp_path / "short", transfer, tmp_path / "pruned", flops=0.5, shape="free", steps=20)
+    assert 0.3 < pruned["flops_ratio"] <= 0.51
+    learnt = distill(tmp_path / "pruned", transfer, made["validation"], tmp_path / "small", epochs=6)
+    assert learnt[task.metric] > LEAST[kind] - 0.15
+    quantize(tmp_path / "small", made["train"], tmp_path / "int8", calibration_rows=32)
+    assert read_record(tmp_path / "int8")["quantization"]["agreement"] > 0.9
+    told = evaluate_emissions(
+        base,
+        [tmp_path / "small", tmp_path / "int8"],
+        made["train"],
+        made["test"],
+        tmp_path / "measurement.json",
+        pairs=2,
+        block_seconds=0.3,
+        time_budget=2,
+        device="cpu",
+    )
+    assert told
+    measured = json.loads((tmp_path / "measurement.json").read_text())
+    rows = measured["models"]
+    assert not [row["error"] for row in rows if row["error"]]
+    assert rows[0]["accuracy"] > LEAST[kind] - 0.1 and rows[2]["relative_accuracy"] > 0.75
+    said = predictions(tmp_path / "small", task, tasks.batches(made["test"]))
+    assert len(said) == task.rows
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_a_model_that_answers_in_text_is_refused_for_what_is_no_class(kind, tmp_path):
+    """A T5 that is trained for hours to write what nobody reads as tags, scores or places."""
+    made = splits(tmp_path / "data", kind)
+    model = tiny.pretrained(tmp_path / "pretrained", family="t5")
+    with pytest.raises(BonsaiError, match=r"answers in text.*such as bert"):
+        fine_tune(str(model), made["train"], made["validation"], tmp_path / "base", epochs=1)

@@ -157,7 +157,7 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
 
 def _check_choices(arguments: Mapping[str, Any]) -> None:
     """Check what prepare-data would refuse, as far as it needs no data for that."""
-    from kfp_bonsai.prepare_data.prepare import check_flags, check_split_by
+    from kfp_bonsai.prepare_data.asked import check_flags, check_split_by
 
     def given(*names: str) -> dict[str, Any]:
         return {name: arguments[name] for name in names if name in arguments}

@@ -13,7 +13,7 @@ import tiny
 
 from kfp_bonsai.pipelines.check_form import check_form
 from kfp_bonsai.pipelines.form import arguments
-from kfp_bonsai.prepare_data.prepare import look_at
+from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.storage.fingerprint import of_model
 

@@ -1,0 +1,212 @@
+"""What there is to read: labelled splits, texts without labels, and which of their columns are which."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kfp_bonsai.prepare_data import columns
+from kfp_bonsai.prepare_data.read import Rows, Source, open_source
+from kfp_bonsai.prepare_data.survey import Survey, survey
+from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.data.tasks import SPLITS
+from kfp_bonsai.shared.storage.fingerprint import of_parts
+
+WITHOUT_LABELS = {
+    role: f"without labels, accuracy cannot be measured; leave this file out ({title} rows are then drawn from train), "
+    "and give it as --unlabelled-data if it may be learnt from"
+    for role, title in ((VALIDATION, "validation"), (TEST, "test"))
+}
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The columns that were named: of texts, of second texts, of labels; "" where they are to be found by name."""
+
+    text: str
+    pair: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """The rows that a user named.
+
+    Attributes:
+        name: what the data is called.
+        origin: where it comes from.
+        labelled: the splits that exist (places in SPLITS): their rows, and where they come from.
+        unlabelled: texts without labels.
+        flagged: splits that have a flag of their own.
+    """
+
+    name: str
+    origin: str
+    labelled: dict[int, tuple[Rows, str]]
+    unlabelled: list[Rows]
+    flagged: set[int]
+
+    @property
+    def rows(self) -> list[tuple[int, Rows]]:
+        """All of them, each with its split."""
+        labelled = [(role, rows) for role, (rows, _) in self.labelled.items()]
+        return [*labelled, *((UNLABELLED, rows) for rows in self.unlabelled)]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A split with labels that was gone through: its rows, where they come from, and what was found."""
+
+    rows: Rows
+    origin: str
+    survey: Survey
+
+
+def gather(
+    data: str, test_data: str = "", validation_data: str = "", unlabelled_data: str = "", *, streamed: bool = False
+) -> Given:
+    """Find the rows that a user named: the data's own splits, and those of flags in their place.
+
+    Raises:
+        BonsaiError: there are no such data.
+    """
+    source = open_source(data, "--data", streamed=streamed)
+    labelled = {
+        role: (source.splits[SPLITS[role]], source.origin)
+        for role in (TRAIN, VALIDATION, TEST)
+        if SPLITS[role] in source.splits
+    }
+    for role, flag, text in ((TEST, "--test-data", test_data), (VALIDATION, "--validation-data", validation_data)):
+        if text:
+            other = open_source(text, flag, streamed=streamed)
+            labelled[role] = (other.splits.get(SPLITS[role]) or other.splits["train"], other.origin)
+    flagged = {role for role, text in ((TEST, test_data), (VALIDATION, validation_data)) if text}
+    return Given(source.name, source.origin, labelled, _unlabelled(source, unlabelled_data, streamed), flagged)
+
+
+def _unlabelled(source: Source, unlabelled_data: str, streamed: bool) -> list[Rows]:
+    found: list[Rows] = []
+    for text in filter(None, (part.strip() for part in unlabelled_data.split(","))):
+        other = open_source(text, "--unlabelled-data", streamed=streamed)
+        found.append(other.splits.get("unlabelled") or other.splits["train"])
+    if not found and "unlabelled" in source.splits:
+        found.append(source.splits["unlabelled"])
+    return found
+
+
+def look_at(
+    data: str,
+    *,
+    test_data: str = "",
+    validation_data: str = "",
+    unlabelled_data: str = "",
+    text_column: str = "",
+    text_pair_column: str = "",
+    label_column: str = "",
+) -> str:
+    """Find the data and their columns without reading the rows; return a fingerprint of all that would be read.
+
+    Args:
+        data: as prepare_data takes it, and the others too.
+        test_data: the test rows.
+        validation_data: the validation rows.
+        unlabelled_data: texts without labels.
+        text_column: the column of texts.
+        text_pair_column: the column of second texts.
+        label_column: the column of labels.
+
+    Raises:
+        BonsaiError: there are no such data, or no such columns.
+    """
+    given = gather(data, test_data, validation_data, unlabelled_data, streamed=True)
+    _check_labelled(given, label_column)
+    for rows, _ in given.labelled.values():
+        _columns(rows, Flags(text_column, text_pair_column, label_column))
+    return of_parts((f"{SPLITS[role]} {rows.where}", rows.digest()) for role, rows in given.rows)
+
+
+def survey_labelled(given: Given, flags: Flags, drop_empty: bool) -> tuple[dict[int, Labelled], list[str]]:
+    """Go through the labelled splits once; return those that can be used in their places, and notes on that.
+
+    Raises:
+        BonsaiError: a split lacks a column, has rows that cannot be used, or no labels.
+    """
+    _check_labelled(given, flags.label)
+    found = {
+        role: Labelled(rows, origin, survey(rows, *_columns(rows, flags), drop_empty=drop_empty))
+        for role, (rows, origin) in sorted(given.labelled.items())
+    }
+    train = found[TRAIN].survey
+    for each in found.values():
+        if len(each.survey.columns) != len(train.columns):
+            raise BonsaiError(
+                f"{each.survey.where} has the text columns {', '.join(each.survey.columns)}, train has "
+                f"{', '.join(train.columns)}: name them with --text-column and --text-pair-column"
+            )
+    return _settle(found, given.flagged)
+
+
+def _check_labelled(given: Given, label_column: str) -> None:
+    """Refuse a validation or test split without labels, such as those of competitions, as what it is."""
+    train = given.labelled[TRAIN][0]
+    for role in sorted(given.labelled.keys() - {TRAIN}):
+        rows = given.labelled[role][0]
+        wanted, names = columns.label_column(train.names(), train.where, label_column), rows.names()
+        if wanted in names or (not label_column and any(name.strip().lower() in columns.LABELS for name in names)):
+            continue
+        near = nearest(wanted, [name for name in names if name not in train.names()])
+        raise BonsaiError(
+            f"{rows.where} has no label column '{wanted}', unlike train (columns: {', '.join(names)}){near}: "
+            f"{'rename it, if these are the labels; ' if near else ''}{WITHOUT_LABELS[role]}"
+        )
+
+
+def _columns(rows: Rows, flags: Flags) -> tuple[tuple[str, ...], str]:
+    """Return the columns of texts, and that of labels."""
+    names = rows.names()
+    texts = columns.text_columns(names, rows.where, flags.text, flags.pair, flags.label)
+    label = columns.label_column(names, rows.where, flags.label)
+    if label in texts:
+        raise BonsaiError(f"{rows.where}: the column '{label}' is both text and label: name the other one too")
+    return texts, label
+
+
+def _settle(found: dict[int, Labelled], flagged: set[int]) -> tuple[dict[int, Labelled], list[str]]:
+    """Where the test has no labels (as GLUE's) or there is none, the validation split of the data becomes the test."""
+    notes, kept = [], dict(found)
+    for role, each in found.items():
+        if each.survey.kept.any():
+            continue
+        nothing = f"{each.survey.where}, column '{each.survey.label}' has no label at all"
+        if role == TRAIN:
+            raise BonsaiError(f"{nothing}: name another with --label-column, or give the rows as --unlabelled-data")
+        if role in flagged:
+            raise BonsaiError(f"{nothing}: {WITHOUT_LABELS[role]}")
+        notes.append(f"the {SPLITS[role]} split has no labels and is not used")
+        del kept[role]
+    if VALIDATION in kept and TEST not in kept and kept[VALIDATION].origin == kept[TRAIN].origin:
+        notes.append("the data's validation split is used as test, and validation is drawn from train")
+        kept[TEST] = kept.pop(VALIDATION)
+    return kept, notes
+
+
+def survey_unlabelled(found: Sequence[Rows], train: Survey, label_column: str, drop_empty: bool) -> list[Part]:
+    """Go through the texts without labels once.
+
+    Raises:
+        BonsaiError: they are not of train's columns, or cannot be used.
+    """
+    parts = []
+    for rows in found:
+        names = rows.names()
+        same = all(column in names for column in train.columns)
+        texts = train.columns if same else columns.text_columns(names, rows.where, "", "", label_column)
+        if len(texts) != len(train.columns):
+            raise BonsaiError(
+                f"{rows.where} has {'pairs' if len(texts) == 2 else 'single texts'} ({', '.join(texts)}), the "
+                f"labelled rows have {', '.join(train.columns)}: name the columns alike"
+            )
+        seen = survey(rows, texts, "", drop_empty=drop_empty)
+        parts.append(Part.of(UNLABELLED, rows, seen, np.zeros(seen.rows, np.int64)))
+    return parts

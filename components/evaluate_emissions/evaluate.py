@@ -1,19 +1,20 @@
 """Measure baseline and candidates side by side: energy, accuracy, speed, each with its interval."""
 
 import json
-from contextlib import ExitStack
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.evaluate_emissions import given, machine
+from kfp_bonsai.evaluate_emissions import given, machine, protocol, results
+from kfp_bonsai.evaluate_emissions.accuracy import answer_all
+from kfp_bonsai.evaluate_emissions.loading import load_all
+from kfp_bonsai.evaluate_emissions.measurement import Setting, document
+from kfp_bonsai.evaluate_emissions.rounds import STAGE, measured
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.core.progress import say
-
-STAGE = "evaluate-emissions"
-IDLE_SECONDS = 1.0
+from kfp_bonsai.shared.data.floor import floor_and_method
+from kfp_bonsai.shared.energy import carbon, energy
+from kfp_bonsai.shared.inference import runtimes
 
 
 def evaluate_emissions(
@@ -83,32 +84,20 @@ def evaluate_emissions(
     given.check_numbers(pairs, block_seconds, batch_size, precision, time_budget, traffic, embodied)
     if max_rows < 0:
         raise BonsaiError(f"--max-rows {max_rows}: give a number of rows, or 0 for all")
-
-    from kfp_bonsai.shared.energy import carbon
-
     grams = carbon.intensity_of(country, intensity)
     task = given.check_task(train, test)
     records = given.check_models(folders, task, test)
     device = given.check_device(device, folders)
     if device == "cuda":
         block_seconds = max(block_seconds, given.SHORTEST_GPU_BLOCK)
-
-    from kfp_bonsai.evaluate_emissions import protocol, results
-    from kfp_bonsai.shared.data.floor import floor_and_method
-    from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.inference import runtimes
-    from kfp_bonsai.shared.inference.asking import together
-    from kfp_bonsai.shared.kinds import kinds
-    from kfp_bonsai.shared.metrics import statistics
-    from kfp_bonsai.shared.metrics.scores import score_predictions
-    from kfp_bonsai.shared.models.records import versions
-
+    sliced = device != "cuda"  # NVML's counter needs windows of seconds
+    plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
     sources = energy.find_sources(device)
+    max_length = int(records[0].get("max_length") or 128)
     with machine.alone(wait):
-        bag_of_words, floor_method = floor_and_method(Path(train), Path(test))
+        floor = floor_and_method(Path(train), Path(test))
         threads = machine.threads()
         found = machine.environment(threads) | {"load_start": machine.load()}
-        max_length = int(records[0].get("max_length") or 128)
         rows = given.read_test_rows(
             folders[0],
             task,
@@ -121,44 +110,14 @@ def evaluate_emissions(
             seed,
         )
         longest = max((one.batch for one in rows.batches), key=lambda one: one["input_ids"].size)
-        subjects, peaks = _subjects(folders, device, threads, longest)
+        subjects, peaks = load_all(folders, device, threads, longest)
         say(f"{STAGE}  {rows.rows} rows, {len(folders)} models, {threads} threads on {device}")
-        scored: list[results.Scored | None] = []
-        batch_seconds: list[float] = []
-        for index, subject in enumerate(subjects):
-            try:
-                found_logits, seconds = protocol.run_all(subject, [one.batch for one in rows.batches])
-                logits, windows = together(found_logits, rows.batches)
-                outputs = len(kinds.kind_of(task).outputs(task))
-                if any(one.shape[-1:] != (outputs,) for one in logits):
-                    raise BonsaiError(f"{subject.name} gives outputs of shape {logits[0].shape}, not {outputs}")
-                predicted = kinds.predict(task, logits, windows)
-                score = score_predictions(task.metric, predicted, rows.right, classes=kinds.classes_of(task))
-                if index == protocol.BASELINE:
-                    statistics.check_baseline(score)
-                scored.append(results.Scored(logits, predicted))
-            except Exception as error:
-                if index == protocol.BASELINE:
-                    raise
-                protocol.give_up(subject, error)
-                scored.append(None)
-                continue
-            batch_seconds = batch_seconds or seconds
+        scored, batch_seconds = answer_all(subjects, task, rows)
         batches = protocol.block_batches([one.batch for one in rows.batches], batch_seconds, block_seconds)
-        sliced = device != "cuda"  # NVML's counter needs windows of seconds
-        plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
-        try:
-            idle, rounds, checked = _measured(subjects, batches, plan, sources)
-        except energy.CounterError as error:
-            sources = energy.estimates(sources, error)
-            say(f"{STAGE}  note: {error}; all rounds are done anew with {sources[0].name}")
-            for subject in subjects:
-                protocol.forget(subject)
-            idle, rounds, checked = _measured(subjects, batches, plan, sources)
+        taken = measured(subjects, batches, plan, sources)
         protocol.single_rows(subjects, rows.singles)
         protocol.best_batches(subjects, rows.sizes)
         found["load_end"] = machine.load()
-
     assert scored[0] is not None
     common = results.Common(
         task=task,
@@ -168,8 +127,8 @@ def evaluate_emissions(
         baseline=subjects[0],
         baseline_record=records[0],
         baseline_scored=scored[0],
-        rounds=rounds,
-        idle_watts=idle,
+        rounds=taken.rounds,
+        idle_watts=taken.idle_watts,
         intensity=grams,
         traffic=traffic,
         embodied=embodied,
@@ -179,139 +138,11 @@ def evaluate_emissions(
         results.model_row(common, subject, record, folder, runtimes.runtime_of(folder), answers, peak)
         for subject, record, folder, answers, peak in zip(subjects, records, folders, scored, peaks, strict=True)
     ]
-    control = results.control_row(subjects[0], rounds, precision)
-    measurement = {
-        "format": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": machine.device_name(device, found),
-        "device_kind": device,
-        "task": task.__dict__,
-        "rows": rows.rows,
-        "seed": seed,
-        "versions": versions(),
-        "environment": found | {"neighbours": rounds.neighbours},
-        "floor": {"accuracy": bag_of_words, "method": floor_method},
-        "protocol": {
-            "pairs": rounds.done,
-            "block_seconds": block_seconds,
-            "slices_a_block": len(batches) if sliced else 1,
-            "batch_size": batch_size,
-            "max_length": max_length,
-            "mean_length": rows.mean_length,
-            "single_rows": len(rows.singles),
-            "rows_a_pass": sum(len(batch["input_ids"]) for batch in batches),
-            "threads": threads,
-            "idle_threads": waiting,
-            "bootstrap": statistics.RESAMPLES,
-            "precision": precision,
-            "order": "all models a slice each, in an order that is drawn anew for each slice",
-            "interval": f"95 %, {statistics.method(rounds.done)} on the pairs' log ratios",
-            "seconds": rounds.seconds,
-            "stopped_because": rounds.stopped,
-        },
-        "energy": {
-            "label": energy.weakest(sorted(rounds.labels)),
-            "source": "; ".join(one.name for one in sources if one.part != energy.RAM),
-            "detail": "; ".join(sorted(rounds.sources)) + ". RAM is told apart and is in no ratio" + checked,
-            "idle_watts": idle,
-        },
-        "carbon": grams.as_dict() if grams else None,
-        "traffic_per_day": traffic or None,
-        "embodied_g_per_hour": embodied or None,
-        "control": control,
-        "flags": results.flags(models, common),
-        "models": models,
-    }
+    setting = Setting(device, found, waiting, floor, max_length, rows.rows, len(rows.singles), batches)
+    measurement = document(common, setting, plan, taken, models)
     with new_file(Path(output)) as path:
         path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")
     return _told(measurement)
-
-
-def _measured(subjects: list[Any], batches: Any, plan: Any, sources: Any) -> tuple[float, Any, str]:
-    """Return the watts of idleness, the rounds, and what codecarbon's tracker says of them."""
-    from kfp_bonsai.evaluate_emissions import protocol
-
-    idle = protocol.idle_watts(sources, IDLE_SECONDS)
-    with _Check(sources) as check:
-        rounds = protocol.measure(subjects, batches, plan, sources, _say_round(plan))
-    return idle, rounds, check.words
-
-
-def _subjects(folders: list[Path], device: str, threads: int, batch: Any) -> tuple[list[Any], list[Any]]:
-    """Load all models, and find the peak memory of each: before the others are loaded, or beside them on a GPU."""
-    from kfp_bonsai.evaluate_emissions import memory, protocol
-
-    def load(folder: Path) -> protocol.Subject:
-        return protocol.Subject(str(folder), _loaded(folder, device, threads, needed=folder is folders[0]))
-
-    if device == "cpu":
-        peaks = memory.peaks(folders, batch, threads)
-        return [load(folder) for folder in folders], peaks
-    both = [memory.cuda_peak(partial(load, folder), batch) for folder in folders]
-    return [subject for subject, _ in both], [peak for _, peak in both]
-
-
-def _loaded(folder: Path, device: str, threads: int, needed: bool) -> Any:
-    """Return what runs a batch on a model; for a candidate that does not load, what raises the reason."""
-    from kfp_bonsai.shared.inference import runtimes
-
-    try:
-        return runtimes.load_predictor(folder, device, threads=threads).predict
-    except Exception as error:
-        if needed:
-            raise
-        reason = error
-
-        def refuse(_batch: Any) -> Any:
-            raise reason
-
-        return refuse
-
-
-class _Check:
-    """codecarbon's own tracker over all rounds, beside our readings; it never ends a measurement."""
-
-    def __init__(self, sources: Any) -> None:
-        from kfp_bonsai.shared.energy import energy
-
-        self.words, self._stack = "", ExitStack()
-        self._sources = [one for one in sources if isinstance(one, energy.ProcessCpu)]
-
-    def __enter__(self) -> "_Check":
-        from kfp_bonsai.shared.energy import energy
-
-        if self._sources:
-            try:
-                self._theirs = self._stack.enter_context(energy.codecarbon_tracker())
-                self._ours = self._stack.enter_context(energy.track(self._sources))
-            except Exception as problem:
-                self._give_up(problem)
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            self._stack.close()
-            if self._sources and not kind:
-                apart = self._ours.reading.cpu_joules / self._theirs.reading.cpu_joules - 1
-                self.words = f". codecarbon's own tracker over all rounds: {100 * apart:+.1f} % apart"
-        except Exception as problem:
-            self._give_up(problem)
-
-    def _give_up(self, problem: Exception) -> None:
-        self.words, self._sources = f". codecarbon's own tracker made no reading to compare with ({problem})", []
-
-
-def _say_round(plan: Any) -> Any:
-    from kfp_bonsai.shared.core.progress import Ticker
-
-    ticker = Ticker(STAGE, plan.pairs)
-
-    def on_round(done: int, widest: float) -> None:
-        if done > ticker.total:
-            ticker.total = done
-        ticker.step(done, **({"widest": widest} if widest < float("inf") else {}))
-
-    return on_round
 
 
 def _told(measurement: dict[str, Any]) -> dict:

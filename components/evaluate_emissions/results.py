@@ -2,76 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kfp_bonsai.evaluate_emissions.accuracy import ACCURACY, accuracy_row
+from kfp_bonsai.evaluate_emissions.common import Common, Scored
 from kfp_bonsai.evaluate_emissions.memory import Peak
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pairs, drift, pairs_of
-from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.energy import carbon, energy
-from kfp_bonsai.shared.kinds.kind import Logits
-from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
-from kfp_bonsai.shared.metrics import control, scores, statistics
-from kfp_bonsai.shared.metrics.noninferiority import largest_loss
-from kfp_bonsai.shared.metrics.scores import find_metric
+from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.metrics import control, statistics
 from kfp_bonsai.shared.models.flops import Flops, agree
 from kfp_bonsai.shared.models.weights import size_bytes
 
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15
-ROC_POINTS = 50
 DAYS_A_YEAR, SECONDS_AN_HOUR = 365, 3600
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A model's answers on the test rows.
-
-    Attributes:
-        logits: shape (rows, labels), or for each window (tokens, labels).
-        predicted: what they predict, one prediction a row.
-    """
-
-    logits: Logits
-    predicted: Any
-
-
-@dataclass(frozen=True)
-class Common:
-    """What all models' rows are made from.
-
-    Attributes:
-        task: the test split's task.
-        right: the right answers, as the metrics take them.
-        mean_length: tokens a row.
-        batch_size: rows a batch.
-        baseline: the baseline's readings.
-        baseline_record: its record.
-        baseline_scored: its answers.
-        rounds: the rounds, with the control.
-        idle_watts: what the sources read while nothing runs.
-        intensity: grams of CO2 a kWh, or nothing.
-        traffic: inferences a day, 0 for not stated.
-        embodied: grams of CO2 for an hour's use of the hardware, by its making; 0 for not stated.
-        seed: seed of the bootstraps.
-    """
-
-    task: tasks.Task
-    right: Any
-    mean_length: float
-    batch_size: int
-    baseline: Subject
-    baseline_record: dict[str, Any]
-    baseline_scored: Scored
-    rounds: Rounds
-    idle_watts: float
-    intensity: carbon.Intensity | None
-    traffic: int
-    embodied: float
-    seed: int
 
 
 def model_row(
@@ -106,21 +53,12 @@ def model_row(
         "error": subject.error,
     }
     whole = not subject.error and scored is not None
-    row |= _accuracy(common, scored, is_baseline) if whole and scored else dict.fromkeys(_ACCURACY)
+    row |= accuracy_row(common, scored, is_baseline) if whole and scored else dict.fromkeys(ACCURACY)
     row |= _energy(common, subject, is_baseline, row["making"]) if whole else dict.fromkeys(_ENERGY)
     row["pairs"] = row["pairs"] or []
     return row
 
 
-_ACCURACY = (
-    "accuracy",
-    "accuracy_ci",
-    "relative_accuracy",
-    "relative_accuracy_ci",
-    "mcnemar_p",
-    "confusion",
-    "roc",
-)
 _ENERGY = (
     "relative_emission",
     "relative_emission_ci",
@@ -143,35 +81,6 @@ _ENERGY = (
     "saved_kg_co2_per_year",
     "pairs",
 )
-
-
-def _accuracy(common: Common, scored: Scored, is_baseline: bool) -> dict[str, Any]:
-    task, right, kind = common.task, common.right, kind_of(common.task)
-    classes, metric = classes_of(task), find_metric(task.metric)
-    ours, theirs = scored.predicted, common.baseline_scored.predicted
-    table, baseline_table = (metric.table(one, right, classes) for one in (ours, theirs))
-
-    def score(rows: np.ndarray) -> float:
-        return metric.of(rows, classes)
-
-    hits, baseline_hits = (kind.hits(one, right) if kind.hits else None for one in (ours, theirs))
-    if task.metric == "accuracy" and hits is not None:
-        whole = statistics.share(int(hits.sum()), len(hits))
-    else:
-        whole = statistics.bootstrap(score, table, common.seed)
-    relative = statistics.relative_score(score, baseline_table, table, common.seed)
-    loss = 0.0 if is_baseline else largest_loss(task.metric, right, theirs, ours, classes)
-    paired = hits is not None and baseline_hits is not None and not is_baseline
-    curve = kind.is_one_class and len(task.labels) == 2
-    return {
-        "accuracy": whole.value,
-        "accuracy_ci": [whole.low, whole.high],
-        "relative_accuracy": relative.value,
-        "relative_accuracy_ci": [min(relative.low, 1 - loss), relative.high],
-        "mcnemar_p": statistics.mcnemar(baseline_hits, hits) if paired else None,
-        "confusion": scores.confusion(ours, right, len(task.labels)).tolist() if kind.is_one_class else None,
-        "roc": roc(np.asarray(scored.logits), right) if curve else None,
-    }
 
 
 def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str, Any] | None) -> dict[str, Any]:
@@ -250,24 +159,6 @@ def payback(made: dict[str, Any] | None, saved: float) -> int | None:
     if not made or made.get("label") == energy.PROXY or not saved > 0:
         return None
     return math.ceil(made["joules"] / saved)
-
-
-def roc(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
-    """Return the ROC curve of class 1 in at most 50 points, and its area; nothing if one class is missing."""
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    if len(set(labels.tolist())) < 2:
-        return None
-    margin = np.clip(logits[:, 1] - logits[:, 0], -500, 500)
-    chance = 1 / (1 + np.exp(-margin.astype(float)))
-    false, true, thresholds = roc_curve(labels, chance)
-    kept = np.unique(np.linspace(0, len(false) - 1, min(ROC_POINTS, len(false))).round().astype(int))
-    return {
-        "fpr": false[kept].tolist(),
-        "tpr": true[kept].tolist(),
-        "thresholds": np.clip(thresholds[kept], 0.0, 1.0).tolist(),
-        "auc": float(roc_auc_score(labels, chance)),
-    }
 
 
 def control_row(baseline: Subject, rounds: Rounds, precision: float) -> dict[str, Any]:

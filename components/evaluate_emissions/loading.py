@@ -1,0 +1,47 @@
+"""The models under measurement: loaded, each with the memory that it takes at most."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.evaluate_emissions import memory
+from kfp_bonsai.evaluate_emissions.protocol import Batch, Subject
+from kfp_bonsai.shared.inference import runtimes
+
+
+def load_all(
+    folders: Sequence[Path], device: str, threads: int, batch: Batch
+) -> tuple[list[Subject], list[memory.Peak]]:
+    """Load all models, and find the peak memory of each: before the others are loaded, or beside them on a GPU.
+
+    Args:
+        folders: the baseline, which must load, and the candidates.
+        device: cpu or cuda.
+        threads: threads that each gets.
+        batch: the largest one.
+    """
+
+    def load(folder: Path) -> Subject:
+        return Subject(str(folder), _loaded(folder, device, threads, needed=folder is folders[0]))
+
+    if device == "cpu":
+        peaks = memory.peaks(folders, batch, threads)
+        return [load(folder) for folder in folders], peaks
+    both = [memory.cuda_peak(partial(load, folder), batch) for folder in folders]
+    return [subject for subject, _ in both], [peak for _, peak in both]
+
+
+def _loaded(folder: Path, device: str, threads: int, needed: bool) -> Any:
+    """Return what runs a batch on a model; for a candidate that does not load, what raises the reason."""
+    try:
+        return runtimes.load_predictor(folder, device, threads=threads).predict
+    except Exception as error:
+        if needed:
+            raise
+        reason = error
+
+        def refuse(_batch: Any) -> Any:
+            raise reason
+
+        return refuse

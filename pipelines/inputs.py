@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.cli import MOST_SEEDS
-from kfp_bonsai.fine_tune.train import FEWEST_TOKENS, ODD_TEXTS
 from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.families import family_of, positions_of
 from kfp_bonsai.shared.models.pretrained import read
+from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
 
 LONGEST = 512  # tokens of a text
 

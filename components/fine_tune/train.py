@@ -5,32 +5,20 @@ import json
 import math
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import CHECKPOINTS, new_folder, place_of
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
-from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models import pretrained
-from kfp_bonsai.shared.models.checkpoint import rehearse, save
+from kfp_bonsai.shared.models.checkpoint import save
 from kfp_bonsai.shared.models.records import extend_record
 from kfp_bonsai.shared.models.weights import weights_sha256
 
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
 RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
-SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
-ODD_TEXTS = (
-    "",
-    " ",
-    "[CLS] [SEP] [MASK] <s> </s> <|endoftext|>",
-    "Éa ﬁ 中文 한국 ☃ 👩‍🔬 e\u0301 \u200b\u00a0x",
-    "A  b\n\tC.d",
-)
-PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
-FEWEST_TOKENS = 3  # a word between the tokens for beginning and end
 
 
 def fine_tune(
@@ -75,7 +63,7 @@ def fine_tune(
     task, held_out_task = tasks.read_task(train), tasks.read_task(validation)
     _check(task, held_out_task, train, validation, epochs, learning_rate, batch_size)
     source = pretrained.read(model, weights=True)
-    arguments = {
+    arguments: dict[str, Any] = {
         "model": model,
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -87,83 +75,29 @@ def fine_tune(
     start = weights_sha256(source.folder)
     scratch = _checkpoints(output, [task.sha256, held_out_task.sha256, task.metric, task.labels, start, arguments])
 
-    from transformers import set_seed
-
-    from kfp_bonsai.fine_tune import attempts
-    from kfp_bonsai.shared.core.progress import say
-    from kfp_bonsai.shared.data import rows
-    from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.kinds import kinds
-    from kfp_bonsai.shared.metrics.advice import lines
-    from kfp_bonsai.shared.models import tokens
-    from kfp_bonsai.shared.models.families import family_name, positions_of
-    from kfp_bonsai.shared.training import regression, trainer
+    from kfp_bonsai.fine_tune.learn import learn  # which imports torch: what is wrong is said before that
 
     with new_folder(output) as folder:
-        earlier = attempts.spent(scratch)
-        with energy.track() as meter:
-            set_seed(seed)
-            network, tokenizer, new_head = _pretrained(source, task)
-            say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
-            for line in lines(family_name(network.config.model_type), task.rows):
-                say(f"fine-tune    {line}")
-            positions = positions_of(network.config)
-            rehearse(network, tokenizer, _sample(train, task), min(positions, rows.LONGEST))
-            if max_length and not FEWEST_TOKENS <= max_length <= positions:
-                raise BonsaiError(
-                    f"--max-length {max_length}: give {FEWEST_TOKENS} to {positions}, which {model} takes, or 0"
-                )
-            cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
-            train_rows = rows.read_rows(train, tokenizer, cut_at)
-            validation_rows = rows.read_rows(validation, tokenizer, cut_at)
-            for parameter in network.get_input_embeddings().parameters():
-                parameter.requires_grad = not freeze_embeddings
-            scale, learnt, held_out = None, train_rows, validation_rows
-            if kind_of(task).is_number:
-                scale = regression.scale_for(train_rows.labels, network)
-                learnt = replace(train_rows, labels=scale.of(train_rows.labels))
-                scaled = scale.of(validation_rows.labels)
-                held_out = replace(validation_rows, labels=scaled, right=scaled)
-                if not new_head:
-                    regression.to_learnt(network, scale)
-            try:
-                trainer.train(
-                    network,
-                    learnt,
-                    trainer.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
-                    scratch,
-                    validation=held_out,
-                    task=task,
-                    pad_id=tokenizer.pad_token_id,
-                    callbacks=[attempts.Spending(scratch, meter, earlier)],
-                )
-            except BonsaiError:  # what is lost is not worth resuming
-                shutil.rmtree(scratch, ignore_errors=True)
-                raise
-            if scale:
-                regression.to_labels(network, scale)
-            logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
-            score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
-        reading = attempts.total(earlier, meter.reading)
+        learnt = learn(source, task, train, validation, scratch, **arguments)
         record = extend_record(
             None,
             stage="fine-tune",
             arguments={**arguments, "model": str(Path(model).resolve()) if Path(model).is_dir() else model},
-            reading=reading,
+            reading=learnt.reading,
             task=task.__dict__,
             level="baseline",
-            max_length=cut_at,
-            validation={task.metric: score},
+            max_length=learnt.max_length,
+            validation={task.metric: learnt.score},
             seed=seed,
-            **({"label_scale": scale.as_dict()} if scale else {}),
+            **({"label_scale": learnt.scale.as_dict()} if learnt.scale else {}),
         )
-        save(network, tokenizer, folder, record)
+        save(learnt.network, learnt.tokenizer, folder, record)
     shutil.rmtree(scratch, ignore_errors=True)
     return {
-        task.metric: score,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "seconds": reading.seconds,
-        "joules": reading.joules,
+        task.metric: learnt.score,
+        "parameters": sum(parameter.numel() for parameter in learnt.network.parameters()),
+        "seconds": learnt.reading.seconds,
+        "joules": learnt.reading.joules,
     }
 
 
@@ -187,44 +121,6 @@ def _check(
     for name, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):
         if not 0 < value < math.inf:
             raise BonsaiError(f"{name} is {value}: give a number above zero")
-
-
-def _pretrained(source: pretrained.Pretrained, task: tasks.Task):  # type: ignore[no-untyped-def]
-    """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
-    from kfp_bonsai.fine_tune import head
-    from kfp_bonsai.shared.models import answers, tokens
-    from kfp_bonsai.shared.models.families import family_of
-
-    config, tokenizer = source.config, source.tokenizer
-    family, before = family_of(config), dict(config.id2label)
-    kind = kind_of(task)
-    outputs = kind.outputs(task)
-    if len(task.columns) == 2:
-        tokens.separate(tokenizer, config)
-    if family.answers_in_text:
-        if not kind.is_one_class:
-            raise BonsaiError(
-                f"{source.folder} answers in text ({config.model_type}), which cannot be {kind.answer} here: "
-                f"use a model with a head of its own for {task.kind}, such as bert"
-            )
-        config.label_tokens = answers.label_tokens(tokenizer, task.labels)
-    else:
-        config.num_labels, config.use_cache = len(outputs), False
-        config.problem_type = PROBLEMS[kind.says]
-    config.id2label = dict(enumerate(outputs))
-    config.label2id = {name: index for index, name in enumerate(outputs)}
-    loaded = pretrained.load(source.folder, config, kind.head)
-    network, new = loaded.network, loaded.new
-    if not kind.is_number and not family.answers_in_text:
-        head.settle(network, before, outputs, new)
-    tokens.make_room(tokenizer, network)
-    return network, tokenizer, bool(new)
-
-
-def _sample(train: Path, task: tasks.Task) -> list[list[str]]:
-    """Return some training texts, or pairs of them, and odd ones, on which ways to split texts may differ."""
-    some = next(tasks.batches(train, SAMPLE))
-    return [[*some[column], *ODD_TEXTS, " ".join(some[column])] for column in task.columns]
 
 
 def _checkpoints(output: Path, identity: list) -> Path:

@@ -513,7 +513,7 @@ def test_a_baseline_that_learnt_nothing_is_refused_before_the_rounds(made, monke
     def measured(*arguments):
         raise AssertionError("rounds have begun")
 
-    monkeypatch.setattr(scores, "score", lambda *arguments: -0.1)
+    monkeypatch.setattr(scores, "score_predictions", lambda *_, **__: -0.1)
     monkeypatch.setattr(protocol, "measure", measured)
     with pytest.raises(BonsaiError, match="nothing can be relative to it"):
         measure(made, ["short"])

@@ -7,6 +7,14 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models.families import family_of, inputs_of
 
 SHORTEST = 8  # tokens; what tokenizers give as their greatest length below that is no length
+FEWEST_TOKENS = 3  # a word between the tokens for beginning and end
+ODD_TEXTS = (
+    "",
+    " ",
+    "[CLS] [SEP] [MASK] <s> </s> <|endoftext|>",
+    "Éa ﬁ 中文 한국 ☃ 👩‍🔬 e\u0301 \u200b\u00a0x",
+    "A  b\n\tC.d",
+)
 
 
 def settle(tokenizer: Any, config: Any) -> None:

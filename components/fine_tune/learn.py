@@ -1,0 +1,171 @@
+"""The learning itself: a pretrained body gets a head for the task, learns the rows, and answers the validation rows."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from kfp_bonsai.fine_tune import attempts, head
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data import rows, tasks
+from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.kinds import kinds
+from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
+from kfp_bonsai.shared.metrics.advice import lines
+from kfp_bonsai.shared.models import answers, pretrained, tokens
+from kfp_bonsai.shared.models.checkpoint import rehearse
+from kfp_bonsai.shared.models.families import family_name, family_of, positions_of
+from kfp_bonsai.shared.training import regression, trainer
+
+PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
+SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A model that has learnt.
+
+    Attributes:
+        network: the model.
+        tokenizer: its tokenizer.
+        max_length: tokens at which rows are cut.
+        score: the metric on the validation rows.
+        scale: what the labels were learnt at; None for classes.
+        reading: what it cost, earlier attempts included.
+    """
+
+    network: Any
+    tokenizer: Any
+    max_length: int
+    score: float
+    scale: regression.Scale | None
+    reading: energy.Reading
+
+
+def learn(
+    source: pretrained.Pretrained,
+    task: tasks.Task,
+    train: Path,
+    validation: Path,
+    scratch: Path,
+    *,
+    model: str,
+    epochs: float,
+    learning_rate: float,
+    batch_size: int,
+    max_length: int,
+    freeze_embeddings: bool,
+    seed: int,
+) -> Learnt:
+    """Fine-tune a pretrained model, and go on where an earlier attempt left checkpoints.
+
+    Args:
+        source: the pretrained model.
+        task: the training split's task.
+        train: the training split.
+        validation: the validation split.
+        scratch: the folder for checkpoints.
+        model: what the user called the model.
+        epochs: as `fine_tune` has it, and the others too.
+        learning_rate: the highest.
+        batch_size: rows a step.
+        max_length: tokens at which rows are cut, or 0.
+        freeze_embeddings: whether the embeddings stay.
+        seed: of all that is random.
+
+    Raises:
+        BonsaiError: model and data do not fit each other, or the loss became NaN.
+    """
+    earlier = attempts.spent(scratch)
+    with energy.track() as meter:
+        set_seed(seed)
+        network, tokenizer, new_head = _with_head(source, task)
+        say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
+        for line in lines(family_name(network.config.model_type), task.rows):
+            say(f"fine-tune    {line}")
+        positions = positions_of(network.config)
+        rehearse(network, tokenizer, _sample(train, task), min(positions, rows.LONGEST))
+        if max_length and not tokens.FEWEST_TOKENS <= max_length <= positions:
+            raise BonsaiError(
+                f"--max-length {max_length}: give {tokens.FEWEST_TOKENS} to {positions}, which {model} takes, or 0"
+            )
+        cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
+        train_rows = rows.read_rows(train, tokenizer, cut_at)
+        validation_rows = rows.read_rows(validation, tokenizer, cut_at)
+        for parameter in network.get_input_embeddings().parameters():
+            parameter.requires_grad = not freeze_embeddings
+        scale = _settle_scale(task, network, train_rows, new_head)
+        try:
+            trainer.train(
+                network,
+                _scaled(train_rows, scale),
+                trainer.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
+                scratch,
+                validation=_scaled(validation_rows, scale),
+                task=task,
+                pad_id=tokenizer.pad_token_id,
+                callbacks=[attempts.Spending(scratch, meter, earlier)],
+            )
+        except BonsaiError:  # what is lost is not worth resuming
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        if scale:
+            regression.to_labels(network, scale)
+        logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
+        score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
+    return Learnt(network, tokenizer, cut_at, score, scale, attempts.total(earlier, meter.reading))
+
+
+def _with_head(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, Any, bool]:
+    """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
+    config, tokenizer = source.config, source.tokenizer
+    family, before = family_of(config), dict(config.id2label)
+    kind = kinds.kind_of(task)
+    outputs = kind.outputs(task)
+    if len(task.columns) == 2:
+        tokens.separate(tokenizer, config)
+    if family.answers_in_text:
+        if not kind.is_one_class:
+            raise BonsaiError(
+                f"{source.folder} answers in text ({config.model_type}), which cannot be {kind.answer} here: "
+                f"use a model with a head of its own for {task.kind}"
+            )
+        config.label_tokens = answers.label_tokens(tokenizer, task.labels)
+    else:
+        config.num_labels, config.use_cache = len(outputs), False
+        config.problem_type = PROBLEMS[kind.says]
+    config.id2label = dict(enumerate(outputs))
+    config.label2id = {name: index for index, name in enumerate(outputs)}
+    loaded = pretrained.load(source.folder, config, kind.head)
+    network, new = loaded.network, loaded.new
+    if not kind.is_number and not family.answers_in_text:
+        head.settle(network, before, outputs, new)
+    tokens.make_room(tokenizer, network)
+    return network, tokenizer, bool(new)
+
+
+def _settle_scale(task: tasks.Task, network: Any, train_rows: rows.Rows, new_head: bool) -> regression.Scale | None:
+    """Return the scale at which numbers are learnt, at which a head that is not new answers from here on."""
+    if not kinds.kind_of(task).is_number:
+        return None
+    scale = regression.scale_for(train_rows.labels, network)
+    if not new_head:
+        regression.to_learnt(network, scale)
+    return scale
+
+
+def _scaled(given: rows.Rows, scale: regression.Scale | None) -> rows.Rows:
+    """Return rows with their numbers as they are learnt."""
+    if not scale:
+        return given
+    labels = scale.of(given.labels)
+    return replace(given, labels=labels, right=labels)
+
+
+def _sample(train: Path, task: tasks.Task) -> list[list[str]]:
+    """Return some training texts, or pairs of them, and odd ones, on which ways to split texts may differ."""
+    some = next(tasks.batches(train, SAMPLE))
+    return [[*some[column], *tokens.ODD_TEXTS, " ".join(some[column])] for column in task.columns]

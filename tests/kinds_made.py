@@ -68,7 +68,7 @@ def _tags(chance: random.Random) -> dict[str, Any]:
         words += chance.choices(PLAIN, k=chance.randint(1, 4))
         label = chance.randrange(2)
         begin = len(" ".join(words)) + 1
-        words += chance.choices((BAD, GOOD)[label], k=chance.randint(1, 2))
+        words += chance.choices((BAD, GOOD)[label], k=chance.choice((1, 1, 1, 2)))
         spans.append({"begin": begin, "end": len(" ".join(words)), "label": label})
     return {"text": " ".join(words), "label": spans}
 
@@ -86,13 +86,12 @@ def _question(chance: random.Random) -> dict[str, Any]:
 
 
 def _pair(chance: random.Random) -> list[dict[str, Any]]:
-    """Make a query with four documents, of which one or two are of its sentiment."""
-    asked = chance.randrange(2)
-    query = " ".join([*chance.choices(PLAIN, k=6), ("bad", "good")[asked]])
+    """Make a query with four documents, of which one or two are good."""
+    query = " ".join([*chance.choices(PLAIN, k=4), "good"])
     found = []
     for number in range(4):
         fits = number == 0 or (number == 1 and chance.random() < 0.5)
-        words = _words(chance, chance.choice((BAD, GOOD)[asked if fits else 1 - asked]))
+        words = _words(chance, *chance.choices((BAD, GOOD)[fits], k=2))
         found.append({"text_a": query, "text_b": " ".join(words), "label": float(fits)})
     chance.shuffle(found)
     return found

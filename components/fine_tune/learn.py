@@ -18,7 +18,7 @@ from kfp_bonsai.shared.metrics.advice import lines
 from kfp_bonsai.shared.models import answers, pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.families import family_name, family_of, positions_of
-from kfp_bonsai.shared.training import regression, trainer
+from kfp_bonsai.shared.training import scaling, trainer
 
 PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
@@ -41,7 +41,7 @@ class Learnt:
     tokenizer: Any
     max_length: int
     score: float
-    scale: regression.Scale | None
+    scale: scaling.Scale | None
     reading: energy.Reading
 
 
@@ -113,7 +113,7 @@ def learn(
             shutil.rmtree(scratch, ignore_errors=True)
             raise
         if scale:
-            regression.to_labels(network, scale)
+            scaling.to_labels(network, scale)
         logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
         score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
     return Learnt(network, tokenizer, cut_at, score, scale, attempts.total(earlier, meter.reading))
@@ -147,17 +147,17 @@ def _with_head(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, An
     return network, tokenizer, bool(new)
 
 
-def _settle_scale(task: tasks.Task, network: Any, train_rows: rows.Rows, new_head: bool) -> regression.Scale | None:
+def _settle_scale(task: tasks.Task, network: Any, train_rows: rows.Rows, new_head: bool) -> scaling.Scale | None:
     """Return the scale at which numbers are learnt, at which a head that is not new answers from here on."""
     if not kinds.kind_of(task).is_number:
         return None
-    scale = regression.scale_for(train_rows.labels, network)
+    scale = scaling.scale_for(train_rows.labels, network)
     if not new_head:
-        regression.to_learnt(network, scale)
+        scaling.to_learnt(network, scale)
     return scale
 
 
-def _scaled(given: rows.Rows, scale: regression.Scale | None) -> rows.Rows:
+def _scaled(given: rows.Rows, scale: scaling.Scale | None) -> rows.Rows:
     """Return rows with their numbers as they are learnt."""
     if not scale:
         return given

@@ -74,16 +74,16 @@ def teacher_outputs(
             raise BonsaiError(f"{flag} is {value}: give {least} or more")
 
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.training import regression, transfer
+    from kfp_bonsai.shared.training import scaling, transfer
 
     copies = suggested_copies(task.rows) if augmentations < 0 else augmentations
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
             items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
-            scale = regression.scale_of(record)
+            scale = scaling.scale_of(record)
             if scale:  # what the students learn
-                regression.to_learnt(network, scale)
+                scaling.to_learnt(network, scale)
                 for item in items[: task.rows]:
                     item["labels"] = scale.of(item["labels"])
             tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)

@@ -15,7 +15,7 @@ from torch import nn
 from kfp_bonsai.shared.core import parallel
 from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
-from kfp_bonsai.shared.training import losses, regression, trainer, transfer
+from kfp_bonsai.shared.training import losses, scaling, trainer, transfer
 
 PROJECTION = "distillation_projection"
 
@@ -88,9 +88,9 @@ def distill_into(
     width, own = data.hidden.shape[1], states_width(student)
     if hidden_weight and own != width:
         setattr(student, PROJECTION, nn.Linear(own, width))
-    scale = regression.scale_of(data.record)
+    scale = scaling.scale_of(data.record)
     if scale:
-        regression.to_learnt(student, scale)
+        scaling.to_learnt(student, scale)
     trainer.train(
         student,
         data,
@@ -102,7 +102,7 @@ def distill_into(
         callbacks=callbacks,
     )
     if scale:
-        regression.to_labels(student, scale)
+        scaling.to_labels(student, scale)
     if hasattr(student, PROJECTION):
         delattr(student, PROJECTION)
 

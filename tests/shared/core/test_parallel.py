@@ -87,7 +87,7 @@ def both(world):
     """The stages' results in one process and in two, and what the two printed."""
     stages(world, world / "one")
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [*run, str(world), str(world / "two")], env=environment, capture_output=True, text=True, timeout=300

@@ -8,7 +8,7 @@ import pytest
 
 from kfp_bonsai.shared.inference import processor, runtimes
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "images" / "edge"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "images" / "edge"))
 import serve
 
 WITH, WITHOUT = "flags\t\t: fpu avx avx2 avx512f avx512_vnni", "flags\t\t: fpu avx avx2"

@@ -141,7 +141,8 @@ class Blocker:
             raise ImportError(f"{name} is not part of the edge")
 sys.meta_path.insert(0, Blocker())
 from pathlib import Path
-from kfp_bonsai.shared.inference.predictor import encode, load_predictor
+from kfp_bonsai.shared.data.encoding import encode
+from kfp_bonsai.shared.inference.runtimes import load_predictor
 folder = Path(sys.argv[1])
 print(load_predictor(folder).predict(encode(folder, ["the film was lovely and good", "poor"])).argmax(1).tolist())
 """

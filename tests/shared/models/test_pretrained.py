@@ -308,7 +308,7 @@ def test_a_tokenizer_that_is_saved_as_another_is_refused_before_training(made_on
 
     def other(tokenizer, columns, max_length):
         made = here(tokenizer, columns, max_length)
-        made["input_ids"][1] = made["input_ids"][1][::-1]
+        made.inputs["input_ids"][1] = made.inputs["input_ids"][1][::-1]
         return made
 
     monkeypatch.setattr(rows, "tokenize", other)

@@ -63,7 +63,7 @@ def distill(
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.kinds import kinds
-    from kfp_bonsai.shared.training import distillation, trainer, transfer
+    from kfp_bonsai.shared.training import distillation, thresholds, trainer, transfer
 
     with new_folder(output) as folder:
         with energy.track() as meter:
@@ -80,7 +80,7 @@ def distill(
                 **weights,
             )
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
-        logits = trainer.predict(student, held_out, tokenizer.pad_token_id)
+        logits = thresholds.settle(student, task, trainer.predict(student, held_out, tokenizer.pad_token_id), held_out)
         score = kinds.score(task, logits, held_out.right, held_out.windows)
         arguments = {
             "epochs": passes,

@@ -18,7 +18,7 @@ from kfp_bonsai.shared.metrics.advice import lines
 from kfp_bonsai.shared.models import answers, pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.families import family_name, family_of, positions_of
-from kfp_bonsai.shared.training import scaling, trainer
+from kfp_bonsai.shared.training import scaling, thresholds, trainer
 
 PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
@@ -115,6 +115,7 @@ def learn(
         if scale:
             scaling.to_labels(network, scale)
         logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
+        logits = thresholds.settle(network, task, logits, validation_rows)
         score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
     return Learnt(network, tokenizer, cut_at, score, scale, attempts.total(earlier, meter.reading))
 

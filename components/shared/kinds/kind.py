@@ -97,6 +97,11 @@ class Kind:
         return self.head == ROW and self.says == ONE
 
     @property
+    def has_thresholds(self) -> bool:
+        """Whether labels of a row are told from none by a threshold."""
+        return self.says == ANY and self.of_items
+
+    @property
     def is_number(self) -> bool:
         """Whether a row is a number, which is learnt about 0."""
         return self.says == NUMBER

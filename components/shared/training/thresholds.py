@@ -31,8 +31,7 @@ def settle(network: Any, task: Task, logits: Any, held_out: Rows) -> Any:
     if not kind.has_thresholds or bias is None:
         return logits
     found = [kinds.score(task, logits - each, held_out.right) for each in TRIED]
-    best = [each for each, score in zip(TRIED, found, strict=True) if score == max(found)]
-    threshold = min(best, key=abs)
+    threshold = float(np.median(TRIED[np.asarray(found) == max(found)]))
     with torch.no_grad():
-        bias.sub_(float(threshold))
+        bias.sub_(threshold)
     return logits - np.float32(threshold)

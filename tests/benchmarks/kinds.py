@@ -1,0 +1,233 @@
+"""How much of its score each kind of task keeps, with MiniLM on real data, at 2/3, 1/3 and 12 % of the FLOPs.
+
+    python tests/benchmarks/kinds.py --data DATA --work runs/kinds [--only tags] [--rows 3000] [--json kinds.json]
+
+DATA holds the folders conll2003, wnut17, xquad-en and debian/{tags,sections,synopsis}, in the columns that `datasets`
+gives. Questions are split by paragraph; a ranking is made of Debian's descriptions: the query is a package's one-line
+synopsis, the documents its own description and 19 of the same section. Models are made by the stages as they are, and
+scored on the test rows by each task's metric; the floor is what next to nothing reaches (see a kind's `floor`). FLOPs
+are of every matrix product at the mean length of the test rows, windows included. Folders that are there are not made
+again, nor are figures that --json holds: so it can be done bit by bit, a task or a level at a time.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from arguments import json_file, same_arguments, write_json
+from trained import made
+
+from kfp_bonsai.distill.distill import distill
+from kfp_bonsai.fine_tune.train import fine_tune
+from kfp_bonsai.layer_remove.remove import layer_remove
+from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.prepare_data.prepare import prepare_data
+from kfp_bonsai.shared.data import rows, tasks
+from kfp_bonsai.shared.data.floor import floor
+from kfp_bonsai.shared.inference.asking import predictions
+from kfp_bonsai.shared.kinds import kinds
+from kfp_bonsai.shared.metrics.scores import score_predictions
+from kfp_bonsai.shared.models import checkpoint, flops, records
+from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
+
+SPLITS = ("train", "validation", "test", "unlabelled")
+BATCH, OTHERS, SEED = 64, 19, 0
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level: layers that stay, the share of the FLOPs that matrices are pruned to (0: not), passes over the text."""
+
+    label: str
+    keep: str
+    flops: float
+    epochs: float
+
+
+LEVELS = (
+    Level("2/3 layers", "2/3", 0.0, 1.0),
+    Level("1/2 layers", "1/2", 0.0, 1.5),
+    Level("1/3 layers", "1/3", 0.0, 2.0),
+    Level("1/3 layers + matrices", "1/3", 0.12, 3.0),
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Real data of a kind, and what is wanted of the levels, as shares of the baseline's score."""
+
+    files: Callable[[Path, Path], dict[str, str]]
+    options: dict[str, Any]
+    epochs: float
+    goals: tuple[float | None, ...]
+
+
+def _as_it_is(folder: str) -> Callable[[Path, Path], dict[str, str]]:
+    def files(data: Path, _work: Path) -> dict[str, str]:
+        return {name: str(data / folder / f"{name}.parquet") for name in ("train", "validation", "test")}
+
+    return files
+
+
+def _by_paragraph(data: Path, work: Path) -> dict[str, str]:
+    """Split SQuAD's columns so that no paragraph is in two parts: of ten, seven to train on, one and two others."""
+    table = pq.read_table(data / "xquad-en" / "validation.parquet")
+    paragraphs = sorted(set(table["context"].to_pylist()))
+    random.Random(SEED).shuffle(paragraphs)
+    part = {text: number * 10 // len(paragraphs) for number, text in enumerate(paragraphs)}
+    numbers = np.array([part[text] for text in table["context"].to_pylist()])
+    found = {"train": numbers < 7, "validation": numbers == 7, "test": numbers > 7}
+    for name, chosen in found.items():
+        pq.write_table(table.filter(pa.array(chosen)), work / f"{name}.parquet")
+    return {name: str(work / f"{name}.parquet") for name in found}
+
+
+def _by_section(data: Path, work: Path) -> dict[str, str]:
+    """Make rankings, in the splits that there are: to each synopsis its own description and others of its section."""
+    for name, most in (("train", 1500), ("validation", 200), ("test", 400)):
+        lines = pq.read_table(data / "debian" / "synopsis" / f"{name}.parquet").to_pydict()
+        known = pq.read_table(data / "debian" / "sections" / f"{name}.parquet").to_pydict()
+        section = dict(zip(known["text"], known["label"], strict=True))
+        alike: dict[str, list[str]] = defaultdict(list)
+        for text in lines["text"]:
+            alike[section.get(text, "")].append(text)
+        chance, columns = random.Random(SEED), {"query": [], "document": [], "relevance": []}
+        asked = list(zip(lines["answer"], lines["text"], strict=True))
+        chance.shuffle(asked)
+        for query, text in [pair for pair in asked if len(alike[section.get(pair[1], "")]) > OTHERS][:most]:
+            others = chance.sample([one for one in alike[section.get(text, "")] if one != text], OTHERS)
+            columns["query"] += [query] * (OTHERS + 1)
+            columns["document"] += [text, *others]
+            columns["relevance"] += [1.0, *[0.0] * OTHERS]
+        pq.write_table(pa.table(columns), work / f"{name}.parquet")
+    return {name: str(work / f"{name}.parquet") for name in ("train", "validation", "test")}
+
+
+TASKS = {
+    "conll2003": Given(_as_it_is("conll2003"), {"kind": "tokens"}, 4, (0.995, None, 0.985, 0.97)),
+    "wnut17": Given(_as_it_is("wnut17"), {"kind": "tokens"}, 6, (0.995, None, 0.985, 0.97)),
+    "tags": Given(_as_it_is("debian/tags"), {"kind": "multi-label"}, 4, (0.99, None, 0.98, 0.97)),
+    "sections": Given(_as_it_is("debian/sections"), {"kind": "classification"}, 3, (0.995, None, 0.99, 0.98)),
+    "xquad-en": Given(_by_paragraph, {"kind": "questions"}, 8, (None, 0.99, None, None)),
+    "synopsis": Given(_by_section, {"kind": "ranking"}, 2, (None, None, 0.99, None)),
+}
+
+
+def run(name: str, given: Given, data: Path, work: Path, most_rows: int, kept: dict[str, Any]) -> None:
+    """Make one task's models, as far as they are not there, and note their figures.
+
+    Args:
+        name: the task's.
+        given: its data and goals.
+        data: where the real data are.
+        work: the folder of its models.
+        most_rows: the most training rows; 0 for all.
+        kept: figures by level, which are added to.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    splits = {split: work / f"prepared-{split}.parquet" for split in SPLITS}
+    if not splits["unlabelled"].exists():
+        (work / "made").mkdir(exist_ok=True)
+        files = given.files(data, work / "made")
+        prepare_data(
+            files["train"],
+            *splits.values(),
+            validation_data=files["validation"],
+            test_data=files["test"],
+            max_rows=most_rows,
+            seed=SEED,
+            **given.options,
+        )
+    base = made(
+        work / "baseline",
+        lambda to: fine_tune("embedded:minilm", splits["train"], splits["validation"], to, epochs=given.epochs),
+    )
+    transfer = made(work / "transfer", lambda to: teacher_outputs(base, splits["train"], splits["unlabelled"], to))
+    if "baseline" not in kept:
+        score, method = scored(base, splits["test"]), floor(splits["train"], splits["test"])
+        kept["baseline"] = {"score": score, "floor": method, "rows": tasks.read_task(splits["train"]).rows}
+    for level, goal in zip(LEVELS, given.goals, strict=True):
+        if level.label in kept:
+            continue
+        small = _level(
+            level, base, transfer, splits["validation"], work / level.label.replace(" ", "-").replace("/", "-")
+        )
+        record, above = records.read_record(small), records.read_record(base)
+        score = scored(small, splits["test"])
+        kept[level.label] = {
+            "score": score,
+            "relative_score": score / kept["baseline"]["score"],
+            "flops_ratio": flops.ratio(record, above, _mean_length(base, splits["test"])),
+            "goal": goal,
+        }
+
+
+def _level(level: Level, base: Path, transfer: Path, validation: Path, to: Path) -> Path:
+    short = made(to / "short", lambda out: layer_remove(base, validation, out, keep=level.keep))
+    if level.flops:
+        cut = made(to / "cut", lambda out: matrix_prune(short, transfer, out, flops=level.flops, shape="free"))
+    else:
+        cut = short
+    return made(to / "small", lambda out: distill(cut, transfer, validation, out, epochs=level.epochs))
+
+
+def scored(model: Path, test: Path) -> float:
+    """Return a model's score on the test rows by the task's metric."""
+    task = tasks.read_task(test)
+    right = kinds.kind_of(task).right(tasks.read_columns(test), task)
+    predicted = predictions(model, task, tasks.batches(test, BATCH))
+    return score_predictions(task.metric, predicted, right, classes=kinds.classes_of(task))
+
+
+def _mean_length(model: Path, test: Path) -> float:
+    _, tokenizer = checkpoint.load(model)
+    return float(np.mean(rows.read_rows(test, tokenizer, records.read_record(model)["max_length"]).lengths))
+
+
+def table(found: dict[str, dict[str, Any]]) -> None:
+    """Print what was found."""
+    for name, levels in found.items():
+        base = levels.get("baseline", {})
+        print(
+            f"\n{name}: {base.get('rows', 0):,} rows, score {base.get('score', 0):.4f}, floor {base.get('floor', 0):.4f}"
+        )
+        for level in LEVELS:
+            if row := levels.get(level.label):
+                goal = f"goal {row['goal']:.1%}" if row["goal"] else ""
+                print(
+                    f"  {level.label:24} {100 * row['relative_score']:6.1f} % at {100 * row['flops_ratio']:5.1f} %  {goal}"
+                )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmark; return 1 if a goal was missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="where the real data are")
+    parser.add_argument("--work", type=Path, required=True, help="folder for models, kept from run to run")
+    parser.add_argument("--only", nargs="*", choices=[*TASKS], default=[*TASKS], help="these tasks alone")
+    parser.add_argument("--rows", type=int, default=0, help="the most training rows of a task; 0 for all")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to, and to go on from")
+    given = parser.parse_args(arguments)
+    given.work.mkdir(parents=True, exist_ok=True)
+    same_arguments(given.work / "arguments.json", {"rows": given.rows})
+    found = json.loads(given.json.read_text() or "{}").get("found", {}) if given.json else {}
+    for name in given.only:
+        kept = found.setdefault(name, {})
+        run(name, TASKS[name], given.data, given.work / name, given.rows, kept)
+        write_json(given.json, {"versions": records.versions(), "rows": given.rows, "found": found})
+    table(found)
+    levels = [row for each in found.values() for label, row in each.items() if label != "baseline" and row["goal"]]
+    return int(any(row["relative_score"] < row["goal"] for row in levels))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -196,16 +196,12 @@ def _mean_length(model: Path, test: Path) -> float:
 def table(found: dict[str, dict[str, Any]]) -> None:
     """Print what was found."""
     for name, levels in found.items():
-        base = levels.get("baseline", {})
-        print(
-            f"\n{name}: {base.get('rows', 0):,} rows, score {base.get('score', 0):.4f}, floor {base.get('floor', 0):.4f}"
-        )
+        base = levels["baseline"]
+        print(f"\n{name}: {base['rows']:,} rows, score {base['score']:.4f}, floor {base['floor']:.4f}")
         for level in LEVELS:
             if row := levels.get(level.label):
                 goal = f"goal {row['goal']:.1%}" if row["goal"] else ""
-                print(
-                    f"  {level.label:24} {100 * row['relative_score']:6.1f} % at {100 * row['flops_ratio']:5.1f} %  {goal}"
-                )
+                print(f"  {level.label:24} {row['relative_score']:7.1%} at {row['flops_ratio']:6.1%}  {goal}")
 
 
 def main(arguments: Sequence[str]) -> int:

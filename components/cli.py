@@ -25,13 +25,13 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import put
 
 PIPELINES = {
-    "run": "kfp_bonsai.pipelines.run:run",
-    "retrain": "kfp_bonsai.pipelines.retrain_run:retrain",
-    "compile": "kfp_bonsai.pipelines.compile:compile_pipeline",
-    "submit": "kfp_bonsai.pipelines.submit:submit",
-    "schedule": "kfp_bonsai.pipelines.submit:schedule",
-    "follow": "kfp_bonsai.pipelines.follow:follow",
-    "logs": "kfp_bonsai.pipelines.logs:logs",
+    "run": "kfp_bonsai.pipelines.local.run:run",
+    "retrain": "kfp_bonsai.pipelines.local.retrain_run:retrain",
+    "compile": "kfp_bonsai.pipelines.cluster.compile:compile_pipeline",
+    "submit": "kfp_bonsai.pipelines.cluster.submit:submit",
+    "schedule": "kfp_bonsai.pipelines.cluster.submit:schedule",
+    "follow": "kfp_bonsai.pipelines.cluster.follow:follow",
+    "logs": "kfp_bonsai.pipelines.cluster.logs:logs",
 }
 STAGES = {
     "prepare-data": "kfp_bonsai.prepare_data.prepare:prepare_data",

@@ -12,10 +12,10 @@ from kfp import dsl
 
 from kfp_bonsai.evaluate_emissions.component import evaluate_emissions, evaluate_emissions_edge
 from kfp_bonsai.package_model.component import package_model
-from kfp_bonsai.pipelines.cluster import Cluster, measuring_device, place
-from kfp_bonsai.pipelines.first import check_inputs
-from kfp_bonsai.pipelines.form import COMMAND, EDGE, LEVELS, arguments, form
-from kfp_bonsai.pipelines.training import MEASURING, TUNING, Tasks, a_pipeline
+from kfp_bonsai.pipelines.cluster.first import check_inputs
+from kfp_bonsai.pipelines.cluster.form import COMMAND, EDGE, LEVELS, arguments, form
+from kfp_bonsai.pipelines.cluster.placing import Cluster, measuring_device, place
+from kfp_bonsai.pipelines.steps import MEASURING, TUNING, Tasks, a_pipeline
 from kfp_bonsai.quantize.component import quantize, quantize_baseline
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_edge_model, select_model

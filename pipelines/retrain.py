@@ -14,10 +14,10 @@ from kfp_bonsai.check_drift.component import check_drift
 from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_challenger
 from kfp_bonsai.fetch_champion.component import fetch_champion
 from kfp_bonsai.package_model.component import package_model
-from kfp_bonsai.pipelines.cluster import Cluster, measuring_device, place
-from kfp_bonsai.pipelines.first import check_retraining
-from kfp_bonsai.pipelines.form import COMMAND, arguments, form
-from kfp_bonsai.pipelines.training import MEASURING, TUNING, Tasks, a_pipeline
+from kfp_bonsai.pipelines.cluster.first import check_retraining
+from kfp_bonsai.pipelines.cluster.form import COMMAND, arguments, form
+from kfp_bonsai.pipelines.cluster.placing import Cluster, measuring_device, place
+from kfp_bonsai.pipelines.steps import MEASURING, TUNING, Tasks, a_pipeline
 from kfp_bonsai.promote.component import promote
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_challenger

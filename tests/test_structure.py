@@ -183,8 +183,8 @@ def test_the_pipeline_has_the_defaults_of_its_stages():
 @pytest.mark.parametrize(("first", "pipeline"), [("check_inputs", "compress"), ("check_retraining", "retrain")])
 def test_the_first_task_gives_every_argument_its_value(first, pipeline):
     """An argument that is read from the form, checked, and never heeded."""
-    from kfp_bonsai.pipelines import first as tasks
-    from kfp_bonsai.pipelines.form import FORMS, arguments
+    from kfp_bonsai.pipelines.cluster import first as tasks
+    from kfp_bonsai.pipelines.cluster.form import FORMS, arguments
 
     function = getattr(tasks, first).python_func
     kinds = {name: one.annotation for name, one in arguments(pipeline).items()}

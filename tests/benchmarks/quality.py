@@ -43,7 +43,7 @@ from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_rate
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
-from kfp_bonsai.pipelines.inputs import fingerprint
+from kfp_bonsai.pipelines.local.inputs import fingerprint
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError

@@ -72,7 +72,7 @@ import sys
 sys.modules["fcntl"] = None
 from pathlib import Path
 from kfp_bonsai.evaluate_emissions import machine
-from kfp_bonsai.pipelines.folder import run_folder
+from kfp_bonsai.pipelines.local.folder import run_folder
 from kfp_bonsai.shared.core.errors import BonsaiError
 for need in (machine.alone(), run_folder(Path(sys.argv[1]) / "run", {}, overwrite=False)):
     try:

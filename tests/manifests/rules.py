@@ -8,7 +8,7 @@ import kubernetes_validate
 from promql_parser import parse
 
 from kfp_bonsai.images import TAG
-from kfp_bonsai.pipelines.checks import DNS_NAME, KEY, VALUE
+from kfp_bonsai.pipelines.cluster.checks import DNS_NAME, KEY, VALUE
 
 Resources = list[dict[str, Any]]
 

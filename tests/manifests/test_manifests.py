@@ -17,9 +17,9 @@ import rules
 import yaml
 
 from kfp_bonsai import cli
-from kfp_bonsai.pipelines.arguments import read_arguments
-from kfp_bonsai.pipelines.cluster import LABEL
-from kfp_bonsai.pipelines.compile import compile_pipeline
+from kfp_bonsai.pipelines.cluster.arguments import read_arguments
+from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
+from kfp_bonsai.pipelines.cluster.placing import LABEL
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 README = (MANIFESTS / "README.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 import tiny
 import yaml
 
-from kfp_bonsai.pipelines.compile import compile_pipeline
+from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
 
 BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
 

@@ -21,7 +21,7 @@ from kfp_bonsai.fetch_champion.fetch import check_champion, fetch_champion
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
-from kfp_bonsai.pipelines.retrain_run import retrain
+from kfp_bonsai.pipelines.local.retrain_run import retrain
 from kfp_bonsai.promote import promote as promoting
 from kfp_bonsai.promote.promote import measured, promote
 from kfp_bonsai.report.report import report

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
 from kfp_bonsai.fine_tune.train import fine_tune
-from kfp_bonsai.pipelines.inputs import check_model
-from kfp_bonsai.pipelines.run import run
+from kfp_bonsai.pipelines.local.run import run
+from kfp_bonsai.pipelines.values import check_model
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.encoding import encode

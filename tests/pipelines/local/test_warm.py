@@ -6,7 +6,7 @@ import os
 import pytest
 from kfp.local import logging_utils, subprocess_task_handler
 
-from kfp_bonsai.pipelines import warm
+from kfp_bonsai.pipelines.local import warm
 
 MODULE = "kfp_bonsai.shared.metrics.statistics"  # one that nothing of KFP imports
 

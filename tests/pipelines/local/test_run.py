@@ -6,9 +6,9 @@ import json
 import pytest
 import tiny
 
-from kfp_bonsai.pipelines import local
-from kfp_bonsai.pipelines.inputs import check_inputs
-from kfp_bonsai.pipelines.run import run, run_here
+from kfp_bonsai.pipelines.local import runner
+from kfp_bonsai.pipelines.local.inputs import check_inputs
+from kfp_bonsai.pipelines.local.run import run, run_here
 from kfp_bonsai.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -91,7 +91,7 @@ def test_packaging_that_fails_leaves_the_report(tmp_path, monkeypatch):
         (work / "finished" / "report.json").write_text("{}")
         raise BonsaiError("package-model: no such bucket")
 
-    monkeypatch.setattr(local, "run_locally", fails)
+    monkeypatch.setattr(runner, "run_locally", fails)
     with pytest.raises(BonsaiError, match="no such bucket"):
         run_here(lambda: None, {}, {}, tmp_path / "run", False, str)
     assert (tmp_path / "run" / "report.html").read_text() == "html"

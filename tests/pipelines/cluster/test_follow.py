@@ -6,10 +6,10 @@ import re
 import pytest
 from kubeflow import NOW, RUN, compressed, executor_input, identity, task, turn, workflow
 
-from kfp_bonsai.pipelines.follow import follow
-from kfp_bonsai.pipelines.logs import diagnose, logs
-from kfp_bonsai.pipelines.submit import submit
-from kfp_bonsai.pipelines.workflow import Stage, read_stages, stages_of_details
+from kfp_bonsai.pipelines.cluster.follow import follow
+from kfp_bonsai.pipelines.cluster.logs import diagnose, logs
+from kfp_bonsai.pipelines.cluster.submit import submit
+from kfp_bonsai.pipelines.cluster.workflow import Stage, read_stages, stages_of_details
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError, kind_of
 
 NEEDED = ("model=google-bert/bert-base-uncased", "data=gs://bucket/reviews.csv", "min_accuracy=0.98")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from kfp_bonsai.pipelines.endpoint import ask, ask_text, connect
-from kfp_bonsai.pipelines.runs import look, run_id
-from kfp_bonsai.pipelines.workflow import Stage
+from kfp_bonsai.pipelines.cluster.endpoint import ask, ask_text, connect
+from kfp_bonsai.pipelines.cluster.runs import look, run_id
+from kfp_bonsai.pipelines.cluster.workflow import Stage
 from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
 
 LAST_LINES = 12

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kfp_bonsai.pipelines.compile import PIPELINES, compile_pipeline
+from kfp_bonsai.pipelines.cluster.compile import PIPELINES, compile_pipeline
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -38,7 +38,7 @@ def test_a_registrys_secret_reaches_those_who_register_and_nobody_else(pipeline,
 
 def test_the_readme_says_what_a_scratch_volume_needs():
     """A volume that tasks cannot write, so that temporary files fill the node's disk without a word."""
-    manifests = Path(__file__).parents[2] / "manifests"
+    manifests = Path(__file__).parents[3] / "manifests"
     readme = (manifests / "README.md").read_text(encoding="utf-8")
     (advice,) = re.findall(r"^- [^\n]*`--scratch .*?(?=^- |^#)", readme, re.M | re.S)
     assert "`fsGroup` of `kfp/api-server.yaml`" in " ".join(advice.split())

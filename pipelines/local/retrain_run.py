@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
-from kfp_bonsai.pipelines.inputs import check_inputs, fingerprint
-from kfp_bonsai.pipelines.run import Headlines, run_here
+from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
+from kfp_bonsai.pipelines.local.run import Headlines, run_here
 from kfp_bonsai.shared.core.errors import BonsaiError
 
 TASKS = 13

@@ -8,11 +8,11 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.arguments import read_arguments
-from kfp_bonsai.pipelines.cron import check_cron
-from kfp_bonsai.pipelines.endpoint import answers, connect, given
-from kfp_bonsai.pipelines.follow import TIMEOUT, Access, check_waiting, wait_for
-from kfp_bonsai.pipelines.printed import printed
+from kfp_bonsai.pipelines.cluster.arguments import read_arguments
+from kfp_bonsai.pipelines.cluster.cron import check_cron
+from kfp_bonsai.pipelines.cluster.endpoint import answers, connect, given
+from kfp_bonsai.pipelines.cluster.follow import TIMEOUT, Access, check_waiting, wait_for
+from kfp_bonsai.pipelines.cluster.printed import printed
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 

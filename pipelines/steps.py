@@ -11,7 +11,7 @@ from kfp_bonsai.distill.component import distill
 from kfp_bonsai.fine_tune.component import fine_tune
 from kfp_bonsai.layer_remove.component import layer_remove
 from kfp_bonsai.matrix_prune.component import matrix_prune
-from kfp_bonsai.pipelines.cluster import Cluster, place
+from kfp_bonsai.pipelines.cluster.placing import Cluster, place
 from kfp_bonsai.pipelines.fused import compress_level
 from kfp_bonsai.prepare_data.component import prepare_data
 from kfp_bonsai.teacher_outputs.component import teacher_outputs

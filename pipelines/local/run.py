@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.fine_tune.train import SCRATCH
-from kfp_bonsai.pipelines.collect import collect, every, result_table
-from kfp_bonsai.pipelines.folder import LOG, run_folder
-from kfp_bonsai.pipelines.inputs import check_inputs, check_model, fingerprint
 from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.pipelines.local.collect import collect, every, result_table
+from kfp_bonsai.pipelines.local.folder import LOG, run_folder
+from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
+from kfp_bonsai.pipelines.values import check_model
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.faults import Fault
 from kfp_bonsai.shared.core.progress import say
@@ -195,7 +196,7 @@ def run_here(
         The folder with the tasks' own folders.
     """
     with run_folder(output, {**arguments, "files": files}, overwrite) as work:
-        from kfp_bonsai.pipelines.local import run_locally
+        from kfp_bonsai.pipelines.local.runner import run_locally
 
         command = (
             " ".join(["bonsai", *map(shlex.quote, sys.argv[1:])]) if sys.argv[1:2] in (["run"], ["retrain"]) else ""

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kfp_bonsai.pipelines.compile import compile_pipeline
+from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
 
 
 @pytest.fixture(scope="session")

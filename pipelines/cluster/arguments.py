@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.form import EDGE, FIRST, FORMS, LEVELS, OPTIONS, REQUIRED, arguments, fitting, settle
+from kfp_bonsai.pipelines.cluster.form import EDGE, FIRST, FORMS, LEVELS, OPTIONS, REQUIRED, arguments, fitting, settle
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
 FLAG, SET = "--argument ", "--set "

@@ -5,9 +5,9 @@ import json
 import pytest
 from kubeflow import RUN
 
-from kfp_bonsai.pipelines.endpoint import api_address
-from kfp_bonsai.pipelines.follow import follow
-from kfp_bonsai.pipelines.submit import schedule, submit
+from kfp_bonsai.pipelines.cluster.endpoint import api_address
+from kfp_bonsai.pipelines.cluster.follow import follow
+from kfp_bonsai.pipelines.cluster.submit import schedule, submit
 from kfp_bonsai.shared.core.errors import BonsaiError
 
 NEEDED = ("model=bert-base-uncased", "data=gs://bucket/reviews/")

@@ -9,8 +9,8 @@ from kfp.dsl import PipelineTask
 
 from kfp_bonsai.fine_tune.train import RUN, SCRATCH
 from kfp_bonsai.images import PREFIX
-from kfp_bonsai.pipelines.checks import cores, size
-from kfp_bonsai.pipelines.form import FIRST
+from kfp_bonsai.pipelines.cluster.checks import cores, size
+from kfp_bonsai.pipelines.cluster.form import FIRST
 from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.

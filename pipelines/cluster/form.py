@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kfp_bonsai.pipelines.inputs import check_values
 from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
-from kfp_bonsai.pipelines.retrain_run import retrain
-from kfp_bonsai.pipelines.run import run
+from kfp_bonsai.pipelines.local.retrain_run import retrain
+from kfp_bonsai.pipelines.local.run import run
+from kfp_bonsai.pipelines.values import check_values
 from kfp_bonsai.prepare_data.read import is_hub_name
 from kfp_bonsai.quantize.quantize import AUTO
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest

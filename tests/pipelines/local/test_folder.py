@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from kfp_bonsai.pipelines.folder import run_folder
-from kfp_bonsai.pipelines.inputs import fingerprint
+from kfp_bonsai.pipelines.local.folder import run_folder
+from kfp_bonsai.pipelines.local.inputs import fingerprint
 from kfp_bonsai.shared.core.errors import BonsaiError
 
 ARGUMENTS = {"model": "m", "epochs": 3.0, "levels": [{"label": "small"}]}

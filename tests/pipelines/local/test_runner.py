@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kfp_bonsai.pipelines.local import Lines
+from kfp_bonsai.pipelines.local.runner import Lines
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.faults import Fault
 
 STOPPED = """
 import io, signal, subprocess, threading, time
-from kfp_bonsai.pipelines.local import Lines, _run_stoppable
+from kfp_bonsai.pipelines.local.runner import Lines, _run_stoppable
 
 lines = Lines(io.StringIO(), str)
 def work():

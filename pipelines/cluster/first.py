@@ -45,7 +45,7 @@ def check_inputs(
     """Check what was typed into the form, and that model and data can be had; give every option its value."""
     from collections import namedtuple
 
-    from kfp_bonsai.pipelines.check_form import check_form
+    from kfp_bonsai.pipelines.cluster.check_form import check_form
 
     given = {
         "model": model,
@@ -93,7 +93,7 @@ def check_retraining(
     """Check what was typed into the form, and that champion and data can be had; give every option its value."""
     from collections import namedtuple
 
-    from kfp_bonsai.pipelines.check_form import check_form
+    from kfp_bonsai.pipelines.cluster.check_form import check_form
 
     given = {
         "champion": champion,

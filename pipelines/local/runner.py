@@ -23,7 +23,7 @@ from typing import IO, Any
 import psutil
 from kfp import local
 
-from kfp_bonsai.pipelines.warm import QUANTIZING, TRAINING, warm_tasks
+from kfp_bonsai.pipelines.local.warm import QUANTIZING, TRAINING, warm_tasks
 from kfp_bonsai.shared.core import faults
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import duration, put

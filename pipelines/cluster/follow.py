@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfp_bonsai.pipelines.checks import seconds
-from kfp_bonsai.pipelines.endpoint import ENDPOINT, connect
-from kfp_bonsai.pipelines.logs import Failure, diagnose, read_log
-from kfp_bonsai.pipelines.printed import printed
-from kfp_bonsai.pipelines.runs import ENDED, Run, look, run_id, start_again
-from kfp_bonsai.pipelines.workflow import DONE, Stage
+from kfp_bonsai.pipelines.cluster.checks import seconds
+from kfp_bonsai.pipelines.cluster.endpoint import ENDPOINT, connect
+from kfp_bonsai.pipelines.cluster.logs import Failure, diagnose, read_log
+from kfp_bonsai.pipelines.cluster.printed import printed
+from kfp_bonsai.pipelines.cluster.runs import ENDED, Run, look, run_id, start_again
+from kfp_bonsai.pipelines.cluster.workflow import DONE, Stage
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.core.progress import duration, say
 

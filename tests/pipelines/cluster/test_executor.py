@@ -24,7 +24,7 @@ import yaml
 from kfp.dsl import executor_main
 from kfp.dsl.types import artifact_types
 
-from kfp_bonsai.pipelines.compile import compile_pipeline
+from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
 
 SHAPES = ({"edge_at_run_time": True}, {"fuse": True}, {"pipeline": "retrain"})  # all components there are
 BUCKET = "mlpipeline/v2/artifacts/task"
@@ -166,8 +166,8 @@ def check_left(interface: dict, task: SimpleNamespace) -> None:
 
 def test_every_component_there_is_belongs_to_a_pipeline(components):
     """A component that the test above does not know, as no shape of a pipeline that is compiled here has it."""
-    folder = Path(__file__).parents[2]
-    files = [*folder.glob("components/*/component.py"), folder / "pipelines" / "first.py"]
+    folder = Path(__file__).parents[3]
+    files = [*folder.glob("components/*/component.py"), folder / "pipelines" / "cluster" / "first.py"]
     files.append(folder / "pipelines" / "fused.py")
     written = {
         node.name

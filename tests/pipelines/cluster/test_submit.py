@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from kfp_bonsai.pipelines.arguments import read_arguments
-from kfp_bonsai.pipelines.compile import compile_pipeline
-from kfp_bonsai.pipelines.cron import check_cron
+from kfp_bonsai.pipelines.cluster.arguments import read_arguments
+from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
+from kfp_bonsai.pipelines.cluster.cron import check_cron
+from kfp_bonsai.pipelines.cluster.submit import run_name, schedule, submit
 from kfp_bonsai.pipelines.levels import DEFAULTS
-from kfp_bonsai.pipelines.submit import run_name, schedule, submit
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.pretrained import find_model
 

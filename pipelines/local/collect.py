@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.folder import RESULTS, clear
+from kfp_bonsai.pipelines.local.folder import RESULTS, clear
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.records import read_record
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai import __version__
-from kfp_bonsai.pipelines import checks
-from kfp_bonsai.pipelines.settings import with_settings
+from kfp_bonsai.pipelines.cluster import checks
+from kfp_bonsai.pipelines.cluster.settings import with_settings
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_file
 
@@ -174,8 +174,8 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
 
 def _fixed(pipeline: str, texts: Sequence[str]) -> dict[str, Any]:
     """Read the defaults that are set, and refuse what a stage would refuse."""
-    from kfp_bonsai.pipelines.arguments import SET, read_texts
-    from kfp_bonsai.pipelines.form import EDGE, OPTIONS, settle
+    from kfp_bonsai.pipelines.cluster.arguments import SET, read_texts
+    from kfp_bonsai.pipelines.cluster.form import EDGE, OPTIONS, settle
 
     found = read_texts(pipeline, texts, SET)
     for name, instead in ((EDGE, "--edge"), (OPTIONS, "--set NAME=VALUE for each")):
@@ -200,7 +200,7 @@ def _check_room(options: dict[str, Any]) -> None:
 def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     """Return the pipeline, placed on the cluster that the options describe."""
     from kfp_bonsai.images import PREFIX
-    from kfp_bonsai.pipelines.cluster import Cluster
+    from kfp_bonsai.pipelines.cluster.placing import Cluster
     from kfp_bonsai.pipelines.compress import compress_pipeline
     from kfp_bonsai.pipelines.retrain import retrain_pipeline
 

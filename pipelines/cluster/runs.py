@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from kfp_bonsai.pipelines.endpoint import ask, given
-from kfp_bonsai.pipelines.workflow import Stage, read_stages, said_of, stages_of_details
+from kfp_bonsai.pipelines.cluster.endpoint import ask, given
+from kfp_bonsai.pipelines.cluster.workflow import Stage, read_stages, said_of, stages_of_details
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")

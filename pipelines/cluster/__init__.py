@@ -1,0 +1,1 @@
+"""Pipelines on a cluster: compiled, submitted, followed; and what runs there beside the stages."""

@@ -1,0 +1,1 @@
+"""Pipelines on one's own machine: `bonsai run` and `bonsai retrain`."""

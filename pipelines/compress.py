@@ -5,96 +5,82 @@ prepare-data -> fine-tune -> teacher-outputs -> for each level {layer-remove -> 
 its int8 models are measured on a CPU, and those figures choose. On a cluster, check-inputs comes first.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
 
 from kfp_bonsai.evaluate_emissions.component import evaluate_emissions, evaluate_emissions_edge
 from kfp_bonsai.package_model.component import package_model
-from kfp_bonsai.pipelines.cluster.first import check_inputs
-from kfp_bonsai.pipelines.cluster.form import COMMAND, EDGE, LEVELS, arguments, form
-from kfp_bonsai.pipelines.cluster.placing import Cluster, measuring_device, place
-from kfp_bonsai.pipelines.steps import MEASURING, TUNING, Tasks, a_pipeline
+from kfp_bonsai.pipelines.options import (
+    COMMAND,
+    COMPRESS,
+    EDGE,
+    LEVELS,
+    MEASURING,
+    PACKING,
+    QUANTIZING,
+    TARGET,
+    TEACHING,
+    TUNING,
+)
+from kfp_bonsai.pipelines.steps import Tasks, with_all_arguments
 from kfp_bonsai.quantize.component import quantize, quantize_baseline
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_edge_model, select_model
 
-NAME, TITLE = "compress", "Compress a language model"
+TITLE = "Compress a language model"
 SUMMARY = "Fine-tune, compress at several levels, measure the emission of each, choose, report and package."
 
 
-def compress_pipeline(
-    cluster: Cluster | None = None,
-    parallel_levels: int = 0,
-    edge: bool | None = None,
-    fuse: bool = False,
-    fixed: Mapping[str, Any] | None = None,
-) -> Any:
-    """Return the pipeline, for a cluster with its form, or (None) for KFP's local runner with all arguments.
+def compress_pipeline(parallel_levels: int = 0, edge: bool | None = None, fuse: bool = False) -> Any:
+    """Return the pipeline for KFP's local runner.
 
     Args:
-        cluster: images, resources and retries of the tasks.
         parallel_levels: how many levels are trained at the same time; 0 for all.
         edge: build one branch, for an edge CPU or not; None for both, of which a run's `edge` takes one. KFP's local
             runner knows a finished task again only under the same name, which the other branch has not.
         fuse: run the three stages of a level in one task.
-        fixed: arguments with other defaults than their own.
     """
-    if cluster is None:
-        fields = [*arguments(NAME).values(), COMMAND]
-        return a_pipeline(
-            NAME, TITLE, SUMMARY, fields, lambda values: _compress(cluster, values, parallel_levels, edge, fuse)
-        )
-    given = {"device": measuring_device(cluster), **({} if edge is None else {EDGE: edge}), **(fixed or {})}
-    fields, described = form(NAME, edge=edge is None, fixed=given)
-
-    def from_the_form(filled: dict[str, Any]) -> None:
-        checked = check_inputs(**{EDGE: edge, **filled}, fixed=given).set_display_name("Check the inputs")
-        place(checked, cluster, light=True)
-        _compress(cluster, {**checked.outputs, EDGE: filled.get(EDGE)}, parallel_levels, edge, fuse)
-
-    return a_pipeline(NAME, TITLE, f"{SUMMARY}\n\n{described}", fields, from_the_form)
+    return with_all_arguments(
+        COMPRESS, TITLE, SUMMARY, lambda tasks: compress_tasks(tasks, parallel_levels, edge, fuse)
+    )
 
 
-def _compress(
-    cluster: Cluster | None, values: Mapping[str, Any], parallel_levels: int, edge: bool | None, fuse: bool
-) -> None:
+def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: bool) -> None:
     """Add the tasks.
 
     Args:
-        cluster: what the cluster gives; None for the local runner.
-        values: of all arguments.
-        parallel_levels: how many levels are trained at the same time.
+        tasks: what adds them, with the values of all arguments.
+        parallel_levels: how many levels are trained at the same time; 0 for all.
         edge: which branch to build; None for both.
         fuse: run the three stages of a level in one task.
     """
-    tasks = Tasks(cluster, values)
-    splits = tasks.prepare("validation_rows", "test_rows")
+    values, place = tasks.values, tasks.place
+    splits = tasks.prepare()
     baseline, taught = tasks.make_baseline(
         splits,
-        {**tasks.pick("model", *TUNING), "fingerprint": values.get("model_fingerprint", "")},
-        tasks.pick("augmentations", "unlabelled_rows", "seed"),
+        {**tasks.pick("model"), **tasks.given(TUNING), "fingerprint": values.get("model_fingerprint", "")},
+        tasks.given(TEACHING),
     )
     measuring = {
         "baseline": baseline,
         "train": splits["train"],
         "test": splits["test"],
-        **tasks.pick(*MEASURING, "seed"),
+        **tasks.given(MEASURING, "device"),
     }
-    target = tasks.pick("min_accuracy", "max_emission")
-    handed_on = {**tasks.pick("license", "upload", "register"), "images": cluster.images if cluster else ""}
-    quantizing = {"calibration": splits["train"], **tasks.pick("runtime", "seed")}
+    target = tasks.pick(*TARGET)
+    handed_on = {**tasks.pick(*PACKING), "images": tasks.images}
+    quantizing = {"calibration": splits["train"], **tasks.given(QUANTIZING)}
 
     def package(chosen: Any, results: Any, what: str) -> None:
         packed = package_model(model=chosen, results=results, **handed_on)
-        place(packed.set_display_name(f"Package the {what}"), cluster, light=True)
+        place(packed.set_display_name(f"Package the {what}"), light=True)
 
     # A loop's results cannot leave a condition in the loop, so each branch has a loop of its own.
     def compress_and_measure(for_edge: bool) -> None:
         if for_edge:
             alone = quantize_baseline(model=baseline, **quantizing)
-            place(alone.set_display_name("Quantize the baseline"), cluster, cached=True)
+            place(alone.set_display_name("Quantize the baseline"), cached=True)
         with dsl.ParallelFor(values[LEVELS], name="Each level", parallelism=parallel_levels) as level:
             smaller = tasks.make_smaller(
                 splits,
@@ -107,9 +93,9 @@ def _compress(
             )
             if for_edge:
                 small = quantize(model=smaller, **quantizing)
-                place(small.set_display_name("Quantize"), cluster, cached=True)
+                place(small.set_display_name("Quantize"), cached=True)
         measured = evaluate_emissions(candidates=dsl.Collected(smaller), **tasks.pick("device"), **measuring)
-        place(measured.set_display_name("Evaluate emissions"), cluster, heavy=True, measured=True)
+        place(measured.set_display_name("Evaluate emissions"), heavy=True, measured=True)
         measurements = {"measurement": measured.outputs["measurement"]}
         if for_edge:
             measured_edge = evaluate_emissions_edge(
@@ -117,7 +103,7 @@ def _compress(
                 candidates=dsl.Collected(small.outputs["quantized_model"]),
                 **measuring,
             )
-            place(measured_edge.set_display_name("Evaluate emissions on the edge CPU"), cluster, measured=True)
+            place(measured_edge.set_display_name("Evaluate emissions on the edge CPU"), measured=True)
             measurements["edge_measurement"] = measured_edge.outputs["measurement"]
             selected = select_edge_model(
                 measurement=measured_edge.outputs["measurement"],
@@ -127,9 +113,9 @@ def _compress(
             )
         else:
             selected = select_model(**measurements, candidates=dsl.Collected(smaller), **target)
-        place(selected.set_display_name("Select the model"), cluster, light=True)
+        place(selected.set_display_name("Select the model"), light=True)
         reported = report(**measurements, selection=selected.outputs["selection"], command=values.get(COMMAND.name, ""))
-        place(reported.set_display_name("Report"), cluster, light=True)
+        place(reported.set_display_name("Report"), light=True)
         package(selected.outputs["chosen_model"], reported.outputs["results"], "model")
         if for_edge:
             package(selected.outputs["quantized_model"], reported.outputs["results"], "edge model")

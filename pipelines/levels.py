@@ -11,23 +11,22 @@ from kfp_bonsai.shared.models.families import check_first, family_of, is_free
 
 DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
 SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"
-ANY_LAYERS = 1_000_000
+ANY_LAYERS = 1_000_000  # as if the model, which is not known yet, had whatever is asked for
 
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
 
 
-def parse_levels(texts: Sequence[str], epochs: float = 0.0, total_layers: int = 0) -> list[dict[str, Any]]:
+def parse_levels(texts: Sequence[str], epochs: float = 0.0) -> list[dict[str, Any]]:
     """Read levels, the paper's three if there are none.
 
     Args:
         texts: levels such as "small:layers=1/3,flops=0.1"; without a label, the text itself is the label.
         epochs: epochs of distillation of the levels that do not state them; 0 leaves them to distill.
-        total_layers: how many layers the model has, to refuse what it cannot give; 0 if that is not known.
 
     Raises:
         BonsaiError: a level cannot be read or reached, or two have one label.
     """
-    levels = [_parse(text, epochs, total_layers) for text in texts or THREE_LEVELS]
+    levels = [_parse(text, epochs) for text in texts or THREE_LEVELS]
     labels = [level["label"] for level in levels]
     for label in labels:
         if labels.count(label) > 1:
@@ -124,7 +123,7 @@ def _full(shape: Any, costs: Sequence[Mapping[str, Any]], index: int) -> Any:
     return sum(others, first)
 
 
-def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
+def _parse(text: str, epochs: float) -> dict[str, Any]:
     label, colon, settings = text.partition(":")
     if not colon:
         settings = text
@@ -142,7 +141,7 @@ def _parse(text: str, epochs: float, total_layers: int) -> dict[str, Any]:
         raise BonsaiError(f"--level '{text}': rate={level['rate']:g} must be a learning rate such as 3e-4, or 0")
     if level["shape"] not in SHAPES:
         raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
-    check_layers(level, total_layers or ANY_LAYERS, text)
+    check_layers(level, ANY_LAYERS, text)
     return level
 
 

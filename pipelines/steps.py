@@ -1,32 +1,21 @@
 """What compress and retrain have in common: how they are built, and the tasks up to a smaller model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any
 
 from kfp import dsl
+from kfp.dsl import PipelineTask
 
 from kfp_bonsai.distill.component import distill
 from kfp_bonsai.fine_tune.component import fine_tune
 from kfp_bonsai.layer_remove.component import layer_remove
 from kfp_bonsai.matrix_prune.component import matrix_prune
-from kfp_bonsai.pipelines.cluster.placing import Cluster, place
 from kfp_bonsai.pipelines.fused import compress_level
+from kfp_bonsai.pipelines.options import COMMAND, PREPARING, arguments
 from kfp_bonsai.prepare_data.component import prepare_data
 from kfp_bonsai.teacher_outputs.component import teacher_outputs
-
-# Arguments of single tasks, by the names that the pipelines have for them too.
-PREPARING = (
-    *("data", "test_data", "validation_data", "unlabelled_data", "name"),
-    *("text_column", "text_pair_column", "label_column", "kind", "metric", "positive_class"),
-    *("validation_fraction", "test_fraction", "max_rows", "drop_empty", "split_by", "seed"),
-)
-TUNING = ("epochs", "learning_rate", "batch_size", "max_length", "freeze_embeddings", "seed")
-MEASURING = (
-    *("pairs", "block_seconds", "precision", "time_budget"),
-    *("country", "intensity", "traffic", "embodied", "wait"),
-)
 
 
 def a_pipeline(
@@ -50,31 +39,51 @@ def a_pipeline(
     return dsl.pipeline(name=name, display_name=title, description=description.partition("\n")[0])(function)
 
 
+def with_all_arguments(name: str, title: str, summary: str, body: Callable[["Tasks"], None]) -> Any:
+    """Return a pipeline for KFP's local runner, whose parameters are all that it can be given.
+
+    Args:
+        name: the pipeline's.
+        title: its display name.
+        summary: what it does.
+        body: adds the tasks.
+    """
+    return a_pipeline(name, title, summary, [*arguments(name).values(), COMMAND], lambda values: body(Tasks(values)))
+
+
+def here(task: PipelineTask, **_: bool) -> PipelineTask:
+    """Leave a task where it is: on one's own machine nothing is to be placed."""
+    return task
+
+
 @dataclass(frozen=True)
 class Tasks:
     """Adds tasks to a pipeline.
 
     Attributes:
-        cluster: what the cluster gives; None for the local runner.
         values: of all arguments of the pipeline.
+        place: says where a task runs: its needs are heavy (it works on an accelerator), light (hardly any), measured
+            (it measures emissions) and cached (its inputs decide what it makes).
+        images: where a cluster pulls its images from, or "".
     """
 
-    cluster: Cluster | None
     values: Mapping[str, Any]
+    place: Callable[..., PipelineTask] = here
+    images: str = ""
 
     def pick(self, *names: str) -> dict[str, Any]:
         """Return the arguments of these names."""
         return {name: self.values[name] for name in names}
 
-    def prepare(self, *more: str) -> Any:
-        """Add prepare-data; return the splits.
+    def given(self, options: Iterable[str], *but: str) -> dict[str, Any]:
+        """Return the arguments of these names that the pipeline has, except for some, and the seed."""
+        return self.pick(*(name for name in options if name in self.values and name not in but), "seed")
 
-        Args:
-            more: names of arguments that only this pipeline has.
-        """
+    def prepare(self) -> Any:
+        """Add prepare-data; return the splits."""
         fingerprint = self.values.get("data_fingerprint", "")
-        prepared = prepare_data(**self.pick(*PREPARING, *more), fingerprint=fingerprint)
-        return place(prepared.set_display_name("Prepare data"), self.cluster, cached=True).outputs
+        prepared = prepare_data(**self.pick("data"), **self.given(PREPARING), fingerprint=fingerprint)
+        return self.place(prepared.set_display_name("Prepare data"), cached=True).outputs
 
     def make_baseline(self, splits: Any, tuning: dict[str, Any], teaching: dict[str, Any]) -> Any:
         """Add fine-tune and teacher-outputs; return the baseline and its transfer set.
@@ -85,10 +94,10 @@ class Tasks:
             teaching: those of teacher-outputs beside the baseline and the splits.
         """
         tuned = fine_tune(train=splits["train"], validation=splits["validation"], **tuning)
-        place(tuned.set_display_name("Fine-tune the baseline"), self.cluster, heavy=True, cached=True)
+        self.place(tuned.set_display_name("Fine-tune the baseline"), heavy=True, cached=True)
         baseline = tuned.outputs["baseline"]
         taught = teacher_outputs(model=baseline, train=splits["train"], unlabelled=splits["unlabelled"], **teaching)
-        place(taught.set_display_name("Teacher's outputs"), self.cluster, heavy=True, cached=True)
+        self.place(taught.set_display_name("Teacher's outputs"), heavy=True, cached=True)
         return baseline, taught.outputs["teacher_outputs"]
 
     def make_smaller(
@@ -119,17 +128,17 @@ class Tasks:
                 validation=splits["validation"],
                 **{**removing, **pruning, **distilling},
             )
-            place(made.set_display_name("Compress"), self.cluster, heavy=True, cached=True)
+            self.place(made.set_display_name("Compress"), heavy=True, cached=True)
             return made.outputs["distilled_model"]
         shorter = layer_remove(model=baseline, data=splits["validation"], **removing)
-        place(shorter.set_display_name("Remove layers"), self.cluster, heavy=True, cached=True)
+        self.place(shorter.set_display_name("Remove layers"), heavy=True, cached=True)
         pruned = matrix_prune(model=shorter.outputs["shorter_model"], teacher_outputs=taught, **pruning)
-        place(pruned.set_display_name("Prune matrices"), self.cluster, heavy=True, cached=True)
+        self.place(pruned.set_display_name("Prune matrices"), heavy=True, cached=True)
         distilled = distill(
             model=pruned.outputs["pruned_model"],
             teacher_outputs=taught,
             validation=splits["validation"],
             **distilling,
         )
-        place(distilled.set_display_name("Distill"), self.cluster, heavy=True, cached=True)
+        self.place(distilled.set_display_name("Distill"), heavy=True, cached=True)
         return distilled.outputs["distilled_model"]

@@ -18,7 +18,8 @@ FOLDERS = [name.replace("-", "_") for name in STAGES]
 SOURCES = [path for path in sorted(COMPONENTS.rglob("*.py")) if path.name != "component.py"]
 ROOMS = ("core", "energy", "metrics", "kinds", "data", "models", "training", "inference", "storage")
 ROOT = COMPONENTS.parent
-FILES = sorted([*COMPONENTS.rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
+PIPELINES = ROOT / "pipelines"
+FILES = sorted([*COMPONENTS.rglob("*.py"), *PIPELINES.rglob("*.py")])
 PLAIN = {"str": str, "int": int, "float": float, "bool": bool}
 
 
@@ -98,12 +99,27 @@ def test_every_shared_module_has_a_room():
 
 def test_no_module_imports_itself_through_others():
     """Two files that import each other are one file in two places."""
-    known = {module(path): imported(path) for path in FILES if path.is_relative_to(COMPONENTS)}
+    known = {module(path): imported(path) for path in FILES}
     graph = {name: {one for one in found if one in known and one != name} for name, found in known.items()}
     while leaves := [name for name, found in graph.items() if not found & graph.keys()]:
         for name in leaves:
             del graph[name]
     assert not graph
+
+
+@pytest.mark.parametrize(
+    ("room", "unknown"), [("", ("local", "cluster")), ("local", ("cluster",)), ("cluster", ("local",))]
+)
+def test_a_pipeline_does_not_know_where_it_runs(room, unknown):
+    """A definition that knows the cluster's form, or a run here that asks how a cluster places tasks."""
+    for path in sorted((PIPELINES / room).glob("*.py")):
+        wrong = [name for name in imported(path) for one in unknown if name.startswith(f"kfp_bonsai.pipelines.{one}")]
+        assert not wrong, f"{path.name} imports {wrong}"
+
+
+def test_placing_knows_no_form():
+    """A change of what a person is asked that moves where a task runs."""
+    assert not [name for name in imported(PIPELINES / "cluster" / "placing.py") if re.search(r"\bform\b", name)]
 
 
 def test_a_files_name_says_what_it_is():
@@ -184,11 +200,12 @@ def test_the_pipeline_has_the_defaults_of_its_stages():
 def test_the_first_task_gives_every_argument_its_value(first, pipeline):
     """An argument that is read from the form, checked, and never heeded."""
     from kfp_bonsai.pipelines.cluster import first as tasks
-    from kfp_bonsai.pipelines.cluster.form import FORMS, arguments
+    from kfp_bonsai.pipelines.cluster.form import FORMS
+    from kfp_bonsai.pipelines.options import FINGERPRINTS, arguments
 
     function = getattr(tasks, first).python_func
     kinds = {name: one.annotation for name, one in arguments(pipeline).items()}
-    prints = {"compress": ["data_fingerprint", "model_fingerprint"], "retrain": ["data_fingerprint"]}[pipeline]
+    prints = FINGERPRINTS[pipeline]
     assert inspect.signature(function).return_annotation.__annotations__ == kinds | dict.fromkeys(prints, str)
     asked = {name: one.annotation for name, one in inspect.signature(function).parameters.items()}
     fields = {name: kinds.get(name, dict) for name in FORMS[pipeline]}

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
-from kfp_bonsai.pipelines.cluster.form import arguments, in_the_forms_words, settle
+from kfp_bonsai.pipelines.cluster.form import in_the_forms_words, settle
+from kfp_bonsai.pipelines.options import arguments
 from kfp_bonsai.pipelines.values import check_model
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.shared.core.errors import BonsaiError

@@ -13,27 +13,23 @@ from typing import Any
 
 from kfp_bonsai import __version__
 from kfp_bonsai.pipelines.cluster import checks
+from kfp_bonsai.pipelines.cluster.resources import RESOURCES, Cluster
 from kfp_bonsai.pipelines.cluster.settings import with_settings
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_file
+from kfp_bonsai.shared.core.signatures import takes
 
 PIPELINES = ("compress", "retrain")
 MOST_RETRIES = 10  # the wait doubles each time: after the tenth it is four hours
 
 
+@takes(RESOURCES)
 def compile_pipeline(
     *,
     pipeline: str = "compress",
     output: str = "",
     settings: str = "",
     images: str = "",
-    accelerator: str = "nvidia.com/gpu",
-    accelerators: int = 1,
-    cpu: str = "4",
-    memory: str = "16Gi",
-    cpu_request: str = "",
-    memory_request: str = "",
-    retries: int = 2,
     task_timeout: str = "24h",
     run_timeout: str = "7d",
     parallel_levels: int = 0,
@@ -41,17 +37,12 @@ def compile_pipeline(
     edge_at_run_time: bool = False,
     fuse: bool = False,
     set: Sequence[str] = (),
-    cache: bool = True,
     gpu_node: Sequence[str] = (),
     gpu_taint: Sequence[str] = (),
     cpu_node: Sequence[str] = (),
-    cache_volume: str = "",
-    hub_secret: str = "",
-    registry_secret: str = "",
-    scratch: str = "",
-    storage_class: str = "",
     kubernetes: bool = False,
     namespace: str = "",
+    **resources: Any,
 ) -> dict:
     """Compile the pipeline for a Kubeflow cluster: upload the file there, or submit it with the KFP client.
 
@@ -61,16 +52,6 @@ def compile_pipeline(
         settings: YAML file with any of the other options but --output, such as "cpu: 8" or "gpu-node: {pool: gpu}".
             What is given here and is not the default wins over the file.
         images: Where the cluster pulls the images from, such as registry.example/team/kfp-bonsai.
-        accelerator: Resource that training and measuring ask for; "" for CPU nodes.
-        accelerators: How many of it a task gets; its one process works on one, so more is for other code of yours.
-        cpu: Processors that a working task gets, such as 4, 0.5 or 500m.
-        memory: Memory that a working task gets.
-        cpu_request: Processors that must be free for a task to start, where they are fewer than it may use (small
-            clusters); then its neighbours have a part in what it gets, and in measurements.
-        memory_request: Memory that must be free for a task to start, where that is less than it may use.
-        retries: How often a task is tried again, after 30 seconds, 1 minute and so on: as Kubeflow is installed, only
-            one whose pod was deleted, not one that failed or was killed, unless its retry policy is set to Always
-            (manifests/README.md). `bonsai submit --wait --retries` starts those again on any cluster.
         task_timeout: How long an attempt at a task may take, such as 90m, 24h or 7d; 0 for no limit.
         run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
         parallel_levels: How many levels are trained at the same time; 0 for all.
@@ -78,22 +59,14 @@ def compile_pipeline(
         edge_at_run_time: Let each run choose, by the argument `edge`; the graph then has both branches, a layer down.
         fuse: Run the three stages of a level in one pod instead of three, which costs 10 to 20 seconds each.
         set: NAME=VALUE, another default for an argument, such as epochs=1; may be given again.
-        cache: Let KFP's cache answer for what an earlier run made of the same data, model and arguments; never for a
-            measurement. --no-cache where the artifacts of earlier runs are removed.
         gpu_node: KEY=VALUE, a label of the accelerator's nodes, which train and measure; may be given again.
         gpu_taint: KEY or KEY=VALUE, a taint of these nodes beside the accelerator's own; may be given again.
         cpu_node: KEY=VALUE, a label of the nodes of everything else, the edge measurement included; without an
             accelerator that is all.
-        cache_volume: Claim of a volume, mounted at /cache where models and data are read and downloaded; there a
-            fine-tune that is tried again finds its checkpoints.
-        hub_secret: Secret whose key "token" is a token for the model hub.
-        registry_secret: Secret for `register`: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD, for
-            MLflow; the key "token" for Kubeflow Model Registry.
-        scratch: Size of a volume for each working task's temporary files, such as 100Gi; else the node's disk has them.
-        storage_class: Storage class of these volumes; else the cluster's default.
         kubernetes: Write the resources Pipeline and PipelineVersion, for `kubectl apply` where Kubeflow Pipelines keeps
             its pipelines in Kubernetes, instead of the file to upload.
         namespace: The resources' namespace (with --kubernetes).
+        **resources: The others are what a cluster gives (resources.py).
 
     Returns:
         The file, and the number of tasks in it.
@@ -106,7 +79,8 @@ def compile_pipeline(
         bonsai compile --edge --fuse --set epochs=1 --set upload=gs://bucket/models
         bonsai compile --pipeline retrain --settings cluster.yaml --gpu-node pool=gpu --kubernetes --namespace team
     """
-    given = {name: value for name, value in locals().items() if name not in ("output", "settings")}
+    everything = {**locals(), **resources}
+    given = {name: value for name, value in everything.items() if name not in ("output", "settings", "resources")}
     options = with_settings(settings, given, compile_pipeline)
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed: pip install 'kfp-bonsai[kfp]'")
@@ -175,7 +149,8 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
 def _fixed(pipeline: str, texts: Sequence[str]) -> dict[str, Any]:
     """Read the defaults that are set, and refuse what a stage would refuse."""
     from kfp_bonsai.pipelines.cluster.arguments import SET, read_texts
-    from kfp_bonsai.pipelines.cluster.form import EDGE, OPTIONS, settle
+    from kfp_bonsai.pipelines.cluster.form import OPTIONS, settle
+    from kfp_bonsai.pipelines.options import EDGE
 
     found = read_texts(pipeline, texts, SET)
     for name, instead in ((EDGE, "--edge"), (OPTIONS, "--set NAME=VALUE for each")):
@@ -200,16 +175,14 @@ def _check_room(options: dict[str, Any]) -> None:
 def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     """Return the pipeline, placed on the cluster that the options describe."""
     from kfp_bonsai.images import PREFIX
-    from kfp_bonsai.pipelines.cluster.placing import Cluster
-    from kfp_bonsai.pipelines.compress import compress_pipeline
-    from kfp_bonsai.pipelines.retrain import retrain_pipeline
+    from kfp_bonsai.pipelines.cluster.build import compress_on, retrain_on
 
     known = {**options, **read, "images": options["images"] or PREFIX}
     cluster = Cluster(**{each.name: known[each.name] for each in fields(Cluster)})
     if options["pipeline"] == "retrain":
-        return retrain_pipeline(cluster, options["fuse"], read["fixed"])
+        return retrain_on(cluster, options["fuse"], read["fixed"])
     edge = None if options["edge_at_run_time"] else options["edge"]
-    return compress_pipeline(cluster, options["parallel_levels"], edge, options["fuse"], read["fixed"])
+    return compress_on(cluster, options["parallel_levels"], edge, options["fuse"], read["fixed"])
 
 
 def _version_name(pipeline: str, built: Any) -> str:

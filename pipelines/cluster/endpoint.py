@@ -6,33 +6,66 @@ Every answer is checked for what was asked: behind an expired login, a proxy or 
 import json
 import os
 import re
+import shlex
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.core.signatures import options_of
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"  # the environment variable that KFP's own client reads
 TIMEOUT = (10, 30)  # seconds to connect and between two parts of an answer; KFP's client would wait for ever
 TRIES = 3
 
 
-def connect(endpoint: str, namespace: str, token_file: str, cookie_file: str, ca_file: str) -> Any:
-    """Return KFP's client, which asks the endpoint for its health.
+@dataclass(frozen=True)
+class Access:
+    """How the API is reached; the client connects when it is asked for.
 
     Args:
-        endpoint: URL of Kubeflow Pipelines; "" for that in KF_PIPELINES_ENDPOINT.
-        namespace: the profile's namespace, "" where there is one user.
-        token_file: file with a bearer token, or "".
-        cookie_file: file with a session's cookie, or "".
-        ca_file: certificate authority, or "".
-
-    Raises:
-        BonsaiError: no URL, a file that cannot be read, or an endpoint that refuses or is down.
+        endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
+        namespace: The profile's namespace, where Kubeflow has several users.
+        token_file: File with a bearer token, such as a pod's /var/run/secrets/kubeflow/pipelines/token.
+        cookie_file: File with a session's cookie, such as "authservice_session=...", for Kubeflow behind a login.
+        ca_file: Certificate authority of the endpoint, where it is not a public one.
     """
+
+    endpoint: str = ""
+    namespace: str = ""
+    token_file: str = ""
+    cookie_file: str = ""
+    ca_file: str = ""
+
+    @cached_property
+    def client(self) -> Any:
+        """KFP's client, which asks the endpoint for its health.
+
+        Raises:
+            BonsaiError: no URL, a file that cannot be read, or an endpoint that refuses or is down.
+        """
+        return _connect(**vars(self))
+
+    def address(self, run: str) -> str:
+        """Return a run's page in the UI."""
+        return f"{self.client._uihost}/#/runs/details/{run}"
+
+    def command(self, *words: str) -> str:
+        """Return a command of ours with this access."""
+        options = {each.name: getattr(self, each.name) for each in fields(self)}
+        flags = [part for name, value in options.items() if value for part in (f"--{name.replace('_', '-')}", value)]
+        return shlex.join(["bonsai", *words, *flags]) + ("" if self.endpoint else f" (with {ENDPOINT} set)")
+
+
+ACCESS = options_of(Access)
+
+
+def _connect(endpoint: str, namespace: str, token_file: str, cookie_file: str, ca_file: str) -> Any:
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed: pip install 'kfp-bonsai[kfp]'")
     address = api_address(endpoint or os.environ.get(ENDPOINT, ""))

@@ -1,20 +1,20 @@
 """`bonsai follow`, and `bonsai submit --wait`: what a run is doing, a line a stage, and what came of it."""
 
 import re
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kfp_bonsai.pipelines.cluster.checks import seconds
-from kfp_bonsai.pipelines.cluster.endpoint import ENDPOINT, connect
+from kfp_bonsai.pipelines.cluster.endpoint import ACCESS, Access
 from kfp_bonsai.pipelines.cluster.logs import Failure, diagnose, read_log
 from kfp_bonsai.pipelines.cluster.printed import printed
 from kfp_bonsai.pipelines.cluster.runs import ENDED, Run, look, run_id, start_again
 from kfp_bonsai.pipelines.cluster.workflow import DONE, Stage
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.core.progress import duration, say
+from kfp_bonsai.shared.core.signatures import takes
 
 POLL_SECONDS = 10.0
 LOST_POLLS = 30  # in a row, until a run that cannot be asked about any more is given up
@@ -25,6 +25,7 @@ MOST_RETRIES = 10
 TIMEOUT = "8d"  # a day more than a run may take unless compiled otherwise
 
 
+@takes(ACCESS)
 def follow(
     run: str,
     /,
@@ -33,11 +34,7 @@ def follow(
     retries: int = 0,
     timeout: str = TIMEOUT,
     json: bool = False,
-    endpoint: str = "",
-    namespace: str = "",
-    token_file: str = "",
-    cookie_file: str = "",
-    ca_file: str = "",
+    **access: str,
 ) -> dict:
     """Follow a run that was submitted: a line a stage, and at its end what came of it, or why it failed.
 
@@ -48,11 +45,7 @@ def follow(
             that was away; not after input that was refused.
         timeout: How long to follow, such as 90m, 24h or 7d; the run goes on after it. 0 for no limit.
         json: Print the result as JSON on the standard output, and the progress on the standard error.
-        endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
-        namespace: The profile's namespace, where Kubeflow has several users.
-        token_file: File with a bearer token, such as a pod's /var/run/secrets/kubeflow/pipelines/token.
-        cookie_file: File with a session's cookie, such as "authservice_session=...", for Kubeflow behind a login.
-        ca_file: Certificate authority of the endpoint, where it is not a public one.
+        **access: The others say how the API is reached (endpoint.py).
 
     Returns:
         The run's id, address and state, the chosen model, its accuracy and emission relative to the baseline's, whether
@@ -66,15 +59,14 @@ def follow(
     """
     run, limit = run_id(run), check_waiting(retries, timeout)
     with printed(json) as found:
-        client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
-        access = Access(client, endpoint, namespace, token_file, cookie_file, ca_file)
-        now = look(client, run)
+        api = Access(**access)
+        now = look(api.client, run)
         if retry and now.state != "FAILED":
             raise BonsaiError(f"--retry: run {run} is {now.state.lower()}, and only one that failed is started again")
         if retry:
-            start_again(client, run)
-        found |= {"run": run, "address": access.address(run)}
-        found |= wait_for(access, run, retries=retries, limit=limit, before=now.finished if retry else "")
+            start_again(api.client, run)
+        found |= {"run": run, "address": api.address(run)}
+        found |= wait_for(api, run, retries=retries, limit=limit, before=now.finished if retry else "")
     return {} if json else found
 
 
@@ -83,28 +75,6 @@ def check_waiting(retries: int, timeout: str) -> int:
     if not 0 <= retries <= MOST_RETRIES:
         raise BonsaiError(f"--retries {retries}: give a number from 0 to {MOST_RETRIES}")
     return seconds(timeout, "--timeout")
-
-
-@dataclass(frozen=True)
-class Access:
-    """A client, and the options that it was made of, for the commands that go on."""
-
-    client: Any
-    endpoint: str = ""
-    namespace: str = ""
-    token_file: str = ""
-    cookie_file: str = ""
-    ca_file: str = ""
-
-    def address(self, run: str) -> str:
-        """Return a run's page in the UI."""
-        return f"{self.client._uihost}/#/runs/details/{run}"
-
-    def command(self, *words: str) -> str:
-        """Return a command of ours with this access."""
-        options = {name: value for name, value in vars(self).items() if name != "client" and value}
-        flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-        return shlex.join(["bonsai", *words, *flags]) + ("" if self.endpoint else f" (with {ENDPOINT} set)")
 
 
 def wait_for(access: Access, run: str, *, retries: int = 0, limit: int = 0, before: str = "") -> dict[str, Any]:

@@ -11,21 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
-from kfp_bonsai.pipelines.local.retrain_run import retrain
-from kfp_bonsai.pipelines.local.run import run
+from kfp_bonsai.pipelines.options import EDGE, LEVELS, arguments
 from kfp_bonsai.pipelines.values import check_values
 from kfp_bonsai.prepare_data.read import is_hub_name
-from kfp_bonsai.quantize.quantize import AUTO
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.signatures import REQUIRED
 from kfp_bonsai.shared.models.embedded import EMBEDDED
 from kfp_bonsai.shared.storage.bucket import GCS
 
-REQUIRED = inspect.Parameter.empty
-OPTIONS, EDGE, LEVELS = "options", "edge", "levels"
-COMMAND = inspect.Parameter("command", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str, default="")
-HERE = ("output", "overwrite", "level", "distill_epochs")  # what only a run on one's own machine has
-COMMANDS = {"compress": run, "retrain": retrain}
-FIRST = {"compress": "check-inputs", "retrain": "check-retraining"}  # the first tasks, which take the form apart
+OPTIONS = "options"
 
 # What a person thinks of: a description and an example each.
 COMMON = {
@@ -90,19 +84,6 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
         "on_drift": ("What to do if the data moved far from the champion's: warn or stop.", "stop"),
     },
 }
-
-
-def arguments(pipeline: str) -> dict[str, inspect.Parameter]:
-    """Return all that a pipeline can be given, with types and defaults."""
-    found = {
-        name: one.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for name, one in inspect.signature(COMMANDS[pipeline]).parameters.items()
-        if name not in HERE
-    }
-    if pipeline == "compress":
-        found[LEVELS] = found["seed"].replace(name=LEVELS, annotation=list, default=parse_levels(()))
-        found["runtime"] = found["seed"].replace(name="runtime", annotation=str, default=AUTO)
-    return found
 
 
 def form(pipeline: str, *, edge: bool, fixed: Mapping[str, Any]) -> tuple[list[inspect.Parameter], str]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from kfp_bonsai.pipelines.cluster.endpoint import ask, ask_text, connect
+from kfp_bonsai.pipelines.cluster.endpoint import ACCESS, Access, ask, ask_text
 from kfp_bonsai.pipelines.cluster.runs import look, run_id
 from kfp_bonsai.pipelines.cluster.workflow import Stage
 from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.core.signatures import takes
 
 LAST_LINES = 12
 SOURCES = {"minio": "minio", "s3": "s3", "gs": "gcs"}  # of artifacts, as KFP's UI calls them
@@ -27,17 +28,14 @@ GONE = re.compile(
 PASSING = (137, 143)
 
 
+@takes(ACCESS)
 def logs(
     run: str,
     /,
     *,
     stage: str = "",
     level: str = "",
-    endpoint: str = "",
-    namespace: str = "",
-    token_file: str = "",
-    cookie_file: str = "",
-    ca_file: str = "",
+    **access: str,
 ) -> dict:
     """Print the logs of a run's tasks: of those that failed, or of one stage.
 
@@ -45,11 +43,7 @@ def logs(
         run: The run's id or address, as `bonsai submit` prints them.
         stage: Name of a stage, such as distill or "Fine-tune"; else those that failed.
         level: Label of the level whose logs are wanted, such as tiny; else all.
-        endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
-        namespace: The profile's namespace, where Kubeflow has several users.
-        token_file: File with a bearer token, such as a pod's /var/run/secrets/kubeflow/pipelines/token.
-        cookie_file: File with a session's cookie, such as "authservice_session=...", for Kubeflow behind a login.
-        ca_file: Certificate authority of the endpoint, where it is not a public one.
+        **access: The others say how the API is reached (endpoint.py).
 
     Returns:
         Where no log was asked for and nothing failed: the stages, and how they stand.
@@ -61,7 +55,7 @@ def logs(
         bonsai logs 2f6d1c1e-8a57-4a4e-9d0b-3c1f5a1f7e11 --stage distill --level tiny --endpoint https://kubeflow.example/pipeline
     """
     run = run_id(run)
-    client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
+    client = Access(**access).client
     stages = look(client, run).stages
     chosen = _choose(stages, stage, level)
     if not chosen and not (stage or level):

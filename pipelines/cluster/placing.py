@@ -1,16 +1,12 @@
 """How tasks are placed on a cluster: images, processors, accelerators, volumes, retries. Wiring only, no work."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from kfp_bonsai.fine_tune.train import RUN, SCRATCH
-from kfp_bonsai.images import PREFIX
 from kfp_bonsai.pipelines.cluster.checks import cores, size
-from kfp_bonsai.pipelines.cluster.form import FIRST
+from kfp_bonsai.pipelines.cluster.resources import DAY, Cluster
+from kfp_bonsai.pipelines.options import FIRST
 from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.
@@ -20,76 +16,25 @@ CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 RUN_ID = "metadata.labels['pipeline/runid']"  # where KFP notes a pod's run; in variables it replaces no placeholders
 FIRST_WAIT = 30  # seconds until the first retry; then twice as long each time
-DAY = 86400
 LIGHT_CPU, LIGHT_MEMORY = "500m", "2Gi"  # must be free for a light task to start
 LABEL = ("kfp-bonsai/network", "egress-only")  # what the network policies in manifests/ go by
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """What a cluster gives to the tasks.
-
-    Attributes:
-        images: where the images are pulled from, such as "registry.example/team/kfp-bonsai".
-        accelerator: the resource that GPU tasks ask for; "" to run them on CPU nodes.
-        accelerators: how many of them a task gets.
-        cpu: processors that a heavy task may use.
-        memory: memory that a heavy task may use.
-        cpu_request: processors that must be free for it to start; "" for as many.
-        memory_request: memory that must be free for it to start; "" for as much.
-        retries: how often a failed task is tried again.
-        gpu_nodes: labels of the nodes for tasks that ask for an accelerator.
-        cpu_nodes: labels of the nodes for all others.
-        gpu_taints: taints of the GPU nodes beside the accelerator's own, "" for any value.
-        task_timeout: seconds that an attempt may take; 0 for no limit.
-        cache_volume: claim of the volume with models and data, and for checkpoints; "" for none.
-        hub_secret: secret whose key "token" is a token for the model hub; "" for none.
-        registry_secret: secret with what a registry of models asks for; "" for none.
-        scratch: size of a task's own volume for temporary files; "" for the node's disk.
-        storage_class: class of that volume; "" for the cluster's default.
-        cache: whether KFP's cache may answer for what was made before of the same data, model and arguments.
-    """
-
-    images: str = PREFIX
-    accelerator: str = "nvidia.com/gpu"
-    accelerators: int = 1
-    cpu: str = "4"
-    memory: str = "16Gi"
-    cpu_request: str = ""
-    memory_request: str = ""
-    retries: int = 2
-    gpu_nodes: Mapping[str, str] = field(default_factory=dict)
-    cpu_nodes: Mapping[str, str] = field(default_factory=dict)
-    gpu_taints: Mapping[str, str] = field(default_factory=dict)
-    task_timeout: int = DAY
-    cache_volume: str = ""
-    hub_secret: str = ""
-    registry_secret: str = ""
-    scratch: str = ""
-    storage_class: str = ""
-    cache: bool = True
-
-    @property
-    def counted(self) -> bool:
-        """Whether the accelerator's energy can be read: no counter is of a slice of a GPU (MIG), nor is AMD's read."""
-        return bool(re.fullmatch(r"nvidia\.com/gpu(\.shared)?", self.accelerator))
-
-
-def measuring_device(cluster: Cluster | None) -> str:
+def measuring_device(cluster: Cluster) -> str:
     """Return where emission is measured unless the user says it: on an accelerator only if its energy can be read."""
-    return "auto" if cluster is None or cluster.counted else "cpu"
+    return "auto" if cluster.counted else "cpu"
 
 
 def place(
     task: PipelineTask,
-    cluster: Cluster | None,
+    cluster: Cluster,
     *,
     heavy: bool = False,
     light: bool = False,
     measured: bool = False,
     cached: bool = False,
 ) -> PipelineTask:
-    """Give a task its image, resources and retries; on one's own machine (no cluster) nothing is to be placed.
+    """Give a task its image, resources and retries.
 
     A cluster's cache must not answer for a measurement: it would replay another day's emissions; nor for what reads or
     writes where nobody tells it of changes. The local runner's cache holds one run only, and lets an interrupted one
@@ -97,14 +42,12 @@ def place(
 
     Args:
         task: the task.
-        cluster: what the cluster gives; None for the local runner.
+        cluster: what the cluster gives.
         heavy: it trains or measures on an accelerator.
         light: it needs hardly anything.
         measured: it measures emissions, on the accelerator if it is heavy and the accelerator's energy can be read.
         cached: what it makes is decided by its inputs, so that an earlier run's may be taken.
     """
-    if cluster is None:
-        return task
     task.set_caching_options(cached and cluster.cache)
     *_, kind = task.container_spec.image.split("/")
     task.set_container_image(f"{cluster.images}/{kind}")

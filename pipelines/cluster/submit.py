@@ -10,31 +10,29 @@ from typing import Any
 
 from kfp_bonsai.pipelines.cluster.arguments import read_arguments
 from kfp_bonsai.pipelines.cluster.cron import check_cron
-from kfp_bonsai.pipelines.cluster.endpoint import answers, connect, given
-from kfp_bonsai.pipelines.cluster.follow import TIMEOUT, Access, check_waiting, wait_for
+from kfp_bonsai.pipelines.cluster.endpoint import ACCESS, Access, answers, given
+from kfp_bonsai.pipelines.cluster.follow import TIMEOUT, check_waiting, wait_for
 from kfp_bonsai.pipelines.cluster.printed import printed
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.signatures import options_of, takes
 
 LONGEST_NAME = 120
 
 
+@takes(ACCESS)
 def submit(
     *,
     pipeline: Path,
     argument: Sequence[str] = (),
-    endpoint: str = "",
-    namespace: str = "",
     experiment: str = "kfp-bonsai",
     name: str = "",
-    token_file: str = "",
-    cookie_file: str = "",
-    ca_file: str = "",
     service_account: str = "",
     wait: bool = False,
     retries: int = 0,
     timeout: str = TIMEOUT,
     json: bool = False,
+    **access: str,
 ) -> dict:
     """Run a compiled pipeline on a Kubeflow cluster.
 
@@ -42,19 +40,15 @@ def submit(
         pipeline: The file that `bonsai compile` wrote.
         argument: NAME=VALUE, a parameter of the pipeline; may be given again. Lists are JSON, such as
             'levels=["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]'.
-        endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
-        namespace: The profile's namespace, where Kubeflow has several users.
-        experiment: Experiment that the run belongs to; made if there is none.
+        experiment: Experiment that it belongs to; made if there is none.
         name: Name of the run; else it says the model, the data and the target, such as "bert on reviews · 0.98".
-        token_file: File with a bearer token, such as a pod's /var/run/secrets/kubeflow/pipelines/token.
-        cookie_file: File with a session's cookie, such as "authservice_session=...", for Kubeflow behind a login.
-        ca_file: Certificate authority of the endpoint, where it is not a public one.
-        service_account: Kubernetes service account that the run's pods use; else the cluster's default.
+        service_account: Kubernetes service account that the pods use; else the cluster's default.
         wait: Follow the run: a line a stage, what waits and why, and at its end what came of it; fail if it fails.
         retries: With --wait, how often what failed is started again, with all that succeeded kept: after what may pass
             (a task that was killed or evicted, storage or a hub that was away), not after input that was refused.
         timeout: With --wait, how long to follow the run, such as 90m, 24h or 7d; it goes on after it. 0 for no limit.
         json: Print the result as JSON on the standard output, and the progress on the standard error.
+        **access: The others say how the API is reached (endpoint.py).
 
     Returns:
         The run's id and its address in the UI; with --wait its state, the chosen model, its accuracy and emission
@@ -71,9 +65,9 @@ def submit(
         raise BonsaiError("--retries is for a run that is followed: give --wait too")
     arguments = read_arguments(pipeline, argument)
     with printed(json) as found:
-        client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
-        access = Access(client, endpoint, namespace, token_file, cookie_file, ca_file)
-        home = _experiment(client, experiment, namespace)
+        api = Access(**access)
+        client = api.client
+        home = _experiment(api, experiment)
         with answers(), redirect_stdout(io.StringIO()):  # KFP's client prints the address, before it is checked
             made = client.run_pipeline(
                 home,
@@ -83,10 +77,10 @@ def submit(
                 service_account=service_account or None,
             )
         run = given(made, "run_id")
-        found |= {"run": run, "address": access.address(run)}
+        found |= {"run": run, "address": api.address(run)}
         say(f"submit  {found['address']}")
         if wait:
-            found |= wait_for(access, run, retries=retries, limit=limit)
+            found |= wait_for(api, run, retries=retries, limit=limit)
     return {} if json else found
 
 
@@ -106,27 +100,21 @@ def _last_part(place: str) -> str:
     return re.sub(r"(\.(csv|tsv|jsonl?|parquet|txt|gz|zip|bz2|xz|zst))+$", "", last) or place
 
 
-def _experiment(client: Any, name: str, namespace: str) -> str:
+def _experiment(api: Access, name: str) -> str:
     with answers(), redirect_stdout(io.StringIO()):
-        home = client.create_experiment(name, namespace=namespace or None)
+        home = api.client.create_experiment(name, namespace=api.namespace or None)
     return given(home, "experiment_id")
 
 
+@takes({**ACCESS, **options_of(submit, "argument", "experiment", "service_account")})
 def schedule(
     *,
     pipeline: Path,
     cron: str,
     name: str,
-    argument: Sequence[str] = (),
-    endpoint: str = "",
-    namespace: str = "",
-    experiment: str = "kfp-bonsai",
-    token_file: str = "",
-    cookie_file: str = "",
-    ca_file: str = "",
-    service_account: str = "",
     catch_up: bool = False,
     replace: bool = False,
+    **options: Any,
 ) -> dict:
     """Run a compiled pipeline on a Kubeflow cluster again and again, one run at a time.
 
@@ -134,17 +122,9 @@ def schedule(
         pipeline: The file that `bonsai compile` wrote.
         cron: When, in six fields: second minute hour day month weekday, such as "0 0 3 * * MON".
         name: Name of the recurring run; one that is taken in the experiment is refused, unless with --replace.
-        argument: NAME=VALUE, a parameter of the pipeline; may be given again. Lists are JSON, such as
-            'levels=["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]'.
-        endpoint: URL of Kubeflow Pipelines; else that in KF_PIPELINES_ENDPOINT.
-        namespace: The profile's namespace, where Kubeflow has several users.
-        experiment: Experiment that the runs belong to; made if there is none.
-        token_file: File with a bearer token, such as a pod's /var/run/secrets/kubeflow/pipelines/token.
-        cookie_file: File with a session's cookie, such as "authservice_session=...", for Kubeflow behind a login.
-        ca_file: Certificate authority of the endpoint, where it is not a public one.
-        service_account: Kubernetes service account that the runs' pods use; else the cluster's default.
         catch_up: Make up for the times that were missed while the schedule was paused.
         replace: Take the place of the recurring runs that have this name; their runs so far stay.
+        **options: The others are those of `bonsai submit`.
 
     Returns:
         The recurring run's id, its address in the UI, when it runs, and the ids of those that it replaced.
@@ -157,9 +137,10 @@ def schedule(
         bonsai schedule --pipeline compress.yaml --cron "0 0 3 * * MON" --name weekly --argument model=google-bert/bert-base-uncased --argument data=gs://bucket/reviews/
     """  # noqa: E501
     check_cron(cron)
-    arguments = read_arguments(pipeline, argument)
-    client = connect(endpoint, namespace, token_file, cookie_file, ca_file)
-    home = _experiment(client, experiment, namespace)
+    arguments = read_arguments(pipeline, options["argument"])
+    api = Access(**{each: options[each] for each in ACCESS})
+    client, experiment = api.client, options["experiment"]
+    home = _experiment(api, experiment)
     with answers(), redirect_stdout(io.StringIO()):
         taken = recurring_runs(client, home, name)
         if taken and not replace:
@@ -175,7 +156,7 @@ def schedule(
             no_catchup=not catch_up,
             params=arguments,
             pipeline_package_path=str(pipeline),
-            service_account=service_account or None,
+            service_account=options["service_account"] or None,
         )
         made = given(job, "recurring_run_id")
         for one in taken:  # after the new one is there, so that a failure leaves no gap

@@ -3,7 +3,7 @@
 import pytest
 from transformers import BertConfig, ModernBertConfig, T5Config
 
-from kfp_bonsai.pipelines.levels import check_fit, check_flops, parse_levels
+from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers, parse_levels
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.free_models import free_config
 from kfp_bonsai.shared.models.shapes import LayerShape
@@ -22,7 +22,7 @@ def test_without_levels_there_are_the_three_of_the_white_paper():
 
 def test_a_level_says_all_that_can_be_said():
     """A setting that is read and forgotten."""
-    (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6, rate=3e-4"], total_layers=6)
+    (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6, rate=3e-4"])
     assert level == {"label": "small", "layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0, "rate": 3e-4}
 
 
@@ -55,7 +55,8 @@ def test_a_level_without_a_label_is_called_by_its_settings():
 def test_what_cannot_be_done_is_refused_by_name(text, said):
     """An hour of training before a typing error shows."""
     with pytest.raises(BonsaiError, match=r"^--level") as refused:
-        parse_levels([text], total_layers=6)
+        for level in parse_levels([text]):
+            check_layers(level, 6)
     assert said in str(refused.value)
 
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from kfp_bonsai.pipelines.cluster.compile import PIPELINES, compile_pipeline
-from kfp_bonsai.pipelines.cluster.form import FIRST, FORMS
+from kfp_bonsai.pipelines.cluster.form import FORMS
 from kfp_bonsai.pipelines.cluster.placing import HUB_READERS, READERS
+from kfp_bonsai.pipelines.options import FIRST
 from kfp_bonsai.shared.core.errors import BonsaiError
 
 SETTINGS = """

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from kfp_bonsai.pipelines.cluster.check_form import check_form
-from kfp_bonsai.pipelines.cluster.form import arguments
+from kfp_bonsai.pipelines.options import arguments
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.storage.fingerprint import of_model

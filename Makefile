@@ -70,7 +70,8 @@ lint: $(VENV)/.installed-dev  ## Check style and types.
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy components pipelines
 
-format: $(VENV)/.installed-dev  ## Put the code into the house's style.
+format: $(VENV)/.installed-dev  ## Put the code into the house's style, and stages' options into their component.py.
+	$(VENV)/bin/python tests/signatures.py
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import signatures
 import yaml
 from kfp.dsl.types.type_annotations import OutputAnnotation
 
@@ -171,6 +172,22 @@ def test_the_component_has_the_options_of_its_stage(stage):
             continue  # an artifact: where it lies is KFP's business
         assert own[name].annotation is parameter.annotation, f"{folder}/component.py: type of {name}"
         assert own[name].default == parameter.default, f"{folder}/component.py: default of {name}"
+
+
+@pytest.mark.parametrize("path", signatures.COMPONENTS, ids=names)
+def test_a_component_declares_nothing_by_itself(path):
+    """An option that was changed where it is declared, and not where KFP reads it: `make format` writes it there."""
+    text = path.read_text(encoding="utf-8")
+    assert signatures.filled_in(text) == text
+
+
+def test_an_option_that_a_stage_gains_is_written_into_its_component():
+    """A new option for which each component is to be edited by hand, or one that differs on purpose and is undone."""
+    path = COMPONENTS / "evaluate_emissions" / "component.py"
+    text = path.read_text(encoding="utf-8")
+    assert text.count("    pairs: int = 10,\n") == 3 and text.count('    device: str = "cpu",  # ') == 1
+    without = text.replace("    pairs: int = 10,\n", "").replace("traffic: int = 0", "traffic: float = 1")
+    assert without != text and signatures.filled_in(without) == text
 
 
 @pytest.mark.parametrize("stage", STAGES)

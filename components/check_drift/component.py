@@ -20,10 +20,13 @@ def check_drift(
     margin: float = 0.0,
 ) -> str:  # not a named output: KFP's local runner then takes no branch of a condition on it
     """Check new data against the champion's; return what is to be done, train or nothing."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.check_drift.check import check_drift as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         champion,
@@ -33,9 +36,7 @@ def check_drift(
         Path(validation.path),
         Path(test.path),
         Path(decision.path),
-        on_drift=on_drift,
-        again=again,
-        margin=margin,
+        **chosen(stage, given),
     )
     decision.metadata.update(storable(result))
     log_numbers(result, metrics)

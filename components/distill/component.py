@@ -21,23 +21,20 @@ def distill(
     seed: int = 0,
 ):
     """Train a compressed model on its teacher's logits and hidden states."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.distill.distill import distill as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(model.path),
         Path(teacher_outputs.path),
         Path(validation.path),
         Path(distilled_model.path),
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        temperature=temperature,
-        hidden_weight=hidden_weight,
-        label_weight=label_weight,
-        seed=seed,
+        **chosen(stage, given),
     )
     distilled_model.metadata.update(storable(result))
     log_numbers(result, metrics)

@@ -28,10 +28,13 @@ def evaluate_emissions(
     seed: int = 0,
 ):
     """Measure accuracy, and emission relative to the baseline, of all models on one machine."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(baseline.path),
@@ -39,19 +42,7 @@ def evaluate_emissions(
         Path(train.path),
         Path(test.path),
         Path(measurement.path),
-        device=device,
-        batch_size=batch_size,
-        pairs=pairs,
-        block_seconds=block_seconds,
-        precision=precision,
-        time_budget=time_budget,
-        country=country,
-        intensity=intensity,
-        traffic=traffic,
-        embodied=embodied,
-        max_rows=max_rows,
-        wait=wait,
-        seed=seed,
+        **chosen(stage, given),
     )
     measurement.metadata.update(storable(result))
     log_numbers(result, metrics)
@@ -66,7 +57,7 @@ def evaluate_emissions_edge(
     test: Input[Dataset],
     measurement: Output[Artifact],
     metrics: Output[Metrics],
-    device: str = "cpu",
+    device: str = "cpu",  # where the models will run
     batch_size: int = 32,
     pairs: int = 10,
     block_seconds: float = 2.0,
@@ -81,10 +72,13 @@ def evaluate_emissions_edge(
     seed: int = 0,
 ):
     """Measure the int8 models on an edge CPU, beside the baseline as it is and, if that could be made, as int8."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     alone = Path(quantized_baseline.path)
     made = [alone] if (alone / "bonsai.json").is_file() else []
@@ -94,19 +88,7 @@ def evaluate_emissions_edge(
         Path(train.path),
         Path(test.path),
         Path(measurement.path),
-        device=device,
-        batch_size=batch_size,
-        pairs=pairs,
-        block_seconds=block_seconds,
-        precision=precision,
-        time_budget=time_budget,
-        country=country,
-        intensity=intensity,
-        traffic=traffic,
-        embodied=embodied,
-        max_rows=max_rows,
-        wait=wait,
-        seed=seed,
+        **chosen(stage, given),
     )
     measurement.metadata.update(storable(result))
     log_numbers(result, metrics)
@@ -136,10 +118,13 @@ def evaluate_emissions_challenger(
     seed: int = 0,
 ):
     """Measure baseline, challenger and champion on one machine."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(baseline.path),
@@ -147,19 +132,7 @@ def evaluate_emissions_challenger(
         Path(train.path),
         Path(test.path),
         Path(measurement.path),
-        device=device,
-        batch_size=batch_size,
-        pairs=pairs,
-        block_seconds=block_seconds,
-        precision=precision,
-        time_budget=time_budget,
-        country=country,
-        intensity=intensity,
-        traffic=traffic,
-        embodied=embodied,
-        max_rows=max_rows,
-        wait=wait,
-        seed=seed,
+        **chosen(stage, given),
     )
     measurement.metadata.update(storable(result))
     log_numbers(result, metrics)

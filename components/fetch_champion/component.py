@@ -32,14 +32,17 @@ def fetch_champion(
     ],
 ):
     """Fetch the model in use, and say how it was made, with a fingerprint of the model that it was made from."""
+    given = dict(locals())
+
     from collections import namedtuple
     from pathlib import Path
 
     from kfp_bonsai.fetch_champion.fetch import fetch_champion as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
     from kfp_bonsai.shared.storage.fingerprint import of_model
 
-    result = stage(champion, Path(incumbent.path), Path(document.path), model=model, augmentations=augmentations)
+    result = stage(champion, Path(incumbent.path), Path(document.path), **chosen(stage, given))
     incumbent.metadata.update(storable(result))
     found = {**result, "fingerprint": of_model(str(result["model"]))}
     return namedtuple("Outputs", list(found))(**found)

@@ -21,23 +21,15 @@ def fine_tune(
     fingerprint: str = "",
 ):
     """Fine-tune a pretrained model on a task: the baseline."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.fine_tune.train import fine_tune as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
-    result = stage(
-        model,
-        Path(train.path),
-        Path(validation.path),
-        Path(baseline.path),
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        max_length=max_length,
-        freeze_embeddings=freeze_embeddings,
-        seed=seed,
-    )
+    result = stage(model, Path(train.path), Path(validation.path), Path(baseline.path), **chosen(stage, given))
     baseline.metadata.update(storable(result))
     baseline.metadata["fingerprint"] = fingerprint  # of what was read: with it, KFP's cache answers for that alone
     log_numbers(result, metrics)

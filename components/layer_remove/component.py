@@ -16,18 +16,13 @@ def layer_remove(
     seed: int = 0,
 ):
     """Remove whole layers from a fine-tuned model."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.layer_remove.remove import layer_remove as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
-    result = stage(
-        Path(model.path),
-        Path(data.path),
-        Path(shorter_model.path),
-        keep=keep,
-        scheme=scheme,
-        level=level,
-        seed=seed,
-    )
+    result = stage(Path(model.path), Path(data.path), Path(shorter_model.path), **chosen(stage, given))
     shorter_model.metadata.update(storable(result))

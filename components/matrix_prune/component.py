@@ -22,24 +22,13 @@ def matrix_prune(
     seed: int = 0,
 ):
     """Prune rows and columns of the weight matrices to a share of the FLOPs."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.matrix_prune.prune import matrix_prune as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
-    result = stage(
-        Path(model.path),
-        Path(teacher_outputs.path),
-        Path(pruned_model.path),
-        flops=flops,
-        shape=shape,
-        heads=heads,
-        ffn=ffn,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        temperature=temperature,
-        hidden_weight=hidden_weight,
-        seed=seed,
-    )
+    result = stage(Path(model.path), Path(teacher_outputs.path), Path(pruned_model.path), **chosen(stage, given))
     pruned_model.metadata.update(storable(result))

@@ -17,19 +17,13 @@ def package_model(
     images: str = "",
 ):
     """Put the chosen model into one folder with all that it takes to trust and to serve it; publish and register it."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.package_model.package import package_model as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
-    result = stage(
-        Path(model.path),
-        Path(results.path),
-        Path(package.path),
-        name=name,
-        license=license,
-        upload=upload,
-        register=register,
-        images=images,
-    )
+    result = stage(Path(model.path), Path(results.path), Path(package.path), **chosen(stage, given))
     package.metadata.update(storable(result))

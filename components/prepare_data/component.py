@@ -34,35 +34,16 @@ def prepare_data(
     fingerprint: str = "",
 ):
     """Turn a data set into self-describing Parquet splits."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.prepare_data.prepare import prepare_data as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
-        data,
-        Path(train.path),
-        Path(validation.path),
-        Path(test.path),
-        Path(unlabelled.path),
-        test_data=test_data,
-        validation_data=validation_data,
-        unlabelled_data=unlabelled_data,
-        name=name,
-        text_column=text_column,
-        text_pair_column=text_pair_column,
-        label_column=label_column,
-        kind=kind,
-        metric=metric,
-        positive_class=positive_class,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        validation_rows=validation_rows,
-        test_rows=test_rows,
-        max_rows=max_rows,
-        drop_empty=drop_empty,
-        split_by=split_by,
-        seed=seed,
+        data, Path(train.path), Path(validation.path), Path(test.path), Path(unlabelled.path), **chosen(stage, given)
     )
     train.metadata.update(storable(result))
     train.metadata["fingerprint"] = fingerprint  # of what was read: with it, KFP's cache answers for that alone

@@ -24,11 +24,14 @@ def promote(
     seed: int = 0,
 ) -> NamedTuple("Outputs", [("promoted", bool), ("reason", str)]):  # type: ignore[valid-type]
     """Put the model in the champion's place, if it is not worse."""
+    given = dict(locals())
+
     from collections import namedtuple
     from pathlib import Path
 
     from kfp_bonsai.promote.promote import promote as stage
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(challenger.path),
@@ -39,10 +42,7 @@ def promote(
         train=train.path,
         validation=validation.path,
         test=test.path,
-        margin=margin,
-        max_emission=max_emission,
-        first=first,
-        seed=seed,
+        **chosen(stage, given),
     )
     decision.metadata.update(storable(result))
     log_numbers(result, metrics)

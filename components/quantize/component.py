@@ -16,20 +16,15 @@ def quantize(
     seed: int = 0,
 ):
     """Quantize a model to int8 for a CPU runtime."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.quantize.quantize import quantize as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
-    result = stage(
-        Path(model.path),
-        Path(calibration.path),
-        Path(quantized_model.path),
-        runtime=runtime,
-        calibration_rows=calibration_rows,
-        any_processor=any_processor,
-        seed=seed,
-    )
+    result = stage(Path(model.path), Path(calibration.path), Path(quantized_model.path), **chosen(stage, given))
     quantized_model.metadata.update(storable(result))
 
 
@@ -44,23 +39,18 @@ def quantize_baseline(
     seed: int = 0,
 ):
     """Quantize the baseline, to tell what int8 saves without compression; one that is refused is left out."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.quantize.quantize import quantize as stage
     from kfp_bonsai.shared.core.errors import BonsaiError
     from kfp_bonsai.shared.core.progress import say
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     try:
-        result = stage(
-            Path(model.path),
-            Path(calibration.path),
-            Path(quantized_model.path),
-            runtime=runtime,
-            calibration_rows=calibration_rows,
-            any_processor=any_processor,
-            seed=seed,
-        )
+        result = stage(Path(model.path), Path(calibration.path), Path(quantized_model.path), **chosen(stage, given))
     except BonsaiError as error:
         say(f"quantize  left out: {error}")
         Path(quantized_model.path).mkdir(parents=True, exist_ok=True)

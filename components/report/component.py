@@ -20,11 +20,14 @@ def report(
     command: str = "",
 ):
     """Write the report as HTML, Markdown, figures and results.json."""
+    given = dict(locals())
+
     import json
     from pathlib import Path
 
     from kfp_bonsai.report.report import report as stage
     from kfp_bonsai.shared.core.scalars import log_classes, log_numbers, storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(measurement.path),
@@ -34,8 +37,7 @@ def report(
         Path(results.path),
         Path(figures.path),
         edge_measurement=edge_measurement.path if edge_measurement else "",
-        title=title,
-        command=command,
+        **chosen(stage, given),
     )
     results.metadata.update(storable(result))
     log_numbers(result, metrics)

@@ -15,18 +15,20 @@ def select_model(
     max_emission: float = 0.0,
 ):
     """Choose the model that meets the target with the smallest emission."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.select_model.select import select_model as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(measurement.path),
         [Path(candidate.path) for candidate in candidates],
         Path(chosen_model.path),
         Path(selection.path),
-        min_accuracy=min_accuracy,
-        max_emission=max_emission,
+        **chosen(stage, given),
     )
     chosen_model.metadata.update(storable(result))
     selection.metadata.update(storable(result))
@@ -44,10 +46,13 @@ def select_edge_model(
     max_emission: float = 0.0,
 ):
     """Choose the int8 model that meets the target with the smallest emission, and the model it was made of."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.select_model.select import select_edge_model as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(measurement.path),
@@ -56,8 +61,7 @@ def select_edge_model(
         Path(chosen_model.path),
         Path(quantized_model.path),
         Path(selection.path),
-        min_accuracy=min_accuracy,
-        max_emission=max_emission,
+        **chosen(stage, given),
     )
     for made in (chosen_model, quantized_model, selection):
         made.metadata.update(storable(result))
@@ -73,18 +77,20 @@ def select_challenger(
     max_emission: float = 0.0,
 ):
     """Say whether the one model there is meets the target."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.select_model.select import select_model as stage
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
 
     result = stage(
         Path(measurement.path),
         [Path(challenger.path)],
         Path(chosen_model.path),
         Path(selection.path),
-        min_accuracy=min_accuracy,
-        max_emission=max_emission,
+        **chosen(stage, given),
     )
     chosen_model.metadata.update(storable(result))
     selection.metadata.update(storable(result))

@@ -18,20 +18,15 @@ def teacher_outputs(
     seed: int = 0,
 ):
     """Compute the teacher's logits and hidden states once, for all levels to be distilled from."""
+    given = dict(locals())
+
     from pathlib import Path
 
     from kfp_bonsai.shared.core.scalars import storable
+    from kfp_bonsai.shared.core.signatures import chosen
     from kfp_bonsai.teacher_outputs.outputs import teacher_outputs as stage
 
     result = stage(
-        Path(model.path),
-        Path(train.path),
-        Path(unlabelled.path),
-        Path(teacher_outputs.path),
-        augmentations=augmentations,
-        unlabelled_rows=unlabelled_rows,
-        hidden_positions=hidden_positions,
-        batch_size=batch_size,
-        seed=seed,
+        Path(model.path), Path(train.path), Path(unlabelled.path), Path(teacher_outputs.path), **chosen(stage, given)
     )
     teacher_outputs.metadata.update(storable(result))

@@ -88,7 +88,8 @@ def chosen(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, 
         given: the arguments of a component, by their names.
     """
     plain = (str, int, float, bool)
-    return {name: given[name] for name in options_of(function) if isinstance(given.get(name), plain)}
+    optional = [name for name, one in inspect.signature(function).parameters.items() if one.default is not REQUIRED]
+    return {name: given[name] for name in optional if isinstance(given.get(name), plain)}
 
 
 def _told(docstring: str | None) -> dict[str, str]:

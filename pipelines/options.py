@@ -15,7 +15,8 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.pipelines.levels import parse_levels
-from kfp_bonsai.prepare_data.prepare import HASH, prepare_data
+from kfp_bonsai.prepare_data.asked import HASH
+from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.promote.promote import promote
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.select_model.select import select_model

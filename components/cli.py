@@ -23,6 +23,7 @@ from kfp_bonsai import __version__
 from kfp_bonsai.shared.core import faults, parallel, ranks
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import put
+from kfp_bonsai.shared.core.ranges import SEED, check_ranges
 
 PIPELINES = {
     "run": "kfp_bonsai.pipelines.local.run:run",
@@ -51,7 +52,6 @@ STAGES = {
 }
 OTHERS = {"advise": "kfp_bonsai.advise:advise", "compare": "kfp_bonsai.report.compare:compare"}
 COMMANDS = PIPELINES | OTHERS | STAGES
-MOST_SEEDS = 2**32  # what numpy takes
 
 
 def main() -> None:
@@ -151,8 +151,7 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
     @functools.wraps(function)
     def call(**arguments: Any) -> None:
         try:
-            if not 0 <= arguments.get("seed", 0) < MOST_SEEDS:
-                raise BonsaiError(f"--seed {arguments['seed']}: give a number from 0 to {MOST_SEEDS - 1}")
+            check_ranges({"seed": SEED}, arguments)
             result = function(*[arguments.pop(each) for each in positional], **arguments)
         except BonsaiError as error:
             if os.environ.get(faults.DEBUG):

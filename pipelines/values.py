@@ -4,15 +4,27 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kfp_bonsai.cli import MOST_SEEDS
+from kfp_bonsai.fine_tune import train
+from kfp_bonsai.matrix_prune import prune
 from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers
+from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.ranges import SEED, check_ranges
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.families import family_of, positions_of
 from kfp_bonsai.shared.models.pretrained import read
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
+from kfp_bonsai.teacher_outputs import outputs
 
 LONGEST = 512  # tokens of a text
+RANGES = {
+    "prune_steps": prune.RANGES["steps"],
+    "augmentations": outputs.RANGES["augmentations"],
+    "unlabelled_rows": outputs.RANGES["unlabelled_rows"],
+    "seed": SEED,
+    **train.RANGES,
+    **select.RANGES,
+}
 
 
 def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int) -> None:
@@ -93,20 +105,9 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
             raise BonsaiError(f"{flag_of(flag)} is {value}: give a number")
     measured = given("pairs", "block_seconds", "batch_size", "precision", "time_budget", "traffic", "embodied")
     check_numbers(**dict(measured))
-    for flag, value in given("epochs", "learning_rate", "batch_size", "prune_steps"):
-        if not value > 0:
-            raise BonsaiError(f"{flag_of(flag)} is {value}: give a number above 0")
-    for flag, value in given("min_accuracy", "max_emission"):
-        if not 0 <= value <= 1:
-            raise BonsaiError(f"{flag_of(flag)} is {value}: give a fraction such as 0.98 or 0.2")
-    for flag, value in given("max_length", "test_rows", "validation_rows", "max_rows"):
-        if value < 0:
-            raise BonsaiError(f"{flag_of(flag)} is {value}: give 0 or more")
+    check_ranges(RANGES, arguments)
     if 0 < arguments.get("max_length", 0) < FEWEST_TOKENS:
         raise BonsaiError(f"--max-length is {arguments['max_length']}: give 0, or room for a text, such as 64")
-    for flag, what in (("unlabelled_rows", "a number of rows, or -1 for all"), ("augmentations", "0 or more, or -1")):
-        if arguments.get(flag, 0) < -1:
-            raise BonsaiError(f"{flag_of(flag)} is {arguments[flag]}: give {what}")
 
 
 def _check_choices(arguments: Mapping[str, Any]) -> None:
@@ -116,8 +117,6 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
     def given(*names: str) -> dict[str, Any]:
         return {name: arguments[name] for name in names if name in arguments}
 
-    if not 0 <= arguments.get("seed", 0) < MOST_SEEDS:
-        raise BonsaiError(f"--seed {arguments['seed']}: give a number from 0 to {MOST_SEEDS - 1}")
     rows = given("validation_rows", "test_rows")
     check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
     check_split_by(**rows, **given("split_by"))

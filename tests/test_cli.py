@@ -189,7 +189,7 @@ def test_a_seed_that_numpy_does_not_take_is_refused(seed):
     """A traceback of numpy's, after the models are loaded."""
     inputs = ("--model", "m", "--train", "t", "--validation", "v", "--output", "o")
     found = invoke("fine-tune", *inputs, "--seed", seed)
-    assert found.exit_code == 2 and f"--seed {seed}: give a number from 0" in found.output
+    assert found.exit_code == 2 and f"--seed is {seed}: give a number from 0" in found.output
 
 
 def test_version():

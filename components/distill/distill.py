@@ -5,10 +5,13 @@ from pathlib import Path
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.ranges import ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of
 from kfp_bonsai.shared.training.teacher import check_teacher
+
+RANGES = {"epochs": ZERO_OR_MORE, "learning_rate": ZERO_OR_MORE, "batch_size": ZERO_OR_MORE}  # 0 chooses
 
 
 def distill(
@@ -52,9 +55,7 @@ def distill(
     record, teacher = read_record(model), read_record(teacher_outputs)
     weights = {"temperature": temperature, "hidden_weight": hidden_weight, "label_weight": label_weight}
     check_teacher(model, record, teacher_outputs, teacher, **weights)
-    for flag, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):
-        if not 0 <= value < math.inf:
-            raise BonsaiError(f"{flag} is {value}: give a number of 0 or more")
+    check_ranges(RANGES, locals())
     task = tasks.read_task(validation)
     tasks.check_unseen(task, validation)
     if task.split == "unlabelled" or not task.is_of_one_data_set_with(task_of(record)):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import CHECKPOINTS, new_folder, place_of
+from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models import pretrained
 from kfp_bonsai.shared.models.checkpoint import save
@@ -19,6 +19,7 @@ from kfp_bonsai.shared.models.weights import weights_sha256
 
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
 RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
+RANGES = {"epochs": ABOVE_ZERO, "learning_rate": ABOVE_ZERO, "batch_size": ONE_OR_MORE, "max_length": ZERO_OR_MORE}
 
 
 def fine_tune(
@@ -61,7 +62,8 @@ def fine_tune(
         bonsai fine-tune --model embedded:minilm --train data/train.parquet --validation data/validation.parquet --output baseline
     """  # noqa: E501
     task, held_out_task = tasks.read_task(train), tasks.read_task(validation)
-    _check(task, held_out_task, train, validation, epochs, learning_rate, batch_size)
+    _check(task, held_out_task, train, validation)
+    check_ranges(RANGES, locals())
     source = pretrained.read(model, weights=True)
     arguments: dict[str, Any] = {
         "model": model,
@@ -106,9 +108,6 @@ def _check(
     other: tasks.Task,
     train: Path,
     validation: Path,
-    epochs: float,
-    learning_rate: float,
-    batch_size: int,
 ) -> None:
     if task.rows == 0:
         raise BonsaiError(f"{train} has no rows: prepare the data set again")
@@ -118,9 +117,6 @@ def _check(
         tasks.check_unseen(one, path)
     if not task.is_of_one_data_set_with(other):
         raise BonsaiError(f"{train} and {validation} are not of one data set: give two splits of one prepare-data run")
-    for name, value in (("--epochs", epochs), ("--learning-rate", learning_rate), ("--batch-size", batch_size)):
-        if not 0 < value < math.inf:
-            raise BonsaiError(f"{name} is {value}: give a number above zero")
 
 
 def _checkpoints(output: Path, identity: list) -> Path:

@@ -5,11 +5,19 @@ from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import extend_record, read_record
 from kfp_bonsai.shared.training.teacher import check_teacher
 
 SHAPES = ("free", "stock")
+RANGES = {
+    "heads": ZERO_OR_MORE,
+    "ffn": ZERO_OR_MORE,
+    "steps": ONE_OR_MORE,
+    "learning_rate": ABOVE_ZERO,
+    "batch_size": ONE_OR_MORE,
+}
 
 
 def matrix_prune(
@@ -63,9 +71,8 @@ def matrix_prune(
     """
     record, teacher = read_record(model), read_record(teacher_outputs)
     check_teacher(model, record, teacher_outputs, teacher, temperature=temperature, hidden_weight=hidden_weight)
-    _check(record, flops, shape, heads, ffn, steps)
-    if not 0 < learning_rate < float("inf") or batch_size < 1:
-        raise BonsaiError("--learning-rate must be above 0, and --batch-size 1 or more")
+    _check(record, flops, shape)
+    check_ranges(RANGES, locals())
     if flops == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
@@ -260,12 +267,10 @@ def _mean_length(data: Any) -> float:
     return float(np.mean(labelled if len(labelled) else data.lengths))
 
 
-def _check(record: dict, flops: float, shape: str, heads: int, ffn: int, steps: int) -> None:
+def _check(record: dict, flops: float, shape: str) -> None:
     check_choice("--shape", shape, SHAPES)
     if not 0 < flops <= 1:
         raise BonsaiError(f"--flops is {flops}: give a share of the baseline's FLOPs above 0 and at most 1")
-    if heads < 0 or ffn < 0 or steps < 1:
-        raise BonsaiError("--heads and --ffn must not be below 0, and --steps not below 1")
     if record["shape"]["kind"] == "free" and shape == "stock":
         raise BonsaiError("a model of free shape cannot become stock: start from a model with uniform layers")
 

@@ -12,11 +12,13 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.ranges import FRACTION, check_ranges
 from kfp_bonsai.shared.metrics.scores import in_words
 from kfp_bonsai.shared.metrics.target import shortfall
 from kfp_bonsai.shared.models.records import read_record
 
 DEFAULT_MIN_ACCURACY = 0.95
+RANGES = {"min_accuracy": FRACTION, "max_emission": FRACTION}
 
 
 def select_model(
@@ -52,8 +54,7 @@ def select_model(
         bonsai select-model --measurement gpu.json --candidates small --candidates tiny --output best
         --selection selection.json --min-accuracy 0.98
     """
-    _check_fraction("--min-accuracy", min_accuracy)
-    _check_fraction("--max-emission", max_emission)
+    check_ranges(RANGES, {"min_accuracy": min_accuracy, "max_emission": max_emission})
     check_apart([output, selection], [measurement, *candidates])
     if not candidates:
         raise BonsaiError("--candidates: no model is given: name the folders of the compressed models")
@@ -170,12 +171,6 @@ class Target:
         if self.max_emission:
             parts.append(f"at most {_percent(self.max_emission)} of the emission")
         return " and ".join(parts)
-
-
-def _check_fraction(flag: str, value: float) -> None:
-    if math.isnan(value) or value < 0 or value > 1:
-        hint = f": write {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
-        raise BonsaiError(f"{flag} {value:g} is not a fraction of the baseline's in (0, 1]{hint}")
 
 
 def _match(folders: list[Path], models: list[dict[str, Any]], measurement: Path) -> list[dict[str, Any]]:

@@ -5,10 +5,18 @@ from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.ranges import ONE_OR_MORE, Range, check_ranges
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.kinds.kinds import kind_of, unknown
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of, write_record
+
+RANGES = {
+    "augmentations": Range(-1, words="0 or more, or -1"),
+    "unlabelled_rows": Range(-1, words="a number of rows, or -1 for all"),
+    "hidden_positions": ONE_OR_MORE,
+    "batch_size": ONE_OR_MORE,
+}
 
 
 def teacher_outputs(
@@ -64,14 +72,7 @@ def teacher_outputs(
         )
     if tasks.read_task(unlabelled).columns != task.columns:
         raise BonsaiError(f"{unlabelled} has other text columns than {train}: prepare them in one run")
-    for flag, value, least in (
-        ("--augmentations", augmentations, -1),
-        ("--unlabelled-rows", unlabelled_rows, -1),
-        ("--hidden-positions", hidden_positions, 1),
-        ("--batch-size", batch_size, 1),
-    ):
-        if value < least:
-            raise BonsaiError(f"{flag} is {value}: give {least} or more")
+    check_ranges(RANGES, locals())
 
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.training import scaling, transfer

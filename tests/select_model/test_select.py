@@ -171,10 +171,10 @@ def test_all_failed_is_an_error_and_leaves_nothing(run, tmp_path: Path):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ({"min_accuracy": 98}, "--min-accuracy 98 .* write 0.98"),
+        ({"min_accuracy": 98}, "--min-accuracy is 98: .*0.98 for 98 %"),
         ({"min_accuracy": -0.1}, "--min-accuracy"),
         ({"max_emission": -1}, "--max-emission"),
-        ({"max_emission": 20}, "write 0.2"),
+        ({"max_emission": 20}, "0.2 for 20 %"),
         ({"min_accuracy": float("nan")}, "--min-accuracy"),
     ],
 )

@@ -193,5 +193,5 @@ def test_the_first_task_ends_in_words_where_kfp_is_slim(tmp_path):
         [*command, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, "PATH": paths}
     )
     assert ended.returncode == 1 and ended.stderr.splitlines()[-1].endswith(
-        "BonsaiError: max_emission is 50: give a fraction such as 0.98 or 0.2"
+        "BonsaiError: max_emission is 50: give a fraction such as 0.98 or 0.2 (0.5 for 50 %)"
     ), ended.stderr

@@ -79,7 +79,7 @@ def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
         ({"options": {"max_length": 65}}, "^max_length 65: .*has 64 positions"),
         ({"options": {"metric": "acuracy"}}, "^metric 'acuracy' is unknown.*did you mean 'accuracy'"),
         ({"options": {"kind": "clasification"}}, "^kind 'clasification' is unknown.*did you mean 'classification'"),
-        ({"options": {"seed": 2**32}}, "^seed 4294967296: give a number from 0"),
+        ({"options": {"seed": 2**32}}, "^seed is 4294967296: give a number from 0"),
         ({"options": {"runtime": "openvno"}}, "^runtime 'openvno'.*did you mean 'openvino'"),
         ({"options": {"label_column": "lable"}}, "no column 'lable'.*did you mean 'label'.*correct label_column"),
         ({"country": "Germnay"}, "^country 'Germnay'.*did you mean"),

@@ -145,7 +145,7 @@ def test_an_endpoint_that_is_down_is_told(compiled):
         ((*NEEDED, "metric=foo"), "--argument metric 'foo' is unknown"),
         ((*NEEDED, "split_by=x"), "--argument split_by 'x' is unknown"),
         ((*NEEDED, "test_fraction=2"), "--argument test_fraction 2: give a fraction"),
-        ((*NEEDED, "seed=-1"), "--argument seed -1"),
+        ((*NEEDED, "seed=-1"), "--argument seed is -1"),
         ((*NEEDED, "device=gpu"), "--argument device 'gpu' is unknown"),
         ((*NEEDED, "levels=[]"), "--argument levels: the list is empty"),
         ((*NEEDED, "levels=[3]"), "--argument levels 3: write a text"),

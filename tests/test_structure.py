@@ -199,6 +199,26 @@ def test_every_option_of_a_stage_is_of_a_plain_type(stage):
         assert parameter.default is not None, f"{stage}: {name}: None is no default, use '', 0 or -1"
 
 
+def test_no_two_stages_share_an_option_of_a_pipeline_by_accident():
+    """An option that a stage gains under a name that another one has: one value would then serve both."""
+    from kfp_bonsai.pipelines import options
+
+    stages = (
+        "PREPARING",
+        "TUNING",
+        "TEACHING",
+        "MEASURING",
+        "QUANTIZING",
+        "TARGET",
+        "PACKING",
+        "DRIFTING",
+        "PROMOTING",
+    )
+    asked = [name for each in stages for name in getattr(options, each)]
+    meant = {"margin", "max_emission"}  # what may be lost and emitted, of drift, target and promotion
+    assert {name for name in asked if asked.count(name) > 1} == meant
+
+
 def test_the_pipeline_has_the_defaults_of_its_stages():
     """A pipeline that does something else than its stages do by themselves."""
     from kfp_bonsai.pipelines.compress import compress_pipeline

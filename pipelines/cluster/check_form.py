@@ -1,6 +1,7 @@
 """What the first task of a run on a cluster does, beside its place in the pipeline."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
@@ -32,8 +33,7 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
         else:
             check_model(values["model"], values["levels"], values["max_length"])
             values["model_fingerprint"] = of_model(values["model"])
-        names = ("data", "test_data", "validation_data", "unlabelled_data", "text_column", "text_pair_column")
-        values["data_fingerprint"] = look_at(**{name: values[name] for name in (*names, "label_column")})
+        values["data_fingerprint"] = look_at(**{name: values[name] for name in signature(look_at).parameters})
     except BonsaiError as error:
         raise type(error)(in_the_forms_words(error, "", arguments(pipeline))) from error
     known = arguments(pipeline)

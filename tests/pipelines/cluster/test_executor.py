@@ -88,10 +88,11 @@ def handed_over(interface: dict, root: Path, optional: bool) -> dict[str, Any]:
 
 def stages(source: str) -> list[tuple[str, str]]:
     """Return module and name of what a component's source calls beside what is shared, and what says its outputs."""
+    called = re.compile(r"kfp_bonsai\.(?!shared|pipelines\.options)")
     return [
         (node.module, alias.name)
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ImportFrom) and re.match(r"kfp_bonsai\.(?!shared|pipelines\.options)", node.module or "")
+        if isinstance(node, ast.ImportFrom) and called.match(node.module or "")
         for alias in node.names
     ]
 

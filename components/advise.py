@@ -2,7 +2,8 @@
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.metrics.advice import advice
-from kfp_bonsai.shared.models.families import FAMILIES, family_name
+from kfp_bonsai.shared.models.configuration import family_name
+from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.pretrained import read
 
 

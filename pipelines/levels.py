@@ -7,7 +7,7 @@ from typing import Any
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
-from kfp_bonsai.shared.models.families import check_first, family_of, is_free
+from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
 
 DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
 SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"

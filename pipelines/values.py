@@ -11,7 +11,7 @@ from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
 from kfp_bonsai.shared.models.checkpoint import rehearse
-from kfp_bonsai.shared.models.families import family_of, positions_of
+from kfp_bonsai.shared.models.configuration import family_of, positions_of
 from kfp_bonsai.shared.models.pretrained import read
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
 from kfp_bonsai.teacher_outputs import outputs

@@ -17,7 +17,7 @@ from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
 from kfp_bonsai.shared.metrics.advice import lines
 from kfp_bonsai.shared.models import answers, pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
-from kfp_bonsai.shared.models.families import family_name, family_of, positions_of
+from kfp_bonsai.shared.models.configuration import family_name, family_of, positions_of
 from kfp_bonsai.shared.training import scaling, thresholds, trainer
 
 PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}

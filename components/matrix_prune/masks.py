@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kfp_bonsai.shared.core import parallel, ranks
-from kfp_bonsai.shared.models.families import family_of
+from kfp_bonsai.shared.models.configuration import family_of
 from kfp_bonsai.shared.models.shapes import layers_of, module_at, reader, shape_of, unit_width
 
 DECAY = 0.95

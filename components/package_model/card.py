@@ -8,7 +8,8 @@ from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.inference.processor import FITTING_BITS
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words
-from kfp_bonsai.shared.models.families import FAMILIES, family_name
+from kfp_bonsai.shared.models.configuration import family_name
+from kfp_bonsai.shared.models.families import FAMILIES
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20

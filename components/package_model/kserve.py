@@ -24,7 +24,8 @@ from typing import Any
 import yaml
 
 from kfp_bonsai.images import TAG
-from kfp_bonsai.shared.models.families import FAMILIES, family_name
+from kfp_bonsai.shared.models.configuration import family_name
+from kfp_bonsai.shared.models.families import FAMILIES
 
 MIB = 1 << 20
 MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64

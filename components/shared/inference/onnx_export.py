@@ -19,7 +19,7 @@ import numpy as np
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, onnx_predictor
-from kfp_bonsai.shared.models.families import family_of, inputs_of
+from kfp_bonsai.shared.models.configuration import family_of, inputs_of
 from kfp_bonsai.shared.models.heads import is_of_tokens
 
 OPSET = 17

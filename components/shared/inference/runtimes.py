@@ -122,7 +122,7 @@ def _torch(folder: Path, device: str, threads: int) -> Predictor:
     import torch
 
     from kfp_bonsai.shared.models import checkpoint
-    from kfp_bonsai.shared.models.families import inputs_of
+    from kfp_bonsai.shared.models.configuration import inputs_of
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")

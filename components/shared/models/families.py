@@ -1,107 +1,10 @@
 """All that is known of the model families: which modules they have and what each axis of a weight means.
 
-A family is data. It names the axes of its weight matrices, and everything else (counting FLOPs, scoring
-heads, cutting matrices) is done once, for all of them, from those names. An axis is one of
-
-* ``hidden``: the residual stream, the same index set throughout the model;
-* ``memory``: the same features where a decoder reads them from its encoder;
-* ``heads``: the query heads of one layer, ``head_dim`` rows each; ``kv_heads``: its key-value heads;
-* ``each_head``: one entry a head;
-* ``cross_heads``, ``each_cross_head``: those of the attention that reads the encoder;
-* ``ffn``: the neurons of one layer's feed-forward network;
-* ``embedding``: the width of the embeddings where it may differ from ``hidden``;
-* ``None``: never cut (vocabulary, positions, labels).
-
-For a matrix the order is (output, input), however the module stores it; a tuple of names stands for blocks that lie
-one after the other in one matrix, such as a fused query, key and value. A new family is one entry in ``FAMILIES``;
-see CONTRIBUTING.md.
+The words are those of axes.py; what a model's configuration says by them is read in configuration.py. A new family is
+one entry in ``FAMILIES``: see CONTRIBUTING.md.
 """
 
-import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-from kfp_bonsai.shared.core.errors import BonsaiError
-
-Axis = str | None | tuple[str, ...]
-Axes = Mapping[str, tuple[Axis, ...]]
-
-_QKV, _GATED = ("heads", "heads", "heads"), ("ffn", "ffn")
-_OF_ONE_TOKEN = ("hidden", "ffn", _GATED)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Layers that run one after the other, all made alike.
-
-    Attributes:
-        layers: path of the list of layers, from the model with its head.
-        count: the configuration's name for how many there are.
-        layer: modules of one layer and their axes; a module that a model or a layer lacks is passed over.
-        sizes: attributes of a layer's modules that repeat the width of an axis, and the axis.
-        answers: the layers compute the tokens of the answer instead of those of the text.
-        shared_bias: a module that the first layer has for all of them, so that they need the same heads.
-        first_stays: the first layer is made unlike the others and cannot be removed.
-        query: the module that makes a layer's queries, where it makes nothing else.
-    """
-
-    layers: str
-    count: str
-    layer: Axes
-    sizes: Mapping[str, str] = field(default_factory=dict)
-    answers: bool = False
-    shared_bias: str = ""
-    first_stays: bool = False
-    query: str = ""
-
-    def of_one_token(self) -> set[str]:
-        """Return a layer's matrices that need no other token than the one whose output is read.
-
-        Those are all but keys and values, as the one token attends to every token.
-        """
-        matrices = {path: axes[0] for path, axes in self.layer.items() if len(axes) == 2}
-        return {path for path, written in matrices.items() if path == self.query or written in _OF_ONE_TOKEN}
-
-
-@dataclass(frozen=True)
-class Family:
-    """One family of language models.
-
-    Attributes:
-        stacks: its layers: one stack, or an encoder's and a decoder's.
-        tokens: modules outside the layers that work on every token, and their axes.
-        head: modules that give the answer (pooler, classifier), once a sequence, or once a token of an answer in text.
-        config: the configuration's names for the widths: heads, ffn, hidden; where there are such, kv_heads, head_dim
-            (else hidden / heads) and embedding.
-        per_layer: names of lists in the configuration that have an entry a layer.
-        reads: the token of the last layer's output that a classifier reads: "first", or "last" (that is no padding; its
-            head works on every token all the same); "" if it reads more.
-        full_attention: every token attends to every token that is no padding, before it or after, near or far.
-        answers_in_text: classifies by writing the label's text (sequence to sequence).
-        token_types: takes token_type_ids.
-        positions_after_pad: positions count from the padding token's number on, so that those before are lost.
-        fixed: settings of the configuration that surgery rests on; models that have them otherwise are refused.
-    """
-
-    stacks: tuple[Stack, ...]
-    tokens: Axes
-    head: Axes
-    config: Mapping[str, str]
-    per_layer: tuple[str, ...] = ()
-    reads: str = ""
-    full_attention: bool = False
-    answers_in_text: bool = False
-    token_types: bool = False
-    positions_after_pad: bool = False
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-
-    def is_of_layer(self, name: str) -> bool:
-        """Say whether a tensor of this name, with or without the name of the body, is in a layer."""
-        paths = (stack.layers.partition(".")[2] or stack.layers for stack in self.stacks)
-        return any(re.search(rf"(^|\.){re.escape(path)}\.\d+\.", name) for path in paths)
-
+from kfp_bonsai.shared.models.axes import GATED, QKV, Axes, Family, Stack
 
 _BERT_LAYER: Axes = {
     "attention.self.query": ("heads", "hidden"),
@@ -267,10 +170,10 @@ FAMILIES: dict[str, Family] = {
                 "num_hidden_layers",
                 {
                     "attn_norm": ("hidden",),
-                    "attn.Wqkv": (_QKV, "hidden"),
+                    "attn.Wqkv": (QKV, "hidden"),
                     "attn.Wo": ("hidden", "heads"),
                     "mlp_norm": ("hidden",),
-                    "mlp.Wi": (_GATED, "hidden"),
+                    "mlp.Wi": (GATED, "hidden"),
                     "mlp.Wo": ("hidden", "ffn"),
                 },
                 first_stays=True,  # it has no norm before its attention
@@ -293,7 +196,7 @@ FAMILIES: dict[str, Family] = {
                 "n_layer",
                 {
                     "ln_1": ("hidden",),
-                    "attn.c_attn": (_QKV, "hidden"),
+                    "attn.c_attn": (QKV, "hidden"),
                     "attn.c_proj": ("hidden", "heads"),
                     "ln_2": ("hidden",),
                     "mlp.c_fc": ("ffn", "hidden"),
@@ -376,121 +279,3 @@ FAMILIES: dict[str, Family] = {
     "qwen2": _llama(),
     "qwen3": _llama(),
 }
-
-FREE_PREFIX = "bonsai-"
-UNLIMITED = 1 << 20
-MOST_LAYERS, FEWEST_POSITIONS = 1000, 4
-
-
-def family_name(model_type: Any) -> str:
-    """Return the family of a model type: free shapes ("bonsai-bert") belong to their stock family ("bert").
-
-    Raises:
-        BonsaiError: the model type is unknown; the message lists the known ones.
-    """
-    name = model_type.removeprefix(FREE_PREFIX) if isinstance(model_type, str) else ""
-    if name not in FAMILIES:
-        raise BonsaiError(
-            f"model_type '{model_type}' is not supported (known: {', '.join(FAMILIES)}); CONTRIBUTING.md shows how to "
-            "add a family"
-        )
-    return name
-
-
-def family_of(config: Any) -> Family:
-    """Return the family of a transformers configuration."""
-    return FAMILIES[family_name(config.model_type)]
-
-
-def check_settings(config: Any) -> None:
-    """Check that a configuration has no setting with which a model cannot be, cannot learn, or cannot be cut exactly.
-
-    Raises:
-        BonsaiError: it has one; the message names it.
-    """
-    family = family_of(config)
-    layers, widths = [stack.count for stack in family.stacks], {**family.config, "tokens": "vocab_size"}
-    for name in (*layers, *widths.values()):
-        value = getattr(config, name, None)
-        most = MOST_LAYERS if name in layers else math.inf
-        if value is not None and not (isinstance(value, int) and 1 <= value <= most):
-            raise BonsaiError(f"config.json sets {name} to {value}, of which there is no model: save the model again")
-    positions = positions_of(config)
-    if not (isinstance(positions, int) and positions >= FEWEST_POSITIONS):
-        raise BonsaiError(f"config.json leaves {positions} positions for a text: save the model again")
-    for name, value in vars(config).items():
-        lacking = value is None and getattr(type(config), name, None) is not None
-        number = isinstance(value, int | float)
-        if "drop" in name and (lacking or (number and not 0 <= value < 1)):
-            raise BonsaiError(f"config.json sets {name} to {value}, with which nothing can be learnt: set it below 1")
-        if "_eps" in name and (lacking or (number and value < 0)):
-            raise BonsaiError(f"config.json sets {name} to {value}, of which there is no model: save the model again")
-    window = getattr(config, "sliding_window", None)
-    if isinstance(window, int) and window < 1:
-        raise BonsaiError(f"config.json sets sliding_window to {window}, with which no token sees any: write 1 or more")
-    _check_rotations(getattr(config, "rope_parameters", None))
-    for name, value in family.fixed.items():
-        if getattr(config, name, value) != value:
-            raise BonsaiError(
-                f"config.json sets {name} to {getattr(config, name)}, with which layers and heads cannot be removed "
-                f"exactly: only models with {name} = {value} are supported"
-            )
-
-
-def _check_rotations(found: Any) -> None:
-    """Check that positions can be turned by these numbers, which may be nested by kinds of layers."""
-    for name, value in found.items() if isinstance(found, Mapping) else ():
-        _check_rotations(value)
-        if name in ("rope_theta", "factor") and isinstance(value, int | float) and value <= 0:
-            raise BonsaiError(f"config.json sets {name} to {value}, with which no position can be told: write above 0")
-
-
-def token_read(config: Any) -> str:
-    """Return the token of the last layer that a classifier of this configuration reads: "first", "last", or ""."""
-    pooled = getattr(config, "classifier_pooling", "cls") == "cls"  # ModernBERT may take the mean of all
-    return family_of(config).reads if pooled else ""
-
-
-def check_first(config: Any, stack: Stack, kept: Sequence[int]) -> None:
-    """Check that a first layer that must stay is among the layers kept.
-
-    Raises:
-        BonsaiError: it is not.
-    """
-    if stack.first_stays and kept[0] != 0:
-        raise BonsaiError(
-            f"layer 0 of a {config.model_type} model is made unlike the others and cannot go: "
-            f"keep it, as in 0,{','.join(map(str, kept[1:] or kept))}"
-        )
-
-
-def is_free(config: Any) -> bool:
-    """Say whether a configuration is of a free shape."""
-    return config.model_type.startswith(FREE_PREFIX)
-
-
-def inputs_of(config: Any) -> tuple[str, ...]:
-    """Return the names of the arrays that a model takes."""
-    types = family_of(config).token_types and getattr(config, "type_vocab_size", 2) > 1  # one type says nothing
-    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()))
-
-
-def positions_of(config: Any) -> int:
-    """Return how many tokens of a text a model takes at the most; a very large number where there is no limit."""
-    positions = getattr(config, "max_position_embeddings", None)
-    lost = (config.pad_token_id or 0) + 1 if family_of(config).positions_after_pad else 0
-    return positions - lost if positions else UNLIMITED
-
-
-def head_dim(config: Any) -> int:
-    """Return the width of one attention head, which compression never changes."""
-    names = family_of(config).config
-    stated = getattr(config, names["head_dim"], None) if "head_dim" in names else None
-    return stated or getattr(config, names["hidden"]) // getattr(config, names["heads"])
-
-
-def heads_per_group(config: Any) -> int:
-    """Return how many query heads share one key-value head (1 unless attention is grouped)."""
-    names = family_of(config).config
-    groups = getattr(config, names["kv_heads"], None) if "kv_heads" in names else None
-    return getattr(config, names["heads"]) // groups if groups else 1

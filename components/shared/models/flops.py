@@ -50,7 +50,7 @@ def agree(emission: float, share: float) -> bool:
 
 def count(model: Any) -> Flops:
     """Count the FLOPs of a model of a known family from its weights."""
-    from kfp_bonsai.shared.models.families import family_of
+    from kfp_bonsai.shared.models.configuration import family_of
     from kfp_bonsai.shared.models.heads import axes_of, is_of_tokens
     from kfp_bonsai.shared.models.one_token import leaves_out
     from kfp_bonsai.shared.models.shapes import matrices, shape_of

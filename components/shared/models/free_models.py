@@ -13,7 +13,9 @@ from typing import Any
 from torch import nn
 
 from kfp_bonsai.shared.models import heads
-from kfp_bonsai.shared.models.families import FAMILIES, FREE_PREFIX, Stack, family_name, family_of, is_free, token_read
+from kfp_bonsai.shared.models.axes import Stack
+from kfp_bonsai.shared.models.configuration import FREE_PREFIX, family_name, family_of, is_free, token_read
+from kfp_bonsai.shared.models.families import FAMILIES
 
 AUTO_CLASSES = ("AutoModel", *heads.AUTO.values(), "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds.kind import IGNORED, ROW, SPAN, TOKEN
-from kfp_bonsai.shared.models.families import Axes, Family, family_of
+from kfp_bonsai.shared.models.axes import Axes, Family
+from kfp_bonsai.shared.models.configuration import family_of
 
 AUTO = {
     ROW: "AutoModelForSequenceClassification",

@@ -8,7 +8,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.families import Axis
+from kfp_bonsai.shared.models.axes import Axis
 from kfp_bonsai.shared.models.shapes import LayerShape, Shape, layers_of, module_at, shape_of, unit_width
 
 Kept = Mapping[str, torch.Tensor]

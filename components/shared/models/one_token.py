@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from kfp_bonsai.shared.models.families import token_read
+from kfp_bonsai.shared.models.configuration import token_read
 from kfp_bonsai.shared.models.shapes import module_at, stacks_of
 
 _OF_ALL_TOKENS = ("output_hidden_states", "output_attentions")

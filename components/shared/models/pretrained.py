@@ -17,8 +17,8 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models import heads
+from kfp_bonsai.shared.models.configuration import check_settings, family_name, family_of
 from kfp_bonsai.shared.models.embedded import EMBEDDED, embedded_model
-from kfp_bonsai.shared.models.families import check_settings, family_name, family_of
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")

@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from kfp_bonsai.shared.models.families import Axis, Stack, family_of, head_dim, heads_per_group
+from kfp_bonsai.shared.models.axes import Axis, Stack
+from kfp_bonsai.shared.models.configuration import family_of, head_dim, heads_per_group
 from kfp_bonsai.shared.models.heads import axes_of
 
 STOCK, FREE = "stock", "free"

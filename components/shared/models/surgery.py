@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.families import check_first, family_of, is_free
+from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
 from kfp_bonsai.shared.models.free_models import free_config, stock_config, variant
 from kfp_bonsai.shared.models.heads import axes_of
 from kfp_bonsai.shared.models.narrow import Kept, narrowed

@@ -4,7 +4,7 @@ from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.models.families import family_of, inputs_of
+from kfp_bonsai.shared.models.configuration import family_of, inputs_of
 
 SHORTEST = 8  # tokens; what tokenizers give as their greatest length below that is no length
 FEWEST_TOKENS = 3  # a word between the tokens for beginning and end

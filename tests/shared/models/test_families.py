@@ -20,7 +20,8 @@ from transformers import (
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models import flops, one_token, shapes, surgery
-from kfp_bonsai.shared.models.families import FAMILIES, family_name, family_of, is_free
+from kfp_bonsai.shared.models.configuration import family_name, family_of, is_free
+from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.training.distillation import without_dropout
 

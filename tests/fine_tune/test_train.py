@@ -140,9 +140,9 @@ def test_a_length_that_the_model_cannot_take_is_refused(made, tmp_path, length):
         tune(made, tmp_path / "model", max_length=length)
 
 
-@pytest.mark.parametrize(("family", "positions"), [("roberta", 63), ("bert", 64)])
+@pytest.mark.parametrize(("family", "positions"), [("roberta", 63), ("mpnet", 62), ("bert", 64)])
 def test_texts_longer_than_the_positions_are_cut(made, tmp_path, family, positions):
-    """Else RoBERTa, which loses the positions up to its padding token's number, fails on long texts."""
+    """Else RoBERTa and MPNet, which lose the positions up to a token's number, fail on long texts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -38,7 +38,9 @@ class Stack:
         layer: modules of one layer and their axes; a module that a model or a layer lacks is passed over.
         sizes: attributes of a layer's modules that repeat the width of an axis, and the axis.
         answers: the layers compute the tokens of the answer instead of those of the text.
-        shared_bias: a module that the first layer has for all of them, so that they need the same heads.
+        shared_bias: a table of relative positions that the first layer has for all of them, so that they need the
+            same heads; in free shapes each layer has its own.
+        bias_of_all: where that table is, from the model with its head, if no layer but what holds them has it.
         first_stays: the first layer is made unlike the others and cannot be removed.
         query: the module that makes a layer's queries, where it makes nothing else.
     """
@@ -49,6 +51,7 @@ class Stack:
     sizes: Mapping[str, str] = field(default_factory=dict)
     answers: bool = False
     shared_bias: str = ""
+    bias_of_all: str = ""
     first_stays: bool = False
     query: str = ""
 
@@ -77,7 +80,8 @@ class Family:
         full_attention: every token attends to every token that is no padding, before it or after, near or far.
         answers_in_text: classifies by writing the label's text (sequence to sequence).
         token_types: takes token_type_ids.
-        positions_after_pad: positions count from the padding token's number on, so that those before are lost.
+        positions_after: the token from whose number on positions count, so that those before are lost: "pad", whatever
+            its number, or a number; "" if none are.
         fixed: settings of the configuration that surgery rests on; models that have them otherwise are refused.
     """
 
@@ -90,7 +94,7 @@ class Family:
     full_attention: bool = False
     answers_in_text: bool = False
     token_types: bool = False
-    positions_after_pad: bool = False
+    positions_after: str | int = ""
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def is_of_layer(self, name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.axes import Family, Stack
-from kfp_bonsai.shared.models.families import FAMILIES
+from kfp_bonsai.shared.models.families import FAMILIES, REFUSED
 
 FREE_PREFIX = "bonsai-"
 UNLIMITED = 1 << 20
@@ -20,6 +20,8 @@ def family_name(model_type: Any) -> str:
         BonsaiError: the model type is unknown; the message lists the known ones.
     """
     name = model_type.removeprefix(FREE_PREFIX) if isinstance(model_type, str) else ""
+    if name in REFUSED:
+        raise BonsaiError(f"model_type '{model_type}' is not supported: {REFUSED[name]} (known: {', '.join(FAMILIES)})")
     if name not in FAMILIES:
         raise BonsaiError(
             f"model_type '{model_type}' is not supported (known: {', '.join(FAMILIES)}); CONTRIBUTING.md shows how to "
@@ -63,8 +65,8 @@ def check_settings(config: Any) -> None:
     for name, value in family.fixed.items():
         if getattr(config, name, value) != value:
             raise BonsaiError(
-                f"config.json sets {name} to {getattr(config, name)}, with which layers and heads cannot be removed "
-                f"exactly: only models with {name} = {value} are supported"
+                f"config.json sets {name} to {getattr(config, name)}, with which a {config.model_type} model does not "
+                f"run, or cannot be cut exactly: only models with {name} = {value} are supported"
             )
 
 
@@ -109,8 +111,9 @@ def inputs_of(config: Any) -> tuple[str, ...]:
 def positions_of(config: Any) -> int:
     """Return how many tokens of a text a model takes at the most; a very large number where there is no limit."""
     positions = getattr(config, "max_position_embeddings", None)
-    lost = (config.pad_token_id or 0) + 1 if family_of(config).positions_after_pad else 0
-    return positions - lost if positions else UNLIMITED
+    after = family_of(config).positions_after
+    lost = (config.pad_token_id or 0) if after == "pad" else after
+    return positions - (lost + 1 if isinstance(lost, int) else 0) if positions else UNLIMITED
 
 
 def head_dim(config: Any) -> int:

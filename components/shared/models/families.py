@@ -122,7 +122,7 @@ FAMILIES: dict[str, Family] = {
         config=_BERT_CONFIG,
         reads="first",
         full_attention=True,
-        positions_after_pad=True,
+        positions_after="pad",
         fixed=_BERT_FIXED,
     ),
     "electra": Family(
@@ -162,6 +162,40 @@ FAMILIES: dict[str, Family] = {
         config={"heads": "n_heads", "ffn": "hidden_dim", "hidden": "dim"},
         reads="first",
         full_attention=True,
+    ),
+    "mpnet": Family(
+        stacks=(
+            Stack(
+                "mpnet.encoder.layer",
+                "num_hidden_layers",
+                {
+                    "attention.attn.q": ("heads", "hidden"),
+                    "attention.attn.k": ("heads", "hidden"),
+                    "attention.attn.v": ("heads", "hidden"),
+                    "attention.attn.o": ("hidden", "heads"),
+                    "attention.attn.relative_attention_bias": (None, "each_head"),
+                    "attention.LayerNorm": ("hidden",),
+                    "intermediate.dense": ("ffn", "hidden"),
+                    "output.dense": ("hidden", "ffn"),
+                    "output.LayerNorm": ("hidden",),
+                },
+                sizes={"attention.attn.num_attention_heads": "each_head", "attention.attn.all_head_size": "heads"},
+                shared_bias="attention.attn.relative_attention_bias",
+                bias_of_all="mpnet.encoder.relative_attention_bias",
+                query="attention.attn.q",
+            ),
+        ),
+        tokens={
+            "mpnet.embeddings.word_embeddings": (None, "hidden"),
+            "mpnet.embeddings.position_embeddings": (None, "hidden"),
+            "mpnet.embeddings.LayerNorm": ("hidden",),
+        },
+        head=_DENSE_HEAD,
+        config=_BERT_CONFIG,
+        reads="first",
+        full_attention=True,
+        positions_after=1,  # its code counts from there, whichever token pads
+        fixed={"relative_attention_num_buckets": 32},  # its code knows no other number
     ),
     "modernbert": Family(
         stacks=(
@@ -278,4 +312,9 @@ FAMILIES: dict[str, Family] = {
     "mistral": _llama(),
     "qwen2": _llama(),
     "qwen3": _llama(),
+}
+
+REFUSED = {  # which cannot be families, and why
+    "albert": "its layers are one set of weights that runs many times, so that what is pruned of one goes from all; "
+    "layers of their own would make the file larger: give a BERT or ELECTRA of its width",
 }

@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from torch import nn
-
 from kfp_bonsai.shared.models import heads
-from kfp_bonsai.shared.models.axes import Stack
 from kfp_bonsai.shared.models.configuration import FREE_PREFIX, family_name, family_of, is_free, token_read
 from kfp_bonsai.shared.models.families import FAMILIES
 
@@ -54,14 +51,14 @@ def free_class(stock: type) -> type:
         return stock
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        from kfp_bonsai.shared.models import one_token
+        from kfp_bonsai.shared.models import biases, one_token
         from kfp_bonsai.shared.models.narrow import resize
         from kfp_bonsai.shared.models.shapes import LayerShape, stacks_of
 
         stock.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
         for stack, layers in stacks_of(self):
             if stack.shared_bias:
-                _part_biases(stack, layers)
+                biases.part(self, stack, layers)
         resize(self, [LayerShape(*widths) for widths in config.layer_shapes])
         if one_token.leaves_out(self):
             one_token.install(self)
@@ -151,25 +148,3 @@ def _loader(auto_class: Any, family: str) -> type:
             "_from_config": staticmethod(lambda config, **options: wanted()._from_config(config, **options)),
         },
     )
-
-
-def _part_biases(stack: Stack, layers: nn.ModuleList) -> None:
-    """Give every layer a bias table of its own, so that layers can have different heads.
-
-    Stock layers take over the first one's bias, an argument of their attention; without it, each computes its own.
-    """
-    attention, _, table = stack.shared_bias.rpartition(".")
-    shared = layers[0].get_submodule(stack.shared_bias)
-    assert isinstance(shared, nn.Embedding)
-    for layer in layers:
-        own = layer.get_submodule(attention)
-        if not hasattr(own, table):
-            setattr(own, table, nn.Embedding(*shared.weight.shape))
-            own.has_relative_attention_bias = True  # type: ignore[assignment]
-        for path, axes in stack.layer.items():
-            if len(axes) == 2 and axes[-1] in ("heads", "cross_heads") and axes[0] == "hidden":
-                layer.get_submodule(path.rpartition(".")[0]).register_forward_pre_hook(_without_bias, with_kwargs=True)
-
-
-def _without_bias(_module: nn.Module, arguments: tuple, options: dict) -> tuple[tuple, dict]:
-    return arguments, {**options, "position_bias": None}

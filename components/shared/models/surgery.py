@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models.biases import table_of_all
 from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
 from kfp_bonsai.shared.models.free_models import free_config, stock_config, variant
 from kfp_bonsai.shared.models.heads import axes_of
@@ -46,7 +47,7 @@ def keep_layers(model: Any, indices: Sequence[Sequence[int]]) -> Any:
             one = f"{start}.{index}."
             named = {name.removeprefix(one): value for name, value in old.items() if name.startswith(one)}
             weights |= {f"{start}.{new}.{name}": value for name, value in named.items()}
-        if stack.shared_bias:
+        if stack.shared_bias and not stack.bias_of_all:
             weights.setdefault(f"{start}.0.{stack.shared_bias}.weight", old[f"{start}.0.{stack.shared_bias}.weight"])
         setattr(config, stack.count, len(kept))
         flat += [before + index for index in kept]
@@ -87,14 +88,22 @@ def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None, fr
         everywhere["embedding"] = hidden
     stays = iter(zip(shape.layers, kept, strict=True))
     for stack, layers in stacks_of(model):
+        of_all = table_of_all(model, stack)
         for layer in layers:
             now, units = next(stays)
             for path, axes in stack.layer.items():
-                shared = layers[0] if free and path == stack.shared_bias else layer
-                module = module_at(layer, path) or module_at(shared, path)
+                module = module_at(layer, path)
+                if module is None and path == stack.shared_bias and free:
+                    module = of_all or module_at(layers[0], path)
                 if module is not None:
                     narrow = narrowed(module, axes, {**everywhere, **units}, shape, now)
                     weights |= {f"{names[layer]}.{path}.{name}": value for name, value in narrow.items()}
+        if of_all is not None:
+            weight = f"{names[of_all]}.weight"
+            weights.pop(weight)
+            if not free:  # all layers keep the same heads
+                axes = stack.layer[stack.shared_bias]
+                weights[weight] = narrowed(of_all, axes, {**everywhere, **units}, shape, now)["weight"]
     for path, axes in {**family.tokens, **axes_of(family)}.items():
         module = module_at(model, path)
         if module is not None:

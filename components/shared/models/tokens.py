@@ -40,7 +40,7 @@ def settle(tokenizer: Any, config: Any) -> None:
         )
     _check_numbers(tokenizer, config)
     pad = tokenizer.pad_token_id
-    if family.positions_after_pad and config.pad_token_id != pad:
+    if family.positions_after == "pad" and config.pad_token_id != pad:
         raise BonsaiError(
             f"{where} pads with token {pad}, and config.json has pad_token_id {config.pad_token_id}, from which a "
             f"{config.model_type} model counts its positions: give a model folder whose two parts belong together"

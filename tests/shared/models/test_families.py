@@ -23,6 +23,7 @@ from kfp_bonsai.shared.models import flops, one_token, shapes, surgery
 from kfp_bonsai.shared.models.configuration import family_name, family_of, is_free
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
+from kfp_bonsai.shared.models.pretrained import find_model
 from kfp_bonsai.shared.training.distillation import without_dropout
 
 every_model = pytest.mark.parametrize("name", models.NAMES)
@@ -389,9 +390,9 @@ def test_a_student_trains_without_dropout(name):
     torch.testing.assert_close(logits(model, inputs), logits(model, inputs), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["t5", "gated t5"])
+@pytest.mark.parametrize("name", ["t5", "gated t5", "mpnet"])
 def test_layers_with_different_heads_keep_their_own_biases(name):
-    """Else T5's layers, which share the first one's biases, read other heads' after pruning."""
+    """Else layers that share one table of biases read other heads' after pruning."""
     model = models.made(name)
     kept: list[dict] = [{} for _ in shapes.shape_of(model).layers]
     for index in (0, 1, 2):
@@ -401,10 +402,36 @@ def test_layers_with_different_heads_keep_their_own_biases(name):
     torch.testing.assert_close(logits(smaller), zeroed(model, kept), rtol=0, atol=1e-9)
 
 
+def test_layers_with_the_same_heads_share_their_biases_still():
+    """Else MPNet's stock shapes, which are narrower throughout, have the biases of heads that are gone."""
+    model = models.made("mpnet")
+    heads, hidden = torch.tensor([1, 3]), torch.arange(0, 48, 2)
+    smaller = surgery.cut(model, [{"heads": heads}] * 3, hidden)
+    tables = [one.mpnet.encoder.relative_attention_bias.weight for one in (smaller, model)]
+    assert not is_free(smaller.config) and torch.equal(tables[0], tables[1][:, heads])
+
+
+def test_a_free_shape_can_be_cut_again():
+    """Else layers that have tables of biases of their own lose them when pruned twice, or when layers go."""
+    model = models.made("mpnet")
+    once = surgery.cut(model, [{"heads": torch.tensor([at, 3])} for at in (0, 1, 2)])
+    twice = surgery.keep_layers(surgery.cut(once, [{"heads": torch.tensor([1])}] * 3), [[1, 2]])
+    kept = [{"heads": torch.tensor([3])}] * 2
+    shorter = surgery.keep_layers(model, [[1, 2]])
+    torch.testing.assert_close(logits(twice), zeroed(shorter, kept), rtol=0, atol=1e-9)
+
+
 def test_an_unknown_family_is_refused_with_the_known_ones():
     """Else a user with a new architecture gets a KeyError."""
     with pytest.raises(BonsaiError, match="known: bert, roberta, electra, distilbert"):
         family_name("mamba")
+
+
+def test_a_family_that_cannot_be_cut_is_refused_with_the_reason(tmp_path):
+    """Else a user waits for a family that never comes, and an ALBERT of shared layers is cut as if each had its own."""
+    (tmp_path / "config.json").write_text('{"model_type": "albert"}')
+    with pytest.raises(BonsaiError, match=r"'albert' is not supported: its layers are one set of weights"):
+        find_model(str(tmp_path))
 
 
 def test_every_family_is_tried():

@@ -33,7 +33,7 @@ def made_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("families")
     return {
         name: tiny.pretrained(folder / name, 2, name)
-        for name in ("bert", "roberta", "gpt2", "t5", "llama", "mistral", "opt")
+        for name in ("bert", "roberta", "mpnet", "gpt2", "t5", "llama", "mistral", "opt")
     }
 
 
@@ -458,6 +458,7 @@ SETTINGS_OF_NOTHING = {
     "a window of nothing": ("mistral", {"sliding_window": 0}, "sliding_window to 0"),
     "a scale of nothing": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor to 0"),
     "roots of less than nothing": ("bert", {"layer_norm_eps": -1.0}, "layer_norm_eps to -1.0"),
+    "biases of farther tokens": ("mpnet", {"relative_attention_num_buckets": 20}, "buckets to 20, with which a mpnet"),
     "a part of a position": ("t5", {"max_position_embeddings": 64.5}, "leaves 64.5 positions"),
     "what cannot be saved": ("gpt2", {"distributed_config": {}}, "could not be saved after training"),
 }

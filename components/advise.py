@@ -11,7 +11,7 @@ def advise(model: str, *, rows: int) -> dict[str, str]:
     """Say which compression levels are sensible for a model and a number of rows, and on what evidence.
 
     Args:
-        model: Model folder, hub name, embedded:minilm, or a family's name such as gpt2.
+        model: Model folder, hub name, embedded:minilm (mpnet, smollm2), or a family's name such as gpt2.
         rows: Labelled rows to train on.
 
     Returns:

@@ -31,7 +31,7 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
     """Refuse a model that cannot be had, and levels and a length that it cannot have.
 
     Args:
-        model: a folder, a hub name or embedded:minilm.
+        model: a folder, a hub name or embedded:NAME.
         levels: what parse_levels gives.
         max_length: tokens at which texts are cut; 0 for the longest text.
 

@@ -41,7 +41,7 @@ def fine_tune(
     goes on from its last epoch, and its cost is that of all attempts up to their last epochs.
 
     Args:
-        model: Model folder, hub name, or "embedded:minilm".
+        model: Model folder, hub name, or "embedded:minilm" ("embedded:mpnet", "embedded:smollm2").
         train: Training split (Parquet, from prepare-data).
         validation: Validation split.
         output: Folder to write the baseline to.

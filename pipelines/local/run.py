@@ -45,7 +45,8 @@ def run(
     interrupted run goes on where it was when it is started again in the same way.
 
     Args:
-        model: Model folder, hub name (google-bert/bert-base-uncased), or embedded:minilm.
+        model: Model folder, hub name (google-bert/bert-base-uncased), or embedded:minilm (embedded:mpnet,
+            embedded:smollm2), which come from the package index.
         data: Parquet, CSV, TSV or JSON lines (file, folder or glob), gs://bucket/path, a Hugging Face data set name,
             or embedded:movie-reviews (amazon-reviews, tweets, news).
         output: Folder for the report, the numbers and the models.

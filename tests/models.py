@@ -12,6 +12,7 @@ ODD: dict[str, tuple[str, dict[str, Any]]] = {
     "bert with 3 heads": ("bert", {"num_attention_heads": 3}),
     "gpt2 with n_inner": ("gpt2", {"n_inner": 52}),
     "gpt2 of the default width": ("gpt2", {"n_inner": None}),
+    "serial gpt_neox": ("gpt_neox", {"use_parallel_residual": False, "rotary_pct": 1.0, "attention_bias": False}),
     "projected opt": ("opt", {"word_embed_proj_dim": 32, "do_layer_norm_before": False}),
     "gated t5": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 2}),
     "t5 with wide heads": ("t5", {"d_kv": 20}),

@@ -6,6 +6,7 @@ heads, cutting matrices) is done once, for all of them, from those names. An axi
 * ``hidden``: the residual stream, the same index set throughout the model;
 * ``memory``: the same features where a decoder reads them from its encoder;
 * ``heads``: the query heads of one layer, ``head_dim`` rows each; ``kv_heads``: its key-value heads;
+* ``qkv_heads``: query, key and value of one head, then those of the next, in one matrix;
 * ``each_head``: one entry a head;
 * ``cross_heads``, ``each_cross_head``: those of the attention that reads the encoder;
 * ``ffn``: the neurons of one layer's feed-forward network;

@@ -249,6 +249,26 @@ FAMILIES: dict[str, Family] = {
         config={"heads": "n_head", "ffn": "n_inner", "hidden": "n_embd"},
         fixed={"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     ),
+    "gpt_neox": Family(
+        stacks=(
+            Stack(
+                "gpt_neox.layers",
+                "num_hidden_layers",
+                {
+                    "input_layernorm": ("hidden",),
+                    "attention.query_key_value": ("qkv_heads", "hidden"),
+                    "attention.dense": ("hidden", "heads"),
+                    "post_attention_layernorm": ("hidden",),
+                    "mlp.dense_h_to_4h": ("ffn", "hidden"),
+                    "mlp.dense_4h_to_h": ("hidden", "ffn"),
+                },
+            ),
+        ),
+        tokens={"gpt_neox.embed_in": (None, "hidden"), "gpt_neox.final_layer_norm": ("hidden",)},
+        head=_TOKEN_HEAD,
+        reads="last",
+        config=_BERT_CONFIG,
+    ),
     "opt": Family(
         stacks=(
             Stack(

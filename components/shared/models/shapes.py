@@ -5,6 +5,7 @@ keeps the hidden width and lets heads and neurons differ layer by layer; such a 
 free_models.py). surgery.py cuts models to them.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,12 @@ from kfp_bonsai.shared.models.heads import axes_of
 
 STOCK, FREE = "stock", "free"
 
-# What is pruned as one, and which of its entries each axis has: "head" (head_dim), "group" (a key-value head's heads).
+# What is pruned as one, and which of its entries each axis has: "head" (head_dim), "group" (a key-value head's heads),
+# "qkv" (query, key and value).
 _UNITS = {
     "heads": ("heads", ("group", "head")),
     "kv_heads": ("heads", ("head",)),
+    "qkv_heads": ("heads", ("qkv", "head")),
     "each_head": ("heads", ("group",)),
     "cross_heads": ("cross_heads", ("head",)),
     "each_cross_head": ("cross_heads", ()),
@@ -129,10 +132,8 @@ def unit_width(axis: Axis, shape: Shape) -> dict[str, int]:
     if axis not in _UNITS:
         return {}
     unit, factors = _UNITS[axis]
-    entries = 1
-    for factor in factors:
-        entries *= shape.head_dim if factor == "head" else shape.group
-    return {unit: entries}
+    sizes = {"head": shape.head_dim, "group": shape.group, "qkv": 3}
+    return {unit: math.prod(sizes[factor] for factor in factors)}
 
 
 def shape_of(model: Any) -> Shape:

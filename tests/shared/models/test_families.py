@@ -30,6 +30,7 @@ every_model = pytest.mark.parametrize("name", models.NAMES)
 every_tied_model = pytest.mark.parametrize("name", models.TIED)
 GENERATING = {"gpt2": AutoModelForCausalLM, "opt": AutoModelForCausalLM, "llama": AutoModelForCausalLM}
 GENERATING |= {"qwen3": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM, "gated t5": AutoModelForSeq2SeqLM}
+GENERATING |= {"gpt_neox": AutoModelForCausalLM}
 
 
 def batch(rows: int = 3, length: int = 9) -> dict[str, torch.Tensor]:

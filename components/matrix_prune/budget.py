@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.shapes import LayerShape, Shape
+from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape
 
 STEP = 32  # widths in multiples of this suit SIMD and tensor cores
 Kept = dict[str, torch.Tensor]
@@ -85,6 +85,8 @@ def uniform(
         costs, most = costs_at(hidden), budget(hidden)
         neuron = sum(cost for name, cost in costs.items() if name.startswith("ffn"))
         group = sum(cost for name, cost in costs.items() if not name.startswith("ffn"))
+        if alike(shape, heads, now.ffn, hidden).kind != STOCK:
+            continue
         for ffn in range(STEP, now.ffn + 1, STEP):
             cost = heads // shape.group * group + ffn * neuron
             if cost <= most:

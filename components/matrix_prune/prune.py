@@ -180,6 +180,7 @@ class _Pruning:
 
     def _stated(self, heads: int, ffn: int, shape: str) -> Any:
         from kfp_bonsai.matrix_prune.budget import alike
+        from kfp_bonsai.shared.models.shapes import STOCK
         from kfp_bonsai.shared.models.surgery import unreachable_width
 
         now = self.shape.layers[0]
@@ -194,7 +195,13 @@ class _Pruning:
                 f"--heads {heads}: a stock model's hidden width would be {hidden}, that of its embeddings, where "
                 "transformers builds no projection: give another number, or --shape free"
             )
-        return alike(self.shape, heads, ffn, hidden)
+        found = alike(self.shape, heads, ffn, hidden)
+        if shape == "stock" and found.kind != STOCK:
+            raise BonsaiError(
+                f"--heads {heads}: a stock {self.network.config.model_type} model has heads whose number divides its "
+                f"hidden width of {hidden}: give another number, or --shape free"
+            )
+        return found
 
     def keep(self, progress: float) -> dict[str, Any]:
         """Return what stays when `progress` (0 to 1) of the schedule has passed."""

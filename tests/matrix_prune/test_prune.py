@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,17 +11,18 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig
 
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune import budget
-from kfp_bonsai.matrix_prune.prune import _mean_length, matrix_prune
+from kfp_bonsai.matrix_prune.prune import _mean_length, _Pruning, matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.flops import ratio
 from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape
 from kfp_bonsai.shared.training.transfer import open_set
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
@@ -99,6 +101,19 @@ def test_a_stated_width_that_cannot_be_is_refused_early(electra, tmp_path):
     base, transfer = electra
     with pytest.raises(BonsaiError, match=r"--heads 2.*hidden width would be 16"):
         matrix_prune(base, transfer, tmp_path / "out", heads=2, shape="stock", steps=2)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.8, 0.9])
+def test_stock_shapes_have_heads_that_divide_the_hidden_width_where_they_must(share):
+    """Transformers refuses a Llama of width 64 with 6 heads: after all steps."""
+    shape = Shape(64, 8, (LayerShape(8, 64),) * 2, group=2, tied=False, divided=True)
+    costs = {"heads.0": 64.0, "heads.1": 64.0, "ffn.0": 1.0, "ffn.1": 1.0}
+    found = budget.uniform(shape, lambda _: costs, lambda _: share * 640)
+    assert found.kind == STOCK and 64 % found.layers[0].heads == 0
+    asked = SimpleNamespace(shape=shape, network=SimpleNamespace(config=LlamaConfig()))
+    with pytest.raises(BonsaiError, match="--heads 6: a stock llama model has heads whose number divides"):
+        _Pruning._stated(asked, 6, 32, "stock")
+    assert _Pruning._stated(asked, 6, 32, "free").layers[0].heads == 6
 
 
 def test_a_level_without_pruning_passes_through_unchanged(made, short, tmp_path):

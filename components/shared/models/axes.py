@@ -83,6 +83,8 @@ class Family:
         token_types: takes token_type_ids.
         positions_after: the token from whose number on positions count, so that those before are lost: "pad", whatever
             its number, or a number; "" if none are.
+        heads_divide_hidden: transformers builds stock models only of heads that divide the hidden width, whatever
+            head_dim is.
         fixed: settings of the configuration that surgery rests on; models that have them otherwise are refused.
     """
 
@@ -96,6 +98,7 @@ class Family:
     answers_in_text: bool = False
     token_types: bool = False
     positions_after: str | int = ""
+    heads_divide_hidden: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def is_of_layer(self, name: str) -> bool:

@@ -81,7 +81,7 @@ def _t5_network(number: int) -> Axes:
 _T5_BIAS = "layer.0.SelfAttention.relative_attention_bias"
 
 
-def _llama() -> Family:
+def _llama(heads_divide_hidden: bool = False) -> Family:
     """Return the layout that Llama has, and Qwen and Mistral took over."""
     layer: Axes = {
         "input_layernorm": ("hidden",),
@@ -101,6 +101,7 @@ def _llama() -> Family:
         reads="last",
         config={**_BERT_CONFIG, "kv_heads": "num_key_value_heads", "head_dim": "head_dim"},
         per_layer=("layer_types",),
+        heads_divide_hidden=heads_divide_hidden,
     )
 
 
@@ -328,7 +329,7 @@ FAMILIES: dict[str, Family] = {
         answers_in_text=True,
         fixed={"is_decoder": False},
     ),
-    "llama": _llama(),
+    "llama": _llama(heads_divide_hidden=True),
     "mistral": _llama(),
     "qwen2": _llama(),
     "qwen3": _llama(),

@@ -52,6 +52,7 @@ class Shape:
         stacks: how many layers each stack has.
         group: query heads to a key-value head; they stay or go together.
         tied: stock models must have hidden = heads x head_dim.
+        divided: stock models must have a hidden width that is a multiple of their heads.
     """
 
     hidden: int
@@ -60,6 +61,7 @@ class Shape:
     stacks: tuple[int, ...] = ()
     group: int = 1
     tied: bool = True
+    divided: bool = False
 
     @property
     def kind(self) -> str:
@@ -67,7 +69,8 @@ class Shape:
         first = self.layers[0]
         uniform = {(one.heads, one.ffn, one.cross_heads or first.heads) for one in self.layers}
         tied = not self.tied or first.heads * self.head_dim == self.hidden
-        return STOCK if uniform == {(first.heads, first.ffn, first.heads)} and tied else FREE
+        divided = not self.divided or self.hidden % first.heads == 0
+        return STOCK if uniform == {(first.heads, first.ffn, first.heads)} and tied and divided else FREE
 
     def units(self, layer: LayerShape) -> dict[str, int]:
         """Return how many units of each kind a layer has; heads count by the key-value head that they share."""
@@ -138,7 +141,7 @@ def unit_width(axis: Axis, shape: Shape) -> dict[str, int]:
 
 def shape_of(model: Any) -> Shape:
     """Return the widths that a model has now, read from its weights."""
-    width = head_dim(model.config)
+    family, width = family_of(model.config), head_dim(model.config)
 
     def inputs(stack: Stack, layer: nn.Module, unit: str) -> int:
         module = reader(stack, layer, unit)
@@ -158,7 +161,8 @@ def shape_of(model: Any) -> Shape:
         ),
         stacks=tuple(len(found) for _, found in stacks_of(model)),
         group=heads_per_group(model.config),
-        tied="head_dim" not in family_of(model.config).config,
+        tied="head_dim" not in family.config,
+        divided=family.heads_divide_hidden,
     )
 
 

@@ -96,6 +96,19 @@ def test_a_cut_of_equal_widths_is_stock_and_as_exact(name):
     torch.testing.assert_close(logits(smaller), zeroed(model, alike(model)), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.heads_divide_hidden])
+def test_heads_that_do_not_divide_the_hidden_width_make_a_free_shape(name, monkeypatch):
+    """Else what was pruned for hours cannot be put together: transformers refuses such a configuration."""
+    odd = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4}
+    monkeypatch.setitem(models.ODD, "wider", (name, odd))
+    model = models.made("wider")
+    kept = [{"heads": torch.arange(3)} for _ in shapes.shape_of(model).layers]
+    smaller = surgery.cut(model, kept)
+    assert is_free(smaller.config) and shapes.shape_of(smaller).layers[0].heads == 6
+    torch.testing.assert_close(logits(smaller), zeroed(model, kept), rtol=0, atol=1e-9)
+    assert not is_free(surgery.cut(model, [{"heads": torch.arange(2)} for _ in kept]).config)
+
+
 @every_model
 def test_removed_layers_are_as_if_skipped(name):
     """Else layer removal renumbers or reloads something wrongly."""

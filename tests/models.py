@@ -2,17 +2,24 @@
 
 from typing import Any
 
+import tiny
 import torch
 from transformers import CONFIG_MAPPING
 
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
 
+DEBERTA = tiny.AS_PUBLISHED["deberta-v2"]
 ODD: dict[str, tuple[str, dict[str, Any]]] = {
     "bert with 3 heads": ("bert", {"num_attention_heads": 3}),
     "gpt2 with n_inner": ("gpt2", {"n_inner": 52}),
     "gpt2 of the default width": ("gpt2", {"n_inner": None}),
     "serial gpt_neox": ("gpt_neox", {"use_parallel_residual": False, "rotary_pct": 1.0, "attention_bias": False}),
+    "deberta-v2 of version 3": ("deberta-v2", {**DEBERTA, "position_buckets": 4}),
+    "deberta-v2 with keys of places": (
+        "deberta-v2",
+        {**DEBERTA, "share_att_key": False, "pos_att_type": "c2p", "embedding_size": 32},
+    ),
     "projected opt": ("opt", {"word_embed_proj_dim": 32, "do_layer_norm_before": False}),
     "gated t5": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 2}),
     "t5 with wide heads": ("t5", {"d_kv": 20}),

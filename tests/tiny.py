@@ -21,6 +21,17 @@ GOOD, BAD = ["good", "great", "fine", "lovely"], ["bad", "poor", "awful", "dull"
 PLAIN = ["the", "a", "film", "plot", "cast", "was", "and", "very", "it", "is", "music", "scene"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
+AS_PUBLISHED = {  # where the defaults of transformers are those of no checkpoint
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+    }
+}
+
 
 def texts(rows: int, seed: int) -> list[tuple[str, int]]:
     """Sentences of plain words with two words of one sentiment: the label is which."""
@@ -86,6 +97,7 @@ def pretrained(folder: Path, layers: int = 3, family: str = "bert") -> Path:
     values |= {stack.count: layers for stack in FAMILIES[family].stacks}
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
     size = len(SPECIAL + PLAIN + GOOD + BAD)
+    values |= AS_PUBLISHED.get(family, {})
     config = CONFIG_MAPPING[family](vocab_size=size, max_position_embeddings=64, **special, **values)
     config.decoder_start_token_id = 0
     head = AutoModelForSeq2SeqLM if FAMILIES[family].answers_in_text else AutoModelForSequenceClassification

@@ -68,7 +68,24 @@ def export(folder: Path, file: Path) -> float:
             f"{folder} (model_type '{model.config.model_type}') does not export to ONNX: {error}: "
             "use the checkpoint as it is, or report this with its config.json"
         ) from error
+    _name_shared_weights_once(file)
     return _largest_difference(model, file, names, batches)
+
+
+def _name_shared_weights_once(file: Path) -> None:
+    """Let all matrix products of one weight read it under its name: torch gives it others, which NNCF cannot follow."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    weights = {one.name for one in model.graph.initializer}
+    copies = [node for node in model.graph.node if node.op_type == "Identity" and node.input[0] in weights]
+    names = {node.output[0]: node.input[0] for node in copies}
+    for node in copies:
+        model.graph.node.remove(node)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    if copies:
+        onnx.save(model, file)
 
 
 @contextmanager

@@ -30,6 +30,25 @@ _OF_ONE_TOKEN = ("hidden", "ffn", GATED)
 
 
 @dataclass(frozen=True)
+class Places:
+    """A table of relative positions, every row of which attention compares with every token.
+
+    Attributes:
+        table: its path, from the model with its head; a model that lacks it compares tokens with tokens only.
+        kinds: the configuration's name for the list of comparisons.
+        readers: a layer's matrix that reads the table for each kind of comparison.
+        shared: the configuration's name for whether `sharing` reads the table instead.
+        sharing: a layer's matrices that make queries and keys of the tokens.
+    """
+
+    table: str
+    kinds: str
+    readers: Mapping[str, str]
+    shared: str
+    sharing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Stack:
     """Layers that run one after the other, all made alike.
 
@@ -44,6 +63,7 @@ class Stack:
         bias_of_all: where that table is, from the model with its head, if no layer but what holds them has it.
         first_stays: the first layer is made unlike the others and cannot be removed.
         query: the module that makes a layer's queries, where it makes nothing else.
+        places: the relative positions that its attention reads, where those cost more than looking up a bias.
     """
 
     layers: str
@@ -55,6 +75,7 @@ class Stack:
     bias_of_all: str = ""
     first_stays: bool = False
     query: str = ""
+    places: Places | None = None
 
     def of_one_token(self) -> set[str]:
         """Return a layer's matrices that need no other token than the one whose output is read.
@@ -74,7 +95,7 @@ class Family:
         tokens: modules outside the layers that work on every token, and their axes.
         head: modules that give the answer (pooler, classifier), once a sequence, or once a token of an answer in text.
         config: the configuration's names for the widths: heads, ffn, hidden; where there are such, kv_heads, head_dim
-            (else hidden / heads) and embedding.
+            (else hidden / heads), embedding, and pooled (hidden, stated once more).
         per_layer: names of lists in the configuration that have an entry a layer.
         reads: the token of the last layer's output that a classifier reads: "first", or "last" (that is no padding; its
             head works on every token all the same); "" if it reads more.

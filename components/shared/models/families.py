@@ -4,17 +4,21 @@ The words are those of axes.py; what a model's configuration says by them is rea
 one entry in ``FAMILIES``: see CONTRIBUTING.md.
 """
 
-from kfp_bonsai.shared.models.axes import GATED, QKV, Axes, Family, Stack
+from kfp_bonsai.shared.models.axes import GATED, QKV, Axes, Family, Places, Stack
 
-_BERT_LAYER: Axes = {
-    "attention.self.query": ("heads", "hidden"),
-    "attention.self.key": ("heads", "hidden"),
-    "attention.self.value": ("heads", "hidden"),
+_BERT_REST: Axes = {
     "attention.output.dense": ("hidden", "heads"),
     "attention.output.LayerNorm": ("hidden",),
     "intermediate.dense": ("ffn", "hidden"),
     "output.dense": ("hidden", "ffn"),
     "output.LayerNorm": ("hidden",),
+}
+
+_BERT_LAYER: Axes = {
+    "attention.self.query": ("heads", "hidden"),
+    "attention.self.key": ("heads", "hidden"),
+    "attention.self.value": ("heads", "hidden"),
+    **_BERT_REST,
 }
 
 _BERT_CONFIG = {"heads": "num_attention_heads", "ffn": "intermediate_size", "hidden": "hidden_size"}
@@ -223,6 +227,42 @@ FAMILIES: dict[str, Family] = {
         config=_BERT_CONFIG,
         reads="first",
         per_layer=("layer_types",),
+    ),
+    "deberta-v2": Family(
+        stacks=(
+            Stack(
+                "deberta.encoder.layer",
+                "num_hidden_layers",
+                {
+                    "attention.self.query_proj": ("heads", "hidden"),
+                    "attention.self.key_proj": ("heads", "hidden"),
+                    "attention.self.value_proj": ("heads", "hidden"),
+                    "attention.self.pos_key_proj": ("heads", "hidden"),
+                    "attention.self.pos_query_proj": ("heads", "hidden"),
+                    **_BERT_REST,
+                },
+                sizes={"attention.self.num_attention_heads": "each_head", "attention.self.all_head_size": "heads"},
+                places=Places(
+                    "deberta.encoder.rel_embeddings",
+                    kinds="pos_att_type",
+                    readers={"c2p": "attention.self.pos_key_proj", "p2c": "attention.self.pos_query_proj"},
+                    shared="share_att_key",
+                    sharing=("attention.self.query_proj", "attention.self.key_proj"),
+                ),
+            ),
+        ),
+        tokens={
+            **_bert_embeddings("deberta", "embedding"),
+            "deberta.embeddings.LayerNorm": ("hidden",),
+            "deberta.embeddings.embed_proj": ("hidden", "embedding"),
+            "deberta.encoder.rel_embeddings": (None, "hidden"),
+            "deberta.encoder.LayerNorm": ("hidden",),
+        },
+        head={"pooler.dense": ("hidden", "hidden"), "classifier": (None, "hidden")},
+        config={**_BERT_CONFIG, "embedding": "embedding_size", "pooled": "pooler_hidden_size"},
+        reads="first",
+        token_types=True,
+        fixed={"conv_kernel_size": 0},  # a convolution of the embeddings is added to what the first layer gives
     ),
     "gpt2": Family(
         stacks=(

@@ -89,7 +89,11 @@ def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str
         single = stack.of_one_token() if one_token and number == len(layers) else set()
         own = Flops(per_sequence=rows * tokens) if stack.answers else Flops(per_token=1.0)
         pairs = Flops(per_sequence=rows * tokens * tokens) if stack.answers else Flops(per_pair=1.0)
-        attention = {"heads": pairs, "cross_heads": Flops(per_token=rows * tokens)}
+        places, compared, readers = _places(model, stack)
+        attention = {
+            "heads": pairs + Flops(per_token=places * compared / 2),
+            "cross_heads": Flops(per_token=rows * tokens),
+        }
         costs: dict[str, Flops] = {}
         for path, axes in stack.layer.items():
             if not list(matrices(layer, [path])):
@@ -97,6 +101,8 @@ def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str
             read = Flops(per_token=rows) if axes[1] == "memory" else own
             if path in single:
                 read = Flops(per_sequence=1)
+            if path in readers:
+                read = Flops(per_sequence=places) + (read if readers[path] else Flops())
             for axis in axes:
                 for unit, entries in unit_width(axis, shape).items():
                     costs[unit] = costs.get(unit, Flops()) + read * (2.0 * entries * width)
@@ -114,6 +120,23 @@ def ratio(record: dict, baseline: dict, length: float) -> float:
     if below <= 0:
         raise BonsaiError("the baseline's record counts no FLOPs: fine-tune it again with this version")
     return Flops.from_record(record).at(length) / below
+
+
+def _places(model: Any, stack: Any) -> tuple[int, int, dict[str, bool]]:
+    """Return how many relative positions attention has, how often it compares tokens with them, and what reads them.
+
+    Those matrices come with whether they read the tokens too.
+    """
+    from kfp_bonsai.shared.models.shapes import module_at
+
+    found = stack.places
+    table = module_at(model, found.table) if found else None
+    if table is None:
+        return 0, 0, {}
+    kinds = [kind for kind in found.readers if kind in (getattr(model.config, found.kinds) or ())]
+    if getattr(model.config, found.shared, False):
+        return len(table.weight), len(kinds), dict.fromkeys(found.sharing, True)
+    return len(table.weight), len(kinds), dict.fromkeys(found.readers.values(), False)
 
 
 def _answers(config: Any) -> tuple[int, int]:

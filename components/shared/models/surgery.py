@@ -167,7 +167,8 @@ def _biases_part(model: Any, kept: Sequence[Kept]) -> bool:
 def _embeddings_follow(config: Any) -> bool:
     """Say whether the embeddings are as wide as the residual stream, and so are cut with it."""
     names = family_of(config).config
-    return "embedding" in names and getattr(config, names["embedding"]) == getattr(config, names["hidden"])
+    hidden = getattr(config, names["hidden"])
+    return "embedding" in names and getattr(config, names["embedding"], hidden) == hidden
 
 
 def unreachable_width(config: Any) -> int:
@@ -188,7 +189,9 @@ def _config_for(config: Any, shape: Shape, free: bool) -> Any:
         return free_config(made, shape.layers)
     if _embeddings_follow(config):
         setattr(made, names["embedding"], shape.hidden)
-    setattr(made, names["hidden"], shape.hidden)
+    for width in ("hidden", "pooled"):
+        if width in names:
+            setattr(made, names[width], shape.hidden)
     setattr(made, names["heads"], shape.layers[0].heads)
     setattr(made, names["ffn"], shape.layers[0].ffn)
     if "kv_heads" in names:

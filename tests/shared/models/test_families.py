@@ -20,7 +20,7 @@ from transformers import (
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models import flops, one_token, shapes, surgery
-from kfp_bonsai.shared.models.configuration import family_name, family_of, is_free
+from kfp_bonsai.shared.models.configuration import check_settings, family_name, family_of, is_free
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.pretrained import find_model
@@ -299,7 +299,7 @@ def test_every_remaining_parameter_still_learns(name):
     smaller(**batch(8, 12), labels=torch.tensor([0, 1] * 4)).loss.backward()
     optimizer.step()
     same = [key for key, value in smaller.named_parameters() if torch.equal(value, before[key])]
-    idle = ("key.bias", "k_lin.bias", "k_proj.bias")
+    idle = ("key.bias", "k_lin.bias", "k_proj.bias", "key_proj.bias")
     assert [key for key in same if not key.endswith(idle)] == []
 
 
@@ -433,6 +433,17 @@ def test_a_free_shape_can_be_cut_again():
     kept = [{"heads": torch.tensor([3])}] * 2
     shorter = surgery.keep_layers(model, [[1, 2]])
     torch.testing.assert_close(logits(twice), zeroed(shorter, kept), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.fixed])
+def test_settings_that_surgery_rests_on_are_held_to(name):
+    """Else a model is cut that computes something else afterwards, such as a DeBERTa that convolves its embeddings."""
+    for setting in FAMILIES[name].fixed:
+        config = models.made(name).config
+        check_settings(config)
+        object.__setattr__(config, setting, 3)
+        with pytest.raises(BonsaiError, match=rf"sets {setting} to 3, .* or cannot be cut exactly"):
+            check_settings(config)
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones():

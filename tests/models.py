@@ -23,6 +23,11 @@ ODD: dict[str, tuple[str, dict[str, Any]]] = {
     "projected opt": ("opt", {"word_embed_proj_dim": 32, "do_layer_norm_before": False}),
     "gated t5": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 2}),
     "t5 with wide heads": ("t5", {"d_kv": 20}),
+    "gemma3_text near and far": (
+        "gemma3_text",
+        {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    "gemma3_text of both sides": ("gemma3_text", {"sliding_window": 6, "use_bidirectional_attention": True}),
     "llama with wide heads": ("llama", {"head_dim": 20}),
 }
 NAMES = [*FAMILIES, *ODD]
@@ -42,6 +47,8 @@ def made(name: str, head: Any = None) -> Any:
     widths = {"heads": 4, "kv_heads": 2, "head_dim": 12, "hidden": 48, "ffn": 64, "embedding": 48}
     if family == "electra":
         widths["embedding"] = 32
+    if family == "gemma3_text":
+        widths["hidden"] = 64  # whose root scales the embeddings: in float32, whatever the weights are
     values = {names[key]: value for key, value in widths.items() if key in names}
     values |= {stack.count: 3 for stack in FAMILIES[family].stacks}
     torch.manual_seed(0)

@@ -69,7 +69,7 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     words = SPECIAL + PLAIN + GOOD + BAD
     made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    if family in ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"):
+    if family in ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma3_text"):
         return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", eos_token="[SEP]")
     if family == "t5":
         made.post_processor = processors.TemplateProcessing(

@@ -85,8 +85,8 @@ def _t5_network(number: int) -> Axes:
 _T5_BIAS = "layer.0.SelfAttention.relative_attention_bias"
 
 
-def _llama(heads_divide_hidden: bool = False) -> Family:
-    """Return the layout that Llama has, and Qwen and Mistral took over."""
+def _llama(more_norms: tuple[str, ...] = (), heads_divide_hidden: bool = False) -> Family:
+    """Return the layout that Llama has, and Qwen, Mistral and Gemma took over."""
     layer: Axes = {
         "input_layernorm": ("hidden",),
         "self_attn.q_proj": ("heads", "hidden"),
@@ -97,6 +97,7 @@ def _llama(heads_divide_hidden: bool = False) -> Family:
         "mlp.gate_proj": ("ffn", "hidden"),
         "mlp.up_proj": ("ffn", "hidden"),
         "mlp.down_proj": ("hidden", "ffn"),
+        **dict.fromkeys(more_norms, ("hidden",)),
     }
     return Family(
         stacks=(Stack("model.layers", "num_hidden_layers", layer, query="self_attn.q_proj"),),
@@ -373,9 +374,12 @@ FAMILIES: dict[str, Family] = {
     "mistral": _llama(),
     "qwen2": _llama(),
     "qwen3": _llama(),
+    "gemma3_text": _llama(("pre_feedforward_layernorm", "post_feedforward_layernorm"), heads_divide_hidden=True),
 }
 
 REFUSED = {  # which cannot be families, and why
     "albert": "its layers are one set of weights that runs many times, so that what is pruned of one goes from all; "
     "layers of their own would make the file larger: give a BERT or ELECTRA of its width",
+    "gemma3": "it reads images too: give its text model, saved with "
+    "AutoModel.from_pretrained('MODEL').language_model.save_pretrained('NEW_FOLDER'), and its tokenizer beside it",
 }

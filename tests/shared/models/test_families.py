@@ -7,6 +7,7 @@ from typing import Any
 
 import models
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,10 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    Gemma3Config,
 )
 
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -23,14 +26,14 @@ from kfp_bonsai.shared.models import flops, one_token, shapes, surgery
 from kfp_bonsai.shared.models.configuration import check_settings, family_name, family_of, is_free
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
-from kfp_bonsai.shared.models.pretrained import find_model
+from kfp_bonsai.shared.models.pretrained import find_model, load, read
 from kfp_bonsai.shared.training.distillation import without_dropout
 
 every_model = pytest.mark.parametrize("name", models.NAMES)
 every_tied_model = pytest.mark.parametrize("name", models.TIED)
 GENERATING = {"gpt2": AutoModelForCausalLM, "opt": AutoModelForCausalLM, "llama": AutoModelForCausalLM}
 GENERATING |= {"qwen3": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM, "gated t5": AutoModelForSeq2SeqLM}
-GENERATING |= {"gpt_neox": AutoModelForCausalLM}
+GENERATING |= {"gpt_neox": AutoModelForCausalLM, "gemma3_text near and far": AutoModelForCausalLM}
 
 
 def batch(rows: int = 3, length: int = 9) -> dict[str, torch.Tensor]:
@@ -457,6 +460,21 @@ def test_a_family_that_cannot_be_cut_is_refused_with_the_reason(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "albert"}')
     with pytest.raises(BonsaiError, match=r"'albert' is not supported: its layers are one set of weights"):
         find_model(str(tmp_path))
+
+
+def test_the_text_model_of_one_that_reads_images_is_taken(tmp_path):
+    """Else a Gemma 3 of 4 billion and more is refused, or with words that lead nowhere."""
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = models.made("gemma3_text").config.to_dict()
+    config = Gemma3Config(text_config=text, vision_config={**vision, "image_size": 28, "patch_size": 14})
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path / "both")
+    with pytest.raises(BonsaiError, match=r"'gemma3' is not supported: it reads images too: .*language_model"):
+        find_model(str(tmp_path / "both"))
+    AutoModel.from_pretrained(tmp_path / "both").language_model.save_pretrained(tmp_path / "text")
+    tiny.tokenizer("gemma3_text").save_pretrained(tmp_path / "text")
+    found = read(tmp_path / "text")
+    assert family_of(found.config) is FAMILIES["gemma3_text"]
+    assert load(found.folder, found.config).new == ("score.weight",)
 
 
 def test_every_family_is_tried():

@@ -57,7 +57,7 @@ def wait_without_spinning() -> str:
 
 def environment(used_threads: int) -> dict[str, Any]:
     """Return what a reader needs to know about the machine."""
-    from kfp_bonsai.shared.energy.energy import cpu_model
+    from kfp_bonsai.shared.energy.cpu_estimate import cpu_model
 
     return {
         "cpu": cpu_model(),

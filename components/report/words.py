@@ -16,7 +16,7 @@ from kfp_bonsai.report.numbers import (
 )
 from kfp_bonsai.report.numbers import grams as mass
 from kfp_bonsai.report.table import meets
-from kfp_bonsai.shared.energy.energy import ASSUMED
+from kfp_bonsai.shared.energy.cpu_estimate import ASSUMED
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words
 from kfp_bonsai.shared.metrics.target import ROUNDING

@@ -185,6 +185,14 @@ def _check_room(target: Path, folder: Path) -> None:
         raise BonsaiError(f"{target} cannot be written ({error.strerror}): name another output") from error
 
 
+def text_in(file: Path) -> str:
+    """Return a file's text without white space around it, "" if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def try_lock(file: IO) -> bool | None:
     """Lock an open file for this process; False if another one holds it, None where the file system has no locks.
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from kfp_bonsai.images import PREFIX
 from kfp_bonsai.shared.core import written
-from kfp_bonsai.shared.core.documents import RECORD, read_document
+from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.weights import weights_sha256
+from kfp_bonsai.shared.models.weights import check_files
 from kfp_bonsai.shared.storage.bucket import GCS
 from kfp_bonsai.shared.storage.store import check_location, content_sha256, upload_folder, write_manifest
 
@@ -72,7 +72,7 @@ def package_model(
     if register:
         registry.check_target(register)
         registry.check_published(register, upload)
-    _check_weights(model, record)
+    check_files(model, record)
     name = name or _default_name(document, row)
     found: dict[str, str | int | float | bool] = {"name": name}
     with new_folder(output) as folder:
@@ -112,16 +112,6 @@ def package_model(
             ) from error
         say(f"package-model  registered as {found['registered']}")
     return {**found, "files": len(files), "bytes": size}
-
-
-def _check_weights(model: Path, record: Mapping[str, Any]) -> None:
-    """Refuse weights that are not those that were measured, such as a copy that broke off."""
-    found = weights_sha256(model)
-    if found != record["sha256"]:
-        raise BonsaiError(
-            f"the weights in {model} are not those that its {RECORD} tells of (sha256 {found[:12]}, not "
-            f"{record['sha256'][:12]}): copy the folder again, or make the model again"
-        )
 
 
 def _row(document: Mapping[str, Any], record: Mapping[str, Any], model: Path, results: Path) -> dict[str, Any]:

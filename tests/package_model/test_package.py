@@ -165,7 +165,7 @@ def test_weights_that_broke_off(stock: tuple[Path, Path], tmp_path: Path):
     folder, results = stock
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(BonsaiError, match=r"model are not those that its bonsai\.json tells of"):
+    with pytest.raises(BonsaiError, match=r"model are not those that its bonsai\.json speaks of"):
         package_model(folder, results, tmp_path / "package")
     assert not (tmp_path / "package").exists()
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import IO
 
 from kfp_bonsai.shared.core import ranks
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 
 # What libraries say that do not raise an OSError with its number: safetensors, shutil.copytree, torch.save.
 FULL_DISK = ("No space left on device", "os error 28", "unexpected pos", "failed writing file")
 LAST = "bonsai.json"  # a model's record, see above
 FOREIGN = "lost+found"  # in each new volume of ext4
+BLOCK_BYTES = 1 << 22  # read at once
 CHECKPOINTS = ".checkpoints"  # what ends the name of a folder that outlives a failure
 
 
@@ -246,11 +247,30 @@ def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> I
             shutil.rmtree(holder, ignore_errors=True)
 
 
+def blocks(path: Path) -> Iterator[bytes]:
+    """Read a file piece by piece.
+
+    Raises:
+        BonsaiError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+    except OSError as error:
+        raise kind_of(error)(
+            f"{path} cannot be read ({error.strerror}): check who may read it, and the disk"
+        ) from error
+
+
 def sha256(files: Iterable[Path]) -> str:
-    """Return the hash of some files' content, one after the other."""
+    """Return the hash of some files' content, one after the other.
+
+    Raises:
+        BonsaiError: one cannot be read.
+    """
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
+        for block in blocks(path):
+            digest.update(block)
     return digest.hexdigest()

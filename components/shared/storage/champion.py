@@ -13,6 +13,7 @@ from kfp_bonsai.shared.core.documents import RECORD
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.storage import store
+from kfp_bonsai.shared.storage.manifest import MANIFEST
 
 POINTER = "champion.json"
 FLOAT, INT8 = "float", "int8"  # which models' emission a target is of: those that are retrained, or their int8 forms
@@ -100,8 +101,8 @@ def version_of(package: Path) -> str:
     Raises:
         BonsaiError: the folder is no package.
     """
-    if not (Path(package) / store.MANIFEST).is_file():
-        raise BonsaiError(f"{package} has no {store.MANIFEST}: give a folder that `bonsai package-model` made")
+    if not (Path(package) / MANIFEST).is_file():
+        raise BonsaiError(f"{package} has no {MANIFEST}: give a folder that `bonsai package-model` made")
     return store.content_sha256(package)[:16]
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import sha256
 
 
 def of_model(reference: str) -> str:
@@ -31,15 +31,7 @@ def of_folder(folder: Path) -> str:
     """
     files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     seen = {name: path for name, path in files.items() if not any(part.startswith(".") for part in name.parts)}
-    return of_parts((str(name), _of_file(path)) for name, path in seen.items())
-
-
-def _of_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BonsaiError(f"{path} cannot be opened ({error.strerror}): check who may read it") from error
+    return of_parts((str(name), sha256([path])) for name, path in seen.items())
 
 
 def of_parts(parts: Iterable[tuple[str, str]]) -> str:

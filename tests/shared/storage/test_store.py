@@ -10,7 +10,7 @@ import pytest
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.storage import bucket as bucket_module
-from kfp_bonsai.shared.storage import store
+from kfp_bonsai.shared.storage import in_bucket, on_disk
 from kfp_bonsai.shared.storage.store import download_folder, read_pointer, upload_folder, write_pointer
 
 BIG = 9 << 20  # over what is sent in one request, so that the upload is a resumable one
@@ -33,7 +33,7 @@ def bucket(running, monkeypatch):
     monkeypatch.setattr(bucket_module, "FIRST_DELAY_SECONDS", 0.001)
     monkeypatch.setattr(bucket_module, "LONGEST_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
-    monkeypatch.setattr(store, "CHUNK_BYTES", 4 << 20)
+    monkeypatch.setattr(in_bucket, "CHUNK_BYTES", 4 << 20)
     return running
 
 
@@ -552,13 +552,13 @@ def test_a_full_disk_leaves_nothing(folder, tmp_path, monkeypatch):
 
 def test_somebody_quicker_with_the_same_is_as_good(folder, tmp_path, monkeypatch):
     """A retried task that meets its own first try would fail, or one model be put into another."""
-    target, copy = tmp_path / "published", store._to_disk
+    target, copy = tmp_path / "published", on_disk._to_disk
 
     def meanwhile(scratch: Path) -> None:
         copy(scratch)
-        monkeypatch.setattr(store, "_to_disk", copy)
+        monkeypatch.setattr(on_disk, "_to_disk", copy)
         upload_folder(folder, str(target))
 
-    monkeypatch.setattr(store, "_to_disk", meanwhile)
+    monkeypatch.setattr(on_disk, "_to_disk", meanwhile)
     upload_folder(folder, str(target))
     assert set(content(target)) == {*content(folder), "SHA256SUMS"}

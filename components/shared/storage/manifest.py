@@ -1,0 +1,79 @@
+"""What a published folder holds, and how that is written down: SHA256SUMS, as `sha256sum --check` reads it."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import blocks
+
+MANIFEST = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it is here."""
+
+    path: Path
+    size: int
+    sha256: str
+    crc32c: str
+
+
+def local_files(folder: Path) -> dict[str, File]:
+    """Return a folder's files but its manifest, sorted by name.
+
+    Raises:
+        BonsaiError: there are none, one cannot be read, or its name cannot be written down.
+    """
+    if not folder.is_dir():
+        raise BonsaiError(f"there is no folder {folder}: give the folder that is to be published")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): path for path in paths if path != folder / MANIFEST}
+    if not found:
+        raise BonsaiError(f"{folder} is empty: give the folder that is to be published")
+    strange = [name for name in found if "\n" in name or "\\" in name]
+    if strange:
+        raise BonsaiError(f"{folder}: the name {strange[0]!r} has a line break or a backslash: rename the file")
+    return {name: _read_through(path) for name, path in sorted(found.items())}
+
+
+def _read_through(path: Path) -> File:
+    import google_crc32c
+
+    digest, crc32c, size = hashlib.sha256(), google_crc32c.Checksum(), 0
+    for block in blocks(path):
+        digest.update(block)
+        crc32c.update(block)
+        size += len(block)
+    return File(path, size, digest.hexdigest(), base64.b64encode(crc32c.digest()).decode())
+
+
+def text_of(files: Mapping[str, File]) -> str:
+    """Return a manifest of files."""
+    return "".join(f"{file.sha256}  {name}\n" for name, file in files.items())
+
+
+def digests(files: Mapping[str, File]) -> dict[str, str]:
+    """Return the digest of each file."""
+    return {name: file.sha256 for name, file in files.items()}
+
+
+def parse(text: str, where: str) -> dict[str, str]:
+    """Return the digest of each file that a manifest lists, by name.
+
+    Raises:
+        BonsaiError: it is damaged.
+    """
+    found = {}
+    for line in text.splitlines():
+        digest, _, name = line.partition("  ")
+        path = PurePosixPath(name)
+        if len(digest) != 64 or not name or path.is_absolute() or ".." in path.parts or name == MANIFEST:
+            raise BonsaiError(f"{where} is damaged, at the line '{line[:100]}': publish the folder again elsewhere")
+        found[name] = digest
+    if not found:
+        raise BonsaiError(f"{where} lists no file: publish the folder again elsewhere")
+    return found

@@ -116,19 +116,20 @@ def _letters(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 def _figure(drawn: list[tuple[Run, list[dict[str, Any]]]], letters: dict[str, str], folder: Path) -> dict[str, Any]:
     """Draw the figure into the folder and into the page."""
-    from kfp_bonsai.report import figures as draw
+    from kfp_bonsai.report import figures, svg
+    from kfp_bonsai.report.series import Guides, Series
 
-    series = [draw.Series(run.name, run.colour, rows, None, run.marker) for run, rows in drawn]
-    guides = draw.Guides(None, None, None, _metric([run for run, _ in drawn]))
+    series = [Series(run.name, run.colour, rows, None, run.marker) for run, rows in drawn]
+    guides = Guides(None, None, None, _metric([run for run, _ in drawn]))
     points = sum(row["stage"] != "baseline" for _, rows in drawn for row in rows)
-    wide = draw.accuracy_figure(series, guides, short=letters if points > MOST_NAMES else {})
-    narrow = draw.accuracy_figure(series, guides, narrow=True, short=letters if points > MOST_NAMES_NARROW else {})
-    draw.write(wide, folder, "compare")
+    wide = figures.accuracy_figure(series, guides, short=letters if points > MOST_NAMES else {})
+    narrow = figures.accuracy_figure(series, guides, narrow=True, short=letters if points > MOST_NAMES_NARROW else {})
+    svg.write(wide, folder, "compare")
     about = f"Relative {guides.metric} against relative emission of {len(drawn)} runs"
-    described = draw.describe(series, guides)
+    described = figures.describe(series, guides)
     return {
-        "wide": draw.inline_svg(wide, "wide", about, described),
-        "narrow": draw.inline_svg(narrow, "narrow", about, described),
+        "wide": svg.inline_svg(wide, "wide", about, described),
+        "narrow": svg.inline_svg(narrow, "narrow", about, described),
         "caption": "Each point is a model, each line a run. Further left emits less, further up keeps more "
         f"{guides.metric}; the bars are 95 % intervals.",
         "letters": points > MOST_NAMES_NARROW,

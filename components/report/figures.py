@@ -1,77 +1,23 @@
-"""The report's figures, by matplotlib: the same input gives the same bytes.
+"""The figure of the report: relative accuracy against relative emission, by matplotlib."""
 
-Colours are named ones: in the page they are CSS variables, so that the figures follow light and dark
-mode; in the files they are the light ones on white.
-"""
-
-import io
 import itertools
-import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from kfp_bonsai.report import numbers
+from kfp_bonsai.report.legend import legend_entries, mark
 from kfp_bonsai.report.places import Box, along, around, place
+from kfp_bonsai.report.series import Guides, Series, point_name
+from kfp_bonsai.report.svg import COLOURS, style
 from kfp_bonsai.report.table import pareto
 
-# Light colours by name; page.css gives the dark ones the same names (--f-ink ...).
-COLOURS = {
-    "ink": "#1b231e",
-    "muted": "#5a655e",
-    "rule": "#d5dcd6",
-    "main": "#17694a",
-    "edge": "#b3470f",
-    "floor": "#7a5a00",
-    "target": "#d9efe2",
-    "paper": "#fefefe",
-    "run3": "#2b5fa8",
-    "run4": "#8a2f7c",
-    "run5": "#a3153f",
-    "run6": "#00707c",
-}
 COMMON: dict[str, Any] = {"marker": "o", "markersize": 8.5, "color": COLOURS["ink"], "linestyle": "none"}
-LEGEND_WIDTH = 52  # letters of a run's name
-MARKS = {"measured": "measured", "estimated": "estimated", "proxy": "proxy (FLOPs)"}
-
-
-@dataclass(frozen=True)
-class Series:
-    """The models measured together on one device, or those of one run among several: baseline first.
-
-    Attributes:
-        name: for the legend.
-        colour: one of COLOURS.
-        rows: the models.
-        control_ci: the control's interval, drawn at the baseline.
-        marker: a run's own; "" tells stages apart instead.
-    """
-
-    name: str
-    colour: str
-    rows: list[dict[str, Any]]
-    control_ci: list[float] | None
-    marker: str = ""
-
-
-@dataclass(frozen=True)
-class Guides:
-    """What the points are held against, all relative to the baseline."""
-
-    floor: float | None
-    min_accuracy: float | None
-    max_emission: float | None
-    metric: str
 
 
 def accuracy_figure(
@@ -85,11 +31,11 @@ def accuracy_figure(
         narrow: whether it is for a phone.
         short: shorter labels of levels, for figures of many points.
     """
-    entries = _legend_entries(series, narrow, short or {})
+    entries = legend_entries(series, narrow, short or {})
     columns = (2 if narrow else 4) if not series[0].marker else (1 if narrow else 2)
     below = 56 + 18 * -(-len(entries) // columns)
     width, height = (360, below + 340) if narrow else (760, below + 384)
-    with _style():
+    with style():
         figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
         FigureCanvasAgg(figure)
         axes = figure.add_axes((46 / width, below / height, 1 - 62 / width, 1 - (below + 34) / height))
@@ -119,115 +65,6 @@ def accuracy_figure(
             f"relative {guides.metric}, % of the baseline's{up_is}", loc="left", color=COLOURS["ink"], pad=10
         )
     return figure
-
-
-def pairs_figure(series: list[Series], controls: list[list[list[float]]], narrow: bool = False) -> Figure:
-    """Draw how far each pair of blocks strays: the control from 1, the models from their estimate."""
-    lines: list[tuple[str, str, list[float], list[float] | None]] = []
-    for each, control in zip(series, controls, strict=True):
-        suffix = " (edge)" if each.colour == "edge" else ""
-        if control:
-            lines.append((f"control: baseline again{suffix}", each.colour, *_strays(control, 1.0, each.control_ci)))
-        for row in each.rows:
-            if row["stage"] != "baseline" and row.get("pairs"):
-                found = _strays(row["pairs"], row["relative_emission"], row["relative_emission_ci"])
-                lines.append((_name(row) + suffix, each.colour, *found))
-    width, left = (360, 16) if narrow else (760, 290)
-    height = 62 + (40 if narrow else 27) * len(lines)
-    far = max([5.0, *(1.08 * abs(value) for _, _, strays, ends in lines for value in [*strays, *(ends or [])])])
-    with _style():
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
-        FigureCanvasAgg(figure)
-        axes = figure.add_axes((left / width, 48 / height, 1 - (left + 16) / width, 1 - 54 / height))
-        axes.set_xlim(-far, far)
-        axes.set_ylim(len(lines) - 0.4, -0.75 if narrow else -0.6)
-        axes.set_yticks([])
-        axes.tick_params(length=0, pad=5)
-        axes.spines["left"].set_visible(False)
-        axes.grid(True, axis="x", color=COLOURS["rule"], linewidth=0.6)
-        axes.axvline(0, color=COLOURS["muted"], linewidth=1)
-        for at, (name, colour, strays, ends) in enumerate(lines):
-            look: dict[str, Any] = {"markersize": 6, "markeredgewidth": 0, "alpha": 0.45, "color": COLOURS[colour]}
-            axes.plot(strays, [at] * len(strays), "o", **look)
-            if ends:
-                axes.plot(ends, [at, at], color=COLOURS[colour], linewidth=2.4, solid_capstyle="butt")
-                axes.plot(ends, [at, at], "|", color=COLOURS[colour], markersize=11, markeredgewidth=2)
-            place_at: dict[str, Any] = {"xytext": (0, 9), "ha": "left"}
-            if not narrow:
-                place_at = {"xytext": (-14, 0), "ha": "right", "va": "center", "annotation_clip": False}
-            axes.annotate(name, (-far, at), textcoords="offset points", color=COLOURS["ink"], **place_at)
-        axes.set_xlabel("pairs (dots) and 95 % interval (bar), % off", labelpad=6)
-    return figure
-
-
-def _strays(
-    pairs: list[list[float]], middle: float, ends: list[float] | None
-) -> tuple[list[float], list[float] | None]:
-    strays = [100 * (b / a / middle - 1) for a, b in pairs if a]
-    return strays, [100 * (end / middle - 1) for end in ends] if ends else None
-
-
-def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Return the figure as an SVG element for the page: named colours, no ids that could clash, read aloud."""
-    text = _svg(figure)
-    text = text[text.index("<svg") :]
-    for colour, value in COLOURS.items():
-        text = text.replace(value, f"var(--f-{colour})")
-    text = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
-    width, height = (figure.get_size_inches() * 72).round().astype(int)
-    head = (
-        f'<svg class="{name}" role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {height}">'
-        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
-    )
-    return head + text[text.index(">") + 1 :]
-
-
-def write(figure: Figure, folder: Path, name: str) -> None:
-    """Write a figure as SVG and PNG, on white."""
-    text = _svg(figure)
-    start = text.index(">", text.index("<svg")) + 1
-    text = f'{text[:start]}<rect width="100%" height="100%" fill="#ffffff"/>{text[start:]}'
-    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
-    with _style():
-        figure.savefig(folder / f"{name}.png", dpi=160, facecolor="white", metadata={"Software": None})
-
-
-def _style() -> Any:
-    return matplotlib.rc_context(
-        {
-            "svg.fonttype": "none",
-            "text.parse_math": False,
-            "svg.hashsalt": "kfp-bonsai",
-            "font.family": ["DejaVu Sans"],
-            "font.size": 11,
-            "axes.titlesize": 11,
-            "axes.labelsize": 11,
-            "axes.facecolor": "none",
-            "axes.edgecolor": COLOURS["muted"],
-            "axes.labelcolor": COLOURS["ink"],
-            "axes.linewidth": 0.8,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "xtick.color": COLOURS["muted"],
-            "ytick.color": COLOURS["muted"],
-            "legend.fontsize": 10.5,
-            "lines.dash_capstyle": "butt",
-        }
-    )
-
-
-def _svg(figure: Figure) -> str:
-    with _style():
-        file = io.StringIO()
-        figure.savefig(
-            file, format="svg", facecolor="none", metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
-        )
-    text = file.getvalue()
-    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _point(row: dict[str, Any]) -> tuple[float, float]:
@@ -335,29 +172,9 @@ def _series(axes: Axes, series: Series) -> list[Box]:
                 zorder=3,
             )
         common = series.marker and row["stage"] == "baseline"
-        axes.plot([x], [y], zorder=4, **COMMON if common else _mark(row, colour, series.marker))
+        axes.plot([x], [y], zorder=4, **COMMON if common else mark(row, colour, series.marker))
         boxes.append(around(*axes.transData.transform((x, y)), 11 if row["chosen"] else 6))
     return boxes
-
-
-def _mark(row: dict[str, Any], colour: str, own: str = "") -> dict[str, Any]:
-    """Return a point's marker: a diamond if quantized; filled if measured, hollow if estimated, a cross if proxy."""
-    if row["emission_label"] == "proxy":
-        return {"marker": "X", "markersize": 8, "color": colour, "linestyle": "none"}
-    return {
-        "marker": own or ("D" if row["stage"] == "quantized" else "o"),
-        "markersize": 7.5 if row["stage"] == "quantized" else 8.5,
-        "markerfacecolor": colour if row["emission_label"] == "measured" else COLOURS["paper"],
-        "markeredgecolor": colour,
-        "markeredgewidth": 1.9,
-        "linestyle": "none",
-    }
-
-
-def _name(row: dict[str, Any]) -> str:
-    if row["stage"] == "baseline":
-        return "baseline"
-    return f"{row['level']} (int8)" if row["stage"] == "quantized" else row["level"]
 
 
 def _labels(
@@ -369,7 +186,7 @@ def _labels(
     named: dict[str, tuple[dict[str, Any], Any]] = {}
     for each in series:
         for row in sorted(each.rows, key=lambda row: not row["chosen"]):
-            name = _name(row)
+            name = point_name(row)
             key = f"{name} of {each.name}" if each.marker and row["stage"] != "baseline" else name
             if key not in named:
                 weight = "bold" if row["chosen"] else "normal"
@@ -398,52 +215,12 @@ def _extent(figure: Figure, text: Any) -> Box:
     return Box(box.x0, box.y0, box.x1, box.y1)
 
 
-def _legend_entries(series: list[Series], narrow: bool, short: Mapping[str, str]) -> list[Any]:
-    """Explain only the marks that are there."""
-    rows = [row for each in series for row in each.rows]
-    ink = COLOURS["ink"]
-    entries: list[Any] = []
-    runs = bool(series[0].marker)
-    for each in series if runs else ():
-        label = next(row["emission_label"] for row in each.rows)
-        mark = _mark({"emission_label": label, "stage": "compressed"}, COLOURS[each.colour], each.marker)
-        name = textwrap.shorten(each.name, LEGEND_WIDTH, placeholder=" …")
-        entries.append(
-            Line2D([], [], linewidth=1.4, label=name, **mark | {"linestyle": "-", "color": COLOURS[each.colour]})
-        )
-    if len(series) > 1 and not runs:
-        entries += [Line2D([], [], color=COLOURS[each.colour], linewidth=1.8, label=each.name) for each in series]
-    for label, text in MARKS.items():
-        if any(row["emission_label"] == label for row in rows):
-            mark = _mark({"emission_label": label, "stage": "compressed"}, ink)
-            entries.append(Line2D([], [], label=f"emission {text}", **mark))
-    if any(row["stage"] == "quantized" for row in rows) and not runs:
-        label = next(row["emission_label"] for row in rows if row["stage"] == "quantized")
-        entries.append(Line2D([], [], label="int8", **_mark({"emission_label": label, "stage": "quantized"}, ink)))
-    if any(row["chosen"] for row in rows):
-        ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.4}
-        entries.append(Line2D([], [], color=ink, linestyle="none", label="chosen", **ring))
-    if not runs:
-        entries.append(Line2D([], [], color=ink, linewidth=1, dashes=(1.5, 2), label="Pareto front"))
-    if any(row["relative_emission_ci"] or row["relative_accuracy_ci"] for row in rows):
-        entries.append(
-            Line2D([], [], color=ink, linewidth=1.3, marker="+", markersize=10, linestyle="none", label="95 % interval")
-        )
-    entries += [Line2D([], [], linestyle="none", label=f"{own}: {name}") for name, own in short.items()]
-    if runs and not narrow:  # the legend is filled column by column: runs in the first, what marks mean in the second
-        blank = Line2D([], [], linestyle="none", label=" ")
-        missing = len(entries) - 2 * len(series)
-        entries[len(series) : len(series)] = [blank] * missing
-        entries += [blank] * -missing
-    return entries
-
-
 def describe(series: list[Series], guides: Guides) -> str:
     """Say in words what the main figure shows, for those who cannot see it."""
     parts = []
     for each in series:
         points = "; ".join(
-            f"{_name(row)}: {numbers.percent(row['relative_accuracy'])} of the {guides.metric} at "
+            f"{point_name(row)}: {numbers.percent(row['relative_accuracy'])} of the {guides.metric} at "
             f"{numbers.percent(row['relative_emission'])} of the emission"
             for row in each.rows
         )

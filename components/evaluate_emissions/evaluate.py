@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.evaluate_emissions import given, machine, protocol, results
+from kfp_bonsai.evaluate_emissions import given, machine, protocol, results, speed
 from kfp_bonsai.evaluate_emissions.accuracy import answer_all
 from kfp_bonsai.evaluate_emissions.loading import load_all
 from kfp_bonsai.evaluate_emissions.measurement import Setting, document
@@ -105,8 +105,8 @@ def evaluate_emissions(
             max_length,
             batch_size,
             max_rows,
-            protocol.SINGLE_ROWS,
-            protocol.BATCH_SIZES,
+            speed.SINGLE_ROWS,
+            speed.BATCH_SIZES,
             seed,
         )
         longest = max((one.batch for one in rows.batches), key=lambda one: one["input_ids"].size)
@@ -115,8 +115,8 @@ def evaluate_emissions(
         scored, batch_seconds = answer_all(subjects, task, rows)
         batches = protocol.block_batches([one.batch for one in rows.batches], batch_seconds, block_seconds)
         taken = measured(subjects, batches, plan, sources)
-        protocol.single_rows(subjects, rows.singles)
-        protocol.best_batches(subjects, rows.sizes)
+        speed.single_rows(subjects, rows.singles)
+        speed.best_batches(subjects, rows.sizes)
         found["load_end"] = machine.load()
     assert scored[0] is not None
     common = results.Common(

@@ -27,9 +27,6 @@ WARM_ROWS = 4  # that a model runs before each slice, uncounted
 MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, where no time budget is set
 FEWEST = 2
 FEWEST_BATCHES = 4  # so that short and long rows are both in every block
-SINGLE_ROWS = 60
-SINGLE_PASSES, SINGLE_SECONDS = 10, 3.0  # over them: at the most, and for how long a model goes on
-BATCH_SIZES, SIZE_SECONDS = (1, 8, 32, 64, 128), 0.3  # that throughput is tried at, and for how long each
 
 Batch = dict[str, np.ndarray]
 
@@ -171,13 +168,6 @@ def measure(
     return found
 
 
-def order(count: int, done: int) -> list[int]:
-    """Return the order of request `done`: rotated by one every other request, and backwards in between."""
-    start = (done // 2) % count
-    turned = [(start + index) % count for index in range(count)]
-    return turned[::-1] if done % 2 else turned
-
-
 def pairs_of(subject: Subject, baseline: Subject, again: Subject) -> list[list[float]]:
     """Return the pairs (baseline's joules a row, this model's); the baseline's is the mean of its two blocks."""
     return [
@@ -261,79 +251,6 @@ def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block
     time_for = block_seconds / max(SLICE_SECONDS, sum(seconds_each) / len(batches))
     count = min(len(batches), max(FEWEST_BATCHES, int(time_for)))
     return [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]
-
-
-def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
-    """Time single-row requests, one model after the other for each row; `latency` is the requests' seconds.
-
-    All rows run once before, untimed: a runtime prepares itself for each length that it has not met, and a server has
-    met them all after its first minutes. Then they run until all models together have taken `SINGLE_SECONDS` each, ten
-    times at the most, as a 99th percentile is of hundreds of requests.
-
-    Args:
-        subjects: all models; those with an error are left out.
-        rows: batches of one row.
-    """
-    alive = [subject for subject in subjects if not subject.error]
-    _each_row(alive, rows, subjects[BASELINE], timed=False)
-    end = time.perf_counter() + SINGLE_SECONDS * len(alive)
-    for number in range(SINGLE_PASSES):
-        if number and time.perf_counter() > end:
-            break
-        _each_row(alive, rows, subjects[BASELINE], timed=True)
-
-
-def _each_row(alive: Sequence[Subject], rows: Sequence[Batch], baseline: Subject, timed: bool) -> None:
-    for number, row in enumerate(rows):
-        for index in order(len(alive), number):
-            subject = alive[index]
-            if subject.error:
-                continue
-            started = time.perf_counter()
-            try:
-                subject.predict(row)
-            except Exception as error:
-                if subject is baseline:
-                    raise
-                give_up(subject, error)
-                continue
-            if timed:
-                subject.latency.append(time.perf_counter() - started)
-
-
-def best_batches(subjects: Sequence[Subject], batches: Sequence[Batch], seconds: float = SIZE_SECONDS) -> None:
-    """Find the batch at which each model is fastest; `best_batch` and `rows_per_second` say it.
-
-    A size is left out where one run of it would take too long to repeat, or fails for lack of memory.
-
-    Args:
-        subjects: all models; those with an error are left out.
-        batches: one of each size, the smallest first, all of rows of about the same length.
-        seconds: how long each model runs at each size, at the least; its fastest run counts.
-    """
-    for subject in subjects:
-        each_row = 0.0
-        for batch in batches:
-            rows = len(batch["input_ids"])
-            if subject.error or rows * each_row > 2 * seconds:
-                break
-            try:
-                fastest = _fastest(subject, batch, seconds)
-            except Exception:
-                break
-            each_row = fastest / rows
-            if 1 / each_row > subject.rows_per_second:
-                subject.best_batch, subject.rows_per_second = rows, 1 / each_row
-
-
-def _fastest(subject: Subject, batch: Batch, seconds: float) -> float:
-    """Return the seconds of a batch's fastest run, after one that is not counted."""
-    subject.predict(batch)
-    started, fastest = time.perf_counter(), float("inf")
-    while (began := time.perf_counter()) - started < seconds:
-        subject.predict(batch)
-        fastest = min(fastest, time.perf_counter() - began)
-    return fastest
 
 
 def idle_watts(sources: Sequence[energy.Source], seconds: float) -> float:

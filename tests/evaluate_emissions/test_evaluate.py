@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kfp_bonsai.evaluate_emissions import machine, protocol, results
+from kfp_bonsai.evaluate_emissions import machine, protocol, results, speed
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
@@ -223,7 +223,7 @@ def test_every_model_runs_after_every_other():
 
 def test_every_model_is_at_every_place_of_a_request():
     """A model that always ran last would always find a hotter machine."""
-    orders = [protocol.order(4, done) for done in range(8)]
+    orders = [speed.order(4, done) for done in range(8)]
     assert all(sorted(one) == [0, 1, 2, 3] for one in orders)
     assert all({one[place] for one in orders} == {0, 1, 2, 3} for place in range(4))
 
@@ -371,12 +371,12 @@ def test_sleeping_is_no_energy_but_is_latency():
     subjects = [protocol.Subject("b", work), protocol.Subject("s", sleepy)]
     batches = [{"input_ids": np.ones((4, 4))}]
     found = protocol.measure(subjects, batches, protocol.Plan(4, 0.4, 0), energy.find_sources())
-    protocol.single_rows(subjects, batches * 9)
+    speed.single_rows(subjects, batches * 9)
     pairs = protocol.pairs_of(subjects[1], subjects[0], found.again)
     # ten times if the clock were counted; other work on the machine makes tens of percent
     assert 0.5 < np.median([theirs / ours for ours, theirs in pairs]) < 2
     assert np.min(subjects[1].latency) > np.min(subjects[0].latency) + 0.02
-    assert len(subjects[0].latency) == len(subjects[1].latency) == 9 * protocol.SINGLE_PASSES
+    assert len(subjects[0].latency) == len(subjects[1].latency) == 9 * speed.SINGLE_PASSES
 
 
 def sized(*rows):
@@ -393,7 +393,7 @@ def test_throughput_is_that_of_the_best_batch():
         time.sleep(0.002 + 0.0002 * rows + 0.001 * max(0, rows - 32))
 
     subject = protocol.Subject("s", predict)
-    protocol.best_batches([subject], sized(1, 8, 32, 64), seconds=0.05)
+    speed.best_batches([subject], sized(1, 8, 32, 64), seconds=0.05)
     assert subject.best_batch == 32 and 0.5 < subject.rows_per_second / (32 / 0.0084) <= 1.01  # sleep may be longer
     assert set(calls) == {1, 8, 32, 64}
 
@@ -414,7 +414,7 @@ def test_a_batch_that_is_too_slow_or_too_big_is_not_tried():
 
     subjects = [protocol.Subject("a", slow), protocol.Subject("b", small), protocol.Subject("c", never, error="x")]
     started = time.monotonic()
-    protocol.best_batches(subjects, sized(1, 8, 32), seconds=0.1)
+    speed.best_batches(subjects, sized(1, 8, 32), seconds=0.1)
     assert time.monotonic() - started < 2
     assert subjects[0].best_batch in (1, 8) and not any(subject.error for subject in subjects[:2])
     assert subjects[1].best_batch and subjects[2].best_batch == 0

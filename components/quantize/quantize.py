@@ -19,7 +19,8 @@ from kfp_bonsai.shared.inference import processor
 from kfp_bonsai.shared.inference.asking import Asked, asked, together
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predictor, onnx_predictor
 from kfp_bonsai.shared.kinds.kinds import kind_of, predict
-from kfp_bonsai.shared.models import pretrained, records, weights
+from kfp_bonsai.shared.models import records, weights
+from kfp_bonsai.shared.models.stored import check_folder
 from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 AUTO, FP32 = "auto", "onnxruntime fp32"
@@ -158,7 +159,7 @@ def _checked_record(model: Path) -> dict[str, Any]:
         raise BonsaiError(f"no model folder at {model}: give one written by a stage such as distill")
     if (model / ONNX_FILE).is_file():
         raise BonsaiError(f"{model} is quantized already: give the checkpoint it was made from")
-    pretrained.check_folder(model)
+    check_folder(model)
     if not (model / "tokenizer.json").is_file():
         raise BonsaiError(f"{model} has no tokenizer.json: save a fast tokenizer there (AutoTokenizer.save_pretrained)")
     record = records.read_record(model)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.models import stored
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.training import trainer
@@ -354,7 +354,7 @@ def test_a_tokenizer_that_needs_sentencepiece_says_so(made, tmp_path, monkeypatc
     """Transformers asks for tiktoken, which is of no use."""
     start = shutil.copytree(made.pretrained, tmp_path / "start")
     (start / "tokenizer.json").rename(start / "spiece.model")
-    monkeypatch.setattr(pretrained, "find_spec", lambda _: None)
+    monkeypatch.setattr(stored, "find_spec", lambda _: None)
     with pytest.raises(BonsaiError, match="pip install sentencepiece protobuf, or save tokenizer"):
         hardly(made, start, tmp_path / "model")
 

@@ -4,12 +4,10 @@ What transformers accepts in a folder is used rightly or refused in words, befor
 that needs no weights, `load` the rest. What a library raises about a file ends here, as a BonsaiError that names it.
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,19 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models import heads
-from kfp_bonsai.shared.models.configuration import check_settings, family_name, family_of
+from kfp_bonsai.shared.models.configuration import check_settings, family_of
 from kfp_bonsai.shared.models.embedded import EMBEDDED, embedded_model
+from kfp_bonsai.shared.models.stored import (
+    ADAPTERS,
+    SAVED_BY,
+    check_config,
+    check_folder,
+    pickled,
+    tensors_of,
+    weight_files,
+)
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx")
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
 READ = ("*.json", "*.txt", "*.model")  # of a model on the hub
-SAVED_BY = "save_pretrained"
-FLOATS = ("F64", "F32", "F16", "BF16")
-SCALES = ("weight_scale", "scale_inv", "SCB", "absmax", "quant_map", "qweight", "qzeros", "scales", "weight_packed")
 MOST_MISSING = 2
 ATTENTIONS = (None, "eager", "sdpa")  # which every machine has
 PLAIN = {  # how a model runs and answers, whatever it was set to do
@@ -124,7 +125,7 @@ def read(reference: str | Path, *, weights: bool = False) -> Pretrained:
         tokens.settle(tokenizer, config)
     outline = blank(config)
     asked = sum(parameter.numel() for parameter in outline.parameters())
-    stored = sum(math.prod(shape) for _kind, shape in _tensors(folder).values())
+    stored = sum(math.prod(shape) for _kind, shape in tensors_of(folder).values())
     if stored and asked > MOST_MISSING * stored:  # which would be a matter of memory
         raise BonsaiError(
             f"{folder} lacks weights of the model's body: config.json speaks of {asked:,} parameters, and there are "
@@ -188,7 +189,7 @@ def load(folder: Path, config: Any, head: str = "") -> Loaded:
     """
     import torch
 
-    if not _weight_files(folder):
+    if not weight_files(folder):
         raise BonsaiError(pickled(str(folder), config.architectures))
     loaded = _matched(folder, config, None, head)
     for name, parameter in loaded.network.named_parameters():
@@ -245,42 +246,6 @@ def _writing(config: Any) -> Any:
     return GenerationConfig(**{name: getattr(config, name) for name in names}, max_new_tokens=longest or None)
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a folder holds a whole model we can compress, with its tokenizer, without loading it.
-
-    Raises:
-        BonsaiError: config.json or the tokenizer is missing or broken, the model type is unknown, or the weights are
-            pickled, cut off, quantized or an adapter's.
-    """
-    for name in ADAPTERS:
-        if (folder / name).exists():
-            raise BonsaiError(
-                f"{folder} holds an adapter ({name}), which changes the weights of another model: merge it first, with "
-                "peft's AutoPeftModelForSequenceClassification.from_pretrained('FOLDER').merge_and_unload()"
-                ".save_pretrained('NEW_FOLDER'), and give NEW_FOLDER; or remove it if it is not wanted"
-            )
-    if not (folder / "config.json").is_file():
-        raise BonsaiError(f"{folder} has no config.json: give a folder written by save_pretrained")
-    _check_config(folder / "config.json")
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        if any(any(folder.glob(f"*.{ending}")) for ending in ("bin", "pt", "pth")):
-            found = read_document(folder / "config.json", SAVED_BY)
-            raise BonsaiError(pickled(str(folder), found.get("architectures")))
-        raise BonsaiError(f"{folder} has no model.safetensors: give a folder written by save_pretrained")
-    _check_vocabulary(folder)
-    _tensors(folder)
-
-
-def pickled(model: str, made_by: Any) -> str:
-    """Say what to do with a model of pickled weights: load it as the class that saved it, or its head is lost."""
-    kind = made_by[0] if isinstance(made_by, list) and made_by else "AutoModel"
-    return (
-        f"{model} has no safetensors weights, but pickled weights, which can run code when loaded: convert them once, "
-        f"where you trust them, with transformers.{kind}.from_pretrained('{model}').save_pretrained('NEW_FOLDER'), "
-        "save the tokenizer there too, and give NEW_FOLDER"
-    )
-
-
 def _of_hub(name: str, weights: bool) -> Path:
     """Return the folder in the hub's cache with the files of a model that are read here."""
     from huggingface_hub import snapshot_download
@@ -294,12 +259,12 @@ def _of_hub(name: str, weights: bool) -> Path:
             f"--model {name}: there is no such folder, and no such model could be loaded from the hub "
             f"({type(error).__name__}): correct --model"
         ) from error
-    if weights and not _weight_files(folder):
+    if weights and not weight_files(folder):
         raise BonsaiError(pickled(name, read_document(folder / "config.json", SAVED_BY).get("architectures")))
     if weights:
         check_folder(folder)
     else:
-        _check_config(folder / "config.json")
+        check_config(folder / "config.json")
     return folder
 
 
@@ -331,94 +296,3 @@ def _check_names(folder: Path, config: Any) -> None:
         own = getattr(kind, name, value)
         if name not in settings and own != value and not isinstance(own, property):
             raise BonsaiError(f"{folder / 'config.json'} sets {name}, which is no setting of a model: remove it")
-
-
-def _check_config(file: Path) -> None:
-    found = read_document(file, SAVED_BY)
-    try:
-        family_name(found.get("model_type", ""))
-    except BonsaiError as error:
-        raise BonsaiError(f"{file}: {error}") from error
-    if found.get("quantization_config") is not None:
-        raise BonsaiError(
-            f"{file} has a quantization_config: quantized weights cannot be trained or cut: give the model that they "
-            "were made from"
-        )
-    if found.get("auto_map"):
-        raise BonsaiError(
-            f"{file} has an auto_map: the model comes with code of its own, which is never run here: if it is a plain "
-            f"{found['model_type']} without that code, remove the entry"
-        )
-
-
-def _check_vocabulary(folder: Path) -> None:
-    if not any(any(folder.glob(name)) for name in VOCABULARIES):
-        raise BonsaiError(
-            f"{folder} has no tokenizer: save the model's there, with AutoTokenizer.from_pretrained('NAME')"
-            f".save_pretrained('{folder}')"
-        )
-    if not any((folder / name).is_file() for name in VOCABULARIES) and find_spec("sentencepiece") is None:
-        raise BonsaiError(
-            f"{folder} has its tokenizer as a SentencePiece model: pip install sentencepiece protobuf, or save "
-            "tokenizer.json there, with AutoTokenizer.from_pretrained where they are installed"
-        )
-    if (folder / "tokenizer.json").is_file():
-        read_document(folder / "tokenizer.json", SAVED_BY, "model")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / name).is_file():
-            read_document(folder / name, SAVED_BY)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files that transformers reads of a folder."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [folder / "model.safetensors"] if (folder / "model.safetensors").is_file() else []
-    stated = read_document(index, SAVED_BY, "weight_map")["weight_map"]
-    names = set(map(str, stated.values())) if isinstance(stated, dict) else set()
-    if not names:
-        raise BonsaiError(f"{index} names no weight files: copy the folder again")
-    for name in sorted(names):
-        if Path(name).name != name:
-            raise BonsaiError(f"{index} names {name}, which is not in its folder: give a whole model folder")
-        if not (folder / name).is_file():
-            raise BonsaiError(f"{folder / name} is missing, one of the model's weight files: copy the folder again")
-    alone = folder / "model.safetensors"
-    return [alone] if alone.is_file() else [folder / name for name in sorted(names)]
-
-
-def _tensors(folder: Path) -> Mapping[str, tuple[str, Sequence[int]]]:
-    """Return type and shape of each tensor of a folder's weights, by their files' headers.
-
-    Raises:
-        BonsaiError: a file is cut off, a tensor is in two of them, or the weights are quantized.
-    """
-    found: dict[str, tuple[str, Sequence[int]]] = {}
-    for file in _weight_files(folder):
-        for name, (kind, shape) in _header(file).items():
-            if name in found:
-                raise BonsaiError(f"{file} holds {name}, and another of its weight files too: copy the folder again")
-            if name.endswith(SCALES) or (name.endswith((".weight", "_proj")) and kind not in FLOATS):
-                raise BonsaiError(
-                    f"{file} holds quantized weights ({name}, {kind}), which cannot be trained or cut: give the model "
-                    "that they were made from"
-                )
-            found[name] = kind, shape
-    return found
-
-
-def _header(file: Path) -> dict[str, tuple[str, Sequence[int]]]:
-    """Return the header of a safetensors file, once its size is what that says."""
-    try:
-        with file.open("rb") as opened:
-            size = int.from_bytes(opened.read(8), "little")
-            whole = file.stat().st_size
-            header = json.loads(opened.read(size)) if 0 < size < whole else {}
-        tensors = {name: one for name, one in header.items() if name != "__metadata__"}
-        if 8 + size + max(one["data_offsets"][1] for one in tensors.values()) == whole:
-            return {name: (str(one["dtype"]), [int(each) for each in one["shape"]]) for name, one in tensors.items()}
-    except OSError as error:
-        raise BonsaiError(f"{file} cannot be read ({error.strerror}): let this user read it") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        pass
-    raise BonsaiError(f"{file} is cut off or no safetensors file: copy it again")

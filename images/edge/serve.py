@@ -3,21 +3,20 @@
     serve.py score MODEL [FILE]     texts, one a line, to JSON lines with label and probabilities
     serve.py serve MODEL            HTTP, the Open Inference Protocol (v2, REST), on port 8080
 
-This file needs numpy, tokenizers, and the runtime that the folder's bonsai.json names; it does not need kfp-bonsai,
-but for a model that is not quantized, which it runs with torch, on a GPU if there is one.
+Of kfp-bonsai it needs what loads a folder and splits texts, which asks for numpy, tokenizers, and the runtime that the
+folder's bonsai.json names. A model that is not quantized it runs with torch, on a GPU if there is one.
 """
 
 import argparse
-import hashlib
 import json
 import os
-import platform
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -25,23 +24,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+
+from kfp_bonsai.shared.core.documents import RECORD, read_object
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data.encoding import TextError, encode_batch, folder_tokenizer
+from kfp_bonsai.shared.inference.runtimes import TORCH, Predictor, load_predictor, runtime_of, stated_threads
+from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 BATCH_ROWS = 32
-MOST_THREADS = 8192
 MOST_ROWS, MOST_BYTES = 1024, 4 << 20  # of one request
 MOST_CHARACTERS = 1 << 15  # of one text: it is split into tokens whole, some 140 bytes a character, before it is cut
 ENCODING = threading.Lock()  # one batch at a time, on all cores: so much memory once
-CPUINFO = Path("/proc/cpuinfo")
-EXACT_INT8 = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")
-FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
 
 Row = str | tuple[str, str]
-Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
-class InputError(Exception):
-    """What the user gave cannot be used: says what, and what to do."""
+class InputError(BonsaiError):
+    """A request or a line cannot be used: says what, and what to do."""
 
 
 class BodyError(InputError):
@@ -54,25 +53,26 @@ class BodyError(InputError):
 
 @dataclass(frozen=True)
 class Model:
-    """A quantized model that is loaded and ready.
+    """A model that is loaded and ready.
 
     Attributes:
+        predictor: gives the logits of a batch.
         tokenizer: pads, and cuts at the length that the model was trained with.
-        pad_id: the padding token.
-        inputs: the arrays that the model takes.
-        run: gives the logits for these arrays; one call at a time.
         labels: names of the classes in the order of the logits; empty for a regression.
         pairs: whether a row is two texts.
-        runtime: "openvino" or "onnxruntime".
+        running: lets one batch have all threads: requests at the same time would only slow each other down.
     """
 
-    tokenizer: Tokenizer
-    pad_id: int
-    inputs: tuple[str, ...]
-    run: Run
+    predictor: Predictor
+    tokenizer: Any
     labels: tuple[str, ...]
     pairs: bool
-    runtime: str
+    running: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def runtime(self) -> str:
+        """What runs it: "openvino", "onnxruntime" or "torch"."""
+        return self.predictor.runtime
 
     def predict(self, rows: Sequence[Row]) -> np.ndarray:
         """Return the classes' probabilities, or for a regression the values, (rows, classes or 1)."""
@@ -84,20 +84,11 @@ class Model:
         return powers / powers.sum(axis=1, keepdims=True)
 
     def _logits(self, rows: Sequence[Row]) -> np.ndarray:
-        try:
-            with ENCODING:
-                encoded = self.tokenizer.encode_batch_fast(list(rows))
-        except (TypeError, UnicodeEncodeError) as error:
-            raise InputError("a text holds half of a surrogate pair, which is no character") from error
-        width = max(1, *(len(one.ids) for one in encoded))
-        arrays = {
-            name: np.array([getattr(one, field) or [0] * width for one in encoded], dtype=np.int64)
-            for name, field in FIELDS.items()
-        }
-        empty = ~arrays["attention_mask"].any(axis=1)  # a text of no tokens is one padding token, as in training
-        arrays["attention_mask"][empty, :1] = 1
-        arrays["input_ids"][empty] = self.pad_id
-        return self.run({name: arrays[name] for name in self.inputs})
+        columns: Any = zip(*rows, strict=True) if self.pairs else [rows]
+        with ENCODING:
+            batch = encode_batch(self.tokenizer, *columns)
+        with self.running:
+            return self.predictor.predict(batch)
 
 
 def load(folder: Path, threads: int = 0) -> Model:
@@ -108,163 +99,33 @@ def load(folder: Path, threads: int = 0) -> Model:
         threads: threads that work on one batch; 0 leaves it to the runtime.
 
     Raises:
-        InputError: a file is missing or broken, or the runtime is unknown or not installed.
+        BonsaiError: a file is missing or broken, or the runtime is unknown or not installed.
     """
-    whole = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
-    weights = "config.json" if whole else "model.onnx"
-    for name in (weights, "tokenizer.json", "bonsai.json"):
+    weights = "config.json" if any(folder.glob("*.safetensors")) else ONNX_FILE
+    for name in (weights, "tokenizer.json", RECORD):
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name} is missing: give a folder that bonsai quantize or package-model wrote")
+            raise BonsaiError(f"{folder / name} is missing: give a folder that bonsai quantize or package-model wrote")
         if not os.access(folder / name, os.R_OK):
-            raise InputError(f"{folder / name} cannot be read by user {os.getuid()}: chmod -R a+rX {folder}")
-    record = _read_json(folder / "bonsai.json")
-    runtime = record.get("runtime") if weights == "model.onnx" else "torch"
-    if runtime not in RUNTIMES:
-        raise InputError(f"{folder / 'bonsai.json'}: runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
-    max_length, task = record.get("max_length") or 128, record.get("task") or {}
-    if not isinstance(max_length, int) or not isinstance(task, dict) or not _are_words(task.get("labels") or []):
-        raise InputError(f"{folder / 'bonsai.json'}: max_length, or the task, is none: copy or make it again")
-    for key, name in (("sha256", "model.onnx*"), ("tokenizer_sha256", "tokenizer.json")):
-        if weights == "model.onnx" and record.get(key) not in (None, _sha256(folder, name)):
-            raise InputError(f"{folder / name.rstrip('*')} is not what bonsai.json speaks of: copy or make it again")
-    try:
-        inputs, run = RUNTIMES[runtime](folder / weights, threads)
-    except ImportError as error:
-        raise InputError(f"{folder} needs {runtime}, which is not installed: pip install {runtime}") from error
-    except Exception as error:  # each runtime has exceptions of its own
-        what = "ONNX file" if weights == "model.onnx" else "model"
-        raise InputError(f"{folder / weights} is no whole {what}: copy or make it again ({error})") from error
-    if weights == "model.onnx" and _other_processor(record):
-        print(
-            f"note: {folder} was quantized and checked on a processor that sums int8 otherwise than this one (VNNI or "
-            "AMX), and may answer otherwise here: make it with bonsai quantize --any-processor, or on such a machine",
-            file=sys.stderr,
-            flush=True,
-        )
-    tokenizer, pad_id = _tokenizer(folder, max_length)
-    return Model(
-        tokenizer=tokenizer,
-        pad_id=pad_id,
-        inputs=inputs,
-        run=run,
-        labels=tuple(task.get("labels") or ()),
-        pairs=len(task.get("columns") or ["text"]) > 1,
-        runtime=runtime,
-    )
+            raise BonsaiError(f"{folder / name} cannot be read by user {os.getuid()}: chmod -R a+rX {folder}")
+    task = read_object(folder / RECORD).get("task") or {}
+    labels = task.get("labels") or [] if isinstance(task, dict) else None
+    if not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
+        raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
+    tokenizer = folder_tokenizer(folder)
+    encode_batch(tokenizer, ["a"])  # which a damaged one cannot
+    with redirect_stdout(sys.stderr):  # what is noted while it is loaded is no answer
+        predictor = load_predictor(folder, _device(folder), threads=threads)
+    return Model(predictor, tokenizer, tuple(labels), pairs=len(task.get("columns") or ["text"]) > 1)
 
 
-def _are_words(found: Any) -> bool:
-    return isinstance(found, list) and all(isinstance(each, str) for each in found)
+def _device(folder: Path) -> str:
+    """Return where a model runs: on a GPU if it is not quantized and there is one."""
+    if runtime_of(folder) != TORCH:
+        return "cpu"
 
-
-def _sha256(folder: Path, files: str) -> str:
-    """Return the hash of some of a folder's files, as bonsai.json has it."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob(files)):
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _other_processor(record: dict[str, Any]) -> bool:
-    """Say whether the agreement of int8 was seen on another kind of processor (shared.inference.processor)."""
-    quantization = record.get("quantization")
-    seen = quantization.get("processor") if isinstance(quantization, dict) else None
-    if not isinstance(seen, dict) or seen.get("weight_bits") != 8 or seen.get("exact") is None:
-        return False
-    if platform.machine() not in ("x86_64", "AMD64", "i686"):
-        return not seen["exact"]
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    return bool(flags) and any(name in flags for name in EXACT_INT8) != seen["exact"]
-
-
-def _tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
-    """Return the tokenizer, with padding and truncation as in training, and the padding token."""
-    settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    special = folder / "special_tokens_map.json"
-    pad = settings.get("pad_token") or (_read_json(special).get("pad_token") if special.is_file() else "") or "[PAD]"
-    pad = pad.get("content") if isinstance(pad, dict) else pad
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise InputError(f"{folder / 'tokenizer.json'} cannot be read: copy or make it again ({error})") from error
-    pad_id = tokenizer.token_to_id(pad) if isinstance(pad, str) else None
-    if pad_id is None:
-        raise InputError(f"{folder / 'tokenizer.json'}: the padding token {pad!r} is not in the vocabulary")
-    padding, cutting = (settings.get(name, "right") for name in ("padding_side", "truncation_side"))
-    if not all(side in ("left", "right") for side in (padding, cutting)):
-        raise InputError(f"{folder / 'tokenizer_config.json'}: a side is neither left nor right: copy it again")
-    tokenizer.enable_padding(direction=padding, pad_id=pad_id, pad_token=pad)
-    tokenizer.enable_truncation(max_length, direction=cutting)
-    tokenizer.encode_special_tokens = settings.get("split_special_tokens") is True  # as plain characters of a text
-    try:
-        tokenizer.encode_batch_fast(["a"])
-    except BaseException as error:  # the library's own: its Rust's has no other base
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise InputError(f"{folder / 'tokenizer.json'} cannot split texts: copy or make it again ({error})") from error
-    return tokenizer, pad_id
-
-
-def _openvino(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
-    import openvino
-
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-    compiled = openvino.compile_model(file, "CPU", config)
-    request = compiled.create_infer_request()
-    names = tuple(one.get_any_name() for one in compiled.inputs)
-    return names, _one_at_a_time(lambda batch: np.array(request.infer(batch, share_inputs=True)[0]))
-
-
-def _onnxruntime(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would send traces of every session to its makers
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads burn no energy
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    names = tuple(one.name for one in session.get_inputs())
-    return names, _one_at_a_time(lambda batch: session.run(None, batch)[0])
-
-
-def _torch(file: Path, threads: int) -> tuple[tuple[str, ...], Run]:
     import torch
 
-    from kfp_bonsai.shared.inference.runtimes import load_predictor
-
-    predictor = load_predictor(file.parent, "cuda" if torch.cuda.is_available() else "cpu", threads=threads)
-    return predictor.inputs, _one_at_a_time(predictor.run)
-
-
-def _one_at_a_time(run: Run) -> Run:
-    """Let one batch have all threads: requests at the same time would only slow each other down."""
-    lock = threading.Lock()
-
-    def locked(batch: dict[str, np.ndarray]) -> np.ndarray:
-        with lock:
-            return run(batch)
-
-    return locked
-
-
-RUNTIMES = {"openvino": _openvino, "onnxruntime": _onnxruntime, "torch": _torch}
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is no JSON: copy or make it again ({error})") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{file} holds no JSON object: copy or make it again")
-    return found
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def score(model: Model, lines: Iterable[str], as_json: bool = False) -> Iterator[dict[str, Any]]:
@@ -317,7 +178,7 @@ def metadata(model: Model, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "versions": [],
-        "platform": "pytorch_safetensors" if model.runtime == "torch" else f"{model.runtime}_onnx",
+        "platform": "pytorch_safetensors" if model.runtime == TORCH else f"{model.runtime}_onnx",
         "inputs": [{"name": text, "datatype": "BYTES", "shape": [-1]} for text in _names(model)],
         "outputs": [{"name": each, "datatype": kind, "shape": shape} for each, kind, shape in outputs],
     } | ({"parameters": {"labels": list(model.labels)}} if model.labels else {})
@@ -458,7 +319,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._unknown()
         except BodyError as error:
             self.send_error(error.code, str(error))
-        except InputError as error:
+        except (InputError, TextError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except Exception:  # a fault of ours: the details are for the log
             traceback.print_exc()
@@ -527,13 +388,13 @@ class Server(ThreadingHTTPServer):
         """Listen; port 0 takes a free one.
 
         Raises:
-            InputError: the address or port cannot be used.
+            BonsaiError: the address or port cannot be used.
         """
         self.model, self.name, self.stopping = model, name, False
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
-            raise InputError(f"cannot listen on {host}, port {port}: {error}: give another --host or --port") from error
+            raise BonsaiError(f"cannot listen on --host {host}, --port {port} ({error}): give others") from error
 
     def stop(self, grace: float = 0) -> None:
         """End connections after their next answer, and take no more after `grace` seconds, as some are on their way."""
@@ -559,9 +420,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: 2 for what the user can mend."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("model", type=Path, help="the model's folder")
-    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    threads = threads if threads.isdecimal() and int(threads) <= MOST_THREADS else "0"
-    common.add_argument("--threads", type=int, default=threads, help="of one batch; 0: the runtime's choice")
+    common.add_argument("--threads", type=int, default=stated_threads(), help="of one batch; 0: the runtime's choice")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     scoring = commands.add_parser("score", help="texts to JSON lines", parents=[common])
@@ -592,7 +451,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeDecodeError as error:
         print(f"error: {options.file} is no UTF-8 text: {error}", file=sys.stderr)
         return 2
-    except (InputError, OSError) as error:
+    except (BonsaiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

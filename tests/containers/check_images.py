@@ -21,7 +21,7 @@ STRICT = {
 IMPORTS = {
     "gpu": "import torch, transformers, kfp_bonsai.shared.models.families",
     "cpu": "import torch, transformers, nncf, onnxruntime, openvino, matplotlib.pyplot",
-    "edge": "import onnxruntime, openvino, tokenizers",
+    "edge": "import onnxruntime, openvino, tokenizers, kfp_bonsai.serve",
 }
 
 
@@ -81,12 +81,14 @@ def test_labels_say_what_it_is(images, kind):
     assert labels["description"] and {"source", "revision"} <= set(labels)
 
 
-@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+@ALL
 def test_the_package_in_it_is_this_one(client, images, kind):
     """A tag that promises another version than the one inside."""
     from kfp_bonsai import __version__
 
-    assert output(client, images[kind], "bonsai", "--version").split()[-1] == __version__
+    code = "import kfp_bonsai; print(kfp_bonsai.__version__)"
+    asked = ("python", "-c", code) if kind == "edge" else ("bonsai", "--version")
+    assert output(client, images[kind], *asked).split()[-1] == __version__
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,11 +110,12 @@ def check_pinned(found: dict[str, str]) -> None:
         assert version.partition("+")[0] == pinned.get(name.lower().replace("_", "-")), f"{name} {version}"
 
 
-def test_the_edge_image_has_neither_torch_nor_us(client, images):
-    """An edge image that grows to gigabytes again."""
-    for package in ("torch", "transformers", "kfp_bonsai", "pyarrow"):
+def test_the_edge_image_has_neither_torch_nor_what_asks_for_it(client, images):
+    """An edge image that grows to gigabytes again, or has a command that ends in a traceback."""
+    for package in ("torch", "transformers", "pyarrow", "pandas"):
         with pytest.raises(docker.errors.ContainerError):
             output(client, images["edge"], "python", "-c", f"import {package}")
+    assert output(client, images["edge"], "sh", "-c", "command -v bonsai || true") == ""
 
 
 def test_the_gpu_image_asks_for_the_energy_counter(images):

@@ -19,7 +19,8 @@ import tiny
 
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.quantize.quantize import quantize
-from kfp_bonsai.shared.data.encoding import encode
+from kfp_bonsai.shared.data.encoding import FIELDS, encode
+from kfp_bonsai.shared.inference import processor, runtimes
 from kfp_bonsai.shared.inference.runtimes import load_predictor
 
 SERVE = Path(__file__).parents[2] / "images" / "edge" / "serve.py"
@@ -63,15 +64,17 @@ def test_a_model_of_free_shape_is_served_as_it_is(made, tmp_path):
     assert np.allclose(serve.load(folder).predict(texts), expected, atol=1e-5)
 
 
-def test_it_needs_neither_torch_nor_the_package(folder):
-    """An edge image that must hold gigabytes."""
-    blocked = {"torch", "transformers", "kfp_bonsai", "nncf", "onnx", "pyarrow", "huggingface_hub", "sympy", "pandas"}
+def test_it_needs_what_its_image_has_and_no_more(folder):
+    """An edge image that must hold gigabytes, or lacks what the server imports."""
+    listed = (SERVE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    there = {"kfp_bonsai", *(line for line in listed if line and not line.startswith("#"))}
     code = f"""
 import runpy, sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ImportError(name)
+        top = name.partition(".")[0]
+        if top not in {there!r} and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocker())
 sys.argv = ["serve.py", "score", {str(folder)!r}]
 runpy.run_path({str(SERVE)!r}, run_name="__main__")"""
@@ -107,7 +110,8 @@ def loaded(monkeypatch):
             rows = batch["input_ids"].sum(axis=1).astype(np.float32)
             return np.stack([rows % (3 + at) for at in range(classes)], axis=1)
 
-        monkeypatch.setitem(serve.RUNTIMES, "made", lambda file, threads: (tuple(serve.FIELDS), run))
+        made = runtimes.Predictor("made", tuple(FIELDS), run)
+        monkeypatch.setitem(runtimes._ONNX_RUNTIMES, "made", lambda file, threads: made)
         return serve.load(folder), batches
 
     return load
@@ -385,7 +389,7 @@ def test_a_fault_of_ours_is_no_traceback_for_the_client(simple, capfd):
     def broken(batch):
         raise RuntimeError("as if the runtime failed")
 
-    object.__setattr__(simple, "run", broken)
+    object.__setattr__(simple.predictor, "run", broken)
     with listening(simple) as connection:
         status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": [texts_input("a")]})
     assert status == 500 and "as if" not in answer["error"]
@@ -473,17 +477,20 @@ BROKEN = {
     "no model": (without("model.onnx"), r"model.onnx is missing: give a folder that bonsai quantize"),
     "no tokenizer": (without("tokenizer.json"), r"tokenizer.json is missing"),
     "no record": (without("bonsai.json"), r"bonsai.json is missing"),
-    "record no JSON": (with_text("bonsai.json", "{"), r"bonsai.json is no JSON"),
+    "record no JSON": (with_text("bonsai.json", "{"), r"bonsai.json is not JSON"),
     "record no object": (with_text("bonsai.json", "[]"), r"bonsai.json holds no JSON object"),
     "another runtime": (
         with_text("bonsai.json", '{"runtime": "torch"}'),
         r"'torch' is not one of openvino, onnxruntime",
     ),
-    "half a tokenizer": (with_text("tokenizer.json", "{"), r"tokenizer.json cannot be read"),
+    "half a tokenizer": (with_text("tokenizer.json", "{"), r"tokenizer.json holds no tokenizer"),
+    "no length": (with_text("bonsai.json", '{"runtime": "made", "max_length": "9"}'), r"max_length is '9'"),
+    "no labels": (with_text("bonsai.json", '{"runtime": "made", "task": {"labels": [1]}}'), r"its task is none"),
+    "other weights": (with_text("bonsai.json", '{"runtime": "made", "sha256": "0"}'), r"the weights in .* not those"),
     "no padding token": (with_text("tokenizer_config.json", '{"pad_token": "<x>"}'), r"padding token '<x>' is not in"),
     "half a model": (
         lambda folder: (folder / "bonsai.json").write_text('{"runtime": "onnxruntime"}'),
-        r"model.onnx is no whole ONNX file",
+        r"model.onnx is not a whole ONNX file",
     ),
 }
 
@@ -498,6 +505,19 @@ def test_a_broken_folder_is_named(loaded, tmp_path, capsys, case):
     assert serve.main(["serve", str(folder)]) == 2
     printed = capsys.readouterr().err
     assert re.search(rf"^error: .*{message}", printed), printed
+
+
+def test_what_is_noted_of_a_model_is_no_answer(loaded, tmp_path, capsys, monkeypatch):
+    """A line of words among the JSON lines that a program reads; or no word of answers that may be others."""
+    record = {"agreement": 0.99, "processor": {"weight_bits": 8, "exact": True}}
+    folder = written(tmp_path / "model", {}, task={"labels": ["bad", "good"]}, quantization=record)
+    loaded(folder)
+    runtimes._say_once.cache_clear()
+    (tmp_path / "texts.txt").write_text("a great film\n", encoding="utf-8")
+    monkeypatch.setattr(processor, "sums_exactly", lambda: False)
+    assert serve.main(["score", str(folder), str(tmp_path / "texts.txt")]) == 0
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)) == ["label", "probabilities"] and f"note: {folder}: its agreement of 99.0%" in err
 
 
 def test_files_and_ports_that_cannot_be_used_are_named(loaded, tmp_path, capsys, monkeypatch):

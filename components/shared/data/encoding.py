@@ -12,7 +12,12 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds.windows import Windows
 
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")  # beside tokenizer.json
 OVERLAP = 4  # of a window's tokens, every fourth is in the window before too
+
+
+class TextError(BonsaiError):
+    """A text that is none: whoever gave it can mend it, and the model is as it should be."""
 
 
 def encode(
@@ -26,16 +31,26 @@ def encode(
         pairs: the rows' second texts, for tasks on pairs.
         max_length: the most tokens a row keeps; 0 takes the length the model was trained with.
     """
-    tokenizer = folder_tokenizer(folder, max_length)
-    return _padded(tokenizer, encode_rows(tokenizer, texts, *([] if pairs is None else [pairs])))
+    return encode_batch(folder_tokenizer(folder, max_length), texts, pairs)
+
+
+def encode_batch(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Turn texts or pairs into a padded batch with a tokenizer that `folder_tokenizer` gave."""
+    return _padded(tokenizer, encode_rows(tokenizer, texts, pairs))
 
 
 def folder_tokenizer(folder: Path, max_length: int = 0) -> Any:
-    """Return a folder's tokenizer, of the tokenizers library, set to cut and pad as its model was trained."""
+    """Return a folder's tokenizer, of the tokenizers library, set to cut and pad as its model was trained.
+
+    Raises:
+        BonsaiError: there is none, or it is damaged.
+    """
     file = Path(folder) / "tokenizer.json"
     if not file.is_file():
         raise BonsaiError(f"{file} is missing: the folder needs a fast tokenizer (save_pretrained of AutoTokenizer)")
-    return _tokenizer(file, file.stat().st_mtime_ns, max_length or _max_length(Path(folder)))
+    read = [each for each in (file, *map(file.with_name, SETTINGS)) if each.is_file()]
+    changed = tuple(each.stat().st_mtime_ns for each in read)
+    return _tokenizer(file, changed, max_length or _max_length(Path(folder)))
 
 
 def _padded(tokenizer: Any, rows: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -109,11 +124,14 @@ def encode_rows(
         offsets: whether it is asked where in its text each token is, which takes a little longer.
 
     Raises:
+        TextError: a text is none.
         BonsaiError: the tokenizer cannot encode them.
     """
     rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
     try:
         return tokenizer.encode_batch(rows) if offsets else tokenizer.encode_batch_fast(rows)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise TextError("a text is none, or holds half of a surrogate pair, which is no character") from error
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # the library's Rust's
             raise
@@ -121,13 +139,11 @@ def encode_rows(
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(file: Path, changed: int, max_length: int) -> Any:
+def _tokenizer(file: Path, changed: tuple[int, ...], max_length: int) -> Any:
     from tokenizers import Tokenizer
 
-    settings = read_object(file.with_name("tokenizer_config.json"))
-    pad = (
-        settings.get("pad_token") or read_object(file.with_name("special_tokens_map.json")).get("pad_token") or "[PAD]"
-    )
+    settings, special = (read_object(file.with_name(name)) for name in SETTINGS)
+    pad = settings.get("pad_token") or special.get("pad_token") or "[PAD]"
     pad = pad.get("content") if isinstance(pad, dict) else pad
     try:
         tokenizer = Tokenizer.from_file(str(file))

@@ -1,15 +1,10 @@
 """What decides int8 sums: recorded where a model was measured, and held against where it is loaded."""
 
 import platform
-import sys
-from pathlib import Path
 
 import pytest
 
 from kfp_bonsai.shared.inference import processor, runtimes
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "images" / "edge"))
-import serve
 
 WITH, WITHOUT = "flags\t\t: fpu avx avx2 avx512f avx512_vnni", "flags\t\t: fpu avx avx2"
 
@@ -23,8 +18,7 @@ def on(tmp_path, monkeypatch):
         if text is not None:
             (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: made\n{text}\n")
         monkeypatch.setattr(platform, "machine", lambda: machine)
-        for module in (processor, serve):
-            monkeypatch.setattr(module, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
 
     return change
 
@@ -64,7 +58,6 @@ def test_a_processor_of_the_other_kind_is_told_of(on, made_on, bits, served_on, 
     on(served_on)
     found = processor.doubt(record)
     assert (doubted in found and "99.0%" in found and "--any-processor" in found) if doubted else found == ""
-    assert serve._other_processor({"quantization": record}) == bool(doubted), "the edge server has its own copy"
 
 
 @pytest.mark.parametrize("old", [{}, {"agreement": 1.0}, {"processor": None}, {"processor": "x"}])
@@ -72,7 +65,6 @@ def test_records_from_before_are_taken(on, old):
     """A model of an earlier version that cannot be loaded any more."""
     on(WITHOUT)
     assert processor.doubt(old) == ""
-    assert not serve._other_processor({"quantization": old}) and not serve._other_processor({"quantization": None})
 
 
 def test_loading_tells_of_it_once(on, tmp_path, monkeypatch, capsys):

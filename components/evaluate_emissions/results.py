@@ -15,6 +15,7 @@ from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.metrics import control, statistics
 from kfp_bonsai.shared.models.flops import Flops, agree
 from kfp_bonsai.shared.models.weights import size_bytes
+from kfp_bonsai.shared.storage.champion import made_from
 
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15
@@ -191,6 +192,13 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
         f"The peak memory of {row['level']} is not known: {row['peak_memory_problem']}."
         for row in models
         if row["peak_memory_problem"]
+    ]
+    start = made_from(models[0])
+    found += [
+        f"{row['level']} was made from {other}, and the baseline from {start}: unless that is one model in two places, "
+        "its emission as a share of the baseline's is not that which it had beside its own."
+        for row in models[1:]
+        if (other := made_from(row)) and start and other != start
     ]
     if common.rounds.neighbours > BUSY_NEIGHBOURS:
         found.append(

@@ -8,6 +8,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.models.families import family_name
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.storage import champion as champions
 
@@ -59,19 +60,22 @@ def fetch_champion(
 def check_champion(champion: str, model: str = "") -> dict[str, Any]:
     """Return the champion's document, once the pretrained model that a retraining starts from is known to be had here.
 
-    It reads the champion's record, not its weights, and of the pretrained model the configuration.
+    It reads the champion's record, not its weights, and of the pretrained model the configuration. Another model than
+    the champion's own is told of.
 
     Args:
         champion: where the champion is kept.
         model: the pretrained model to start from, if not the one that the champion was made from.
 
     Raises:
-        BonsaiError: there is no champion, it was not made by the compress pipeline, or the model cannot be had here.
+        BonsaiError: there is no champion, it was not made by the compress pipeline, or the model cannot be had here, or
+            is of another family than the champion.
     """
     found, _ = champions.find(champion)
-    named = str(recipe(champions.read_champion_record(champion, found), champion)["model"])
+    record = champions.read_champion_record(champion, found)
+    named = str(recipe(record, champion)["model"])
     try:
-        pretrained.read(model or named)
+        start = pretrained.read(model or named)
     except BonsaiError as error:  # of its kind: a hub that was away may answer later
         if model:
             raise type(error)(f"--model {model} cannot be had here ({error})") from error
@@ -80,6 +84,19 @@ def check_champion(champion: str, model: str = "") -> dict[str, Any]:
             "model is, by its name on the hub or a folder, with --model; on a cluster with --argument model=..., such "
             "as /cache/models/minilm, or with MODEL in the CronJob's settings"
         ) from error
+    family, was = family_name(start.config.model_type), family_name(record.get("model_type", start.config.model_type))
+    if family != was:
+        raise BonsaiError(
+            f"--model {model or named} is of the family {family}, and the champion at {champion} of {was}: its layers, "
+            "and its emission as a share of the baseline's, mean nothing there. Compress it with `bonsai run`, compare "
+            "the two with `bonsai compare`, and make it the first champion of another location with `bonsai promote "
+            "--first`"
+        )
+    if named not in (model or named, str(Path(model).resolve())):
+        say(
+            f"fetch-champion  note: the champion was made from {named}, and this starts from {model}: unless that is "
+            "one model in two places, a target as a share of the baseline's emission is now of another baseline"
+        )
     return found
 
 

@@ -439,6 +439,22 @@ def test_flags_stand_flops_that_are_not_known():
     assert "FLOPs" in results.flags([row, row | {"flops_ratio": 0.1}], common)[0]
 
 
+def test_a_flag_tells_of_models_that_were_made_from_different_ones():
+    """A champion's emission read as a share of a baseline that is not the one it was made from, without a word."""
+
+    def row(level, model):
+        lineage = [{"stage": "fine-tune", "arguments": {"model": model}}]
+        return {"level": level, "stage": "compressed", "error": "", "flops_ratio": None, "lineage": lineage} | none
+
+    none = {"peak_memory_problem": "", "relative_emission": 0.5}
+    again = protocol.Subject("again", lambda _: None)
+    common = SimpleNamespace(rounds=protocol.Rounds(again), baseline=again)
+    rows = [row("baseline", "bert-base"), row("small", "bert-base"), row("champion (small)", "bert-large")]
+    [said] = results.flags(rows, common)
+    assert said.startswith("champion (small) was made from bert-large, and the baseline from bert-base")
+    assert results.flags(rows[:2], common) == []
+
+
 def test_payback_is_the_making_over_the_saving_and_none_without_one():
     """A model that saves nothing is never paid back, and must not be after -3 inferences."""
     assert results.payback({"joules": 10.0}, 3.0) == 4

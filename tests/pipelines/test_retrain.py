@@ -547,6 +547,25 @@ def test_another_place_of_the_model_that_is_none_is_told_as_such(made, champion,
         retrain(champion, str(made.train), tmp_path / "run", model="/nowhere/bert")
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_another_model_than_the_champions_is_told_of(made, champion, tmp_path, monkeypatch, capsys, own):
+    """A target of 20 % of a small baseline's emission, held against 20 % of a large one's, without a word."""
+    monkeypatch.chdir(made.pretrained.parent)
+    if not own:
+        named(champion, "team/minilm")
+    check_champion(champion, made.pretrained.name)
+    said = f"note: the champion was made from team/minilm, and this starts from {made.pretrained.name}"
+    assert (said in capsys.readouterr().out) != own
+
+
+def test_a_model_of_another_family_is_refused_before_any_work(made, champion, tmp_path):
+    """The champion's layers cut out of a model that they mean nothing in, and the two held against each other."""
+    tiny.pretrained(tmp_path / "other", family="electra")
+    with pytest.raises(BonsaiError, match=r"other is of the family electra, and the champion at .* of bert"):
+        retrain(champion, str(made.train), tmp_path / "run", model=str(tmp_path / "other"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_champion_whose_package_is_gone_is_told(champion):
     """A traceback, or an empty level to train at."""
     shutil.rmtree(Path(champion) / "versions")

@@ -54,7 +54,7 @@ def read_champion_record(location: str, document: Mapping[str, Any]) -> dict[str
 
 def made_from(record: Mapping[str, Any]) -> str:
     """Return the pretrained model that a model's record says it was made from; "" if it does not say."""
-    tuned = [entry["arguments"] for entry in record["lineage"] if entry["stage"] == "fine-tune"]
+    tuned = [entry["arguments"] for entry in record.get("lineage") or [] if entry.get("stage") == "fine-tune"]
     return str(tuned[0].get("model", "")) if tuned else ""
 
 

@@ -45,7 +45,8 @@ def submit(
         service_account: Kubernetes service account that the pods use; else the cluster's default.
         wait: Follow the run: a line a stage, what waits and why, and at its end what came of it; fail if it fails.
         retries: With --wait, how often what failed is started again, with all that succeeded kept: after what may pass
-            (a task that was killed or evicted, storage or a hub that was away), not after input that was refused.
+            (a task that was killed or evicted, storage or a hub that was away), not after input that was refused; each
+            start has the attempts of `bonsai compile --retries` anew, where the cluster makes them.
         timeout: With --wait, how long to follow the run, such as 90m, 24h or 7d; it goes on after it. 0 for no limit.
         json: Print the result as JSON on the standard output, and the progress on the standard error.
         **access: The others say how the API is reached (endpoint.py).

@@ -8,6 +8,7 @@ from kfp_bonsai.prepare_data.read import FileRows, Rows
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.tasks import SPLITS
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.metrics import scores
 
 RANDOM, HASH = "random", "hash"  # how splits are drawn
@@ -43,6 +44,19 @@ def check_flags(
         raise BonsaiError(f"--seed {seed}: give 0 or more")
     if metric:
         check_choice("--metric", metric, [*scores.METRICS])
+    if kind != "auto":
+        check_metric(metric, kind)
+
+
+def check_metric(metric: str, kind: str) -> None:
+    """Refuse a metric that a kind of task has not; "" is none.
+
+    Raises:
+        BonsaiError: it is of another kind.
+    """
+    fitting = KINDS[kind].metrics
+    if metric and metric not in fitting:
+        raise BonsaiError(f"--metric {metric} is not for {kind}: give {' or '.join(fitting)}, or another --kind")
 
 
 def check_split_by(split_by: str = RANDOM, test_rows: int = 0, validation_rows: int = 0) -> None:

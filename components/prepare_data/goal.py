@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kfp_bonsai.prepare_data import labels, split
+from kfp_bonsai.prepare_data.asked import check_metric
 from kfp_bonsai.prepare_data.read import Rows
 from kfp_bonsai.prepare_data.survey import Survey
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
@@ -56,10 +57,8 @@ def goal_of(train: Survey, rows: Rows, kind: str, metric: str, positive_class: s
     """
     hint = labels.hint(train, kind)
     kind = labels.kind_of(train, kind)
-    fitting = KINDS[kind].metrics
-    if metric and metric not in fitting:
-        raise BonsaiError(f"--metric {metric} is not for {kind}: give {' or '.join(fitting)}, or another --kind")
-    return Goal(kind, metric or fitting[0], labels.class_names(train, rows, kind, positive_class), hint)
+    check_metric(metric, kind)
+    return Goal(kind, metric or KINDS[kind].metrics[0], labels.class_names(train, rows, kind, positive_class), hint)
 
 
 def metric_notes(goal: Goal) -> list[str]:

@@ -175,10 +175,14 @@ def _check_room(options: dict[str, Any]) -> None:
 def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     """Return the pipeline, placed on the cluster that the options describe."""
     from kfp_bonsai.images import PREFIX
+    from kfp_bonsai.pipelines.cluster.arguments import SET
     from kfp_bonsai.pipelines.cluster.build import compress_on, retrain_on
+    from kfp_bonsai.pipelines.cluster.form import settle
+    from kfp_bonsai.pipelines.cluster.placing import measuring_device
 
     known = {**options, **read, "images": options["images"] or PREFIX}
     cluster = Cluster(**{each.name: known[each.name] for each in fields(Cluster)})
+    settle(options["pipeline"], read["fixed"], {"device": measuring_device(cluster)}, SET, whole=False)
     if options["pipeline"] == "retrain":
         return retrain_on(cluster, options["fuse"], read["fixed"])
     edge = None if options["edge_at_run_time"] else options["edge"]

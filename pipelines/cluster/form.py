@@ -128,7 +128,7 @@ def settle(
             later. Data are not opened: the cluster may read what we may not.
     """
     known = arguments(pipeline)
-    options = given.get(OPTIONS, {})
+    options = fitting(given.get(OPTIONS, {}), dict, f"{flag}{OPTIONS}")
     found = dict(fixed)
     for name, value in (*options.items(), *((name, value) for name, value in given.items() if name != OPTIONS)):
         where = f"{OPTIONS}: " if name in options else flag
@@ -146,6 +146,11 @@ def settle(
         found.setdefault(name, parameter.default)
     try:
         _check_for_cluster(found)
+        if fixed.get("device") == "cpu" and found.get("device") == "cuda":
+            raise BonsaiError(
+                "--device cuda: this pipeline was compiled to measure on a CPU (no --accelerator, one without a "
+                "counter of energy, or --set device=cpu): leave device out, or compile for --accelerator nvidia.com/gpu"
+            )
         if LEVELS in found:
             found[LEVELS] = _levels(found[LEVELS])
         check_values(found)

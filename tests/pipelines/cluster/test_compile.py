@@ -319,6 +319,10 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         ({"pipeline": "retrain", "edge": True}, "--edge and --edge-at-run-time are for compress"),
         ({"set": ["epoch=1"]}, "--set epoch=1: write NAME=VALUE, with an argument of compress; did you mean 'epochs'"),
         ({"set": ["epochs=many"]}, '--set epochs is "many": give a number'),
+        (
+            {"set": ["device=cuda"], "accelerator": ""},
+            "--set device cuda: this pipeline was compiled to measure",
+        ),
         ({"set": ["epochs=0"]}, "--set epochs is 0: give a number above 0"),
         ({"set": ["max_emission=50"]}, "--set max_emission is 50: give a fraction"),
         ({"set": ['levels=["half:layers=9/3"]']}, "--set levels 'half:layers=9/3': layers=9/3"),

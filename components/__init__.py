@@ -8,7 +8,10 @@ import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from wrapt import when_imported
+try:
+    from wrapt import when_imported
+except ImportError:  # installed without what it depends on, as in the edge image, which has no transformers either
+    when_imported = None  # type: ignore[assignment]
 
 try:
     __version__ = version("kfp-bonsai")
@@ -18,14 +21,17 @@ except PackageNotFoundError:  # running from a source tree that was never instal
 _MODELS = "transformers.models.auto.modeling_auto"
 
 
-@when_imported("transformers.models.auto.configuration_auto")
 def _import_models(_module: object) -> None:
     if _MODELS not in sys.modules:  # else it is what imports the configurations
         import_module(_MODELS)
 
 
-@when_imported(_MODELS)
 def _register(_module: object) -> None:
     from kfp_bonsai.shared.models.free_models import register
 
     register()
+
+
+if when_imported is not None:
+    when_imported("transformers.models.auto.configuration_auto")(_import_models)
+    when_imported(_MODELS)(_register)

@@ -29,6 +29,8 @@ from kfp_bonsai.shared.core.documents import RECORD, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import TextError, encode_batch, folder_tokenizer
 from kfp_bonsai.shared.inference.runtimes import TORCH, Predictor, load_predictor, runtime_of, stated_threads
+from kfp_bonsai.shared.kinds.kind import ANY, ROW
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 BATCH_ROWS = 32
@@ -111,6 +113,11 @@ def load(folder: Path, threads: int = 0) -> Model:
     labels = task.get("labels") or [] if isinstance(task, dict) else None
     if not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
         raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
+    kind = KINDS.get(stated := task.get("kind", "classification"))
+    if kind is None or kind.head != ROW or kind.says == ANY:
+        raise BonsaiError(
+            f"{folder} answers {stated}, which this server does not: it gives a row one class or a number"
+        )
     tokenizer = folder_tokenizer(folder)
     encode_batch(tokenizer, ["a"])  # which a damaged one cannot
     with redirect_stdout(sys.stderr):  # what is noted while it is loaded is no answer

@@ -22,6 +22,8 @@ from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.data.encoding import FIELDS, encode
 from kfp_bonsai.shared.inference import processor, runtimes
 from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.kinds.kind import NUMBER, ONE, ROW
+from kfp_bonsai.shared.kinds.kinds import KINDS
 
 SERVE = Path(__file__).parents[2] / "images" / "edge" / "serve.py"
 TEXTS = ["a great film", "", "the very dull plot and the awful cast " * 4, "words nobody knows"] * 10
@@ -505,6 +507,18 @@ def test_a_broken_folder_is_named(loaded, tmp_path, capsys, case):
     assert serve.main(["serve", str(folder)]) == 2
     printed = capsys.readouterr().err
     assert re.search(rf"^error: .*{message}", printed), printed
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_that_it_cannot_answer_is_refused(loaded, tmp_path, capsys, name):
+    """The likeliest of several labels, or of a row's first token, given as the answer."""
+    folder = written(tmp_path / "model", {}, task={"kind": name, "labels": ["bad", "good"] * KINDS[name].named})
+    answers = KINDS[name].head == ROW and KINDS[name].says in (ONE, NUMBER)
+    if answers:
+        assert np.isfinite(loaded(folder)[0].predict(["a great film"])).all()
+        return
+    assert serve.main(["serve", str(folder)]) == 2
+    assert f"answers {name}, which this server does not" in capsys.readouterr().err
 
 
 def test_what_is_noted_of_a_model_is_no_answer(loaded, tmp_path, capsys, monkeypatch):

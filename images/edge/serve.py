@@ -113,7 +113,7 @@ def load(folder: Path, threads: int = 0) -> Model:
     labels = task.get("labels") or [] if isinstance(task, dict) else None
     if not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
         raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
-    kind = KINDS.get(stated := task.get("kind", "classification"))
+    kind = KINDS.get(stated := str(task.get("kind", "classification")))
     if kind is None or kind.head != ROW or kind.says == ANY:
         raise BonsaiError(
             f"{folder} answers {stated}, which this server does not: it gives a row one class or a number"

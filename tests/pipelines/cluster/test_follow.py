@@ -106,7 +106,8 @@ def test_a_failure_tells_stage_level_log_and_the_command_that_goes_on(server, qu
         (KILLED.replace("137", "143"), "Error (exit code 1)", "exit status 143"),
         (KILLED.replace("exit status 137", "signal: killed"), "Error (exit code 1)", "exit status 137"),
         ("", "pod deleted", "pod deleted"),
-        ("", "The node was low on resource: memory. Evicted", "Evicted"),
+        ("", "The node was low on resource: ephemeral-storage. Container main was using 9Gi", "low on resource"),
+        ("", "Pod was terminated in response to imminent node shutdown.", "node shutdown"),
     ],
 )
 def test_what_may_pass_is_started_again(server, quick, capsys, log, message, said):

@@ -20,7 +20,7 @@ LAUNCHER = re.compile(r"^([IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|\[KFP Execu
 STATUS = re.compile(r"exit (?:status|code) (\d+)|signal: (killed|terminated)")
 SIGNALS = {"killed": 137, "terminated": 143}
 GONE = re.compile(
-    r"OOMKilled|evict|low on resource|preempt|pod deleted|pod was (deleted|terminated)|node (was|is) (lost|not ready)|node shutdown"
+    r"OOMKilled|evict|low on resource|preempt|pod deleted|pod was (deleted|terminated)|node (was|is) (lost|not ready)"
     r"|NodeLost|Shutdown|imminent|connection refused|connection reset|i/o timeout|no such host|TLS handshake timeout"
     r"|code = Unavailable|503 Service Unavailable|ErrImagePull|ImagePullBackOff",
     re.IGNORECASE,

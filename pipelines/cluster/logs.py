@@ -10,6 +10,7 @@ from kfp_bonsai.pipelines.cluster.endpoint import ACCESS, Access, ask, ask_text
 from kfp_bonsai.pipelines.cluster.runs import look, run_id
 from kfp_bonsai.pipelines.cluster.workflow import Stage
 from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
+from kfp_bonsai.shared.core.faults import in_plain_words
 from kfp_bonsai.shared.core.signatures import takes
 
 LAST_LINES = 12
@@ -159,5 +160,6 @@ def diagnose(stage: Stage, log: str) -> Failure:
     if status == 143:
         return Failure("it was ended from outside (exit status 143), as when its node is taken away", True, tail)
     argo = stage.message if not STATUS.search(stage.message) or not lines else ""
-    words = argo or (tail[-1] if tail else "its log cannot be had")
+    last = tail[-1] if tail else "its log cannot be had"
+    words = argo or in_plain_words(last) or last
     return Failure(words, bool(GONE.search(f"{stage.message}\n" + "\n".join(lines[-3:]))), tail)

@@ -144,6 +144,14 @@ def test_what_will_fail_again_is_not_started_again(log, message):
     assert not diagnose(Stage("distill", "Distil", message=message), log).passing
 
 
+def test_a_gpu_whose_memory_ran_out_is_told_what_needs_less():
+    """The last line of a traceback, and no word of the options that would have helped."""
+    log = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nF1129 08:31:11 exit status 1\n"
+    failure = diagnose(Stage("distill", "Distil", message="Error (exit code 1)"), log)
+    assert not failure.passing
+    assert failure.words.startswith("memory ran out (torch.OutOfMemoryError") and "--batch-size" in failure.words
+
+
 def test_a_task_that_the_cluster_tries_again_has_not_failed(server):
     """An attempt that failed is told as the stage's end while the next one runs."""
     nodes = task("fine-tune", "Fine-tune", "Failed", attempt=1, again=True, message="OOMKilled (exit code 137)")

@@ -1,6 +1,5 @@
 """Files of the package registry, asked of pip by their hashes, and cached."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from kfp_bonsai.shared.core.cache import cached
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.core.progress import say
 
 
@@ -27,7 +27,7 @@ def download(package: Package) -> Path:
     """Return the cached file of a package, asking the running interpreter's pip for it where it is missing."""
     target = cached(f"downloads/{package.file}")
     if target.is_file():
-        if _sha256(target) == package.sha256:
+        if sha256([target]) == package.sha256:
             return target
         raise BonsaiError(f"{target} is not the file it should be (SHA-256 differs): remove it and run again")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +58,3 @@ def download(package: Package) -> Path:
             )
         os.replace(found, target)
     return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

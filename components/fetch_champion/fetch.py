@@ -8,7 +8,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models import pretrained
-from kfp_bonsai.shared.models.families import family_name
+from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.storage import champion as champions
 

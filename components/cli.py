@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperGroup
+from wrapt import when_imported
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core import faults, parallel, ranks
@@ -59,6 +60,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where the locale has no signs but ASCII's
+    _quieten_transformers()
     try:
         app()
     except Exception as error:
@@ -67,6 +69,14 @@ def main() -> None:
         for line in faults.lines(error, ["bonsai", *sys.argv[1:]]):
             put(line, sys.stderr)
         sys.exit(1)
+
+
+def _quieten_transformers() -> None:
+    """Let transformers' reports and bars not stand among a command's lines; downloads from a hub keep theirs."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    when_imported("transformers.utils.logging")(
+        lambda module: module.set_tqdm_hook(lambda bar, given, options: bar(*given, **{**options, "disable": True}))
+    )
 
 
 class LazyGroup(TyperGroup):

@@ -204,3 +204,14 @@ def test_an_example_of_several_lines_is_pasted_whole(command):
     lines = [line.rstrip() for line in lines if line.strip()]
     for before, line in itertools.pairwise(lines):
         assert line.split()[0] == "bonsai" or before.endswith("\\"), line
+
+
+def test_transformers_bars_do_not_stand_among_a_commands_lines():
+    """Tables of weights and half-written bars between the lines that people read, in a terminal and in a pod's log."""
+    code = (
+        "from kfp_bonsai.cli import _quieten_transformers as quieten; quieten()\n"
+        "from transformers.utils import logging\n"
+        "list(logging.tqdm(range(3), desc='Loading weights')); logging.get_logger('transformers.x').warning('report')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

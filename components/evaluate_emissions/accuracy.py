@@ -12,7 +12,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference.asking import together
 from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of, predict
-from kfp_bonsai.shared.metrics import scores, statistics
+from kfp_bonsai.shared.metrics import items, scores, statistics
 from kfp_bonsai.shared.metrics.noninferiority import largest_loss
 
 ROC_POINTS = 50
@@ -22,6 +22,8 @@ ACCURACY = (
     "relative_accuracy",
     "relative_accuracy_ci",
     "mcnemar_p",
+    "errors",
+    "by_label",
     "confusion",
     "roc",
 )
@@ -94,6 +96,8 @@ def accuracy_row(common: Common, scored: Scored, is_baseline: bool) -> dict[str,
         "relative_accuracy": relative.value,
         "relative_accuracy_ci": [min(relative.low, 1 - loss), relative.high],
         "mcnemar_p": statistics.mcnemar(baseline_hits, hits) if paired else None,
+        "errors": None if hits is None else int((~hits).sum()),
+        "by_label": items.by_label(ours, right, task.labels) if kind.items else None,
         "confusion": scores.confusion(ours, right, len(task.labels)).tolist() if kind.is_one_class else None,
         "roc": roc(np.asarray(scored.logits), right) if curve else None,
     }

@@ -29,7 +29,8 @@ class Common:
     Attributes:
         task: the test split's task.
         right: the right answers, as the metrics take them.
-        mean_length: tokens a row.
+        mean_length: tokens an input.
+        inputs_a_row: how many inputs a row is.
         batch_size: rows a batch.
         baseline: the baseline's readings.
         baseline_record: its record.
@@ -45,6 +46,7 @@ class Common:
     task: tasks.Task
     right: Any
     mean_length: float
+    inputs_a_row: float
     batch_size: int
     baseline: Subject
     baseline_record: dict[str, Any]

@@ -15,6 +15,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.floor import floor_and_method
 from kfp_bonsai.shared.energy import carbon, energy
 from kfp_bonsai.shared.inference import runtimes
+from kfp_bonsai.shared.metrics.scores import in_words
 
 
 def evaluate_emissions(
@@ -123,6 +124,7 @@ def evaluate_emissions(
         task=task,
         right=rows.right,
         mean_length=rows.mean_length,
+        inputs_a_row=rows.inputs_a_row,
         batch_size=batch_size,
         baseline=subjects[0],
         baseline_record=records[0],
@@ -148,6 +150,7 @@ def evaluate_emissions(
 def _told(measurement: dict[str, Any]) -> dict:
     """Say the result line by line, and return it as flat scalars."""
     control = measurement["control"]
+    metric = in_words(measurement["task"]["metric"])
     told: dict[str, Any] = {
         "control": control["state"],
         "control_ratio": control["ratio"],
@@ -167,7 +170,7 @@ def _told(measurement: dict[str, Any]) -> dict:
             continue
         low, high = row["relative_emission_ci"]
         say(
-            f"{STAGE}  {name}: accuracy {row['accuracy']:.4f} ({100 * row['relative_accuracy']:.1f} %), "
+            f"{STAGE}  {name}: {metric} {row['accuracy']:.4f} ({100 * row['relative_accuracy']:.1f} %), "
             f"energy {100 * row['relative_emission']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), "
             f"{row['latency_ms_p50']:.2f} ms"
         )

@@ -36,7 +36,8 @@ class MeasuredRows:
         sizes: a batch of each size asked for, of the rows around the middle length; the smallest first.
         right: the right answers in the batches' order, as the metrics take them.
         rows: how many there are.
-        mean_length: tokens a row, padding included: what the models compute.
+        mean_length: tokens an input, padding included: what the models compute.
+        inputs_a_row: how many inputs a row is, 1 where none is parted into windows.
     """
 
     batches: list[Asked]
@@ -45,6 +46,7 @@ class MeasuredRows:
     right: Any
     rows: int
     mean_length: float
+    inputs_a_row: float
 
 
 def check_numbers(
@@ -206,7 +208,8 @@ def read_test_rows(
     tokens = sum(each.batch["input_ids"].size for each in batches)
     single = [encode([by_length[one]]).batch for one in picked]
     in_order = {name: [values[chosen[row]] for row in by_length] for name, values in columns.items()}
-    return MeasuredRows(batches, single, sized, kind_of(task).right(in_order, task), len(chosen), tokens / len(chosen))
+    inputs, right = sum(len(each.batch["input_ids"]) for each in batches), kind_of(task).right(in_order, task)
+    return MeasuredRows(batches, single, sized, right, len(chosen), tokens / inputs, inputs / len(chosen))
 
 
 def _listed(names: Sequence[str]) -> str:

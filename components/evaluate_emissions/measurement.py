@@ -9,6 +9,8 @@ from kfp_bonsai.evaluate_emissions import machine, results
 from kfp_bonsai.evaluate_emissions.protocol import Batch, Plan
 from kfp_bonsai.evaluate_emissions.rounds import Taken
 from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.inference.asking import rows_in
+from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.metrics import statistics
 from kfp_bonsai.shared.models.records import versions
 
@@ -61,8 +63,9 @@ def document(
             "batch_size": common.batch_size,
             "max_length": setting.max_length,
             "mean_length": common.mean_length,
+            **({"windows_a_row": common.inputs_a_row} if kind_of(common.task).windows else {}),
             "single_rows": setting.singles,
-            "rows_a_pass": sum(len(batch["input_ids"]) for batch in setting.batches),
+            "rows_a_pass": sum(map(rows_in, setting.batches)),
             "threads": setting.environment["threads"],
             "idle_threads": setting.waiting,
             "bootstrap": statistics.RESAMPLES,

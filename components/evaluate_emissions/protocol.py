@@ -17,6 +17,7 @@ import psutil
 
 from kfp_bonsai.shared.core.errors import in_words
 from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.inference.asking import rows_in
 from kfp_bonsai.shared.metrics import control, statistics
 
 BASELINE = 0
@@ -128,7 +129,7 @@ def measure(
     found = Rounds(again)
     everybody = [subjects[BASELINE], again, *subjects[1:]]
     parts = [[batch] for batch in batches] if plan.sliced else [list(batches)]
-    rows = [sum(len(batch["input_ids"]) for batch in part) for part in parts]
+    rows = [sum(map(rows_in, part)) for part in parts]
     random = np.random.default_rng(plan.seed)
     started, busy, own, passed = time.monotonic(), 0.0, 0.0, 0.0
     while not found.stopped:
@@ -225,7 +226,7 @@ def _slice(
 ) -> tuple[energy.Reading, list[float]]:
     """Run whole passes over the batches until the time has passed; return the costs of a row, in _COSTS' order."""
     subject.predict({name: array[:WARM_ROWS] for name, array in batches[0].items()})
-    rows, passes = sum(len(batch["input_ids"]) for batch in batches), 0
+    rows, passes = sum(map(rows_in, batches)), 0
     started, used = time.perf_counter(), time.process_time()
     with energy.track(sources) as meter:
         while time.perf_counter() - started < seconds or not passes:

@@ -32,8 +32,9 @@ def model_row(
     peak: Peak,
 ) -> dict[str, Any]:
     """Return one model's row; only what it is, and the error, if it was given up."""
-    flops = Flops.from_record(record).at(common.mean_length)
-    below = Flops.from_record(common.baseline_record).at(common.mean_length)
+    flops, below = (
+        Flops.from_record(one).at(common.mean_length) * common.inputs_a_row for one in (record, common.baseline_record)
+    )
     is_baseline = subject is common.baseline
     row: dict[str, Any] = {
         "model": base_name(common.baseline_record),

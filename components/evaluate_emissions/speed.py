@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from kfp_bonsai.evaluate_emissions.protocol import BASELINE, Batch, Subject, give_up
+from kfp_bonsai.shared.inference.asking import rows_in
 
 SINGLE_ROWS = 60
 SINGLE_PASSES, SINGLE_SECONDS = 10, 3.0  # over them: at the most, and for how long a model goes on
@@ -68,7 +69,7 @@ def best_batches(subjects: Sequence[Subject], batches: Sequence[Batch], seconds:
     for subject in subjects:
         each_row = 0.0
         for batch in batches:
-            rows = len(batch["input_ids"])
+            rows = rows_in(batch)
             if subject.error or rows * each_row > 2 * seconds:
                 break
             try:

@@ -3,11 +3,14 @@
 import re
 from typing import Any
 
+from kfp_bonsai.shared.data.encoding import OVERLAP
 from kfp_bonsai.shared.data.tasks import HUB
 from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.inference.processor import FITTING_BITS
+from kfp_bonsai.shared.kinds.kind import ANY, ROW, SPAN, TOKEN
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
-from kfp_bonsai.shared.metrics.scores import in_words
+from kfp_bonsai.shared.metrics.scores import in_words, is_share
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
 
@@ -21,8 +24,36 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 model = AutoModelForSequenceClassification.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
 batch = tokenizer({texts}, padding=True, truncation=True, max_length={length}, return_tensors="pt")
-print(model(**batch).logits)
+print(model(**batch).logits{chances})
 """
+TAGS = """\
+# pip install "transformers>=5" torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+model = AutoModelForTokenClassification.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}", model_max_length={length})
+tag = pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first", stride={overlap})
+print(tag("a text"))
+"""
+FINDS = """\
+# pip install "transformers>=5" torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+model = AutoModelForQuestionAnswering.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+batch = tokenizer("a question", "a text", truncation="only_second", max_length={length}, return_tensors="pt")
+found = model(**batch)
+begin, end = found.start_logits.argmax(), found.end_logits.argmax()  # the first token: the text does not say
+print(tokenizer.decode(batch["input_ids"][0, begin : end + 1]))
+"""
+RANKS = """\
+# pip install "transformers>=5" torch sentence-transformers
+from sentence_transformers import CrossEncoder
+
+model = CrossEncoder("{folder}", max_length={length})
+print(model.predict([("a query", "a text"), ("a query", "another text")]))
+"""
+STOCK_BY_TASK = {"token-classification": TAGS, "question-answering": FINDS, "text-ranking": RANKS}
 WRITES = """\
 # pip install "transformers>=5" torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -63,8 +94,21 @@ batch = {{
     "attention_mask": numpy.array([one.attention_mask for one in encoded]),
     "token_type_ids": numpy.array([one.type_ids for one in encoded]),
 }}
-print(run(batch))
-"""
+{answer}"""
+ANSWERS = {
+    ROW: "print(run(batch))\n",
+    TOKEN: """\
+tags = json.load(open("{folder}/config.json"))["id2label"]
+for one, row in zip(encoded, run(batch).argmax(axis=-1)):
+    print([(token, tags[str(tag)]) for token, tag in zip(one.tokens, row) if tag])
+""",
+    SPAN: """\
+for one, row in zip(encoded, run(batch)):
+    begin, end = row.argmax(axis=0)  # the first token: the text does not say
+    print(tokenizer.decode(one.ids[begin : end + 1]))
+""",
+}
+CHANCES = "print(1 / (1 + numpy.exp(-run(batch))))\n"
 SPLIT = "tokenizer.encode_special_tokens = True  # words such as [SEP] in a text are plain text\n"
 
 
@@ -81,10 +125,10 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     task = results["task"]
-    metric = task["metric"]
+    metric, kind = task["metric"], kind_in(task)
     evaluation = EvalResult(
-        task_type="text-classification",
-        task_name="Text Classification" if task.get("labels") else "Text Regression",
+        task_type=kind.hub[0],
+        task_name=kind.hub[1],
         dataset_type=task["name"],
         dataset_name=task["name"],
         dataset_split=task.get("split") or "test",
@@ -96,7 +140,7 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
     data = ModelCardData(
         license=license or None,
         library_name=row["runtime"] if quantized else "transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=kind.hub[0],
         base_model=_hub_name(_first(record).get("arguments", {}).get("model")),
         datasets=_hub_name(_after(HUB, str(task.get("source"))).partition(":")[0]),
         metrics=[metric],
@@ -193,27 +237,34 @@ def _floor(results: dict[str, Any], row: dict[str, Any]) -> str:
     if floor is None:
         return ""
     task = results["task"]
-    shown = f"{_value(floor, task)} ({results.get('floor_method') or 'a bag of words'})"
+    name = kind_in(task).floor_name[0]
+    shown = f"{_value(floor, task)} ({results.get('floor_method') or f'a {name}'})"
     if row["accuracy"] is not None and row["accuracy"] <= floor:
-        return f"**A bag of words does as well: {shown}. Use that instead.**"
-    return f"For comparison, a bag of words reaches {shown}."
+        return f"**A {name} does as well: {shown}. Use that instead.**"
+    return f"For comparison, a {name} reaches {shown}."
 
 
 def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) -> str:
     length = record.get("max_length") or 128
-    pair = len(task.get("columns") or ["text"]) > 1
+    pair, kind = len(task.get("columns") or ["text"]) > 1, kind_in(task)
+    any_may_hold = kind.head == ROW and kind.says == ANY
     if row["stage"] == "quantized":
         padding = _padding(record)
         texts = '[("a first text", "a second text")]' if pair else '["a fine film", "a dull one"]'
         code = RUN[row["runtime"]] + "\n" + ENCODE
         text = f"With `pip install {row['runtime']} tokenizers numpy`; neither torch nor transformers is needed:"
         special = SPLIT if record.get("split_special_tokens") else ""
-        filled = code.format(folder=".", length=length, padding=padding, special=special, texts=texts)
+        answer = CHANCES if any_may_hold else ANSWERS[kind.head].format(folder=".")
+        cut = f'{length}, strategy="{kind.windows}"' if pair and kind.windows else length
+        filled = code.format(folder=".", length=cut, padding=padding, special=special, texts=texts, answer=answer)
+        filled = f"import json\n\n{filled}" if "json." in answer else filled
         return f"{text}\n\n```python\n{filled}```"
     texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
     model_type = record.get("model_type")
     writes = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
-    code = (WRITES if writes else STOCK).format(folder=".", length=length, texts=texts)
+    code = WRITES if writes else STOCK_BY_TASK.get(kind.hub[0], STOCK)
+    chances = ".sigmoid()" if any_may_hold else ""
+    code = code.format(folder=".", length=length, texts=texts, chances=chances, overlap=length // OVERLAP)
     if (record.get("shape") or {}).get("kind") == "free":
         code = "import kfp_bonsai  # registers shapes with a width of its own for each layer\n" + code
     return f"```python\n{code}```"
@@ -227,24 +278,24 @@ def _padding(record: dict[str, Any]) -> str:
 
 def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> list[str]:
     task = results["task"]
-    labels = list(task.get("labels") or [])
-    what = (
-        f"telling {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''} apart" if labels else "predicting a number"
-    )
+    labels, kind = list(task.get("labels") or []), kind_in(task)
+    what = kind.does.format(labels=f"{', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}")
+    long = "are read in parts that overlap" if kind.windows else "are cut"
     source = task.get("source") or "a source not stated"
     limits = [
         f"Made for one task: {what}, in texts like those of {task['name']} (from {source}). "
         "Other texts were not tried.",
-        f"Texts longer than {record.get('max_length') or 128} tokens are cut.",
+        f"Texts longer than {record.get('max_length') or 128} tokens {long}.",
     ]
     limits += _processors(record)
     ends = row.get("relative_accuracy_ci")
     if ends:
         levels = {one["level"] for one in results["rows"] if one["stage"] == "compressed"}
-        flatters = "; of several levels it was chosen by these very rows, which flatters it a little"
+        chosen = f"; of several levels it was chosen by these very {kind.scored}, which flatters it a little"
+        flatters = chosen if len(levels) > 1 else ""
         limits.append(
-            f"On other rows of the same kind it may keep between {100 * ends[0]:.1f} and {100 * ends[1]:.1f} % of the "
-            f"baseline's {_metric(task)} (95 % interval{flatters if len(levels) > 1 else ''})."
+            f"On other {kind.scored} of the same kind it may keep between {100 * ends[0]:.1f} and "
+            f"{100 * ends[1]:.1f} % of the baseline's {_metric(task)} (95 % interval{flatters})."
         )
     doubt = control.DOUBTS.get(control.of_results(results))
     if row.get("emission_label") != "measured":
@@ -263,8 +314,10 @@ def _processors(record: dict[str, Any]) -> list[str]:
         return []
     sets = ", ".join(seen.get("instruction_sets") or ()) or "instruction sets that its system did not tell"
     kept = f"Quantized, it gave the same answer on {100 * found['agreement']:.1f} % of {found['agreement_rows']} rows"
-    if found.get("agreement_kind") != "equal classes":
+    if (how_found := found.get("agreement_kind")) != "equal classes":
         kept = f"Quantized, its answers correlate with those before by {found['agreement']:.3f}"
+        if how_found and how_found != "correlation":
+            kept = f"Quantized, its answers agree with those before by {found['agreement']:.3f} ({how_found})"
     if seen.get("weight_bits") == FITTING_BITS:
         how = "its weights have 7 bits, whose sums are exact on other processors too"
     else:
@@ -275,7 +328,10 @@ def _processors(record: dict[str, Any]) -> list[str]:
 
 def _classes(results: dict[str, Any], row: dict[str, Any], labels: list[str]) -> list[str]:
     """Say which class is recognised worst, and how much each lost."""
-    before, after = _recalls(_baseline(results, row).get("confusion")), _recalls(row.get("confusion"))
+    baseline = _baseline(results, row)
+    if row.get("by_label"):
+        return _labels(baseline.get("by_label") or [], row["by_label"])
+    before, after = _recalls(baseline.get("confusion")), _recalls(row.get("confusion"))
     known = [at for at in range(len(labels)) if at < len(after) and after[at] is not None]
     if not known:
         return []
@@ -288,6 +344,23 @@ def _classes(results: dict[str, Any], row: dict[str, Any], labels: list[str]) ->
         ]
         more = " …" if len(known) > MOST_CLASSES else ""
         limits.append(f"Share found of each class, baseline → this model: {', '.join(parts)}{more}.")
+    return limits
+
+
+def _labels(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
+    """Say which label is found worst, and how much each lost, of labels of which a row may have several."""
+    known = [at for at, one in enumerate(after) if one["items"]]
+    if not known:
+        return []
+    worst = after[min(known, key=lambda at: after[at]["f1"] or 0.0)]
+    limits = [f"Weakest label: `{worst['label']}`, with an F1 of {100 * (worst['f1'] or 0):.1f} %."]
+    if len(before) == len(after):
+        parts = [
+            f"`{after[at]['label']}` {100 * (before[at]['f1'] or 0):.1f} → {100 * (after[at]['f1'] or 0):.1f} %"
+            for at in known[:MOST_CLASSES]
+        ]
+        more = " …" if len(known) > MOST_CLASSES else ""
+        limits.append(f"F1 of each label, baseline → this model: {', '.join(parts)}{more}.")
     return limits
 
 
@@ -354,7 +427,7 @@ def _metric(task: dict[str, Any]) -> str:
 def _value(value: float | None, task: dict[str, Any]) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if task.get("metric") in ("accuracy", "f1") else f"{value:.3f}"
+    return f"{100 * value:.1f} %" if is_share(task["metric"]) else f"{value:.3f}"
 
 
 def _number(row: dict[str, Any], key: str, task: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
-"""Per-class results, from confusion matrices (rows: the true class, columns: the predicted one)."""
+"""Per-class results, of confusion matrices (rows: the true class, columns: the predicted one) or of counts by label."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 MOST_CLASSES = 20
 
@@ -27,6 +29,16 @@ def per_class(confusion: list[list[int]], labels: list[str]) -> list[ClassResult
         f1 = 2 * hits / (rows + predicted) if rows + predicted else None
         results.append(ClassResult(name, rows, precision, recall, f1))
     return results
+
+
+def of_labels(row: Mapping[str, Any], labels: list[str]) -> list[ClassResult]:
+    """Return how each class or label of a model's row fares; nothing where it has none."""
+    if row["confusion"]:
+        return per_class(row["confusion"], labels)
+    return [
+        ClassResult(one["label"], one["items"], one.get("precision"), one.get("recall"), one.get("f1"))
+        for one in row["by_label"] or ()
+    ]
 
 
 def worst_first(before: list[ClassResult], after: list[ClassResult]) -> list[tuple[ClassResult, ClassResult]]:

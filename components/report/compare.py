@@ -227,7 +227,7 @@ def _markdown(page: dict[str, Any]) -> str:
     heads += ["p50, ms", "paid back after"]
     lines = [f"# {text(page['title'])}", "", f"**{text(page['verdict'])}**", ""]
     lines += [f"**{text(doubt)}**\n" for doubt in page["doubts"]]
-    lines += ["![Relative accuracy against relative emission](compare.svg)", ""]
+    lines += [f"![Relative {text(page['metric'])} against relative emission](compare.svg)", ""]
     lines += [line(heads), line(["---", "---"] + ["---:"] * (len(heads) - 2))]
     for run in page["runs"]:
         for row in run["rows"]:

@@ -6,6 +6,7 @@ from typing import Any
 from kfp_bonsai.report import page, reasons, words
 from kfp_bonsai.report import table as tables
 from kfp_bonsai.report.numbers import percent
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
 
 
@@ -18,7 +19,7 @@ def content_of(
     rows = [row for part in parts.values() for row in part]
     final = tables.mark_chosen(rows, selection)
     target = selection.get("target") or {}
-    metric = words.metric_name(main["task"])
+    metric, kind = words.metric_name(main["task"]), kind_in(main["task"])
     met = final is not None and tables.meets(final, target)
     where = final["measurement"] if final else "main"
     own_rows, own = parts[where], dict(measurements)[where]
@@ -60,12 +61,13 @@ def content_of(
                 }
                 for name, each in measurements
             ],
-            "classes": page.class_results(own_rows, final, list(main["task"].get("labels") or [])),
+            "classes": page.class_results(own_rows, final, list(main["task"].get("labels") or []), kind.items),
             "carbon": page.carbon(own_rows, final, own),
             "costs": costs,
             "cost_total": page.total_cost(costs),
             "facts": _facts(main, measurements),
             "again": _again(main, rows),
+            "floor_name": kind.floor_name[0],
             "floor": floor.get("method") or "a linear model on counts of words",
             "version": metadata.version("kfp-bonsai"),
             "created": str(main.get("created") or "")[:16].replace("T", " "),
@@ -147,13 +149,17 @@ def _lineages(
 def _task_facts(main: dict[str, Any]) -> list[tuple[str, str]]:
     task = main["task"]
     found = [("data set", task["name"]), ("source", task["source"]), ("metric", words.metric_name(task))]
-    found += [("classes", ", ".join(task["labels"][:10]) + (" …" if len(task["labels"]) > 10 else ""))] * bool(
-        task.get("labels")
-    )
+    kind = kind_in(task)
+    found += [
+        (
+            "labels" if kind.items else "classes",
+            ", ".join(task["labels"][:10]) + (" …" if len(task["labels"]) > 10 else ""),
+        )
+    ] * bool(task.get("labels"))
     found += [("test rows", f"{main['rows'] or 0:,}")]
     floor = main.get("floor") or {}
     if floor.get("accuracy") is not None:
-        found.append(("bag of words", f"{words.metric_value(floor['accuracy'], task)} ({floor['method'] or ''})"))
+        found.append((kind.floor_name[0], f"{words.metric_value(floor['accuracy'], task)} ({floor['method'] or ''})"))
     return [*found, *(("note", note) for note in task.get("notes") or [])]
 
 
@@ -173,7 +179,7 @@ def _tags(
         {"kind": "", "text": f"emission {final['emission_label'] or 'not labelled'}"},
     ]
     if reasons.below_floor(final, measurement):
-        tags.append({"kind": "bad", "text": "no better than a bag of words"})
+        tags.append({"kind": "bad", "text": f"no better than a {kind_in(measurement['task']).floor_name[0]}"})
     return tags
 
 
@@ -182,7 +188,7 @@ def _beside(
 ) -> list[str]:
     reason = words.why_selected(final, selection)
     sentences = [reason] if reason else []
-    if final is not None and final["stage"] == "quantized":
+    if final is not None and final["stage"] == "quantized" and final["measurement"] == "edge":
         before = next((r for r in parts["edge"] if r["level"] == final["level"] and r["stage"] == "compressed"), None)
         if before is not None and not before["error"]:
             sentences.append(

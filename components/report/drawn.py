@@ -28,7 +28,8 @@ def draw_figures(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     target, document = content["target"], content["document"]
     base = next((row["accuracy"] for row in content["parts"]["main"] if row["stage"] == "baseline"), None)
     floor = document["floor_accuracy"] / base if document["floor_accuracy"] is not None and base else None
-    guides = Guides(floor, target.get("min_accuracy"), target.get("max_emission"), content["metric"])
+    limits = target.get("min_accuracy"), target.get("max_emission")
+    guides = Guides(floor, *limits, content["metric"], content["page"]["floor_name"])
     wide, narrow = accuracy_figure(series, guides), accuracy_figure(series, guides, narrow=True)
     write(wide, folder, "accuracy-emission")
     about = f"Relative {content['metric']} against relative emission"

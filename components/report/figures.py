@@ -93,7 +93,7 @@ def _limits(axes: Axes, series: list[Series], guides: Guides) -> None:
 
 
 def _floor(axes: Axes, guides: Guides) -> None:
-    """Draw the line that a bag of words reaches, or say where it is."""
+    """Draw the line that a bag of words, or the like, reaches, or say where it is."""
     if guides.floor is None:
         return
     right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
@@ -101,9 +101,9 @@ def _floor(axes: Axes, guides: Guides) -> None:
     look: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "color": COLOURS["floor"], "fontsize": 10}
     if floor > bottom:
         axes.axhline(floor, color=COLOURS["floor"], linewidth=1.2, dashes=(5, 3))
-        axes.annotate(f"bag of words: {floor:.1f} %", (right, floor), xytext=(0, -5), va="top", **look)
+        axes.annotate(f"{guides.floor_name}: {floor:.1f} %", (right, floor), xytext=(0, -5), va="top", **look)
     else:
-        axes.annotate(f"bag of words: {floor:.1f} %, further down", (right, bottom), xytext=(0, 5), **look)
+        axes.annotate(f"{guides.floor_name}: {floor:.1f} %, further down", (right, bottom), xytext=(0, 5), **look)
 
 
 def _target(figure: Figure, axes: Axes, guides: Guides, obstacles: list[Box]) -> list[Box]:
@@ -226,5 +226,5 @@ def describe(series: list[Series], guides: Guides) -> str:
         )
         parts.append(f"{each.name}: {points}.")
     if guides.floor is not None:
-        parts.append(f"A bag of words keeps {numbers.percent(guides.floor)} and is drawn as a line.")
+        parts.append(f"A {guides.floor_name} keeps {numbers.percent(guides.floor)} and is drawn as a line.")
     return " ".join(parts).replace(numbers.SPACE, " ")

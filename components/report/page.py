@@ -7,9 +7,9 @@ from typing import Any
 import jinja2
 
 from kfp_bonsai.report import numbers
-from kfp_bonsai.report.classes import MOST_CLASSES, per_class, worst_first
+from kfp_bonsai.report.classes import MOST_CLASSES, of_labels, worst_first
 from kfp_bonsai.report.numbers import percent_interval
-from kfp_bonsai.report.words import GLOSSARY, metric_value, name_of
+from kfp_bonsai.report.words import GLOSSARY, metric_interval, metric_value, name_of
 
 MOST_CONFUSION = 8
 
@@ -65,9 +65,7 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "relative_accuracy": numbers.percent(row["relative_accuracy"]),
             "relative_accuracy_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_accuracy_ci"]),
             "accuracy": metric_value(row["accuracy"], task),
-            "accuracy_ci": percent_interval(row["accuracy_ci"])
-            if task.get("metric") in ("accuracy", "f1")
-            else numbers.plain_interval(row["accuracy_ci"]),
+            "accuracy_ci": metric_interval(row["accuracy_ci"], task),
             "relative_emission": numbers.percent(row["relative_emission"]),
             "relative_emission_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_emission_ci"]),
             "bar": f"{100 * min(1.0, row['relative_emission'] or 0):.1f}",
@@ -86,12 +84,21 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
     ]
 
 
-def class_results(rows: list[dict[str, Any]], final: dict[str, Any] | None, labels: list[str]) -> dict[str, Any] | None:
-    """Compare the classes of the baseline and the chosen model, or return None where there are none."""
-    baseline = next((row for row in rows if row["stage"] == "baseline" and row["confusion"]), None)
-    if final is None or baseline is None or not final["confusion"]:
+def class_results(
+    rows: list[dict[str, Any]], final: dict[str, Any] | None, labels: list[str], items: str = ""
+) -> dict[str, Any] | None:
+    """Compare the classes of the baseline and the chosen model, or return None where there are none.
+
+    Args:
+        rows: the models of the chosen one's measurement.
+        final: the chosen one.
+        labels: names of the classes.
+        items: what is counted of each label, where a row may have several; "" where it has one class.
+    """
+    baseline = next((row for row in rows if row["stage"] == "baseline"), None)
+    before, after = (of_labels(row, labels) if row is not None else [] for row in (baseline, final))
+    if final is None or baseline is None or not before or not after:
         return None
-    before, after = per_class(baseline["confusion"], labels), per_class(final["confusion"], labels)
     lines = []
     for old, new in worst_first(before, after):
         lines.append(
@@ -106,11 +113,14 @@ def class_results(rows: list[dict[str, Any]], final: dict[str, Any] | None, labe
     return {
         "lines": lines,
         "left_out": max(0, len(before) - MOST_CLASSES),
+        "one": "label" if items else "class",
+        "several": "labels" if items else "classes",
+        "counted": items or "rows",
         "confusions": [
             _confusion("Baseline", baseline["confusion"], labels),
             _confusion(name_of(final), final["confusion"], labels),
         ]
-        if len(labels) <= MOST_CONFUSION
+        if not items and len(labels) <= MOST_CONFUSION
         else [],
     }
 

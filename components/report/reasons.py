@@ -7,6 +7,7 @@ from kfp_bonsai.report.numbers import SPACE, percent, percent_interval, plain_in
 from kfp_bonsai.report.table import meets
 from kfp_bonsai.report.words import asked_for, metric_value
 from kfp_bonsai.shared.energy.cpu_estimate import ASSUMED
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.target import ROUNDING
 from kfp_bonsai.shared.models.flops import agree
@@ -80,7 +81,8 @@ def _accuracy(
     final: dict[str, Any], measurement: dict[str, Any], own: dict[str, Any], target: dict[str, Any], metric: str
 ) -> list[Check]:
     ends, least = final["relative_accuracy_ci"], target.get("min_accuracy")
-    title = metric[:1].upper() + metric[1:]
+    title = metric[:1].upper() + metric[1:] if metric[1:2].islower() else metric  # nDCG
+    scored = kind_in(measurement["task"]).scored
     if not ends:
         return [Check(False, title, f"The relative {metric} has no interval, so chance cannot be told from loss.")]
     good = True
@@ -93,8 +95,8 @@ def _accuracy(
     else:
         good = False
         text = (
-            f"The interval ({percent_interval(ends)}) reaches below the target of {asked_for(least)}: with other rows "
-            "it might be missed. More test rows would tell."
+            f"The interval ({percent_interval(ends)}) reaches below the target of {asked_for(least)}: with other "
+            f"{scored} it might be missed. More test {scored} would tell."
         )
     return [Check(good, title, text + _paired(final, own) + _of_several(measurement))]
 
@@ -104,26 +106,35 @@ def _of_several(measurement: dict[str, Any]) -> str:
     levels = len({one["level"] for one in measurement["models"] if not one.get("error")} - {"baseline"})
     if levels < 2:
         return ""
-    return f" It was chosen of {levels} levels by these very rows, which flatters it a little."
+    scored = kind_in(measurement["task"]).scored
+    return f" It was chosen of {levels} levels by these very {scored}, which flatters it a little."
 
 
 def _paired(final: dict[str, Any], own: dict[str, Any]) -> str:
     """Say which of model and baseline errs more often, and what McNemar's test on the same rows makes of it."""
     chance = final["mcnemar_p"]
     baseline: dict[str, Any] = next((one for one in own["models"] if one["stage"] == "baseline"), {})
-    if chance is None or not final["confusion"] or not baseline.get("confusion"):
+    errors, theirs = _errors(final), _errors(baseline)
+    if chance is None or errors is None or theirs is None:
         return ""
-    errors, theirs = (_errors(one["confusion"]) for one in (final, baseline))
-    rows = sum(map(sum, final["confusion"]))
+    rows = own.get("rows") or own["task"].get("rows") or 0
+    if final["confusion"]:
+        rows = sum(map(sum, final["confusion"]))
+    when = kind_in(own["task"]).errs
+    when = f" (a row is wrong {when})" if when else ""
     shown = "p < 0.001" if chance < 0.001 else f"p = {significant(chance, 2)}"
     what = f"significantly {'more' if errors > theirs else 'less'} often" if chance < SURE else "no proven difference"
     return (
-        f" It errs on {errors:,} of {rows:,} rows and the baseline on {theirs:,}: {what}, by McNemar's test on the "
-        f"same rows ({shown})."
+        f" It errs on {errors:,} of {rows:,} rows and the baseline on {theirs:,}{when}: {what}, by McNemar's test on "
+        f"the same rows ({shown})."
     )
 
 
-def _errors(confusion: list[list[int]]) -> int:
+def _errors(row: dict[str, Any]) -> int | None:
+    """Return how many rows a model has wrong; nothing where a row is not right or wrong."""
+    confusion = row.get("confusion")
+    if not confusion:
+        return row.get("errors")
     return sum(map(sum, confusion)) - sum(row[at] for at, row in enumerate(confusion))
 
 
@@ -132,17 +143,18 @@ def _floor(final: dict[str, Any], measurement: dict[str, Any], metric: str) -> l
     if floor is None or final["accuracy"] is None:
         return []
     task = measurement["task"]
+    name, in_full = kind_in(task).floor_name
     both = f"{metric_value(final['accuracy'], task)} against {metric_value(floor, task)}"
     if final["accuracy"] <= floor:
-        text = f"No better than a bag of words with a linear model ({both}), which emits next to nothing: use that."
+        text = f"No better than a {in_full} ({both}), which emits next to nothing: use that."
         return [Check(False, "Floor", text)]
     if final["accuracy_ci"] and final["accuracy_ci"][0] <= floor:
-        return [Check(False, "Floor", f"Hardly better than a bag of words ({both}, within the interval).")]
-    return [Check(True, "Floor", f"Better than a bag of words with a linear model ({both}).")]
+        return [Check(False, "Floor", f"Hardly better than a {name} ({both}, within the interval).")]
+    return [Check(True, "Floor", f"Better than a {in_full} ({both}).")]
 
 
 def below_floor(final: dict[str, Any], measurement: dict[str, Any]) -> bool:
-    """Tell whether a bag of words does as well as the model."""
+    """Tell whether what costs next to nothing, such as a bag of words, does as well as the model."""
     floor = (measurement.get("floor") or {}).get("accuracy")
     return floor is not None and final["accuracy"] is not None and final["accuracy"] <= floor
 

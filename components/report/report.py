@@ -120,6 +120,12 @@ def _check_labels(measurement: dict[str, Any], path: Path | str) -> None:
                 f"{path} has a confusion table of {len(model['confusion'])} classes for {model['level']}, and its task "
                 f"has {labels} labels: make it again with `{MEASURE}`"
             )
+        by_label = [one["label"] for one in model["by_label"] or ()]
+        if by_label and by_label != measurement["task"]["labels"]:
+            raise BonsaiError(
+                f"{path} has figures by label for {model['level']} that are not of its task's labels: make it again "
+                f"with `{MEASURE}`"
+            )
 
 
 def _check_edge(edge: dict[str, Any], main: dict[str, Any], selection: dict[str, Any], path: str) -> None:

@@ -31,6 +31,7 @@ class Guides:
     min_accuracy: float | None
     max_emission: float | None
     metric: str
+    floor_name: str = "bag of words"
 
 
 def point_name(row: dict[str, Any]) -> str:

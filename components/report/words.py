@@ -6,7 +6,7 @@ from typing import Any
 from kfp_bonsai.report.numbers import SPACE, about, percent, percent_beside, percent_interval, significant, unit
 from kfp_bonsai.report.numbers import grams as mass
 from kfp_bonsai.shared.metrics import control
-from kfp_bonsai.shared.metrics.scores import in_words
+from kfp_bonsai.shared.metrics.scores import in_words, is_share
 
 GLOSSARY = {
     "measured": "read from an energy counter (NVML on a GPU, RAPL on a CPU).",
@@ -28,7 +28,12 @@ def metric_name(task: dict[str, Any]) -> str:
 
 def metric_value(value: float | None, task: dict[str, Any]) -> str:
     """Return the metric's value: accuracy and F1 as a percentage, correlations as a number."""
-    return percent(value) if task.get("metric", "accuracy") in ("accuracy", "f1") else significant(value)
+    return percent(value) if is_share(str(task.get("metric", "accuracy"))) else significant(value)
+
+
+def metric_interval(ends: list[float] | None, task: dict[str, Any]) -> str:
+    """Return the interval of the metric's value."""
+    return percent_interval(ends) if is_share(str(task.get("metric", "accuracy"))) else plain_interval(ends)
 
 
 def name_of(row: dict[str, Any]) -> str:

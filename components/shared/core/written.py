@@ -60,6 +60,8 @@ _MODEL: Mapping[str, Any] = {
     "stage": TEXT,
     "relative_emission?": ABOVE_ZERO,
     "confusion?": SQUARE,
+    "errors?": COUNT,
+    "by_label?": [{"label": TEXT, "items": COUNT, "precision?": NUMBER, "recall?": NUMBER, "f1?": NUMBER}],
     "roc?": {"fpr": RISING, "tpr": RISING, "thresholds": [NUMBER], "auc": NUMBER},
     **{f"{name}?": TEXT for name in _TEXTS},
     **{f"{name}?": INTERVAL for name in _INTERVALS},

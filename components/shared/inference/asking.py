@@ -14,13 +14,15 @@ from kfp_bonsai.shared.kinds.kinds import kind_of, predict
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows, join
 
+ROW_OF = "row_of"  # in a batch, beside a model's inputs
+
 
 @dataclass(frozen=True)
 class Asked:
     """A batch of rows.
 
     Attributes:
-        batch: a model's inputs, padded.
+        batch: a model's inputs, padded; with windows, which row each is of, too.
         windows: which part of which row each input is; None where each is a row.
     """
 
@@ -37,7 +39,13 @@ def asked(folder: Path, columns: Sequence[Sequence[str]], task: Task, max_length
         task: what it answers.
         max_length: the most tokens of an input; 0 takes the length the model was trained with.
     """
-    return Asked(*encode_windows(folder, columns, max_length, kind_of(task).windows))
+    batch, windows = encode_windows(folder, columns, max_length, kind_of(task).windows)
+    return Asked(batch if windows is None else {**batch, ROW_OF: windows.rows}, windows)
+
+
+def rows_in(batch: Batch) -> int:
+    """Return how many rows a batch is of, some of which may be several inputs."""
+    return len(np.unique(batch[ROW_OF])) if ROW_OF in batch else len(batch["input_ids"])
 
 
 def tokens_a_row(part: Asked) -> np.ndarray:

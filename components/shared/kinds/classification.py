@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.kinds.bag_of_words import vectors
-from kfp_bonsai.shared.kinds.kind import ONE, PAIR, ROW, TEXT, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.chances import of_one
+from kfp_bonsai.shared.kinds.kind import NUMBERS, ONE, PAIR, ROW, TEXT, TEXT_TENSOR, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 
@@ -45,6 +46,13 @@ def _shares(labels: Sequence[Any], task: Task, _edges: Sequence[float] | None) -
     return {"labels": list(task.labels), "shares": found.tolist()}
 
 
+def _tell(logits: Logits, task: Task, _windows: Windows | None) -> list[dict[str, Any]]:
+    return [
+        {"label": task.labels[int(row.argmax())], "probabilities": dict(zip(task.labels, row.tolist(), strict=True))}
+        for row in of_one(np.asarray(logits))
+    ]
+
+
 KIND = Kind(
     columns=(TEXT, PAIR),
     target="class",
@@ -62,6 +70,10 @@ KIND = Kind(
     agreement=_agreement,
     floor=_floor,
     shares=_shares,
+    hub=("text-classification", "Text Classification"),
+    does="telling {labels} apart",
+    tell=_tell,
+    tensors=lambda task: (("label", TEXT_TENSOR, 0), ("probabilities", NUMBERS, len(task.labels))),
     all_alike=lambda labels: len(set(labels)) < 2,
     hits=lambda predicted, right: predicted == right,
 )

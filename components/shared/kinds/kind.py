@@ -26,6 +26,7 @@ ONE, ANY, NUMBER = (
     "number",
 )  # of the last axis (of a span: of all tokens): one is right, any may be, a number
 TEXT, PAIR = ("text",), ("text_a", "text_b")
+TEXT_TENSOR, NUMBERS, PLACES = "BYTES", "FP32", "INT64"  # types of the Open Inference Protocol
 IGNORED = -100  # a target that no loss looks at, as torch's own
 
 
@@ -60,13 +61,22 @@ class Kind:
         right: the right answers as the metrics take them, of a split's columns.
         predict: what logits predict, as the metrics take it, one a row.
         group: the text whose rows belong together, so that no split parts them; empty: each row stands alone.
-        of_items: whether predictions are sets of items with a label each, which are reported by label.
+        items: what predictions are sets of, with a label each, by which they are reported; empty: they are no sets.
         hits: which rows are right, for the paired test; nothing where a row is not right or wrong.
+        scored: what a score is of, and what intervals draw again: rows, or what a group of them is, such as queries.
+        errs: when a row is wrong, in words; empty where that goes without saying.
         agreement: how well predictions of one model follow another's, 1 if always, and its name.
         floor: what costs next to nothing, trained on the first rows: predictions for the others, and what it is.
+        floor_name: what that is called, short, and in full.
         all_alike: whether labels are all the same, so that nothing can be learnt from them.
         shares: what labels look like in `shares` that add up to 1, by which drift is told, beside what they are the
-            shares of: names (`labels`), or numbers between which others lie (`edges`, given or new).
+            shares of: names (`labels`), or numbers between which others lie (`edges`, given or new). Where not rows are
+            counted, `counted` says how many were.
+        hub: the task as the model hub calls it, for programs and for people.
+        does: what a model is for, in words, with the place of the labels' names.
+        tell: what is answered for each row, of logits, as plain JSON.
+        tensors: the entries of such an answer: each one's name, its type in the Open Inference Protocol, and how many
+            numbers it has a row, 0 if it is one.
     """
 
     columns: tuple[tuple[str, ...], ...]
@@ -84,9 +94,16 @@ class Kind:
     predict: Callable[[Logits, Task, Windows | None], Any]
     floor: Callable[[Columns, Columns, Task], tuple[Any, str]]
     shares: Callable[[Sequence[Any], Task, Sequence[float] | None], dict[str, Any]]
+    hub: tuple[str, str]
+    does: str
+    tell: Callable[[Logits, Task, Windows | None], list[dict[str, Any]]]
+    tensors: Callable[[Task], tuple[tuple[str, str, int], ...]]
     windows: str = ""
     group: str = ""
-    of_items: bool = False
+    items: str = ""
+    scored: str = "rows"
+    errs: str = ""
+    floor_name: tuple[str, str] = ("bag of words", "bag of words with a linear model")
     agreement: Callable[[Any, Any, Task], tuple[float, str]] = by_metric
     all_alike: Callable[[Sequence[Any]], bool] = lambda _labels: False
     hits: Callable[[Any, Any], np.ndarray] | None = None

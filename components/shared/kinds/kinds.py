@@ -1,12 +1,13 @@
 """All kinds of task. Nothing else knows their names: what differs between them is asked of the kind."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds import classification, multi_label, questions, ranking, regression, tagging
-from kfp_bonsai.shared.kinds.kind import ANY, IGNORED, ROW, TOKEN, Kind, Logits
+from kfp_bonsai.shared.kinds.kind import ANY, IGNORED, ROW, TOKEN, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 from kfp_bonsai.shared.metrics.scores import score_predictions
@@ -24,6 +25,17 @@ KINDS: dict[str, Kind] = {
 def kind_of(task: Task) -> Kind:
     """Return what is known of a task's kind."""
     return KINDS[task.kind]
+
+
+def kind_in(task: Mapping[str, Any]) -> Kind:
+    """Return what is known of the kind that a file's task names; where it names none, rows are of one class."""
+    return KINDS.get(task.get("kind") or "", classification.KIND)
+
+
+def drawn(task: Task, columns: Columns) -> int:
+    """Return how many rows, or queries, a split's score is of."""
+    kind = kind_of(task)
+    return len(set(columns[kind.group])) if kind.scored != "rows" else len(columns["label"])
 
 
 def classes_of(task: Task) -> int:

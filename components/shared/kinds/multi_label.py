@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.kinds.bag_of_words import vectors
-from kfp_bonsai.shared.kinds.kind import ANY, PAIR, ROW, TEXT, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.chances import of_any
+from kfp_bonsai.shared.kinds.kind import ANY, NUMBERS, PAIR, ROW, TEXT, TEXT_TENSOR, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 from kfp_bonsai.shared.metrics import items
@@ -50,7 +51,15 @@ def _floor(known: Columns, asked: Columns, task: Task) -> tuple[Any, str]:
 
 def _shares(labels: Sequence[Any], task: Task, _edges: Sequence[float] | None) -> dict[str, Any]:
     counts = np.bincount([one for row in labels for one in row], minlength=len(task.labels))
-    return {"labels": list(task.labels), "shares": (counts / max(1, counts.sum())).tolist()}
+    shares = (counts / max(1, counts.sum())).tolist()
+    return {"labels": list(task.labels), "shares": shares, "counted": int(counts.sum())}
+
+
+def _tell(logits: Logits, task: Task, windows: Windows | None) -> list[dict[str, Any]]:
+    return [
+        {"labels": [task.labels[one] for (one,) in said], "probabilities": dict(zip(task.labels, row, strict=True))}
+        for said, row in zip(_predict(logits, task, windows), of_any(np.asarray(logits)).tolist(), strict=True)
+    ]
 
 
 KIND = Kind(
@@ -69,6 +78,11 @@ KIND = Kind(
     predict=_predict,
     floor=_floor,
     shares=_shares,
+    hub=("text-classification", "Multi-label Classification"),
+    does="saying which of {labels} hold",
+    tell=_tell,
+    tensors=lambda task: (("labels", TEXT_TENSOR, 0), ("probabilities", NUMBERS, len(task.labels))),
+    items="rows",
     hits=items.hits,
-    of_items=True,
+    errs="unless all its labels are right",
 )

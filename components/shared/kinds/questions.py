@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.kinds.kind import ONE, PAIR, SPAN, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.kind import NUMBERS, ONE, PAIR, PLACES, SPAN, TEXT_TENSOR, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 from kfp_bonsai.shared.metrics import squad
@@ -40,16 +40,40 @@ def _targets(labels: Sequence[Any], _task: Task, windows: Windows | None) -> np.
 
 
 def _predict(logits: Logits, task: Task, windows: Windows | None) -> list[str]:
+    return [answer["answer"] for answer in _tell(logits, task, windows)]
+
+
+def _tell(logits: Logits, task: Task, windows: Windows | None) -> list[dict[str, Any]]:
+    """Return each row's answer and where it is, scored by the chance of both its ends in their window.
+
+    No answer stands at -1, and is scored by the chance that the window that shows most of one shows none.
+    """
     assert windows is not None
-    best = [(-np.inf, "")] * len(windows.texts)
-    none = [np.inf] * len(windows.texts)
+    best = [(-np.inf, 0, 0, 0.0)] * len(windows.texts)
+    none = [(np.inf, 0.0)] * len(windows.texts)
     for row, offsets, sides, found in zip(windows.rows.tolist(), windows.offsets, windows.sides, logits, strict=True):
         score, begin, end = _best(found[: len(sides)], sides, offsets)
+        whole = _log_sum(found)
         if score > best[row][0]:
-            best[row] = score, windows.texts[row][1][begin:end].strip()
-        none[row] = min(none[row], float(found[NOWHERE].sum()))
+            best[row] = score, begin, end, float(np.exp(score - whole))
+        lacking = float(found[NOWHERE].sum())
+        none[row] = min(none[row], (lacking, float(np.exp(lacking - whole))))
     may_be_none = task.setting == UNANSWERABLE
-    return ["" if may_be_none and lacking > score else text for (score, text), lacking in zip(best, none, strict=True)]
+    told = []
+    for (_, text), (score, begin, end, chance), (lacking, no_chance) in zip(windows.texts, best, none, strict=True):
+        if not text[begin:end].strip() or (may_be_none and lacking > score):
+            told.append({"answer": "", "begin": -1, "end": -1, "score": no_chance})
+            continue
+        begin += len(text[begin:end]) - len(text[begin:end].lstrip())
+        answer = text[begin:end].rstrip()
+        told.append({"answer": answer, "begin": begin, "end": begin + len(answer), "score": chance})
+    return told
+
+
+def _log_sum(logits: np.ndarray) -> float:
+    """Return the logarithm of what both ends' chances are shares of, of a window's logits (tokens, 2)."""
+    highest = logits.max(axis=0).astype(float)
+    return float((highest + np.log(np.exp(logits - highest).sum(axis=0))).sum())
 
 
 def _best(logits: np.ndarray, sides: np.ndarray, offsets: np.ndarray) -> tuple[float, int, int]:
@@ -99,6 +123,17 @@ KIND = Kind(
     agreement=_agreement,
     floor=_floor,
     shares=_shares,
+    floor_name=("count of shared words", "search for the sentence that shares most words with the question"),
+    hub=("question-answering", "Question Answering"),
+    does="finding answers to questions in texts",
+    tell=_tell,
+    tensors=lambda _task: (
+        ("answer", TEXT_TENSOR, 0),
+        ("begin", PLACES, 0),
+        ("end", PLACES, 0),
+        ("score", NUMBERS, 0),
+    ),
     windows="only_second",
+    errs="unless its answer is exactly right",
     hits=squad.hits,
 )

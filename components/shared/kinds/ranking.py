@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.kinds.bag_of_words import vectors
-from kfp_bonsai.shared.kinds.kind import ANY, PAIR, ROW, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.chances import of_any
+from kfp_bonsai.shared.kinds.kind import ANY, NUMBERS, PAIR, ROW, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 
@@ -54,6 +55,10 @@ def _shares(labels: Sequence[Any], _task: Task, edges: Sequence[float] | None) -
     return {"edges": edges, "shares": (counts / len(labels)).tolist()}
 
 
+def _tell(logits: Logits, task: Task, windows: Windows | None) -> list[dict[str, Any]]:
+    return [{"score": score} for score in of_any(_predict(logits, task, windows)).tolist()]
+
+
 KIND = Kind(
     columns=(PAIR,),
     target="number",
@@ -71,5 +76,11 @@ KIND = Kind(
     agreement=_agreement,
     floor=_floor,
     shares=_shares,
+    hub=("text-ranking", "Text Ranking"),
+    does="putting texts in order for a query",
+    tell=_tell,
+    tensors=lambda _task: (("score", NUMBERS, 1),),
+    floor_name=("bag of words", "bag of words that compares query and text"),
     group="text_a",
+    scored="queries",
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.kinds.bag_of_words import vectors
-from kfp_bonsai.shared.kinds.kind import NUMBER, PAIR, ROW, TEXT, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.kind import NUMBER, NUMBERS, PAIR, ROW, TEXT, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 
@@ -48,6 +48,10 @@ def _shares(labels: Sequence[Any], _task: Task, edges: Sequence[float] | None) -
     return {"edges": edges, "shares": (counts / len(labels)).tolist()}
 
 
+def _tell(logits: Logits, task: Task, windows: Windows | None) -> list[dict[str, Any]]:
+    return [{"value": float(value)} for value in _predict(logits, task, windows)]
+
+
 KIND = Kind(
     columns=(TEXT, PAIR),
     target="number",
@@ -65,4 +69,8 @@ KIND = Kind(
     agreement=_agreement,
     floor=_floor,
     shares=_shares,
+    hub=("text-classification", "Text Regression"),
+    does="predicting a number",
+    tell=_tell,
+    tensors=lambda _task: (("value", NUMBERS, 1),),
 )

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.kinds.kind import IGNORED, ONE, TEXT, TOKEN, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.chances import of_one
+from kfp_bonsai.shared.kinds.kind import IGNORED, ONE, TEXT, TEXT_TENSOR, TOKEN, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.units import first_tokens, units
 from kfp_bonsai.shared.kinds.windows import Windows
 from kfp_bonsai.shared.metrics import items
 
 OUTSIDE = 0
+Places = list[tuple[int, int]]  # of a text's units
 
 
 def outputs(task: Task) -> tuple[str, ...]:
@@ -87,19 +89,43 @@ def _targets(labels: Sequence[Any], task: Task, windows: Windows | None) -> list
 
 
 def _predict(logits: Logits, task: Task, windows: Windows | None) -> list[items.Items]:
+    return [spans_of(tags.tolist(), places) for places, tags, _ in _tagged(logits, task, windows)]
+
+
+def _tell(logits: Logits, task: Task, windows: Windows | None) -> list[dict[str, Any]]:
+    """Return the stretches of each row, scored by the mean chance of their units' tags."""
+    assert windows is not None
+    found = []
+    for (text,), (places, tags, chances) in zip(windows.texts, _tagged(logits, task, windows), strict=True):
+        begins = np.array([begin for begin, _ in places], int)
+        spans = []
+        for begin, end, label in spans_of(tags.tolist(), places):
+            score = float(chances[(begins >= begin) & (begins < end)].mean())
+            spans.append(
+                {"begin": begin, "end": end, "label": task.labels[label], "text": text[begin:end], "score": score}
+            )
+        found.append({"spans": spans})
+    return found
+
+
+def _tagged(logits: Logits, task: Task, windows: Windows | None) -> list[tuple[Places, np.ndarray, np.ndarray]]:
+    """Return of each row its units' places, their likeliest tags, and the chances of these."""
     assert windows is not None
     tags: list[np.ndarray] = [np.zeros(0, int)] * len(windows.texts)
     margins: list[np.ndarray] = [np.zeros(0)] * len(windows.texts)
-    places_of: list[list[tuple[int, int]]] = [[]] * len(windows.texts)
+    chances: list[np.ndarray] = [np.zeros(0)] * len(windows.texts)
+    places_of: list[Places] = [[]] * len(windows.texts)
     for (row, places, tokens), found in zip(first_tokens(windows, task.setting), logits, strict=True):
         if len(tags[row]) != len(places):
             tags[row], margins[row] = np.full(len(places), OUTSIDE), np.full(len(places), -1.0)
+            chances[row] = np.ones(len(places))
             places_of[row] = places
         margin = np.minimum(tokens, len(found) - 1 - tokens)  # of two windows, the one that shows more around a unit
         better = (tokens >= 0) & (margin > margins[row])
         tags[row][better] = found.argmax(axis=-1)[tokens[better]]
+        chances[row][better] = of_one(found[tokens[better]]).max(axis=-1, initial=0)
         margins[row][better] = margin[better]
-    return [spans_of(one.tolist(), places) for one, places in zip(tags, places_of, strict=True)]
+    return list(zip(places_of, tags, chances, strict=True))
 
 
 def _floor(known: Columns, asked: Columns, task: Task) -> tuple[Any, str]:
@@ -118,7 +144,8 @@ def _floor(known: Columns, asked: Columns, task: Task) -> tuple[Any, str]:
 
 def _shares(labels: Sequence[Any], task: Task, _edges: Sequence[float] | None) -> dict[str, Any]:
     counts = np.bincount([one["label"] for row in labels for one in row], minlength=len(task.labels))
-    return {"labels": list(task.labels), "shares": (counts / max(1, counts.sum())).tolist()}
+    shares = (counts / max(1, counts.sum())).tolist()
+    return {"labels": list(task.labels), "shares": shares, "counted": int(counts.sum())}
 
 
 KIND = Kind(
@@ -138,6 +165,12 @@ KIND = Kind(
     floor=_floor,
     shares=_shares,
     windows="longest_first",
+    floor_name=("list of words", "list of words with the commonest tag of each"),
+    hub=("token-classification", "Token Classification"),
+    does="marking {labels}",
+    tell=_tell,
+    tensors=lambda _task: (("spans", TEXT_TENSOR, 0),),
+    items="spans",
     hits=items.hits,
-    of_items=True,
+    errs="unless all its spans are right",
 )

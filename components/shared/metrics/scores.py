@@ -23,11 +23,13 @@ class Metric:
         table: numbers a row (or whatever is drawn again as one, such as a query), of predictions, right answers and
             the number of classes: shape (rows, ...).
         of: the score of such a table, given the number of classes.
+        is_share: whether it is shown as a percentage.
     """
 
     words: str
     table: Callable[[Any, Any, int], np.ndarray]
     of: Callable[[np.ndarray, int], float]
+    is_share: bool = True
 
 
 def score_predictions(metric: str, predicted: Any, right: Any, *, classes: int = 2) -> float:
@@ -62,6 +64,11 @@ def find_metric(name: str) -> Metric:
 def in_words(name: str) -> str:
     """Return a metric's name in sentences."""
     return METRICS[name].words if name in METRICS else name.replace("_", " ")
+
+
+def is_share(name: str) -> bool:
+    """Return whether a metric is shown as a percentage; one that is not known is not."""
+    return name in METRICS and METRICS[name].is_share
 
 
 def confusion(predicted: Any, labels: Any, classes: int) -> np.ndarray:
@@ -119,15 +126,15 @@ def _mean_of(column: int) -> Callable[[np.ndarray, int], float]:
 METRICS = {
     "accuracy": Metric("accuracy", _side_by_side, _accuracy),
     "f1": Metric("F1 score", _side_by_side, _f1),
-    "matthews_correlation": Metric("Matthews correlation", _side_by_side, _matthews),
-    "pearson": Metric("Pearson correlation", _side_by_side, _correlation("pearsonr")),
-    "spearman": Metric("Spearman correlation", _side_by_side, _correlation("spearmanr")),
+    "matthews_correlation": Metric("Matthews correlation", _side_by_side, _matthews, is_share=False),
+    "pearson": Metric("Pearson correlation", _side_by_side, _correlation("pearsonr"), is_share=False),
+    "spearman": Metric("Spearman correlation", _side_by_side, _correlation("spearmanr"), is_share=False),
     "micro_f1": Metric("micro F1", items.counted, items.micro_f1),
     "macro_f1": Metric("macro F1", items.counted_by_label, items.macro_f1),
     "span_f1": Metric("F1 of spans", items.counted, items.micro_f1),
     "exact_match": Metric("exact match", squad.compared, _mean_of(0)),
     "answer_f1": Metric("F1 of answers", squad.compared, _mean_of(1)),
-    "mrr@10": Metric("MRR@10", ordering.by_query(ordering.reciprocal_rank), ordering.mean),
-    "ndcg@10": Metric("nDCG@10", ordering.by_query(ordering.gain), ordering.mean),
+    "mrr@10": Metric("MRR@10", ordering.by_query(ordering.reciprocal_rank), ordering.mean, is_share=False),
+    "ndcg@10": Metric("nDCG@10", ordering.by_query(ordering.gain), ordering.mean, is_share=False),
 }
 OF_CLASSES = ("accuracy", "f1", "matthews_correlation")  # of rows that are of one class each

@@ -10,6 +10,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed
 from kfp_bonsai.shared.core.files import check_apart, new_file
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kinds import drawn, kind_of
 from kfp_bonsai.shared.metrics.noninferiority import check_margin
 from kfp_bonsai.shared.metrics.statistics import rows_for_even_odds, rows_to_rule_out
 from kfp_bonsai.shared.models.records import read_record
@@ -90,25 +91,27 @@ def check_drift(
         file.write_text(json.dumps({"format": 1, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if todo == TRAIN and margin:
         score = found.get("accuracy")
-        _tell_few_rows(tasks.read_task(test), margin, score if isinstance(score, int | float) and score > 0 else 1.0)
+        _tell_few_rows(test, margin, score if isinstance(score, int | float) and score > 0 else 1.0)
     say(f"check-drift  {'nothing to do' if todo == NOTHING else 'to be trained'}: {reason}")
     return result
 
 
-def _tell_few_rows(test: tasks.Task, margin: float, score: float) -> None:
+def _tell_few_rows(test: Path, margin: float, score: float) -> None:
     """Say if the test rows are too few for promote, which allows for a share of the champion's right answers."""
-    loss = margin * (score if test.metric == "accuracy" else 1.0)
+    task = tasks.read_task(test)
+    loss = margin * (score if task.metric == "accuracy" else 1.0)
     enough, even = rows_to_rule_out(loss), rows_for_even_odds(loss, DIFFERING)
-    few = f"check-drift  {test.rows:,} test rows are too few to rule out a loss above {100 * margin:g} %"
-    if test.rows < enough:
+    what, rows = kind_of(task).scored, drawn(task, tasks.read_columns(test))
+    few = f"check-drift  {rows:,} test {what} are too few to rule out a loss above {100 * margin:g} %"
+    if rows < enough:
         say(
             f"{few}, so that only a clearly better model will be promoted: give {max(enough, even):,} or more, or a "
             "larger --margin"
         )
-    elif test.rows < even:
+    elif rows < even:
         say(
-            f"{few} in most cases: of models that are as good, and answer {100 * DIFFERING:g} % of the rows otherwise, "
-            f"half will be promoted with {even:,} rows, fewer with these: give more, or a larger --margin"
+            f"{few} in most cases: of models that are as good, and answer {100 * DIFFERING:g} % of the {what} "
+            f"otherwise, half will be promoted with {even:,} {what}, fewer with these: give more, or a larger --margin"
         )
 
 

@@ -18,6 +18,7 @@ from kfp_bonsai.shared.metrics.noninferiority import largest_loss
 ROC_POINTS = 50
 ACCURACY = (
     "accuracy",
+    "scored",
     "accuracy_ci",
     "relative_accuracy",
     "relative_accuracy_ci",
@@ -92,6 +93,7 @@ def accuracy_row(common: Common, scored: Scored, is_baseline: bool) -> dict[str,
     curve = kind.is_one_class and len(task.labels) == 2
     return {
         "accuracy": whole.value,
+        "scored": len(table),
         "accuracy_ci": [whole.low, whole.high],
         "relative_accuracy": relative.value,
         "relative_accuracy_ci": [min(relative.low, 1 - loss), relative.high],

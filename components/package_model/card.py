@@ -226,7 +226,9 @@ def _table(results: dict[str, Any], row: dict[str, Any]) -> str:
         ("FLOPs, relative", _share(row, "flops_ratio"), "100 %"),
     ]
     rows = results.get("test_rows") or results["task"]["rows"] or 0
-    head = f"On {row['device']}, {rows:,} test rows of {results['task']['name']}:"
+    what = kind_in(results["task"]).scored
+    queries = f", {row['scored']:,} {what}," if what != "rows" and row.get("scored") else ""
+    head = f"On {row['device']}, {rows:,} test rows{queries} of {results['task']['name']}:"
     table = ["| | this model | baseline |", "| --- | ---: | ---: |"]
     table += [f"| {' | '.join(line)} |" for line in lines if line[1] != "–"]
     return head + "\n\n" + "\n".join(table)
@@ -280,7 +282,9 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
     task = results["task"]
     labels, kind = list(task.get("labels") or []), kind_in(task)
     what = kind.does.format(labels=f"{', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}")
-    long = "are read in parts that overlap" if kind.windows else "are cut"
+    long = "are cut"
+    if kind.windows:
+        long = "were read in parts that overlap when it was measured: code that reads one part alone misses the rest"
     source = task.get("source") or "a source not stated"
     limits = [
         f"Made for one task: {what}, in texts like those of {task['name']} (from {source}). "

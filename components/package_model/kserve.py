@@ -24,6 +24,8 @@ from typing import Any
 import yaml
 
 from kfp_bonsai.images import TAG
+from kfp_bonsai.shared.kinds.kind import ANY, SPAN, TOKEN
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
 
@@ -100,8 +102,16 @@ def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str
     task = results["task"]
     if (record.get("shape") or {}).get("kind") == "free":
         return "its shape is free, which `import kfp_bonsai` makes known to transformers"
+    kind = kind_in(task)
+    if kind.head == SPAN:
+        return "it finds answers in texts, and KServe's server answers no questions"
+    if kind.head == TOKEN:
+        return "it says what stands where in a text, and KServe's server gives a number a token, without its place"
+    if kind.says == ANY and task.get("labels"):
+        return "any of its labels may hold, and KServe's server names one"
     if not task.get("labels"):
-        return "it predicts a number, and KServe's server answers with the largest output's index"
+        what = "a number" if kind.is_number else "a score"
+        return f"it predicts {what}, and KServe's server answers with the largest output's index"
     if len(task.get("columns") or ["text"]) > 1:
         return "it reads pairs of texts, and KServe's server takes one"
     model_type = record.get("model_type")

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.storage.bucket import GCS
 
@@ -119,6 +120,7 @@ def facts_of(record: Mapping[str, Any], results: Mapping[str, Any], row: Mapping
     doubt = control.DOUBTS.get(control.of_results(results))
     words = {
         "metric": task["metric"],
+        "task": kind_in(task).hub[0],
         "emission_label": row.get("emission_label"),
         "emission_reliable": f"no: {doubt}" if doubt else "yes",
         "device": row.get("device"),

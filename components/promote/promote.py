@@ -200,7 +200,7 @@ def _compare(
         worse = [] if gain.low > 0 else ["that is not clearly better"]
         why_not = worse + _why_not(mine, theirs, target)
         reason = (
-            f"the champion's {task.metric} is {theirs_score:.3g} on these rows, and it is better by "
+            f"the champion's {metric.words} is {theirs_score:.3g} on these rows, and it is better by "
             f"{gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g})"
             + (f", but {' and '.join(why_not)}" if why_not else "")
         )
@@ -216,10 +216,11 @@ def _compare(
         "test_rows": len(ours),
         **emissions,
     }
-    worse = _not_as_good(found.low, loss, len(ours), margin)
+    worse = _not_as_good(found.low, loss, f"{len(ours):,} test {kind_of(task).scored}", margin)
     why_not = worse + _why_not(mine, theirs, target)
     kept = (
-        f"it keeps {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}) of the champion's accuracy"
+        f"it keeps {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}) of the champion's "
+        f"{metric.words}"
     )
     emits = (
         f"at {_percent(mine['relative_emission'])} of the baseline's emission ({_percent(theirs['relative_emission'])})"
@@ -233,11 +234,11 @@ def _undecided(worse: list[str], mine: dict[str, Any]) -> dict[str, bool]:
     return {} if worse or not mine["doubt"] else {"undecided": True}
 
 
-def _not_as_good(low: float, loss: float, rows: int, margin: float) -> list[str]:
+def _not_as_good(low: float, loss: float, rows: str, margin: float) -> list[str]:
     if not low >= 1 - margin:
         return [f"it may be worse by more than {_percent(margin)}"]
     if not loss <= margin:
-        return [f"{rows:,} test rows are too few to rule out a loss above {_percent(margin)} (up to {_percent(loss)})"]
+        return [f"{rows} are too few to rule out a loss above {_percent(margin)} (up to {_percent(loss)})"]
     return []
 
 

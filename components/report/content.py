@@ -156,7 +156,7 @@ def _task_facts(main: dict[str, Any]) -> list[tuple[str, str]]:
             ", ".join(task["labels"][:10]) + (" …" if len(task["labels"]) > 10 else ""),
         )
     ] * bool(task.get("labels"))
-    found += [("test rows", f"{main['rows'] or 0:,}")]
+    found += [("test rows", words.test_rows(main, main["models"], main["rows"]).replace(" test rows", ""))]
     floor = main.get("floor") or {}
     if floor.get("accuracy") is not None:
         found.append((kind.floor_name[0], f"{words.metric_value(floor['accuracy'], task)} ({floor['method'] or ''})"))
@@ -200,4 +200,4 @@ def _beside(
 
 
 def _device(measurement: dict[str, Any]) -> str:
-    return f"{measurement['device']}; {measurement['rows'] or 0:,} test rows"
+    return f"{measurement['device']}; {words.test_rows(measurement, measurement['models'], measurement['rows'])}"

@@ -3,8 +3,18 @@
 import re
 from typing import Any
 
-from kfp_bonsai.report.numbers import SPACE, about, percent, percent_beside, percent_interval, significant, unit
+from kfp_bonsai.report.numbers import (
+    SPACE,
+    about,
+    percent,
+    percent_beside,
+    percent_interval,
+    plain_interval,
+    significant,
+    unit,
+)
 from kfp_bonsai.report.numbers import grams as mass
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words, is_share
 
@@ -40,6 +50,14 @@ def name_of(row: dict[str, Any]) -> str:
     """Return what a row is called in tables and sentences."""
     name = "Baseline" if row["stage"] == "baseline" or row["level"] == "baseline" else row["level"]
     return f"{name} (int8)" if row["stage"] == "quantized" else name
+
+
+def test_rows(document: dict[str, Any], models: list[dict[str, Any]], rows: int | None) -> str:
+    """Return how many test rows there were, and how many queries they are of, where scores are of these."""
+    scored = next((one["scored"] for one in models if one.get("scored")), None)
+    what = kind_in(document["task"]).scored
+    of_these = f" of {scored:,} {what}" if scored and what != "rows" else ""
+    return f"{rows or 0:,} test rows{of_these}"
 
 
 def target_words(target: dict[str, Any], metric: str) -> str:

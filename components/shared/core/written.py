@@ -60,6 +60,7 @@ _MODEL: Mapping[str, Any] = {
     "stage": TEXT,
     "relative_emission?": ABOVE_ZERO,
     "confusion?": SQUARE,
+    "scored?": COUNT,
     "errors?": COUNT,
     "by_label?": [{"label": TEXT, "items": COUNT, "precision?": NUMBER, "recall?": NUMBER, "f1?": NUMBER}],
     "roc?": {"fpr": RISING, "tpr": RISING, "thresholds": [NUMBER], "auc": NUMBER},

@@ -53,7 +53,11 @@ def check_profile(found: Mapping[str, Any], now: Mapping[str, Any], where: str) 
     """
     shares, tokens = found.get("shares"), found.get("tokens")
     whole = isinstance(shares, list) and isinstance(tokens, dict) and len(shares) == len(now["shares"])
-    numbers = [found.get("rows"), found.get("noise"), *(shares or ()), *(tokens or {}).values()] if whole else []
+    numbers = (
+        [found.get("rows"), found.get("noise"), found.get("counted", 0), *(shares or ()), *(tokens or {}).values()]
+        if whole
+        else []
+    )
     if not whole or not all(map(_is_share, numbers)) or not found["rows"]:
         raise BonsaiError(f"{where} holds no whole profile of the champion's data: fetch the champion again")
 
@@ -94,10 +98,12 @@ def label_shift(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
 def label_noise(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     """Return the population stability index that chance rarely exceeds for so many rows and classes.
 
-    Without a shift it is distributed like chi squared times 1/rows + 1/rows: this is its mean and two deviations.
+    Without a shift it is distributed like chi squared times 1/rows + 1/rows: this is its mean and two deviations. Where
+    rows have any number of labels, these are what is counted.
     """
     freedom = len(now["shares"]) - 1
-    return (freedom + 2 * math.sqrt(2 * freedom)) * (1 / before["rows"] + 1 / now["rows"])
+    counted = [max(1, each.get("counted", each["rows"])) for each in (before, now)]
+    return (freedom + 2 * math.sqrt(2 * freedom)) * sum(1 / each for each in counted)
 
 
 def token_distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:

@@ -116,7 +116,7 @@ class Kind:
     @property
     def has_thresholds(self) -> bool:
         """Whether labels of a row are told from none by a threshold."""
-        return self.says == ANY and self.of_items
+        return self.says == ANY and bool(self.items)
 
     @property
     def is_number(self) -> bool:

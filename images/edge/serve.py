@@ -1,6 +1,6 @@
 """Score or serve a folder that `bonsai quantize` or `bonsai package-model` wrote, on a CPU, without torch.
 
-    serve.py score MODEL [FILE]     texts, one a line, to JSON lines with label and probabilities
+    serve.py score MODEL [FILE]     texts, one a line, to JSON lines with the answers
     serve.py serve MODEL            HTTP, the Open Inference Protocol (v2, REST), on port 8080
 
 Of kfp-bonsai it needs what loads a folder and splits texts, which asks for numpy, tokenizers, and the runtime that the
@@ -27,10 +27,11 @@ import numpy as np
 
 from kfp_bonsai.shared.core.documents import RECORD, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data.encoding import TextError, encode_batch, folder_tokenizer
+from kfp_bonsai.shared.data.encoding import TextError, encode_batch, encode_parts, folder_tokenizer
+from kfp_bonsai.shared.inference.asking import Asked, together
 from kfp_bonsai.shared.inference.runtimes import TORCH, Predictor, load_predictor, runtime_of, stated_threads
-from kfp_bonsai.shared.kinds.kind import ANY, ROW
-from kfp_bonsai.shared.kinds.kinds import KINDS
+from kfp_bonsai.shared.kinds.kinds import KINDS, kind_in, kind_of, tell
+from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 BATCH_ROWS = 32
@@ -60,15 +61,13 @@ class Model:
     Attributes:
         predictor: gives the logits of a batch.
         tokenizer: pads, and cuts at the length that the model was trained with.
-        labels: names of the classes in the order of the logits; empty for a regression.
-        pairs: whether a row is two texts.
+        task: what it answers.
         running: lets one batch have all threads: requests at the same time would only slow each other down.
     """
 
     predictor: Predictor
     tokenizer: Any
-    labels: tuple[str, ...]
-    pairs: bool
+    task: Task
     running: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -76,19 +75,33 @@ class Model:
         """What runs it: "openvino", "onnxruntime" or "torch"."""
         return self.predictor.runtime
 
-    def predict(self, rows: Sequence[Row]) -> np.ndarray:
-        """Return the classes' probabilities, or for a regression the values, (rows, classes or 1)."""
-        parts = [self._logits(rows[at : at + BATCH_ROWS]) for at in range(0, len(rows), BATCH_ROWS)]
-        logits = np.concatenate(parts).astype(np.float64)
-        if not self.labels:
-            return logits
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+    @property
+    def pairs(self) -> bool:
+        """Whether a row is two texts."""
+        return len(self.task.columns) > 1
 
-    def _logits(self, rows: Sequence[Row]) -> np.ndarray:
-        columns: Any = zip(*rows, strict=True) if self.pairs else [rows]
+    @property
+    def tensors(self) -> tuple[tuple[str, str, int], ...]:
+        """What an answer holds, see the kind's `tensors`."""
+        return kind_of(self.task).tensors(self.task)
+
+    def tell(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return the answer for each row, as the kind of its task tells it."""
+        parts = (rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS))
+        return [answer for part in parts for answer in self._told(part)]
+
+    def _told(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        columns: Any = list(zip(*rows, strict=True)) if self.pairs else [rows]
         with ENCODING:
-            batch = encode_batch(self.tokenizer, *columns)
+            part = Asked(*encode_parts(self.tokenizer, columns, kind_of(self.task).windows))
+        inputs = len(part.batch["input_ids"])  # more than rows, where long ones are read in windows
+        logits = [
+            self._run({name: array[at : at + BATCH_ROWS] for name, array in part.batch.items()})
+            for at in range(0, inputs, BATCH_ROWS)
+        ]
+        return tell(self.task, *together([np.concatenate(logits)], [part]))
+
+    def _run(self, batch: dict[str, np.ndarray]) -> np.ndarray:
         with self.running:
             return self.predictor.predict(batch)
 
@@ -109,20 +122,35 @@ def load(folder: Path, threads: int = 0) -> Model:
             raise BonsaiError(f"{folder / name} is missing: give a folder that bonsai quantize or package-model wrote")
         if not os.access(folder / name, os.R_OK):
             raise BonsaiError(f"{folder / name} cannot be read by user {os.getuid()}: chmod -R a+rX {folder}")
-    task = read_object(folder / RECORD).get("task") or {}
-    labels = task.get("labels") or [] if isinstance(task, dict) else None
-    if not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
-        raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
-    kind = KINDS.get(stated := str(task.get("kind", "classification")))
-    if kind is None or kind.head != ROW or kind.says == ANY:
-        raise BonsaiError(
-            f"{folder} answers {stated}, which this server does not: it gives a row one class or a number"
-        )
+    task = _task(folder)
     tokenizer = folder_tokenizer(folder)
     encode_batch(tokenizer, ["a"])  # which a damaged one cannot
     with redirect_stdout(sys.stderr):  # what is noted while it is loaded is no answer
         predictor = load_predictor(folder, _device(folder), threads=threads)
-    return Model(predictor, tokenizer, tuple(labels), pairs=len(task.get("columns") or ["text"]) > 1)
+    return Model(predictor, tokenizer, task)
+
+
+def _task(folder: Path) -> Task:
+    """Return what a model answers.
+
+    Raises:
+        BonsaiError: its record does not say it, or it is of a kind that is not known here.
+    """
+    found = read_object(folder / RECORD).get("task") or {}
+    if not isinstance(found, dict):
+        raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
+    stated, setting = found.get("kind") or "", found.get("setting") or ""
+    labels, columns = (found.get(name) or [] for name in ("labels", "columns"))
+    lists = all(isinstance(each, list) and all(isinstance(one, str) for one in each) for each in (labels, columns))
+    if not lists or not isinstance(stated, str) or not isinstance(setting, str):
+        raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
+    if stated and stated not in KINDS:
+        raise BonsaiError(f"{folder} answers {stated}, which this server does not: it knows {', '.join(KINDS)}")
+    kind = kind_in(found)
+    if bool(labels) != kind.named:
+        raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
+    name = next(name for name, each in KINDS.items() if each is kind)
+    return Task("", name, tuple(columns) or kind.columns[0], tuple(labels), "", "", "", 0, "", setting)
 
 
 def _device(folder: Path) -> str:
@@ -136,7 +164,7 @@ def _device(folder: Path) -> str:
 
 
 def score(model: Model, lines: Iterable[str], as_json: bool = False) -> Iterator[dict[str, Any]]:
-    """Give the answer for each line: label and probabilities, or for a regression the value.
+    """Give the answer for each line, such as label and probabilities.
 
     Args:
         model: the model.
@@ -148,7 +176,7 @@ def score(model: Model, lines: Iterable[str], as_json: bool = False) -> Iterator
     """
     rows = (_row(model, line.rstrip("\r\n"), number, as_json) for number, line in enumerate(lines, 1))
     while chunk := list(islice(rows, BATCH_ROWS)):
-        yield from (_answer(model, values) for values in model.predict(chunk))
+        yield from map(_shortened, model.tell(chunk))
 
 
 def _row(model: Model, line: str, number: int, as_json: bool) -> Row:
@@ -170,25 +198,31 @@ def _names(model: Model) -> list[str]:
     return ["text", "text_pair"] if model.pairs else ["text"]
 
 
-def _answer(model: Model, values: np.ndarray) -> dict[str, Any]:
-    if not model.labels:
-        return {"value": float(values[0])}
-    probabilities = {label: round(float(value), 6) for label, value in zip(model.labels, values, strict=True)}
-    return {"label": model.labels[int(values.argmax())], "probabilities": probabilities}
+def _shortened(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer whose chances have six digits."""
+    return {key: _rounded(value) if isinstance(value, dict | list) else value for key, value in answer.items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def metadata(model: Model, name: str) -> dict[str, Any]:
     """Return what the protocol tells of a model."""
-    outputs = [("value", "FP32", [-1, 1])]
-    if model.labels:
-        outputs = [("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, len(model.labels)])]
+    outputs = [
+        {"name": each, "datatype": kind, "shape": [-1, width] if width else [-1]} for each, kind, width in model.tensors
+    ]
     return {
         "name": name,
         "versions": [],
         "platform": "pytorch_safetensors" if model.runtime == TORCH else f"{model.runtime}_onnx",
         "inputs": [{"name": text, "datatype": "BYTES", "shape": [-1]} for text in _names(model)],
-        "outputs": [{"name": each, "datatype": kind, "shape": shape} for each, kind, shape in outputs],
-    } | ({"parameters": {"labels": list(model.labels)}} if model.labels else {})
+        "outputs": outputs,
+    } | ({"parameters": {"labels": list(model.task.labels)}} if model.task.labels else {})
 
 
 def infer(model: Model, name: str, request: Any) -> dict[str, Any]:
@@ -201,10 +235,8 @@ def infer(model: Model, name: str, request: Any) -> dict[str, Any]:
         raise InputError('the body is no inference request: give {"inputs": [...]}')
     known = metadata(model, name)
     rows = _rows(request["inputs"], _names(model))
-    values = model.predict(rows)
-    data: dict[str, list] = {"value": values[:, 0].tolist()}
-    if model.labels:
-        data = {"label": [model.labels[at] for at in values.argmax(axis=1)], "probabilities": values.ravel().tolist()}
+    told = model.tell(rows)
+    data = {each: [one for answer in told for one in _elements(answer[each])] for each, _, _ in model.tensors}
     wanted = _wanted(request.get("outputs"), list(data))
     outputs = [
         {**one, "shape": [len(rows), *one["shape"][1:]], "data": data[one["name"]]}
@@ -212,6 +244,13 @@ def infer(model: Model, name: str, request: Any) -> dict[str, Any]:
         if one["name"] in wanted
     ]
     return {"model_name": name, **({"id": request["id"]} if "id" in request else {}), "outputs": outputs}
+
+
+def _elements(value: Any) -> list[Any]:
+    """Return a tensor's elements of one row; a list, of which the protocol has no tensor, is one element of JSON."""
+    if isinstance(value, dict):
+        return [*value.values()]
+    return [json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value]
 
 
 def parse(body: bytes) -> Any:

@@ -22,7 +22,6 @@ from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.data.encoding import FIELDS, encode
 from kfp_bonsai.shared.inference import processor, runtimes
 from kfp_bonsai.shared.inference.runtimes import load_predictor
-from kfp_bonsai.shared.kinds.kind import NUMBER, ONE, ROW
 from kfp_bonsai.shared.kinds.kinds import KINDS
 
 SERVE = Path(__file__).parents[2] / "images" / "edge" / "serve.py"
@@ -43,6 +42,11 @@ def folder(request, made, tmp_path_factory):
     return path
 
 
+def chances(model, rows) -> np.ndarray:
+    """The classes' chances, (rows, classes)."""
+    return np.array([[*answer["probabilities"].values()] for answer in model.tell(rows)])
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits.astype(np.float64))
     return powers / powers.sum(axis=1, keepdims=True)
@@ -54,7 +58,7 @@ def test_it_gives_what_the_package_gives(folder):
         softmax(load_predictor(folder).predict(encode(folder, TEXTS[at : at + serve.BATCH_ROWS])))
         for at in range(0, len(TEXTS), serve.BATCH_ROWS)
     ]
-    assert np.allclose(serve.load(folder).predict(TEXTS), np.concatenate(expected), atol=1e-5)
+    assert np.allclose(chances(serve.load(folder), TEXTS), np.concatenate(expected), atol=1e-5)
 
 
 def test_a_model_of_free_shape_is_served_as_it_is(made, tmp_path):
@@ -63,7 +67,7 @@ def test_a_model_of_free_shape_is_served_as_it_is(made, tmp_path):
     folder, texts = tmp_path / "free", TEXTS[: serve.BATCH_ROWS]
     expected = softmax(load_predictor(folder).predict(encode(folder, texts)))
     assert serve.load(folder).runtime == "torch"
-    assert np.allclose(serve.load(folder).predict(texts), expected, atol=1e-5)
+    assert np.allclose(chances(serve.load(folder), texts), expected, atol=1e-5)
 
 
 def test_it_needs_what_its_image_has_and_no_more(folder):
@@ -130,7 +134,7 @@ def test_texts_become_the_tokens_of_training(loaded, tmp_path, settings, pairs):
     model, batches = loaded(folder)
     texts = TEXTS[: serve.BATCH_ROWS]
     others = texts[::-1] if pairs else None
-    model.predict(list(zip(texts, others, strict=True)) if others else texts)
+    model.tell(list(zip(texts, others, strict=True)) if others else texts)
     expected = encode(folder, texts, others)
     assert batches[0].keys() == expected.keys()
     assert all((batches[0][name] == array).all() for name, array in expected.items())
@@ -194,12 +198,12 @@ def test_the_protocol_is_spoken(simple):
         status, answer = ask(connection, "POST", "/v2/models/reviews/infer", request)
     assert (status, answer["model_name"], answer["id"]) == (200, "reviews", "7")
     label, probabilities = answer["outputs"]
-    expected = simple.predict(["a great film", "", "a dull plot"])
+    expected = chances(simple, ["a great film", "", "a dull plot"])
     assert label == {
         "name": "label",
         "datatype": "BYTES",
         "shape": [3],
-        "data": [simple.labels[at] for at in expected.argmax(axis=1)],
+        "data": [simple.task.labels[at] for at in expected.argmax(axis=1)],
     }
     assert (probabilities["name"], probabilities["datatype"], probabilities["shape"]) == (
         "probabilities",
@@ -229,7 +233,7 @@ def test_pairs_have_a_second_input(paired):
         inputs = [texts_input("b", "d", name="text_pair"), texts_input("a", "c")]
         status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": inputs})
         assert status == 200
-        expected = paired.predict([("a", "b"), ("c", "d")])
+        expected = chances(paired, [("a", "b"), ("c", "d")])
         assert answer["outputs"][1]["data"] == pytest.approx(expected.ravel().tolist())
         for bad in (inputs[:1], [inputs[0], texts_input("a")]):
             status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": bad})
@@ -241,7 +245,7 @@ def test_a_regression_gives_values(loaded, tmp_path):
     model, _ = loaded(written(tmp_path / "model", {}, task={"labels": []}), classes=1)
     (output,) = serve.infer(model, "m", {"inputs": [texts_input("a great film", "film")]})["outputs"]
     assert (output["name"], output["shape"]) == ("value", [2, 1])
-    assert output["data"] == model.predict(["a great film", "film"])[:, 0].tolist() != [1, 1]
+    assert output["data"] == [answer["value"] for answer in model.tell(["a great film", "film"])] != [1, 1]
     assert list(serve.score(model, ["a great film\n"])) == [{"value": output["data"][0]}]
 
 
@@ -509,16 +513,116 @@ def test_a_broken_folder_is_named(loaded, tmp_path, capsys, case):
     assert re.search(rf"^error: .*{message}", printed), printed
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_a_kind_that_it_cannot_answer_is_refused(loaded, tmp_path, capsys, name):
-    """The likeliest of several labels, or of a row's first token, given as the answer."""
-    folder = written(tmp_path / "model", {}, task={"kind": name, "labels": ["bad", "good"] * KINDS[name].named})
-    answers = KINDS[name].head == ROW and KINDS[name].says in (ONE, NUMBER)
-    if answers:
-        assert np.isfinite(loaded(folder)[0].predict(["a great film"])).all()
-        return
+GOOD_IDS, BAD_IDS = (
+    [tiny.tokenizer().convert_tokens_to_ids(word) for word in words] for words in (tiny.GOOD, tiny.BAD)
+)
+LONG = "the film was " * 12 + "great fine and it is dull"
+
+
+def knows(kind: str):
+    """What runs a model that finds good and bad words, whatever it is asked of them."""
+
+    def run(batch):
+        good, bad = (np.isin(batch["input_ids"], ids) for ids in (GOOD_IDS, BAD_IDS))
+        if kind == "tokens":
+            before = np.roll(good, 1, axis=1)
+            tags = np.select([bad, good & ~before, good], [1, 3, 4], 0)  # O, B-bad, I-bad, B-good, I-good
+            return (9.0 * np.eye(5)[tags]).astype(np.float32)
+        if kind == "questions":
+            ends = [good & ~np.roll(good, by, axis=1) & (batch["token_type_ids"] == 1) for by in (1, -1)]
+            found = np.where(np.stack(ends, axis=-1), 9.0, 0.0)
+            found[:, 0] = 3  # no answer here
+            return found.astype(np.float32)
+        both = np.stack([bad.any(axis=1), good.any(axis=1)], axis=1)
+        return np.where(both, 4.0, -4.0).astype(np.float32)[:, 1 if kind == "ranking" else 0 :]
+
+    return run
+
+
+@pytest.fixture
+def knowing(monkeypatch, tmp_path):
+    """A model of a kind that finds good and bad words."""
+
+    def load(kind: str):
+        made = runtimes.Predictor("made", tuple(FIELDS), knows(kind))
+        monkeypatch.setitem(runtimes._ONNX_RUNTIMES, "made", lambda file, threads: made)
+        task = {"kind": kind, "labels": ["bad", "good"] * KINDS[kind].named}
+        return serve.load(written(tmp_path / "model", {}, task=task))
+
+    return load
+
+
+def test_every_kind_is_answered_in_its_own_terms(knowing):
+    """The likeliest of several labels, or of a row's first token, as the answer; or only what one window shows."""
+    (first, second) = knowing("tokens").tell([LONG, "poor"])
+    place = LONG.index("great")
+    assert [(one["begin"], one["end"], one["label"], one["text"]) for one in first["spans"]] == [
+        (place, place + 10, "good", "great fine"),
+        (LONG.index("dull"), len(LONG), "bad", "dull"),
+    ]
+    assert [one["text"] for one in second["spans"]] == ["poor"] and 0.99 < second["spans"][0]["score"] < 1
+    (found,) = knowing("questions").tell([("the good", LONG)])
+    assert LONG[found["begin"] : found["end"]] == found["answer"] == "great fine" and 0 < found["score"] < 1
+    both, none = knowing("multi-label").tell(["a great and awful film", "film"])
+    assert both["labels"] == ["bad", "good"] and none["labels"] == []
+    assert both["probabilities"] == pytest.approx({"bad": 0.982, "good": 0.982}, abs=1e-3)
+    ranked = knowing("ranking").tell([("plot", "a great plot"), ("plot", "a plot")])
+    assert [one["score"] for one in ranked] == pytest.approx([0.982, 0.018], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_speaks_the_protocol(knowing, kind):
+    """An answer that is not what the model's metadata promises, or cannot be read again as JSON."""
+    model = knowing(kind)
+    rows = [("the film", LONG), ("a", "great"), ("", "")] if model.pairs else [LONG, "great", ""]
+    columns = zip(*rows, strict=True) if model.pairs else [rows]
+    names = ["text", "text_pair"][: 1 + model.pairs]
+    inputs = [texts_input(*column, name=name) for name, column in zip(names, columns, strict=True)]
+    with listening(model) as connection:
+        promised = ask(connection, "GET", "/v2/models/reviews")[1]["outputs"]
+        status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": inputs})
+    assert status == 200 and [one["name"] for one in promised] == [one["name"] for one in answer["outputs"]]
+    types = {"BYTES": str, "FP32": float, "INT64": int}
+    told = model.tell(rows)
+    for said, given in zip(promised, answer["outputs"], strict=True):
+        assert given["datatype"] == said["datatype"] and given["shape"] == [3, *said["shape"][1:]]
+        assert len(given["data"]) == np.prod(given["shape"])
+        assert {type(one) for one in given["data"]} == {types[said["datatype"]]}
+        if isinstance(told[0][said["name"]], list):
+            assert [json.loads(one) for one in given["data"]] == [one[said["name"]] for one in told]
+    lines = ["\t".join(row) if model.pairs else row for row in rows]
+    scored = list(serve.score(model, lines))
+    assert [one.keys() for one in scored] == [one.keys() for one in told] == [told[0].keys()] * 3
+
+
+def test_more_windows_than_a_batch_are_run_in_several(knowing):
+    """One long text that is split into thousands of inputs, all in memory at once."""
+    model, sizes = knowing("tokens"), []
+    inner = model.predictor.run
+
+    def noted(batch):
+        sizes.append(len(batch["input_ids"]))
+        return inner(batch)
+
+    model = serve.Model(runtimes.Predictor("made", model.predictor.inputs, noted), model.tokenizer, model.task)
+    (answer,) = model.tell(["the plot was great " * 200])
+    assert len(answer["spans"]) == 200 and len(sizes) > 1 and max(sizes) <= serve.BATCH_ROWS
+
+
+def test_a_kind_that_is_not_known_is_refused(loaded, tmp_path, capsys):
+    """A model of a later version, whose outputs are taken for classes."""
+    folder = written(tmp_path / "model", {}, task={"kind": "poems", "labels": ["bad", "good"]})
     assert serve.main(["serve", str(folder)]) == 2
-    assert f"answers {name}, which this server does not" in capsys.readouterr().err
+    assert "answers poems, which this server does not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pairs", [("plot " * 50, "great"), ("plot " * 50, "")])
+def test_a_question_that_fills_the_input_is_no_fault_of_the_server(knowing, pairs):
+    """Status 500 and a traceback for what whoever asks can mend."""
+    with listening(knowing("questions")) as connection:
+        inputs = [texts_input(text, name=name) for name, text in zip(("text", "text_pair"), pairs, strict=True)]
+        status, answer = ask(connection, "POST", "/v2/models/reviews/infer", {"inputs": inputs})
+    assert status == 200 and answer["outputs"][0]["data"] == [pairs[1]]
 
 
 def test_what_is_noted_of_a_model_is_no_answer(loaded, tmp_path, capsys, monkeypatch):
@@ -555,4 +659,6 @@ def test_scores_of_a_file_are_json_lines(loaded, tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     assert serve.main(["score", str(tmp_path / "model"), str(tmp_path / "texts.txt")]) == 0
     answers = [json.loads(line) for line in io.StringIO(capsys.readouterr().out)]
-    assert [answer["label"] for answer in answers] == [model.labels[at] for at in model.predict(TEXTS).argmax(axis=1)]
+    assert [answer["label"] for answer in answers] == [
+        model.task.labels[at] for at in chances(model, TEXTS).argmax(axis=1)
+    ]

@@ -77,9 +77,15 @@ def encode_windows(
         max_length: the most tokens of an input; 0 takes the length the model was trained with.
         cut: which text is cut, as a kind says it; empty: a row is one input, and what is too long of it is cut off.
     """
+    return encode_parts(folder_tokenizer(folder, max_length), columns, cut)
+
+
+def encode_parts(
+    tokenizer: Any, columns: Sequence[Sequence[str]], cut: str = ""
+) -> tuple[dict[str, np.ndarray], Windows | None]:
+    """Do that with a tokenizer that `folder_tokenizer` gave."""
     if not cut:
-        return encode(folder, columns[0], columns[1] if len(columns) > 1 else None, max_length), None
-    tokenizer = folder_tokenizer(folder, max_length)
+        return encode_batch(tokenizer, *columns), None
     encoded, windows = split(tokenizer, columns, tokenizer.truncation["max_length"], cut)
     return _padded(tokenizer, encoded), windows
 
@@ -94,6 +100,9 @@ def split(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, cut
         cut: which text is cut where a row is longer.
     """
     room = max_length - tokenizer.num_special_tokens_to_add(len(columns) > 1)
+    texts = list(zip(*columns, strict=True))
+    if len(columns) > 1:
+        columns = [_begun(tokenizer, columns[0], max(1, room // 2)), *columns[1:]]
     tokenizer.enable_truncation(max_length, stride=max(0, room // OVERLAP), strategy=cut, direction="right")
     found, rows = [], []
     for number, row in enumerate(encode_rows(tokenizer, *columns, offsets=True)):
@@ -107,13 +116,28 @@ def split(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, cut
         np.asarray(rows, np.int64),
         [one[real] for one, real in zip(offsets, there, strict=True)],
         [one[real] for one, real in zip(sides, there, strict=True)],
-        list(zip(*columns, strict=True)),
+        texts,
     )
     return found, windows
 
 
+def _begun(tokenizer: Any, texts: Sequence[str], most: int) -> list[str]:
+    """Return texts without what is beyond so many tokens, so that there is room for others beside them."""
+    tokenizer.enable_truncation(most, direction="right")
+    encoded = encode_rows(tokenizer, texts, offsets=True, special=False)
+    return [
+        text[: max(end for _, end in one.offsets)] if one.overflowing else text
+        for text, one in zip(texts, encoded, strict=True)
+    ]
+
+
 def encode_rows(
-    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = False
+    tokenizer: Any,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    offsets: bool = False,
+    special: bool = True,
 ) -> list[Any]:
     """Encode texts or pairs with a tokenizer of the tokenizers library, as it is set: all tokens come from here.
 
@@ -122,6 +146,7 @@ def encode_rows(
         texts: the rows' texts, or first texts.
         pairs: the rows' second texts.
         offsets: whether it is asked where in its text each token is, which takes a little longer.
+        special: whether tokens that mark ends are added.
 
     Raises:
         TextError: a text is none.
@@ -129,7 +154,8 @@ def encode_rows(
     """
     rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
     try:
-        return tokenizer.encode_batch(rows) if offsets else tokenizer.encode_batch_fast(rows)
+        encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+        return encode(rows, add_special_tokens=special)
     except (TypeError, UnicodeEncodeError) as error:
         raise TextError("a text is none, or holds half of a surrogate pair, which is no character") from error
     except BaseException as error:

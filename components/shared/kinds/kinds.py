@@ -28,8 +28,8 @@ def kind_of(task: Task) -> Kind:
 
 
 def kind_in(task: Mapping[str, Any]) -> Kind:
-    """Return what is known of the kind that a file's task names; where it names none, rows are of one class."""
-    return KINDS.get(task.get("kind") or "", classification.KIND)
+    """Return what is known of the kind that a file's task names; a task of no kind is one of classes, or of numbers."""
+    return KINDS.get(task.get("kind") or "", classification.KIND if task.get("labels") else regression.KIND)
 
 
 def drawn(task: Task, columns: Columns) -> int:
@@ -49,12 +49,26 @@ def predict(task: Task, logits: Logits, windows: Windows | None = None) -> Any:
     Raises:
         BonsaiError: logits that are not finite.
     """
+    _check_finite(logits)
+    return kind_of(task).predict(logits, task, windows)
+
+
+def tell(task: Task, logits: Logits, windows: Windows | None = None) -> list[dict[str, Any]]:
+    """Return what a server answers for each row, as plain JSON.
+
+    Raises:
+        BonsaiError: logits that are not finite.
+    """
+    _check_finite(logits)
+    return kind_of(task).tell(logits, task, windows)
+
+
+def _check_finite(logits: Logits) -> None:
     if not all(np.isfinite(one).all() for one in logits):
         raise BonsaiError(
             "the model's outputs hold NaN or infinity, so its weights are broken: make the model again, with a lower "
             "--learning-rate"
         )
-    return kind_of(task).predict(logits, task, windows)
 
 
 def score(task: Task, logits: Logits, right: Any, windows: Windows | None = None) -> float:

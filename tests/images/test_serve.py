@@ -561,8 +561,8 @@ def test_every_kind_is_answered_in_its_own_terms(knowing):
         (LONG.index("dull"), len(LONG), "bad", "dull"),
     ]
     assert [one["text"] for one in second["spans"]] == ["poor"] and 0.99 < second["spans"][0]["score"] < 1
-    (found,) = knowing("questions").tell([("the good", LONG)])
-    assert LONG[found["begin"] : found["end"]] == found["answer"] == "great fine" and 0 < found["score"] < 1
+    (found,) = knowing("questions").tell([("the good", text := LONG.replace(" fine", ""))])
+    assert text[found["begin"] : found["end"]] == found["answer"] == "great" and 0 < found["score"] < 1
     both, none = knowing("multi-label").tell(["a great and awful film", "film"])
     assert both["labels"] == ["bad", "good"] and none["labels"] == []
     assert both["probabilities"] == pytest.approx({"bad": 0.982, "good": 0.982}, abs=1e-3)

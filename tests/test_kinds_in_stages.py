@@ -1,20 +1,31 @@
 """Every kind of task goes through every stage, from a pretrained folder to an int8 file and the measured figures."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 from kinds_made import splits
 
+from kfp_bonsai.check_drift.check import check_drift
 from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
+from kfp_bonsai.fetch_champion.fetch import fetch_champion
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
+from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.promote import promote as promoting
+from kfp_bonsai.promote.promote import promote
 from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.report.report import report
+from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference.asking import predictions
+from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.metrics.scores import METRICS
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
@@ -69,6 +80,33 @@ def test_a_kind_is_learnt_shrunk_measured_and_quantized(kind, family, tmp_path):
     assert rows[0]["accuracy"] > LEAST[kind] - 0.1 and rows[2]["relative_accuracy"] > 0.75
     said = predictions(tmp_path / "small", task, tasks.batches(made["test"]))
     assert len(said) == task.rows
+    assert [one["label"] for one in rows[1]["by_label"] or ()] == list(task.labels)
+    is_told_and_promoted(tmp_path, made, task, measured)
+
+
+def is_told_and_promoted(folder: Path, made: dict[str, Path], task: Task, measured: dict[str, Any]) -> None:
+    """Select the small model, report and package it, make it the champion, and hold new data and itself against it."""
+    measured["control"] |= {"ci": [0.99, 1.01], "ratio": 1.0}  # two rounds on a busy machine prove nothing
+    files = [folder / name for name in ("measurement.json", "selection.json", "r.html", "r.md", "results.json")]
+    files[0].write_text(json.dumps(measured))
+    select_model(files[0], [folder / "small", folder / "int8"], folder / "best", files[1], min_accuracy=0.5)
+    report(files[0], files[1], *files[2:], folder / "figures")
+    words = METRICS[task.metric].words
+    assert f"of the {words} at" in files[3].read_text() and "accuracy" not in files[3].read_text()
+    for name in ("small", "int8"):
+        package_model(folder / name, files[4], folder / f"package-{name}")
+    card = (folder / "package-int8/README.md").read_text()
+    assert read_record(folder / "int8")["quantization"]["agreement_kind"] in card and "accuracy" not in card
+    champion, document = str(folder / "champion"), folder / "champion.json"
+    promote(folder / "package-small", champion, folder / "first.json", first=True, train=str(made["train"]))
+    fetch_champion(champion, folder / "incumbent", document)
+    splits = [made[name] for name in ("train", "validation", "test")]
+    found = check_drift(champion, document, folder / "incumbent", *splits, folder / "drift.json", margin=0.01)
+    assert found["todo"] == "train" and found["label_shift"] == pytest.approx(0)
+    mine = promoting.measured(folder / "package-small", read_record(folder / "small")["sha256"])
+    told = promoting._compare(folder / "package-small", folder / "incumbent", made["test"], mine, 0.2, 0.0, 0)
+    assert told["relative_accuracy"] == 1 and f"of the champion's {words}" in told["reason"]
+    assert told["test_rows"] == (len(set(tasks.read_columns(made["test"])["text_a"])) if "10" in words else task.rows)
 
 
 @pytest.mark.parametrize("kind", LEAST)

@@ -37,13 +37,16 @@ print(tag("a text"))
 """
 FINDS = """\
 # pip install "transformers>=5" torch
+import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 model = AutoModelForQuestionAnswering.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
 batch = tokenizer("a question", "a text", truncation="only_second", max_length={length}, return_tensors="pt")
 found = model(**batch)
-begin, end = found.start_logits.argmax(), found.end_logits.argmax()  # the first token: the text does not say
+scores = found.start_logits[0, :, None] + found.end_logits[0]
+scores += torch.full_like(scores, -torch.inf).tril(-1)  # an answer ends where it begins, or later
+begin, end = divmod(scores.argmax().item(), len(scores))  # both 0: the text does not say
 print(tokenizer.decode(batch["input_ids"][0, begin : end + 1]))
 """
 RANKS = """\
@@ -104,7 +107,9 @@ for one, row in zip(encoded, run(batch).argmax(axis=-1)):
 """,
     SPAN: """\
 for one, row in zip(encoded, run(batch)):
-    begin, end = row.argmax(axis=0)  # the first token: the text does not say
+    scores = row[:, None, 0] + row[:, 1]
+    scores[numpy.tril_indices(len(row), -1)] = -numpy.inf  # an answer ends where it begins, or later
+    begin, end = divmod(int(scores.argmax()), len(row))  # both 0: the text does not say
     print(tokenizer.decode(one.ids[begin : end + 1]))
 """,
 }

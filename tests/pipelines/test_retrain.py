@@ -126,7 +126,7 @@ def test_a_champion_no_better_than_chance_can_be_replaced(monkeypatch, flipped, 
     monkeypatch.setattr(promoting.tasks, "read_columns", lambda _: {"label": right})
     mine = {"relative_emission": 0.2, "doubt": ""}
     found = promoting._compare("challenger", "champion", None, mine, 0.01, 0.25, 0)
-    assert found["promoted"] == promoted and "the champion's matthews_correlation is 0" in found["reason"]
+    assert found["promoted"] == promoted and "the champion's Matthews correlation is 0" in found["reason"]
 
 
 def test_few_rows_on_which_both_agree_prove_nothing(made, world, champion, tmp_path):

@@ -29,6 +29,7 @@ from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.models.checkpoint import save
 from kfp_bonsai.shared.models.heads import AUTO
+from kfp_bonsai.shared.models.tokens import settle
 
 HUB = {
     "multi-label": "text-classification",
@@ -55,8 +56,10 @@ def folder_of(kind: str, folder: Path) -> Path:
     model = getattr(transformers, AUTO[kinds.kind_of(task).head]).from_config(config)
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
-    record = {"max_length": 16, "task": {**task.__dict__, "notes": []}, "lineage": []}
-    save(model, transformers.AutoTokenizer.from_pretrained(folder), folder, record)
+    record = {"max_length": 16, "task": {**task.__dict__, "notes": []}, "lineage": [{"stage": "fine-tune"}]}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    settle(tokenizer, model.config)
+    save(model, tokenizer, folder, record)
     return folder
 
 
@@ -173,8 +176,13 @@ def test_an_onnx_file_is_used_by_its_snippet(results, tmp_path, kind):
     """Code of an edge device that prints logits of a token as if they were a row's."""
     folder = folder_of(kind, tmp_path / "model")
     export(folder, folder / "model.onnx")
-    printed = run(card_of(results[kind], stage="quantized", runtime="onnxruntime"), folder, {})
+    texts = (
+        {"a first text": "what film", "a second text": "the plot was great and awful"} if kind == "questions" else {}
+    )
+    printed = run(card_of(results[kind], stage="quantized", runtime="onnxruntime"), folder, texts)
     assert printed.strip()
+    if kind == "questions":
+        assert printed.strip() in texts["a second text"]
     if kind == "multi-label":
         assert all(0 < float(one) < 1 for one in re.findall(r"0\.\d+", printed))
 

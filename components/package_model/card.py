@@ -44,10 +44,11 @@ model = AutoModelForQuestionAnswering.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
 batch = tokenizer("a question", "a text", truncation="only_second", max_length={length}, return_tensors="pt")
 found = model(**batch)
-scores = found.start_logits[0, :, None] + found.end_logits[0]
+text = [at for at, side in enumerate(batch.sequence_ids(0)) if side == 1]  # token 0 stands for no answer
+scores = found.start_logits[0, text, None] + found.end_logits[0, text]
 scores += torch.full_like(scores, -torch.inf).tril(-1)  # an answer ends where it begins, or later
-begin, end = divmod(scores.argmax().item(), len(scores))  # both 0: the text does not say
-print(tokenizer.decode(batch["input_ids"][0, begin : end + 1]))
+begin, end = divmod(scores.argmax().item(), len(text))
+print(tokenizer.decode(batch["input_ids"][0, text[begin] : text[end] + 1]))
 """
 RANKS = """\
 # pip install "transformers>=5" torch sentence-transformers
@@ -107,10 +108,11 @@ for one, row in zip(encoded, run(batch).argmax(axis=-1)):
 """,
     SPAN: """\
 for one, row in zip(encoded, run(batch)):
-    scores = row[:, None, 0] + row[:, 1]
-    scores[numpy.tril_indices(len(row), -1)] = -numpy.inf  # an answer ends where it begins, or later
-    begin, end = divmod(int(scores.argmax()), len(row))  # both 0: the text does not say
-    print(tokenizer.decode(one.ids[begin : end + 1]))
+    text = [at for at, side in enumerate(one.sequence_ids) if side == 1]  # token 0 stands for no answer
+    scores = row[text, None, 0] + row[text, 1]
+    scores[numpy.tril_indices(len(text), -1)] = -numpy.inf  # an answer ends where it begins, or later
+    begin, end = divmod(int(scores.argmax()), len(text))
+    print(tokenizer.decode(one.ids[text[begin] : text[end] + 1]))
 """,
 }
 CHANCES = "print(1 / (1 + numpy.exp(-run(batch))))\n"

@@ -1,6 +1,7 @@
 """Texts to tokens, by a folder's tokenizer.json alone: what is trained, measured and served gets the same ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,13 @@ def split(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, cut
     """
     room = max_length - tokenizer.num_special_tokens_to_add(len(columns) > 1)
     texts = list(zip(*columns, strict=True))
-    if len(columns) > 1:
-        columns = [_begun(tokenizer, columns[0], max(1, room // 2)), *columns[1:]]
-    tokenizer.enable_truncation(max_length, stride=max(0, room // OVERLAP), strategy=cut, direction="right")
+    with _set_again(tokenizer):
+        if len(columns) > 1:
+            columns = [_begun(tokenizer, columns[0], max(1, room // 2)), *columns[1:]]
+        tokenizer.enable_truncation(max_length, stride=max(0, room // OVERLAP), strategy=cut, direction="right")
+        encoded = encode_rows(tokenizer, *columns, offsets=True)
     found, rows = [], []
-    for number, row in enumerate(encode_rows(tokenizer, *columns, offsets=True)):
+    for number, row in enumerate(encoded):
         for window in (row, *row.overflowing):
             found.append(window)
             rows.append(number)
@@ -119,6 +122,19 @@ def split(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, cut
         texts,
     )
     return found, windows
+
+
+@contextmanager
+def _set_again(tokenizer: Any) -> Iterator[None]:
+    """Let a tokenizer, which others use too, cut texts afterwards as it did before."""
+    before = tokenizer.truncation
+    try:
+        yield
+    finally:
+        if before:
+            tokenizer.enable_truncation(**before)
+        else:
+            tokenizer.no_truncation()
 
 
 def _begun(tokenizer: Any, texts: Sequence[str], most: int) -> list[str]:

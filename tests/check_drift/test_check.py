@@ -15,6 +15,7 @@ from kfp_bonsai.check_drift.check import MAJOR_LABEL_SHIFT, check_drift
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import drift
 from kfp_bonsai.shared.data.tasks import Task, schema
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.storage import champion as champions
 from kfp_bonsai.shared.storage.store import write_pointer
 
@@ -23,7 +24,7 @@ def split(folder: Path, texts: list[str], labels: list, names=("bad", "good"), k
     """Write a training split of stated rows."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = str(hash(tuple(texts)))
-    task = Task("made", kind, ("text",), tuple(names), "accuracy", "made", "train", len(texts), digest)
+    task = Task("made", kind, ("text",), tuple(names), KINDS[kind].metrics[0], "made", "train", len(texts), digest)
     pq.write_table(pa.table({"text": texts, "label": labels}).cast(schema(task)), folder / "train.parquet")
     return folder / "train.parquet"
 

@@ -67,8 +67,7 @@ def quantize(
 
     Weights, embeddings and activations become 8 bits, per channel. The activations' ranges come from texts of the
     training split (NNCF, for OpenVINO; SmoothQuant, arXiv 2211.10438, section 4) or are found as the model runs
-    (onnxruntime's dynamic quantization). Other rows tell how often the result predicts what the unquantized model
-    predicts.
+    (onnxruntime's dynamic quantization). Other rows tell how well the result follows the unquantized model.
 
     Args:
         model: the model folder to quantize, written by fine-tune, distill or another stage.
@@ -81,8 +80,9 @@ def quantize(
         seed: chooses the rows.
 
     Returns:
-        The runtime and scheme chosen, how well predictions agree with the unquantized model's (share of equal
-        classes; correlation for regression), sizes in bytes, and the CPU milliseconds of a batch on one thread.
+        The runtime and scheme chosen, how well predictions agree with the unquantized model's (share of equal classes,
+        correlation of numbers, or as the kind of task says it), sizes in bytes, and the CPU milliseconds of a batch on
+        one thread.
 
     Raises:
         BonsaiError: the folder is not a model or is quantized already, the split is empty or of another task, the

@@ -31,12 +31,27 @@ def render(page: dict[str, Any]) -> str:
         lines += [line(_cells(row)) for row in part["rows"]]
         lines.append("")
     lines += ["Relative figures are to the baseline on the same device; 95 % intervals in brackets.", ""]
+    lines += _labels(page)
     lines += ["### Can this be believed?", ""]
     marks = {True: "yes", False: "**caution**", None: "note"}
     lines += [f"- {marks[check.good]} – {text(check.name)}: {text(check.text)}" for check in page["checks"]]
     if page["command"]:
         lines += ["", "### Do it again", "", "```", page["command"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def _labels(page: dict[str, Any]) -> list[str]:
+    """Return the table of the labels, of which a row may have several; nothing where there are none."""
+    classes = page["classes"]
+    if not classes or classes["one"] != "label":
+        return []
+    figures = ("precision", "recall", "F1")
+    heads = ["label", classes["counted"], *(f"{figure}, baseline → chosen" for figure in figures), "F1, points"]
+    lines = ["### Label by label", "", line(heads), line(["---"] + ["---:"] * (len(heads) - 1))]
+    for one in classes["lines"]:
+        pairs = [" → ".join(both) for both in zip(one["before"], one["after"], strict=True)]
+        lines.append(line([text(one["name"]), one["rows"], *pairs, one["change"]]))
+    return [*lines, ""]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -49,6 +49,9 @@ def test_a_labels_table_is_of_what_is_counted(made):
     text = read(made["tokens"].text("report.html"))
     assert "Label by label" in text and "spans" in text and "Class by class" not in text
     assert re.search(r"LOC 40 90.0 % 80.0 % 85.0 % – 80.0 % 0.0 % −85.0", text), text
+    assert "| LOC | 40 | 90.0 % → – | 80.0 % → 80.0 % | 85.0 % → 0.0 % |" in made["tokens"].text("report.md").replace(
+        "\u00a0", " "
+    )
     assert "labels LOC, PER" in text and "classes LOC" not in text
     text = read(made["multi-label"].text("report.html"))
     assert "Label by label" in text and "F1, points" in text and "PER 41 90.0 % 80.0 % 85.0 % 90.0 %" in text

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kfp_bonsai.prepare_data.read import FileRows, Rows
+from kfp_bonsai.prepare_data.recognise import AUTO
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
-from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.tasks import SPLITS
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.metrics import scores
@@ -15,7 +15,7 @@ RANDOM, HASH = "random", "hash"  # how splits are drawn
 
 
 def check_flags(
-    kind: str = "auto",
+    kind: str = AUTO,
     metric: str = "",
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
@@ -29,7 +29,7 @@ def check_flags(
     Raises:
         BonsaiError: one does not.
     """
-    check_choice("--kind", kind, ("auto", tasks.CLASSIFICATION, tasks.REGRESSION))
+    check_choice("--kind", kind, (AUTO, *KINDS))
     for flag, fraction in (("--validation-fraction", validation_fraction), ("--test-fraction", test_fraction)):
         if not 0 < fraction < 1:
             raise BonsaiError(f"{flag} {fraction:g}: give a fraction between 0 and 1, such as 0.1")
@@ -44,7 +44,7 @@ def check_flags(
         raise BonsaiError(f"--seed {seed}: give 0 or more")
     if metric:
         check_choice("--metric", metric, [*scores.METRICS])
-    if kind != "auto":
+    if kind != AUTO:
         check_metric(metric, kind)
 
 

@@ -13,6 +13,16 @@ PAIRS = (
     ("question1", "question2"),
 )
 LABELS = ("label", "labels", "target", "class", "sentiment", "score", "rating")
+WORDS = ("tokens", "words")
+TAGS = ("ner_tags", "tags", "ner", "labels", "label")
+STRETCHES = ("entities", "spans", "label", "labels")
+ASKED = (("question", "context"), ("question", "passage"), ("question", "paragraph"), ("text_a", "text_b"))
+ANSWERS = ("answers", "answer", "label")
+QUERIES = ("query", "anchor", "question")
+RANKED = tuple((query, text) for query in ("query",) for text in ("document", "passage", "doc", "text"))
+RELEVANCE = ("relevance", "label", "labels", "score", "rating", "target")
+POSITIVES = ("positive", "positives", "pos")
+NEGATIVES = ("negative", "neg")  # and what begins so: negatives, negative_1, ...
 
 
 def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "", label: str = "") -> tuple[str, ...]:
@@ -28,14 +38,14 @@ def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "
         return (first, _named(pair, names, where, "--text-pair-column")) if pair else (first,)
     if pair:
         raise BonsaiError("--text-pair-column needs --text-column too: name both")
-    by_name = _by_name(names, where, "--text-column", {*TEXTS, *(name for pair in PAIRS for name in pair)})
+    found = by_name(names, where, "--text-column", {*TEXTS, *(name for pair in PAIRS for name in pair)})
     for one, other in PAIRS:
-        if one in by_name and other in by_name:
-            return by_name[one], by_name[other]
+        if one in found and other in found:
+            return found[one], found[other]
     for wanted in TEXTS:
-        if wanted in by_name:
-            return (by_name[wanted],)
-    known_label = label or next((by_name[name] for name in LABELS if name in by_name), "")
+        if wanted in found:
+            return (found[wanted],)
+    known_label = label or next((found[name] for name in LABELS if name in found), "")
     others = [name for name in names if name != known_label]
     if len(others) == 1 and (known_label or len(names) == 1):
         return (others[0],)
@@ -54,10 +64,10 @@ def label_column(names: Sequence[str], where: str, label: str = "") -> str:
     """
     if label:
         return _named(label, names, where, "--label-column")
-    by_name = _by_name(names, where, "--label-column", {*LABELS})
+    found = by_name(names, where, "--label-column", {*LABELS})
     for wanted in LABELS:
-        if wanted in by_name:
-            return by_name[wanted]
+        if wanted in found:
+            return found[wanted]
     raise BonsaiError(
         f"{where} has no label column (columns: {', '.join(names)}; known: {', '.join(LABELS)})"
         f"{nearest('label', list(names))}: name it with --label-column, or give rows without labels "
@@ -65,7 +75,12 @@ def label_column(names: Sequence[str], where: str, label: str = "") -> str:
     )
 
 
-def _by_name(names: Sequence[str], where: str, flag: str, known: set[str]) -> dict[str, str]:
+def by_name(names: Sequence[str], where: str, flag: str, known: set[str]) -> dict[str, str]:
+    """Return the columns by their names in lower case.
+
+    Raises:
+        BonsaiError: two columns are of one name that is known.
+    """
     found: dict[str, str] = {}
     for name in names:
         same = found.setdefault(name.strip().lower(), name)

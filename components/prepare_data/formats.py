@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from kfp_bonsai.prepare_data import delimited, json_rows
+from kfp_bonsai.prepare_data import conll, delimited, json_rows
 from kfp_bonsai.prepare_data.text import HEAD_BYTES, Lines, check_kind, is_packed, unpacked
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
@@ -25,6 +25,11 @@ FORMATS = {
     ".jsonl": "json",
     ".ndjson": "json",
     ".json": "json",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+    ".txt": "conll",
 }
 PACKINGS = (".gz", ".bz2", ".xz")
 WHOLE = (
@@ -48,16 +53,22 @@ class Batch:
         where: the file's name, for messages.
         first: the number of the first row in the file, counted from 1 (a header is not counted).
         columns: the values, by column.
+        numbers: the number of each row in the file, where some of the file's are several here, or none.
     """
 
     where: str
     first: int
     columns: dict[str, list]
+    numbers: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
         return len(next(iter(self.columns.values())))
+
+    def number(self, index: int) -> int:
+        """Return the number in the file of one of the rows."""
+        return self.numbers[index] if self.numbers else self.first + index
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class DataFile:
     def _own(self) -> list[str]:
         if self._format == "csv":
             return check_names(self.where, [name for name in self._layout.names if name])
+        if self._format == "conll":
+            return [conll.WORDS, conll.TAGS]
         with self.open() as file:
             if self._format == "parquet":
                 return check_names(self.where, _open(self.where, file).schema_arrow.names)
@@ -163,6 +176,8 @@ class DataFile:
                 yield from stream(_open(self.where, file), self.where, columns, BATCH_ROWS)
             elif layout:
                 yield from delimited.blocks(Lines(self.where, file), layout, columns, BATCH_ROWS)
+            elif self._format == "conll":
+                yield from conll.blocks(Lines(self.where, file), columns, BATCH_ROWS)
             else:
                 yield from json_rows.blocks(Lines(self.where, file), columns, BATCH_ROWS)
 
@@ -193,7 +208,11 @@ def _open(where: str, file: BinaryIO):  # type: ignore[no-untyped-def]
 
 
 def _class_names(where: str, schema: pa.Schema, column: str) -> tuple[str, ...]:
-    if not pa.types.is_integer(schema.field(column).type):
+    kind = schema.field(column).type
+    entries = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    if METADATA_KEY in (schema.metadata or {}) and pa.types.is_struct(entries):
+        entries = next((one.type for one in entries if one.name == "label"), entries)
+    if not pa.types.is_integer(entries):
         return ()
     stored = schema.metadata or {}
     if METADATA_KEY in stored and column == "label":
@@ -202,7 +221,8 @@ def _class_names(where: str, schema: pa.Schema, column: str) -> tuple[str, ...]:
     for key in ("info", "features", column):
         inner = found.get(key)
         found = inner if isinstance(inner, dict) else {}
-    names = found.get("names")
+    inner = found.get("feature")  # of a list's entries
+    names = (inner if isinstance(inner, dict) else found).get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
         return ()
     return tuple(names)

@@ -7,6 +7,7 @@ import numpy as np
 
 from kfp_bonsai.prepare_data import columns
 from kfp_bonsai.prepare_data.read import Rows, Source, open_source
+from kfp_bonsai.prepare_data.recognise import AUTO, Flags, Reading, find, find_texts
 from kfp_bonsai.prepare_data.survey import Survey, survey
 from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
@@ -18,15 +19,6 @@ WITHOUT_LABELS = {
     "and give it as --unlabelled-data if it may be learnt from"
     for role, title in ((VALIDATION, "validation"), (TEST, "test"))
 }
-
-
-@dataclass(frozen=True)
-class Flags:
-    """The columns that were named: of texts, of second texts, of labels; "" where they are to be found by name."""
-
-    text: str
-    pair: str
-    label: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +96,7 @@ def look_at(
     text_column: str = "",
     text_pair_column: str = "",
     label_column: str = "",
+    kind: str = AUTO,
 ) -> str:
     """Find the data and their columns without reading the rows; return a fingerprint of all that would be read.
 
@@ -115,26 +108,25 @@ def look_at(
         text_column: the column of texts.
         text_pair_column: the column of second texts.
         label_column: the column of labels.
+        kind: the kind of task.
 
     Raises:
         BonsaiError: there are no such data, or no such columns.
     """
     given = gather(data, test_data, validation_data, unlabelled_data, streamed=True)
-    _check_labelled(given, label_column)
-    for rows, _ in given.labelled.values():
-        _columns(rows, Flags(text_column, text_pair_column, label_column))
+    _readings(given, Flags(text_column, text_pair_column, label_column), kind)
     return of_parts((f"{SPLITS[role]} {rows.where}", rows.digest()) for role, rows in given.rows)
 
 
-def survey_labelled(given: Given, flags: Flags, drop_empty: bool) -> tuple[dict[int, Labelled], list[str]]:
+def survey_labelled(given: Given, flags: Flags, kind: str, drop_empty: bool) -> tuple[dict[int, Labelled], list[str]]:
     """Go through the labelled splits once; return those that can be used in their places, and notes on that.
 
     Raises:
         BonsaiError: a split lacks a column, has rows that cannot be used, or no labels.
     """
-    _check_labelled(given, flags.label)
+    readings = _readings(given, flags, kind)
     found = {
-        role: Labelled(rows, origin, survey(rows, *_columns(rows, flags), drop_empty=drop_empty))
+        role: Labelled(rows, origin, survey(rows, readings[role], drop_empty=drop_empty))
         for role, (rows, origin) in sorted(given.labelled.items())
     }
     train = found[TRAIN].survey
@@ -147,29 +139,41 @@ def survey_labelled(given: Given, flags: Flags, drop_empty: bool) -> tuple[dict[
     return _settle(found, given.flagged)
 
 
-def _check_labelled(given: Given, label_column: str) -> None:
-    """Refuse a validation or test split without labels, such as those of competitions, as what it is."""
-    train = given.labelled[TRAIN][0]
+def _readings(given: Given, flags: Flags, kind: str) -> dict[int, Reading]:
+    """Return in which way each labelled split is written: train decides what the others are to be.
+
+    Raises:
+        BonsaiError: one is not written in any way that is known, or is without labels, as those of competitions.
+    """
+    train = find(given.labelled[TRAIN][0], flags, kind)
+    found = {TRAIN: train}
     for role in sorted(given.labelled.keys() - {TRAIN}):
         rows = given.labelled[role][0]
-        wanted, names = columns.label_column(train.names(), train.where, label_column), rows.names()
-        if wanted in names or (not label_column and any(name.strip().lower() in columns.LABELS for name in names)):
-            continue
-        near = nearest(wanted, [name for name in names if name not in train.names()])
-        raise BonsaiError(
-            f"{rows.where} has no label column '{wanted}', unlike train (columns: {', '.join(names)}){near}: "
-            f"{'rename it, if these are the labels; ' if near else ''}{WITHOUT_LABELS[role]}"
-        )
+        if not train.grouped or not train.expand:
+            _check_labelled(role, rows, train, flags.label)
+        found[role] = find(rows, flags, train.kind or kind)
+        if (found[role].target, found[role].setting) != (train.target, train.setting):
+            raise BonsaiError(
+                f"{rows.where} has its labels in '{found[role].label}', and its texts, written in another way than train "
+                f"('{train.label}'), such as lists of words beside whole texts: give both alike"
+            )
+    return found
 
 
-def _columns(rows: Rows, flags: Flags) -> tuple[tuple[str, ...], str]:
-    """Return the columns of texts, and that of labels."""
+def _check_labelled(role: int, rows: Rows, train: Reading, flag: str) -> None:
+    """Refuse a validation or test split without labels, such as those of competitions, as what it is."""
     names = rows.names()
-    texts = columns.text_columns(names, rows.where, flags.text, flags.pair, flags.label)
-    label = columns.label_column(names, rows.where, flags.label)
-    if label in texts:
-        raise BonsaiError(f"{rows.where}: the column '{label}' is both text and label: name the other one too")
-    return texts, label
+    if all(name in names for name in train.label_columns):
+        return
+    known = {*columns.LABELS, *columns.TAGS, *columns.STRETCHES, *columns.ANSWERS}
+    if not flag and any(name.strip().lower() in known for name in names):
+        return
+    wanted = next(name for name in train.label_columns if name not in names)
+    near = nearest(wanted, [name for name in names if name not in train.text_columns])
+    raise BonsaiError(
+        f"{rows.where} has no label column '{wanted}', unlike train (columns: {', '.join(names)}){near}: "
+        f"{'rename it, if these are the labels; ' if near else ''}{WITHOUT_LABELS[role]}"
+    )
 
 
 def _settle(found: dict[int, Labelled], flagged: set[int]) -> tuple[dict[int, Labelled], list[str]]:
@@ -199,14 +203,12 @@ def survey_unlabelled(found: Sequence[Rows], train: Survey, label_column: str, d
     """
     parts = []
     for rows in found:
-        names = rows.names()
-        same = all(column in names for column in train.columns)
-        texts = train.columns if same else columns.text_columns(names, rows.where, "", "", label_column)
-        if len(texts) != len(train.columns):
+        reading = find_texts(rows, train.reading, label_column)
+        if len(reading.texts) != len(train.columns):
             raise BonsaiError(
-                f"{rows.where} has {'pairs' if len(texts) == 2 else 'single texts'} ({', '.join(texts)}), the "
-                f"labelled rows have {', '.join(train.columns)}: name the columns alike"
+                f"{rows.where} has {'pairs' if len(reading.texts) == 2 else 'single texts'} "
+                f"({', '.join(reading.texts)}), the labelled rows have {', '.join(train.columns)}: name the columns alike"
             )
-        seen = survey(rows, texts, "", drop_empty=drop_empty)
+        seen = survey(rows, reading, drop_empty=drop_empty)
         parts.append(Part.of(UNLABELLED, rows, seen, np.zeros(seen.rows, np.int64)))
     return parts

@@ -1,4 +1,4 @@
-"""What is to be learnt: kind, metric and classes. All that differs between kinds where splits are made is here."""
+"""What is to be learnt: kind, metric and classes, and how splits do justice to it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +7,13 @@ import numpy as np
 
 from kfp_bonsai.prepare_data import labels, split
 from kfp_bonsai.prepare_data.asked import check_metric
-from kfp_bonsai.prepare_data.read import Rows
 from kfp_bonsai.prepare_data.survey import Survey
+from kfp_bonsai.prepare_data.targets import TARGETS, Target
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
 
 SHOWN = 6  # classes whose rows are told
-SHARED = {  # how a draw does justice to all labels
-    tasks.CLASSIFICATION: "by the share of each class",
-    tasks.REGRESSION: "evenly over the range of the labels",
-}
 
 
 @dataclass(frozen=True)
@@ -25,29 +21,51 @@ class Goal:
     """What is to be learnt.
 
     Attributes:
-        kind: classification or regression.
+        kind: a key of KINDS.
         metric: what counts.
-        labels: class names; none for regression.
-        hint: how to choose the other kind, where the labels leave it open.
+        labels: class names; none where nothing has a name.
+        hint: how to choose another kind, where the labels leave it open.
+        together: what the text is called that holds rows together; "" where each stands alone.
     """
 
     kind: str
     metric: str
     labels: tuple[str, ...]
     hint: str
+    together: str = ""
 
     def __str__(self) -> str:
         """Return it in words."""
-        classes = f" into {len(self.labels)} classes ({listed(self.labels)})" if self.labels else ""
+        what = "into" if self.known.is_one_class else "of"
+        classes = f" {what} {len(self.labels)} {self.called} ({listed(self.labels)})" if self.labels else ""
         return f"{self.kind}{classes}{self.hint}"
 
+    @property
+    def known(self) -> Kind:
+        """What is known of the kind."""
+        return KINDS[self.kind]
 
-def goal_of(train: Survey, rows: Rows, kind: str, metric: str, positive_class: str) -> Goal:
+    @property
+    def target(self) -> Target:
+        """What is done with its right answers."""
+        return TARGETS[self.known.target]
+
+    @property
+    def called(self) -> str:
+        """What its labels are called."""
+        return "classes" if self.known.is_one_class else "labels"
+
+    @property
+    def shared(self) -> str:
+        """How a draw does justice to all rows, in words."""
+        return f"all rows of one {self.together} together" if self.together else self.target.shared
+
+
+def goal_of(train: Survey, kind: str, metric: str, positive_class: str) -> Goal:
     """Return what the labels of train are to be learnt as.
 
     Args:
         train: what the first pass found.
-        rows: the same rows.
         kind: the kind that was asked for, or "auto".
         metric: the metric that was asked for, or "".
         positive_class: the class that was asked for, or "".
@@ -58,7 +76,8 @@ def goal_of(train: Survey, rows: Rows, kind: str, metric: str, positive_class: s
     hint = labels.hint(train, kind)
     kind = labels.kind_of(train, kind)
     check_metric(metric, kind)
-    return Goal(kind, metric or KINDS[kind].metrics[0], labels.class_names(train, rows, kind, positive_class), hint)
+    together = train.columns[train.reading.group] if train.groups is not None else ""
+    return Goal(kind, metric or KINDS[kind].metrics[0], labels.class_names(train, kind, positive_class), hint, together)
 
 
 def metric_notes(goal: Goal) -> list[str]:
@@ -70,7 +89,7 @@ def metric_notes(goal: Goal) -> list[str]:
 
 def label_notes(goal: Goal, title: str, found: Survey) -> list[str]:
     """Return what a reader should know of a split's labels, as far as it matters for the kind."""
-    return [f"{title}: {each}" for each in found.notes] if goal.kind == tasks.CLASSIFICATION else []
+    return [f"{title}: {each}" for each in (*(found.notes if goal.labels else ()), *found.told)]
 
 
 def check_enough(goal: Goal, values: np.ndarray, where: str, made: Sequence[str]) -> None:
@@ -85,21 +104,18 @@ def check_enough(goal: Goal, values: np.ndarray, where: str, made: Sequence[str]
     Raises:
         BonsaiError: they are too few.
     """
-    if goal.kind == tasks.CLASSIFICATION:
+    if goal.known.is_one_class:
         split.check_sizes(np.bincount(values, minlength=len(goal.labels)).tolist(), goal.labels, made)
     elif len(values) < len(made) + 1:
         raise BonsaiError(f"{where} has {len(values)} different rows, too few to split: add rows")
 
 
-def strata(goal: Goal, values: np.ndarray) -> np.ndarray:
-    """Return what a draw takes its share of: each row's class, or which tenth of the labels it is in."""
-    return values if goal.kind == tasks.CLASSIFICATION else split.quantile_bins(values)
-
-
 def counts(goal: Goal, values: np.ndarray) -> str:
-    """Return how many rows each class has, in words."""
+    """Return how often each label is there, in words."""
     if not goal.labels:
         return ""
+    if goal.target.of_lists:
+        values = np.array([label for answer in values for label in goal.target.labels(answer)], np.int64)
     sizes = np.bincount(values, minlength=len(goal.labels))
     shown = ", ".join(f"{name} {size:,}" for name, size in zip(goal.labels[:SHOWN], sizes, strict=False))
     return f" ({shown}{', ...' if len(goal.labels) > SHOWN else ''})"

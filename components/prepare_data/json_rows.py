@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from kfp_bonsai.prepare_data import squad_file
 from kfp_bonsai.prepare_data.text import LONGEST, Lines
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -16,7 +17,15 @@ def json_rows(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         BonsaiError: one is not valid JSON or no object, names a key twice, or has half of a character.
     """
-    for place, row in _values(lines):
+    suspect, is_first = None, True  # a first row that is a table by columns, if no other one comes
+    for place, found in _values(lines):
+        row = _annotated(found)
+        if suspect:
+            yield suspect
+            suspect = None
+        if squad_file.is_squad(row):
+            yield from squad_file.rows(lines.where, row)
+            continue
         if not isinstance(row, dict):
             raise BonsaiError(f"{lines.where}, {place}: {str(row)[:60]!r} is no object: {ROW}")
         wrapped = [
@@ -26,14 +35,18 @@ def json_rows(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
             raise BonsaiError(
                 f"{lines.where}, {place}: the rows are in '{wrapped[0]}': give the list alone, without it"
             )
-        if row and all(isinstance(value, (list, dict)) for value in row.values()):
-            raise BonsaiError(
-                f"{lines.where}, {place}: nothing but lists and objects in it, as in tables by columns: {ROW} (pandas: "
-                "orient='records', lines=True)"
-            )
         if isinstance(row, _Twice):
             raise BonsaiError(f"{lines.where}, {place}: '{row.name}' is there more than once: {ROW}")
-        yield place, row
+        if is_first and row and all(isinstance(value, list | dict) for value in row.values()):
+            suspect = place, row
+        else:
+            yield place, row
+        is_first = False
+    if suspect:
+        raise BonsaiError(
+            f"{lines.where}, {suspect[0]}: nothing but lists and objects in it, as in tables by columns: {ROW} (pandas: "
+            "orient='records', lines=True)"
+        )
 
 
 def json_columns(lines: Lines) -> list[str]:
@@ -76,15 +89,33 @@ def _values(lines: Lines) -> Iterator[tuple[str, Any]]:
             continue
         place = f"line {lines.number}"
         if first and line.strip() == "{":
-            raise BonsaiError(
-                f"{lines.where}, {place}: one object over several lines is no table: {ROW}, or an array of such"
-            )
+            whole = _whole(line + lines.rest())
+            if not squad_file.is_squad(whole):
+                raise BonsaiError(
+                    f"{lines.where}, {place}: one object over several lines is no table: {ROW}, or an array of such"
+                )
+            yield place, whole
+            return
         if first and line.lstrip().startswith("["):
             found = _parse(lines.where, "the array", line + lines.rest(), "correct it, or give JSON lines")
             yield from ((f"row {number}", row) for number, row in enumerate(found, 1))
             return
         yield place, _parse(lines.where, place, line, ROW)
         first = False
+
+
+def _whole(text: str) -> Any:
+    """Return one object over several lines, nothing if it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _annotated(found: Any) -> Any:
+    """Return spaCy's pair of a text and its annotations, ["In Oslo", {"entities": [[3, 7, "LOC"]]}], as a row."""
+    is_pair = isinstance(found, list) and len(found) == 2 and isinstance(found[0], str) and isinstance(found[1], dict)
+    return {"text": found[0], "entities": found[1]["entities"]} if is_pair and "entities" in found[1] else found
 
 
 def _parse(where: str, place: str, text: str, advice: str) -> Any:

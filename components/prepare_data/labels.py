@@ -1,4 +1,4 @@
-"""What the labels are: numbers to predict, or classes, named as the data names them."""
+"""What the labels are: numbers to predict, classes, or lists with such, named as the data names them."""
 
 import math
 import unicodedata
@@ -7,47 +7,65 @@ from decimal import Decimal
 
 import numpy as np
 
-from kfp_bonsai.prepare_data.read import Rows
-from kfp_bonsai.prepare_data.survey import MOST_CLASSES, Survey, as_number
+from kfp_bonsai.prepare_data.names import MOST_CLASSES, as_number
+from kfp_bonsai.prepare_data.recognise import AUTO
+from kfp_bonsai.prepare_data.survey import Survey
+from kfp_bonsai.prepare_data.targets import TARGETS
 from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kinds import KINDS
+from kfp_bonsai.shared.kinds.task import Task
 
+CLASSES, NUMBERS = (
+    next(name for name, kind in KINDS.items() if kind.target == target and not kind.group)
+    for target in ("class", "number")
+)
 DISTINCT = 10  # more distinct float labels than this are a regression
 
 
 def hint(found: Survey, kind: str) -> str:
-    """Return how to choose the other kind, where the labels leave it open."""
-    if kind != "auto" or len(found.classes) <= 2 or not np.isfinite(found.values[found.kept]).all():
+    """Return how to choose another kind, where the labels leave it open."""
+    if kind != AUTO or found.answers is not None:
+        return ""
+    if found.reading.kind:
+        return f"; to predict each row by itself: --kind {NUMBERS} or {CLASSES}"
+    if len(found.classes) <= 2 or not np.isfinite(found.values[found.kept]).all():
         return ""
     if found.floats and len(found.classes) > DISTINCT:
-        return "; to take the numbers as classes: --kind classification"
-    return "; to predict them as numbers: --kind regression"
+        return f"; to take the numbers as classes: --kind {CLASSES}"
+    return f"; to predict them as numbers: --kind {NUMBERS}"
 
 
 def kind_of(found: Survey, kind: str) -> str:
-    """Return the kind of task, classification or regression, which may be asked for.
+    """Return the kind of task, which may be asked for.
 
     Raises:
         BonsaiError: the labels are not of the kind that was asked for, too many, or all the same.
     """
-    if found.not_finite and not found.named and kind != tasks.CLASSIFICATION:
+    kind = found.reading.kind or kind
+    if found.answers is not None:
+        _check_lists(found)
+        return kind
+    target = "" if kind == AUTO else KINDS[kind].target
+    if found.not_finite and not found.named and target != "class":
         raise BonsaiError(
             f"{found.not_finite} with NaN or infinite labels, or numbers too large to compute with: correct or remove "
-            "them; if these are names of classes: --kind classification"
+            f"them; if these are names of classes: --kind {CLASSES}"
         )
     numbers = bool(np.isfinite(found.values[found.kept]).all())
-    if kind == tasks.REGRESSION and not numbers:
-        name, place = _no_number(found)
-        raise BonsaiError(
-            f"{place}, column '{found.label}': '{name}' is no number: correct it, or use --kind classification"
-        )
-    if kind == "auto":
+    if target == "number":
+        if not numbers:
+            name, place = _no_number(found)
+            raise BonsaiError(
+                f"{place}, column '{found.label}': '{name}' is no number: correct it, or use --kind {CLASSES}"
+            )
+        _check_numbers(found, kind)
+    if not target:
         floats = found.floats and numbers
-        kind = tasks.REGRESSION if floats and len(found.classes) > DISTINCT else tasks.CLASSIFICATION
-    if kind == tasks.CLASSIFICATION and len(found.classes) >= MOST_CLASSES:
+        kind = NUMBERS if floats and len(found.classes) > DISTINCT else CLASSES
+    if KINDS[kind].named and len(found.classes) >= MOST_CLASSES:
         raise BonsaiError(
             f"{found.where}, column '{found.label}' has {MOST_CLASSES:,} different labels or more: name another "
-            "with --label-column, or use --kind regression"
+            f"with --label-column, or use --kind {NUMBERS}"
         )
     if len(found.classes) < 2:
         only = next(iter(found.classes), "")
@@ -58,15 +76,40 @@ def kind_of(found: Survey, kind: str) -> str:
     return kind
 
 
-def class_names(found: Survey, rows: Rows, kind: str, positive: str) -> tuple[str, ...]:
+def _check_lists(found: Survey) -> None:
+    assert found.answers is not None
+    if len(found.classes) >= MOST_CLASSES:
+        raise BonsaiError(
+            f"{found.where}, column '{found.label}' has {MOST_CLASSES:,} different labels or more: name another "
+            "with --label-column"
+        )
+    different = {*found.answers[found.kept].tolist()}
+    if len(different) < 2:
+        only = "empty" if () in different else f"the same ({listed([*found.classes])})"
+        raise BonsaiError(
+            f"{found.where}, column '{found.label}': every row's is {only}: there is nothing to learn; add other rows, "
+            "or name another column with --label-column"
+        )
+
+
+def _check_numbers(found: Survey, kind: str) -> None:
+    """Refuse numbers that are no right answers of the kind, such as a relevance below 0."""
+    task = Task("", kind, (), (), "", "", "train", 0, "")
+    for name, place in found.classes.items():
+        if math.isfinite(as_number(name)) and not KINDS[kind].is_answer(as_number(name), task):
+            means = KINDS[kind].means(task)
+            raise BonsaiError(f"{place}, column '{found.label}': {name} is not {means}: correct it")
+
+
+def class_names(found: Survey, kind: str, positive: str) -> tuple[str, ...]:
     """Return the class names: in the data's own order, else by number, else by alphabet; of two, the positive last.
 
     Raises:
         BonsaiError: the positive class is not one of two.
     """
-    if kind == tasks.REGRESSION:
+    if not KINDS[kind].named:
         return ()
-    labels = [name for name in rows.class_names(found.label) if name in found.classes]
+    labels = [name for name in found.reading.class_names if name in found.classes]
     if not labels:
         numbers = all(math.isfinite(as_number(name)) for name in found.classes if name not in ("true", "false"))
         by_value = numbers and not {"true", "false"} & found.classes.keys()
@@ -106,15 +149,17 @@ def _shown(names: Sequence[str]) -> Callable[[str], str]:
 
 
 def written(found: Survey, labels: tuple[str, ...], kind: str, split: str) -> np.ndarray:
-    """Return the label of each row as a split holds it: the class's number, or the number to predict.
+    """Return the right answer of each row as a split holds it, a list as a tuple.
 
     Raises:
         BonsaiError: a label is no number, or of no class of train.
     """
-    if kind == tasks.REGRESSION:
+    target = KINDS[kind].target
+    if target == "number":
         if not np.isfinite(found.values[found.kept]).all():
             name, place = _no_number(found)
             raise BonsaiError(f"{place}, column '{found.label}': '{name}' is no number, unlike in train: correct it")
+        _check_numbers(found, kind)
         return found.values
     unseen = [name for name in found.classes if name not in labels]
     if unseen:
@@ -122,8 +167,11 @@ def written(found: Survey, labels: tuple[str, ...], kind: str, split: str) -> np
             f"{found.classes[unseen[0]]}, column '{found.label}': the label '{unseen[0]}' of {split} is not in "
             f"train (labels: {listed(labels)}){nearest(unseen[0], list(labels))}: correct it, or add such rows to train"
         )
-    index = np.array([labels.index(name) for name in found.classes] + [-1], np.int64)
-    return index[found.codes]
+    numbers = [labels.index(name) for name in found.classes]
+    if found.answers is None:
+        return np.array([*numbers, -1], np.int64)[found.codes]
+    numbered = TARGETS[target].numbered
+    return np.fromiter((numbered(answer, numbers) for answer in found.answers), object, found.rows)
 
 
 def _no_number(found: Survey) -> tuple[str, str]:

@@ -10,8 +10,14 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.tasks import SPLITS
 
 
-def drop(parts: list[Part], extra: list[Part], notes: list[str]) -> dict[str, int]:
+def drop(parts: list[Part], extra: list[Part], notes: list[str], together: str = "") -> dict[str, int]:
     """Drop what is in more than one split, and what is in train or the unlabelled rows twice.
+
+    Args:
+        parts: the labelled splits as they were given.
+        extra: rows without labels.
+        notes: where to note what is dropped.
+        together: the text that holds rows together, so that all of them are dropped if one is.
 
     Returns:
         How many rows were dropped for which reason, and how many texts of train have different labels.
@@ -19,7 +25,7 @@ def drop(parts: list[Part], extra: list[Part], notes: list[str]) -> dict[str, in
     Raises:
         BonsaiError: no training or no validation row is left.
     """
-    numbers = _numbered([part.survey.keys for part in parts])
+    numbers = _numbered([part.survey.together for part in parts])
     by_role = {part.role: index for index, part in enumerate(parts)}
     leaks = 0
     taken = np.zeros(0, np.int64)
@@ -31,9 +37,11 @@ def drop(parts: list[Part], extra: list[Part], notes: list[str]) -> dict[str, in
         part.goes[seen] = -1
         leaks += int(seen.sum())
         others = "validation or test" if role == TRAIN else "test"
-        note(notes, int(seen.sum()), f"rows of {SPLITS[role]} dropped: they are in {others} too (a leak)")
+        which = f"their {together} is" if together else "they are"
+        note(notes, int(seen.sum()), f"rows of {SPLITS[role]} dropped: {which} in {others} too (a leak)")
         taken = np.union1d(taken, own[part.goes == role])
-    part, own = parts[by_role[TRAIN]], numbers[by_role[TRAIN]]
+    part = parts[by_role[TRAIN]]
+    own = split.groups(part.survey.keys)
     kept = np.flatnonzero(part.goes == TRAIN)
     labels = part.labels[kept]
     pairs = np.unique(np.stack([own[kept], np.unique(labels, return_inverse=True)[1]], axis=1), axis=0)

@@ -8,9 +8,10 @@ import numpy as np
 from kfp_bonsai.prepare_data import labels
 from kfp_bonsai.prepare_data.asked import check_flags, check_inputs, check_outputs, check_split_by
 from kfp_bonsai.prepare_data.draws import Wanted, cut, draw
-from kfp_bonsai.prepare_data.gather import Flags, gather, survey_labelled, survey_unlabelled
+from kfp_bonsai.prepare_data.gather import gather, survey_labelled, survey_unlabelled
 from kfp_bonsai.prepare_data.goal import Goal, counts, goal_of, label_notes, metric_notes
 from kfp_bonsai.prepare_data.leaks import drop, note
+from kfp_bonsai.prepare_data.recognise import Flags
 from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part, content_sha256, write_splits
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import tasks
@@ -98,9 +99,9 @@ def prepare_data(
     given = gather(data, test_data, validation_data, unlabelled_data)
     check_inputs([rows for _, rows in given.rows], paths)
     flags = Flags(text_column, text_pair_column, label_column)
-    labelled, notes = survey_labelled(given, flags, drop_empty)
+    labelled, notes = survey_labelled(given, flags, kind, drop_empty)
     first = labelled[TRAIN].survey
-    goal = goal_of(first, labelled[TRAIN].rows, kind, metric, positive_class)
+    goal = goal_of(first, kind, metric, positive_class)
     notes += metric_notes(goal)
     say(f"{STAGE}  {data}: text {' and '.join(first.columns)}, label {first.label}, {goal}")
     parts = [
@@ -113,7 +114,7 @@ def prepare_data(
     dropped = {
         "read_rows": sum(part.survey.rows for part in (*parts, *extra)),
         "dropped_empty": sum(part.survey.empty + part.survey.unlabelled for part in (*parts, *extra)),
-        **drop(parts, extra, notes),
+        **drop(parts, extra, notes, goal.together),
     }
     wanted = [Wanted(TEST, test_rows, test_fraction), Wanted(VALIDATION, validation_rows, validation_fraction)]
     notes += [
@@ -156,6 +157,8 @@ def _described(
 ) -> list[tasks.Task]:
     """Say what each split is and all notes; return the tasks that the splits carry."""
     splits = []
+    answers = [one for part in parts if part.survey.answers is not None for one in part.labels[part.goes >= 0]]
+    setting = parts[0].survey.reading.setting or goal.known.setting(answers)
     for target, title in enumerate(SPLITS):
         task = tasks.Task(
             name=name,
@@ -165,6 +168,7 @@ def _described(
             metric=goal.metric,
             source=origins[target],
             split=title,
+            setting=setting,
             rows=sum(int((part.goes == target).sum()) for part in parts),
             sha256=content_sha256(parts, target),
             notes=tuple(notes),

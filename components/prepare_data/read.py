@@ -149,7 +149,9 @@ class HubRows:
         Raises:
             BonsaiError: its names are no texts.
         """
-        names = tuple(getattr(self.dataset.features[column], "names", None) or ())
+        found = (self.dataset.features or {}).get(column)
+        found = found[0] if isinstance(found, list) else getattr(found, "feature", found)  # of a list's entries
+        names = tuple(getattr(found, "names", None) or ())
         if not all(isinstance(name, str) for name in names):
             raise BonsaiError(f"{self.where}, column '{column}': its classes' names are no texts: {SAVE_AGAIN}")
         return names

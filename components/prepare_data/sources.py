@@ -4,6 +4,7 @@ import glob
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
@@ -17,6 +18,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.parquet import READ_BYTES
 from kfp_bonsai.shared.storage.bucket import bucket_errors, open_bucket, patience, split_location
 
+TEXT_DATA = re.compile(r"(train|valid|val|dev|test)", re.IGNORECASE)
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 TABLES = {
     f"_delta_log/{'[0-9]' * 20}.json": "Delta",
@@ -137,6 +139,10 @@ def _meant(text: str, files: list[Any], pattern: str) -> list[Any]:
 
     Such are .ipynb_checkpoints, .git, __MACOSX, _delta_log, _temporary. A glob that names one itself means it.
     """
+    if not pattern:  # a folder's .txt files are data if they are called so, and nothing else there is
+        plain = [file for file in files if ".txt" in file.suffixes]
+        of_splits = len(plain) == len(files)
+        files = [file for file in files if file not in plain or (of_splits and TEXT_DATA.match(file.name))]
     named = {part[0] for part in pattern.split("/") if part and part[0] in "._"}
     meant = [file for file in files if not any(part[0] in "._" and part[0] not in named for part in file.parts)]
     if hidden := len(files) - len(meant):

@@ -1,5 +1,6 @@
 """Who goes where: duplicates, leaks, and stratified draws. Arrays in, arrays out; seeded."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,6 +41,54 @@ def quantile_bins(values: np.ndarray) -> np.ndarray:
     bins = max(1, min(QUANTILES, len(values) // 10))
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return ranks * bins // max(len(values), 1)
+
+
+def rarest(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return strata for rows of several labels: of each row the label that fewest rows have, -1 where it has none."""
+    counts = Counter(label for row in rows for label in set(row))
+    return np.array([min(row, key=lambda one: (counts[one], one), default=-1) for row in rows], np.int64)
+
+
+def drawable(strata: np.ndarray, count: int, leave: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out strata that are too small for every split: their rows stay behind, where something is learnt of them.
+
+    Args:
+        strata: a number for each row.
+        count: how many rows are to be chosen.
+        leave: rows that stay behind in every stratum.
+
+    Returns:
+        Strata, all the same if the others do not suffice, and a mask of the rows to choose from.
+    """
+    _, codes, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    enough = sizes > leave
+    if enough.sum() <= count <= (sizes[enough] - leave).sum():
+        return strata, enough[codes]
+    return np.zeros(len(strata), np.int64), np.ones(len(strata), bool)
+
+
+def draw_groups(numbers: np.ndarray, count: int, seed: int, *, leave: int = 1, most: bool = False) -> np.ndarray:
+    """Choose whole groups of rows, of as near to `count` rows as the groups that come first allow.
+
+    Args:
+        numbers: the number of each row's group.
+        count: how many rows to choose.
+        seed: of the choice.
+        leave: groups that stay behind.
+        most: choose no more than `count` rows.
+
+    Returns:
+        A mask of the chosen rows; nothing is chosen if there are too few groups.
+    """
+    names, codes, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    reached = np.cumsum(sizes[order])[: max(len(names) - leave, 0)]
+    if not len(reached) or (most and reached[0] > count):
+        return np.zeros(len(numbers), bool)
+    off = np.where(most & (reached > count), np.inf, np.abs(reached - count))
+    chosen = np.zeros(len(names), bool)
+    chosen[order[: int(off.argmin()) + 1]] = True
+    return chosen[codes]
 
 
 def draw(strata: np.ndarray, count: int, seed: int, *, leave: int = 1, least: int = 1) -> np.ndarray:

@@ -28,7 +28,7 @@ class Part:
         role: which split it was given as: a place in SPLITS, and in `write_splits`' targets.
         rows: the rows.
         survey: what the first pass found.
-        labels: the label of each row as it is written.
+        labels: the label of each row as it is written; tuples where that is a list.
         goes: which split each row goes to: an index into `write_splits`' targets, -1 for none.
     """
 
@@ -79,7 +79,10 @@ def content_sha256(parts: Sequence[Part], target: int) -> str:
     for part in parts:
         chosen = part.goes == target
         digest.update(part.survey.digests[chosen].tobytes())
-        digest.update(np.ascontiguousarray(part.labels[chosen]).tobytes())
+        labels = part.labels[chosen]
+        digest.update(
+            repr(labels.tolist()).encode() if labels.dtype == object else np.ascontiguousarray(labels).tobytes()
+        )
     return digest.hexdigest()
 
 
@@ -95,7 +98,7 @@ def write_splits(parts: Sequence[Part], targets: Sequence[tuple[Path, tasks.Task
             if not (part.goes >= 0).any():
                 continue
             done = 0
-            for batch in part.rows.batches(part.survey.columns):
+            for batch in part.survey.reading.of_texts().batches(part.rows):
                 goes = part.goes[done : done + batch.rows]
                 if len(goes) < batch.rows:
                     raise BonsaiError(f"{part.survey.where} changed while it was read: run again")

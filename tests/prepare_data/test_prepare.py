@@ -265,7 +265,7 @@ def test_labels_with_underscores_are_names(tmp_path):
     codes = [f"{a}_{b}" for a in range(1, 5) for b in range(1, 5)]
     data = [{"text": f"row {i}", "label": codes[i % 16]} for i in range(320)]
     _, _, described = prepare(write_csv(tmp_path / "d.csv", data), tmp_path)
-    assert described["train"].kind == tasks.CLASSIFICATION and list(described["train"].labels) == sorted(codes)
+    assert described["train"].kind == "classification" and list(described["train"].labels) == sorted(codes)
 
 
 def test_validation_rows_that_are_all_in_test(tmp_path):

@@ -21,7 +21,6 @@ from kfp_bonsai.shared.kinds.task import Task
 
 METADATA_KEY = b"kfp_bonsai.task"
 CHECKSUM_KEY = b"kfp_bonsai.task.crc32"  # Parquet has checksums of its pages alone
-CLASSIFICATION, REGRESSION = "classification", "regression"
 HUB = "Hugging Face "  # what the source of rows from the hub begins with
 AGAIN = "prepare the data set again"
 TYPES = {  # of right answers in a file

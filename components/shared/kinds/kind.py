@@ -69,6 +69,7 @@ class Kind:
         floor: what costs next to nothing, trained on the first rows: predictions for the others, and what it is.
         floor_name: what that is called, short, and in full.
         all_alike: whether labels are all the same, so that nothing can be learnt from them.
+        setting: what a task has to know of all its right answers (Task.setting), given as `TYPES` orders their fields.
         shares: what labels look like in `shares` that add up to 1, by which drift is told, beside what they are the
             shares of: names (`labels`), or numbers between which others lie (`edges`, given or new). Where not rows are
             counted, `counted` says how many were.
@@ -106,6 +107,7 @@ class Kind:
     floor_name: tuple[str, str] = ("bag of words", "bag of words with a linear model")
     agreement: Callable[[Any, Any, Task], tuple[float, str]] = by_metric
     all_alike: Callable[[Sequence[Any]], bool] = lambda _labels: False
+    setting: Callable[[Sequence[Any]], str] = lambda _answers: ""
     hits: Callable[[Any, Any], np.ndarray] | None = None
 
     @property

@@ -134,6 +134,8 @@ KIND = Kind(
         ("score", NUMBERS, 0),
     ),
     windows="only_second",
+    group="text_b",
+    setting=lambda answers: "" if all(answers) else UNANSWERABLE,
     errs="unless its answer is exactly right",
     hits=squad.hits,
 )

@@ -10,7 +10,7 @@ import pytest
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.floor import floor, floor_and_method
-from kfp_bonsai.shared.data.tasks import CLASSIFICATION, REGRESSION, Task, schema
+from kfp_bonsai.shared.data.tasks import Task, schema
 
 WORDS = ("awful", "fine", "splendid")
 MOST_ROWS = "kfp_bonsai.shared.data.floor.MOST_ROWS"
@@ -38,7 +38,7 @@ def test_pairs_and_regression(tmp_path):
         "text_b": [WORDS[i % 3] for i in range(40)],
         "label": [i % 3 / 2 for i in range(40)],
     }
-    path = split(tmp_path / "s.parquet", rows, labels=(), metric="pearson", kind=REGRESSION)
+    path = split(tmp_path / "s.parquet", rows, labels=(), metric="pearson", kind="regression")
     assert floor(path, path) > 0.9
 
 
@@ -126,19 +126,19 @@ def test_languages_whose_words_are_not_between_spaces(tmp_path, letters, words):
         f"{ENGLISH} {ENGLISH} 很好",
     ],
 )
-@pytest.mark.parametrize("kind", [CLASSIFICATION, REGRESSION])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_languages_with_spaces_are_counted_by_words(tmp_path, text, kind):
     """Taken by characters, the floor would no longer be the bag of words that the report and README speak of."""
-    metric, labels = ("accuracy", ("no", "yes")) if kind == CLASSIFICATION else ("pearson", ())
+    metric, labels = ("accuracy", ("no", "yes")) if kind == "classification" else ("pearson", ())
     rows = {"text": [f"{text} {WORDS[i % 2]}" for i in range(10)], "label": [i % 2 for i in range(10)]}
     path = split(tmp_path / "s.parquet", rows, labels, metric, kind)
     assert "1 and 2 words" in floor_and_method(path, path)[1]
 
 
-def split(path, rows, labels=("no", "yes"), metric="accuracy", kind=CLASSIFICATION):
+def split(path, rows, labels=("no", "yes"), metric="accuracy", kind="classification"):
     columns = tuple(name for name in rows if name != "label")
     task = Task("made", kind, columns, tuple(labels), metric, "made", "train", len(rows["label"]), "0")
-    if kind == REGRESSION:
+    if kind == "regression":
         rows = {**rows, "label": [float(one) for one in rows["label"]]}
     pq.write_table(pa.table(rows, schema=schema(task)), path)
     return path

@@ -1,0 +1,66 @@
+"""Right answers by their type in a split (a key of TYPES): how they are kept, written, shared out among splits, told."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.prepare_data import split
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is done with right answers of a type.
+
+    Attributes:
+        shared: how a draw does justice to all of them, in words.
+        strata: what a draw takes its share of, a number a row; nothing where whole groups of rows are drawn.
+        coded: an answer that is a list, as a tuple with codes for names of labels; nothing where it is one value.
+        numbered: such a tuple with other numbers for the codes.
+        labels: the labels' numbers in such a tuple.
+    """
+
+    shared: str
+    strata: Callable[[np.ndarray], np.ndarray]
+    coded: Callable[[Sequence[Any], Callable[[Any], int]], tuple] | None = None
+    numbered: Callable[[tuple, Sequence[int]], tuple] = lambda answer, _numbers: answer
+    labels: Callable[[tuple], Sequence[int]] = lambda _answer: ()
+
+    @property
+    def of_lists(self) -> bool:
+        """Whether an answer is a list."""
+        return self.coded is not None
+
+
+def _rarest(labels: Callable[[tuple], Sequence[int]]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda answers: split.rarest([labels(answer) for answer in answers])
+
+
+def _span_labels(answer: tuple) -> list[int]:
+    return [label for _, _, label in answer]
+
+
+TARGETS = {
+    "class": Target("by the share of each class", lambda values: values),
+    "number": Target("evenly over the range of the labels", split.quantile_bins),
+    "classes": Target(
+        "by the rarest label of each row",
+        _rarest(list),
+        coded=lambda labels, code: tuple(map(code, labels)),
+        numbered=lambda answer, numbers: tuple(sorted(numbers[one] for one in answer)),
+        labels=list,
+    ),
+    "spans": Target(
+        "by the rarest label of each row",
+        _rarest(_span_labels),
+        coded=lambda found, code: tuple((begin, end, code(label)) for begin, end, label in found),
+        numbered=lambda answer, numbers: tuple((begin, end, numbers[label]) for begin, end, label in answer),
+        labels=_span_labels,
+    ),
+    "answers": Target(
+        "by how many have an answer",
+        lambda answers: np.array([bool(answer) for answer in answers], int),
+        coded=lambda found, _code: tuple(found),
+    ),
+}

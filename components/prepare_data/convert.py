@@ -106,7 +106,7 @@ def _tag(tag: Any, names: Sequence[str], place: str) -> str:
     if isinstance(tag, int) and not isinstance(tag, bool):
         if not names:
             raise BonsaiError(
-                f"{place}: the tag {tag} is a number, and nothing says what it means: give tags as texts (B-PER, O), or "
+                f"{place}: the tag {tag} is a number, and nothing says what it means: give texts (B-PER, O), or "
                 "a data set that names its classes (ClassLabel of `datasets`)"
             )
         if 0 <= tag < len(names):
@@ -117,7 +117,7 @@ def _tag(tag: Any, names: Sequence[str], place: str) -> str:
 def spans_of(text: str, value: Any, place: str, tell: Tell) -> list[Stretch]:
     """Return the stretches that a list says, each {start, end, label} or [start, end, label], or a dict of such lists.
 
-    Those that begin or end within a word are widened to it, as a word has one tag; white space at their ends is left out.
+    Those that begin or end within a word are widened to it, as a word has one tag; white space at their ends goes.
 
     Raises:
         BonsaiError: one is no stretch, lies outside of the text, is empty, or is over another one.
@@ -129,8 +129,8 @@ def spans_of(text: str, value: Any, place: str, tell: Tell) -> list[Stretch]:
         said = f"{text[max(0, begin) : max(0, end)][:40]!r} ({begin} to {end}, {label})"
         if not 0 <= begin < end <= len(text):
             raise BonsaiError(
-                f"{place}: the stretch {said} is {'empty' if begin == end else 'not within the text'}, which has "
-                f"{len(text)} characters: correct it (the first is 0, and the end is not included)"
+                f"{place}: the stretch {said} is {'empty' if begin == end else 'not within the text'} of {len(text)} "
+                "characters: correct it (the first is 0, and the end is not included)"
             )
         covered = [one for one in places if one[0] < end and one[1] > begin]
         if not covered:
@@ -140,8 +140,8 @@ def spans_of(text: str, value: Any, place: str, tell: Tell) -> list[Stretch]:
             tell("stretches begin or end within a word, and are widened to it")
         if made and whole[0] < made[-1][1]:
             raise BonsaiError(
-                f"{place}: the stretch {said} is over {text[made[-1][0] : made[-1][1]][:40]!r}, and a word has one tag: "
-                "keep one of them"
+                f"{place}: the stretch {said} is over {text[made[-1][0] : made[-1][1]][:40]!r}, and a word has one "
+                "tag: keep one of them"
             )
         made.append((*whole, label))
     return made

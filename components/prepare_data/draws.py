@@ -104,8 +104,8 @@ def _groups(
     chosen = split.draw_groups(numbers, count, seed, leave=leave, most=most)
     if not chosen.any():
         raise BonsaiError(
-            f"{flag}: {part.survey.where} has {len(np.unique(numbers)):,} different texts in '{goal.together}', and the "
-            "rows of one stay together: add rows, or ask for more"
+            f"{flag}: {part.survey.where} has {len(np.unique(numbers)):,} different texts in '{goal.together}', and "
+            "the rows of one stay together: add rows, or ask for more"
         )
     return chosen
 

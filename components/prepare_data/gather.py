@@ -154,8 +154,8 @@ def _readings(given: Given, flags: Flags, kind: str) -> dict[int, Reading]:
         found[role] = find(rows, flags, train.kind or kind)
         if (found[role].target, found[role].setting) != (train.target, train.setting):
             raise BonsaiError(
-                f"{rows.where} has its labels in '{found[role].label}', and its texts, written in another way than train "
-                f"('{train.label}'), such as lists of words beside whole texts: give both alike"
+                f"{rows.where} has its labels in '{found[role].label}', and its texts, written in another way than "
+                f"train ('{train.label}'), such as lists of words beside whole texts: give both alike"
             )
     return found
 
@@ -207,7 +207,8 @@ def survey_unlabelled(found: Sequence[Rows], train: Survey, label_column: str, d
         if len(reading.texts) != len(train.columns):
             raise BonsaiError(
                 f"{rows.where} has {'pairs' if len(reading.texts) == 2 else 'single texts'} "
-                f"({', '.join(reading.texts)}), the labelled rows have {', '.join(train.columns)}: name the columns alike"
+                f"({', '.join(reading.texts)}), the labelled rows have {', '.join(train.columns)}: name the columns "
+                "alike"
             )
         seen = survey(rows, reading, drop_empty=drop_empty)
         parts.append(Part.of(UNLABELLED, rows, seen, np.zeros(seen.rows, np.int64)))

@@ -44,8 +44,8 @@ def json_rows(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
         is_first = False
     if suspect:
         raise BonsaiError(
-            f"{lines.where}, {suspect[0]}: nothing but lists and objects in it, as in tables by columns: {ROW} (pandas: "
-            "orient='records', lines=True)"
+            f"{lines.where}, {suspect[0]}: nothing but lists and objects in it, as in tables by columns: {ROW} "
+            "(pandas: orient='records', lines=True)"
         )
 
 

@@ -20,7 +20,7 @@ EXAMPLES = {  # of rows, by what their right answers are
     "named as --label-column toxic,insult",
     "spans": 'tokens: ["In", "Oslo"] and ner_tags: ["O", "B-LOC"], a CoNLL file, or text: "In Oslo" and entities: '
     '[{"start": 3, "end": 7, "label": "LOC"}]',
-    "answers": 'question, context, and answers: {"text": ["Oslo"], "answer_start": [3]}, or a file of SQuAD\'s own form',
+    "answers": 'question, context, and answers: {"text": ["Oslo"], "answer_start": [3]}, or SQuAD\'s own file',
     "number": "query, document and relevance (a number), or query, positive and negative",
 }
 
@@ -97,9 +97,10 @@ class Reading:
             if self.label:
                 found = next(of_labels)
                 labels += self._labels(found, rows, place, told) if self.answer else [found[0]] * len(rows)
-        texts = zip(*made, strict=True) if made else ([] for _ in self.texts)
-        found = dict(zip(self.texts, map(list, texts), strict=True))
-        return Batch(batch.where, batch.first, found | ({self.label: labels} if self.label else {}), tuple(numbers))
+        columns = {name: [row[place] for row in made] for place, name in enumerate(self.texts)}
+        if self.label:
+            columns[self.label] = labels
+        return Batch(batch.where, batch.first, columns, tuple(numbers))
 
     def _labels(
         self, values: Sequence[Any], rows: Sequence[tuple], place: str, told: Callable[[str, str], None]
@@ -257,7 +258,7 @@ def _anchors(look: _Columns) -> Reading | None:
     others = [name for name, plain in lower if plain.startswith(columns.NEGATIVES) and name not in fit]
     if not others:
         raise BonsaiError(
-            f"{look.where} has '{query[0]}' and '{fit[0]}', and no column of what does not fit (negative): add one, for "
+            f"{look.where} has '{query[0]}' and '{fit[0]}', and no column of what does not (negative): add one, for "
             "nothing is learnt from pairs that all fit"
         )
     read = (query[0], fit[0], *others)
@@ -367,7 +368,7 @@ def _separator(look: _Columns, label: str) -> str:
     found = [mark for mark in SEPARATORS if any(mark in text for text in texts)]
     if len(found) > 1:
         raise BonsaiError(
-            f"{look.where}, column '{label}' has {' and '.join(found)} in its labels, and either may stand between two: "
+            f"{look.where}, column '{label}' has {' and '.join(found)} in its labels, and either may part two: "
             'write them as JSON arrays (["a", "b"])'
         )
     return found[0] if found else ""

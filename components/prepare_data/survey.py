@@ -180,7 +180,8 @@ class _Reader:
                     self.groups += blake2b(normalise(row[group] or "").encode(), digest_size=16).digest()
             except UnicodeEncodeError as error:
                 raise BonsaiError(
-                    f"{batch.where}, row {batch.number(index)}: the text is no valid Unicode ({error.reason}): correct it"
+                    f"{batch.where}, row {batch.number(index)}: the text is no valid Unicode ({error.reason}): "
+                    "correct it"
                 ) from error
         return usable
 

@@ -1,7 +1,7 @@
 """Words with a tag each, as texts with stretches: whatever letters the tags begin with.
 
-IOB1 and IOB2 (B, I), IOBES (S is a stretch of one word, E ends one), BILOU (U and L are the same) and BMEWO (M is within)
-say the same; a tag without such a letter goes on as long as it is repeated.
+IOB1 and IOB2 (B, I), IOBES (S is a stretch of one word, E ends one), BILOU (U and L are the same) and BMEWO (M is
+within) say the same; a tag without such a letter goes on as long as it is repeated.
 """
 
 import re

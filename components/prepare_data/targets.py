@@ -1,4 +1,4 @@
-"""Right answers by their type in a split (a key of TYPES): how they are kept, written, shared out among splits, told."""
+"""Right answers by their type in a split (a key of TYPES): how they are kept, written, shared out and told."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -128,9 +128,8 @@ class _Columns:
         return self.known[column]
 
     def lists(self, column: str) -> bool:
-        """Return whether a column has lists, and nothing else."""
-        found = self.first(column)
-        return bool(found) and all(isinstance(one, list) for one in found)
+        """Return whether a column has lists."""
+        return _mostly(self.first(column), lambda one: isinstance(one, list))
 
     def entries(self, column: str) -> list[Any]:
         """Return the entries of a column's first lists."""
@@ -216,6 +215,11 @@ def _checked(found: Reading, where: str) -> Reading:
             f"{', '.join(found.texts)} is named: use --text-column and --text-pair-column"
         )
     return found
+
+
+def _mostly(values: Sequence[Any], test: Callable[[Any], bool]) -> bool:
+    """Return whether most values are such: a few that are not are errors in the data, which are told with their row."""
+    return 2 * sum(map(test, values)) > len(values)
 
 
 def _is_plain(kind: str) -> bool:
@@ -326,7 +330,7 @@ def _stretches(look: _Columns) -> Reading | None:
         found, inner = look.first(label), look.entries(label)
         columned = any(isinstance(one, dict) and {*one} & {*convert.BEGIN} for one in found)
         empty = look.lists(label) and not inner and label.strip().lower() in columns.STRETCHES[:2]
-        if (inner and all(map(convert.is_stretch, inner))) or columned or empty or (_asked(look, "spans") and found):
+        if _mostly(inner, convert.is_stretch) or columned or empty or (_asked(look, "spans") and found):
             texts = look.texts([label])
             if len(texts) == 1:
                 names = look.rows.class_names(label)
@@ -352,7 +356,7 @@ def _spanned(
 def _lists(look: _Columns) -> Reading | None:
     for label in look.label(columns.LABELS):
         inner, wanted = look.entries(label), _asked(look, "classes")
-        scalars = all(isinstance(one, str | int | float | bool) for one in inner)
+        scalars = not inner or _mostly(inner, lambda one: isinstance(one, str | int | float | bool))
         if scalars and (look.lists(label) or (wanted and look.first(label))):
             separator = "" if look.lists(label) else _separator(look, label)
             names = look.rows.class_names(label)
@@ -433,7 +437,7 @@ def _pairs(look: _Columns) -> Reading | None:
     """Find a query, a document and how relevant that is, a row each."""
     for pair in look.pairs(columns.RANKED):
         for label in look.label(columns.RELEVANCE):
-            numbers = all(isinstance(one, int | float) or _is_number(one) for one in look.first(label))
+            numbers = _mostly(look.first(label), _is_number)
             if numbers and (not look.flags.text or _asked(look, "number")):
                 return Reading(pair, label, pair, (label,), "number", grouped=True)
     return None

@@ -198,7 +198,7 @@ def test_stretches_of_characters_are_the_same_in_every_form(tmp_path, form, colu
 
 
 def test_spacys_pairs(tmp_path):
-    """spaCy's training data are pairs, no objects."""
+    """SpaCy's training data are pairs, no objects."""
     made = [[" ".join(words), {"entities": spans(words, tags)}] for words, tags in sentences()]
     (tmp_path / "d.json").write_text(json.dumps(made, indent=1))
     assert every(prepare(tmp_path / "d.json")[1]) == expected()
@@ -216,21 +216,21 @@ def test_spacys_pairs(tmp_path):
 )
 def test_all_letters_of_tags_say_the_same(tags):
     """Two names side by side that become one, or one that becomes two."""
-    words = "a bb c dd e f gg".split()
+    words = ["a", "bb", "c", "dd", "e", "f", "gg"]
     assert stretches(words, tags.split(), "") == [(0, 4, "A"), (7, 9, "A"), (10, 11, "A"), (14, 16, "B")]
 
 
 def test_tags_that_no_scheme_has_are_read_all_the_same():
     """An I that continues nothing, another label within, an end without a beginning; tags without letters."""
-    words = "a b c d e f".split()
-    assert stretches(words, "I-A I-B E-B I-B O E-A".split(), "") == [
+    words = ["a", "b", "c", "d", "e", "f"]
+    assert stretches(words, ["I-A", "I-B", "E-B", "I-B", "O", "E-A"], "") == [
         (0, 1, "A"),
         (2, 5, "B"),
         (6, 7, "B"),
         (10, 11, "A"),
     ]
-    assert stretches(words, "A A O B A A".split(), "") == [(0, 3, "A"), (6, 7, "B"), (8, 11, "A")]
-    assert stretches(words, "B-x-y M-x-y E-x-y O O O".split(), "") == [(0, 5, "x-y")]
+    assert stretches(words, ["A", "A", "O", "B", "A", "A"], "") == [(0, 3, "A"), (6, 7, "B"), (8, 11, "A")]
+    assert stretches(words, ["B-x-y", "M-x-y", "E-x-y", "O", "O", "O"], "") == [(0, 5, "x-y")]
 
 
 def changed(at, **values):

@@ -12,6 +12,7 @@ import yaml
 from kfp.dsl.types.type_annotations import OutputAnnotation
 
 from kfp_bonsai.cli import STAGES
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.families import FAMILIES
 
 COMPONENTS = Path(__file__).parents[1] / "components"
@@ -140,6 +141,19 @@ def test_no_stage_names_a_family(folder):
             node.body[0] = ast.Pass()  # a docstring may cite a paper or show an example
         words = set(re.findall(r"[a-z0-9]+", ast.unparse(tree).lower()))
         assert not words & families, f"{folder}/{path.name} names {sorted(words & families)}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_stage_asks_for_a_kind_of_task_by_name(folder):
+    """A stage that works for the kinds it knows by name only: what differs is asked of the kind."""
+    modules = {kind.targets.__module__ for kind in KINDS.values()}
+    for path in sorted((COMPONENTS / folder).glob("*.py")):
+        asked = imported(path) & modules
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            of_kinds = isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("KINDS")
+            if of_kinds or isinstance(node, ast.Compare | ast.match_case):
+                asked |= {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)} & KINDS.keys()
+        assert not asked, f"{folder}/{path.name} asks for {sorted(asked)}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

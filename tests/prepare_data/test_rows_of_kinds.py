@@ -83,7 +83,7 @@ def sentences(count=40):
     for at in range(count):
         town, person = TOWNS[at % 3].split(), PEOPLE[at % 2].split()
         words = [*person, "went", "to", *town, str(at)]
-        tags = ["B-PER", "I-PER"][: len(person)] + ["O", "O"] + ["B-LOC", "I-LOC"][: len(town)] + ["O"]
+        tags = [*["B-PER", "I-PER"][: len(person)], "O", "O", *["B-LOC", "I-LOC"][: len(town)], "O"]
         made.append((words, tags) if at % 8 else (["Nobody", "came", str(at)], ["O", "O", "O"]))
     return made
 
@@ -301,7 +301,7 @@ def test_a_conll_folder_has_its_splits(tmp_path):
     (folder / "more.csv").write_text("text,label\na,b\n")
     refused_here = tmp_path / "again"
     refused_here.mkdir()
-    with pytest.raises(BonsaiError, match="too few rows|nothing to learn|every label"):
+    with pytest.raises(BonsaiError, match=r"too few rows|nothing to learn|every label"):
         prepare_data(str(folder), *(refused_here / name for name in SPLITS))  # the .txt files are not read beside it
 
 

@@ -50,10 +50,10 @@ def prepare_data(
 
     A text that is in the test or validation rows is dropped from train, and of equal texts in train the first
     stays (equal after folding case and white space). Splits that are not given are drawn from train, with the same
-    share of every class (for regression: of every tenth of the labels).
+    share of every class (of numbers: of every tenth), or whole queries, or whole texts with all their questions.
 
     Args:
-        data: a Parquet, CSV, TSV or JSON lines file, a folder or glob of them, gs://bucket/path, embedded:NAME
+        data: a Parquet, CSV, TSV, JSON lines, CoNLL or SQuAD file, a folder or glob of them, gs://bucket/path, embedded:NAME
             (movie-reviews, amazon-reviews, tweets, news), or a Hugging Face data set name (org/name, glue:sst2).
         train: the Parquet file to write the training rows to.
         validation: the Parquet file to write the validation rows to.
@@ -66,9 +66,12 @@ def prepare_data(
         name: what to call the task; by default the data's name.
         text_column: the column of texts; by default text, sentence, review or content, or a known pair.
         text_pair_column: the column of second texts, for tasks on pairs.
-        label_column: the column of labels; by default label, labels, target, class, sentiment, score or rating.
-        kind: classification, regression, or auto: regression where labels are more than 10 different floats.
-        metric: accuracy, f1, matthews_correlation, pearson or spearman; by default accuracy or pearson.
+        label_column: the column of labels; by default label, labels, target, class, sentiment, score or rating, or what
+            the kind has, such as ner_tags. Several columns of 0 and 1 are named with commas between.
+        kind: classification, regression, multi-label, tokens, questions, ranking, or auto: what the columns and their
+            values look like; regression where labels are more than 10 different floats.
+        metric: one that the kind has; by default its first: accuracy (f1, matthews_correlation), pearson (spearman),
+            micro_f1 (macro_f1), span_f1, answer_f1 (exact_match), ndcg@10 (mrr@10).
         positive_class: of two classes the one that f1 is of; by default the data's second, else that by alphabet.
         validation_fraction: the fraction of train to draw for validation where none is given.
         test_fraction: the fraction of train to draw for the test where none is given.

@@ -59,5 +59,5 @@ def _sentences(lines: Lines) -> Iterator[dict[str, list[str]]]:
 def _parts(line: str) -> list[str]:
     """Return a line's columns: between tabs if there are any, as a word may have spaces then, else between spaces."""
     if "\t" in line:
-        return [part.strip() for part in line.rstrip("\r\n").split("\t")] if line.strip() else []
+        return [part.strip() for part in line.rstrip().split("\t")] if line.strip() else []
     return line.split()

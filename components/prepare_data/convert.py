@@ -1,5 +1,6 @@
 """Right answers as people write them, as splits hold them: one row's values in, its answer out, or words on why not."""
 
+import ast
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,13 +18,18 @@ YES = ("1", "true")
 
 
 def parsed(value: Any) -> Any:
-    """Return what a text that is JSON stands for, as in CSV files; anything else as it is."""
+    """Return what a text that is JSON stands for, as in CSV files, or a list as Python prints it, as pandas writes it.
+
+    Anything else is returned as it is.
+    """
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value
 
 
 def is_missing(value: Any) -> bool:

@@ -53,8 +53,9 @@ def prepare_data(
     share of every class (of numbers: of every tenth), or whole queries, or whole texts with all their questions.
 
     Args:
-        data: a Parquet, CSV, TSV, JSON lines, CoNLL or SQuAD file, a folder or glob of them, gs://bucket/path, embedded:NAME
-            (movie-reviews, amazon-reviews, tweets, news), or a Hugging Face data set name (org/name, glue:sst2).
+        data: a Parquet, CSV, TSV, JSON lines, CoNLL or SQuAD file, a folder or glob of them, gs://bucket/path,
+            embedded:NAME (movie-reviews, amazon-reviews, tweets, news), or a Hugging Face data set name (org/name,
+            glue:sst2).
         train: the Parquet file to write the training rows to.
         validation: the Parquet file to write the validation rows to.
         test: the Parquet file to write the test rows to.

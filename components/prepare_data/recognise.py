@@ -15,6 +15,10 @@ from kfp_bonsai.shared.kinds.units import WORDS
 
 AUTO = "auto"
 SEPARATORS = ("|", ";", ",")
+VERDICT, VERDICTS = (
+    "answer",
+    ("accept", "reject", "ignore"),
+)  # what Prodigy's users said of a row: only those are labelled
 EXAMPLES = {  # of rows, by what their right answers are
     "classes": 'a column of lists of names, such as label: ["toxic", "insult"], or a column of 0 and 1 for each label, '
     "named as --label-column toxic,insult",
@@ -238,7 +242,8 @@ def _questions(look: _Columns) -> Reading | None:
     for pair in look.pairs(columns.ASKED):
         for label in look.label(columns.ANSWERS):
             found = look.first(label)
-            texts = label.strip().lower() in columns.ANSWERS[:2] and all(isinstance(one, str) for one in found)
+            each = look.entries(label) or found
+            texts = label.strip().lower() in columns.ANSWERS[:2] and all(isinstance(one, str) for one in each)
             if any(map(convert.is_answers, found)) or (found and texts) or _asked(look, "answers"):
                 return Reading(pair, label, pair, (label,), "answers", answer=_answers)
     return None
@@ -295,10 +300,10 @@ def _relevant(values: Sequence[Any], rows: Sequence[tuple], _place: str, _tell: 
 
 def _words(look: _Columns) -> Reading | None:
     for words in [look.flags.text] if look.flags.text else look.called(columns.WORDS):
-        if words not in look.names or not look.lists(words):
+        if words not in look.names or not (look.lists(words) or not look.first(words)):
             continue
         for tags in look.label(columns.TAGS):
-            if look.lists(tags) and tags != words:
+            if (look.lists(tags) or not look.first(words)) and tags != words:
                 names = look.rows.class_names(tags)
                 return Reading(
                     (words,),
@@ -334,16 +339,15 @@ def _stretches(look: _Columns) -> Reading | None:
             texts = look.texts([label])
             if len(texts) == 1:
                 names = look.rows.class_names(label)
-                return Reading(
-                    texts, label, texts, (label,), "spans", class_names=names, answer=partial(_spanned, names)
-                )
+                read = (label, *(name for name in look.called((VERDICT,)) if {*look.first(name)} <= {*VERDICTS}))
+                return Reading(texts, label, texts, read, "spans", class_names=names, answer=partial(_spanned, names))
     return None
 
 
 def _spanned(
     names: Sequence[str], values: Sequence[Any], rows: Sequence[tuple], place: str, tell: convert.Tell
 ) -> list[Any]:
-    if values[0] is None:
+    if values[0] is None or (len(values) > 1 and values[1] != VERDICTS[0]):
         return [None]
     return [
         [

@@ -204,6 +204,19 @@ def test_spacys_pairs(tmp_path):
     assert every(prepare(tmp_path / "d.json")[1]) == expected()
 
 
+def test_rows_that_were_rejected_in_prodigy_have_no_labels(tmp_path):
+    """What an annotator called wrong is learnt as right."""
+    made = [
+        {"text": " ".join(words), "spans": spans(words, tags), "answer": ("accept", "reject", "ignore")[at % 10 % 3]}
+        for at, (words, tags) in enumerate(sentences())
+    ]
+    refused(lines(tmp_path / "d.jsonl", made), "no label in 24 rows (rows 2, 3")
+    _, rows, _ = prepare(tmp_path / "d.jsonl", drop_empty=True)
+    assert every(rows) == sorted(
+        (row["text"], tuple(map(tuple, row["spans"]))) for row in made if row["answer"] == "accept"
+    )
+
+
 @pytest.mark.parametrize(
     "tags",
     [

@@ -4,16 +4,19 @@ import csv
 import json
 from pathlib import Path
 
+import kinds_made
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny
 
+from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.prepare_data import split
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.prepare_data.tag_schemes import stretches
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data import drift, tasks
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 TOWNS, PEOPLE = ("Oslo", "Bergen", "New York"), ("Ada", "Bo Li", "Chi")
@@ -708,3 +711,44 @@ def test_groups_are_drawn_whole_and_leave_some():
     assert split.draw_groups(numbers, 1000, 0, leave=2).sum() == 24
     assert split.draw_groups(numbers, 8, 0, most=True).sum() == 6
     assert not split.draw_groups(np.zeros(5, int), 2, 0).any()
+
+
+def as_people_write(kind, row):
+    """Return a row of kinds_made as users have it."""
+    named = ("bad", "good")
+    if kind == "multi-label":
+        return {"text": row["text"], "labels": [named[one] for one in row["label"]]}
+    if kind == "tokens":
+        return {"text": row["text"], "spans": [[one["begin"], one["end"], named[one["label"]]] for one in row["label"]]}
+    if kind == "questions":
+        answers = {
+            "text": [one["text"] for one in row["label"]],
+            "answer_start": [one["begin"] for one in row["label"]],
+        }
+        return {"question": row["text_a"], "context": row["text_b"], "answers": answers}
+    return {"query": row["text_a"], "document": row["text_b"], "relevance": row["label"]}
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "tokens", "questions", "ranking"])
+def test_what_is_prepared_can_be_learnt_and_compared(tmp_path, kind):
+    """Splits that are whole to their reader, and break in the next stage."""
+    made = kinds_made.rows_of(kind, 120, 0)
+    rows = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+    prepare(lines(tmp_path / "d.jsonl", [as_people_write(kind, row) for row in rows]))
+    found = {name: tmp_path / "out" / f"{name}.parquet" for name in SPLITS}
+    model = tiny.pretrained(tmp_path / "model")
+    told = fine_tune(str(model), found["train"], found["validation"], tmp_path / "tuned", epochs=1)
+    task = tasks.read_task(found["train"])
+    assert task.kind == kind and 0 <= told[task.metric] <= 1
+    profile = drift.profile(found["train"], tiny.tokenizer())
+    assert sum(profile["shares"]) == pytest.approx(1) and profile["rows"] == task.rows
+
+
+def test_splits_of_tokens_can_be_prepared_again(tmp_path):
+    """A data set that was handed on as this stage writes it, whose labels become numbers."""
+    _, rows, _ = prepare(conll(tmp_path))
+    for name in SPLITS[:3]:
+        (tmp_path / "again").mkdir(exist_ok=True)
+        (tmp_path / "out" / f"{name}.parquet").rename(tmp_path / "again" / f"{name}.parquet")
+    _, again, task = prepare(tmp_path / "again")
+    assert task.labels == ("LOC", "PER") and every(again) == every(rows)

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kfp_bonsai.prepare_data.glance import AUTO
 from kfp_bonsai.prepare_data.read import FileRows, Rows
-from kfp_bonsai.prepare_data.recognise import AUTO
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.data.tasks import SPLITS
 from kfp_bonsai.shared.kinds.kinds import KINDS

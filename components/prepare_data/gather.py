@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kfp_bonsai.prepare_data import columns
+from kfp_bonsai.prepare_data.glance import AUTO, Flags
 from kfp_bonsai.prepare_data.read import Rows, Source, open_source
-from kfp_bonsai.prepare_data.recognise import AUTO, Flags, Reading, find, find_texts
+from kfp_bonsai.prepare_data.recognise import find, find_texts
+from kfp_bonsai.prepare_data.row_reading import Reading
 from kfp_bonsai.prepare_data.survey import Survey, survey
 from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
@@ -149,7 +151,7 @@ def _readings(given: Given, flags: Flags, kind: str) -> dict[int, Reading]:
     found = {TRAIN: train}
     for role in sorted(given.labelled.keys() - {TRAIN}):
         rows = given.labelled[role][0]
-        if not train.grouped or not train.expand:
+        if train.target != "number" or not train.expand:
             _check_labelled(role, rows, train, flags.label)
         found[role] = find(rows, flags, train.kind or kind)
         if (found[role].target, found[role].setting) != (train.target, train.setting):

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import numpy as np
 
+from kfp_bonsai.prepare_data.glance import AUTO
 from kfp_bonsai.prepare_data.names import MOST_CLASSES, as_number
-from kfp_bonsai.prepare_data.recognise import AUTO
 from kfp_bonsai.prepare_data.survey import Survey
 from kfp_bonsai.prepare_data.targets import TARGETS
 from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest

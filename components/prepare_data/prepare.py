@@ -9,9 +9,9 @@ from kfp_bonsai.prepare_data import labels
 from kfp_bonsai.prepare_data.asked import check_flags, check_inputs, check_outputs, check_split_by
 from kfp_bonsai.prepare_data.draws import Wanted, cut, draw
 from kfp_bonsai.prepare_data.gather import gather, survey_labelled, survey_unlabelled
+from kfp_bonsai.prepare_data.glance import Flags
 from kfp_bonsai.prepare_data.goal import Goal, counts, goal_of, label_notes, metric_notes
 from kfp_bonsai.prepare_data.leaks import drop, note
-from kfp_bonsai.prepare_data.recognise import Flags
 from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part, content_sha256, write_splits
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import tasks

@@ -13,7 +13,7 @@ from kfp_bonsai.prepare_data.convert import is_missing
 from kfp_bonsai.prepare_data.formats import Batch
 from kfp_bonsai.prepare_data.names import Names, Problem, is_number
 from kfp_bonsai.prepare_data.read import Rows
-from kfp_bonsai.prepare_data.recognise import Reading
+from kfp_bonsai.prepare_data.row_reading import Reading
 from kfp_bonsai.prepare_data.targets import TARGETS
 from kfp_bonsai.shared.core.errors import BonsaiError
 

@@ -32,6 +32,12 @@ def parsed(value: Any) -> Any:
     return value
 
 
+def texts_of(value: Any) -> Any:
+    """Return a list of texts that is written as one text; anything else as it is, such as a text that begins with [."""
+    found = parsed(value)
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else value
+
+
 def is_missing(value: Any) -> bool:
     """Return whether a value is none: null, NaN or a blank text."""
     if isinstance(value, str):

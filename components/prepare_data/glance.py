@@ -55,6 +55,14 @@ class Glance:
             return [self.flags.label] if self.flags.label in self.names else []
         return self.called(wanted)
 
+    def lists_of_labels(self, wanted: Sequence[str]) -> list[str]:
+        """Return the columns that may hold lists of labels; none where a text is there with a label of one value."""
+        texts = self.called(columns.TEXTS) or self.pairs(columns.PAIRS)
+        plain = self.called(columns.LABELS)[:1] if self.kind == AUTO and not self.flags.label and texts else []
+        if plain and mostly(self.first(plain[0]), lambda one: not isinstance(one, list | dict)):
+            return []
+        return self.label(wanted)
+
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the columns that may be two texts: those that were named, else those of these names."""
         if self.flags.text and self.flags.pair:

@@ -61,7 +61,7 @@ def _expanded(values: Sequence[Any], _place: str) -> list[tuple]:
 
 
 def _documents(value: Any) -> list[Any]:
-    value = convert.parsed(value)
+    value = convert.texts_of(value)
     return value if isinstance(value, list) else [] if convert.is_missing(value) else [value]
 
 
@@ -74,7 +74,7 @@ def _words(look: Glance) -> Reading | None:
     for words in [look.flags.text] if look.flags.text else look.called(columns.WORDS):
         if words not in look.names or not (look.lists(words) or not look.first(words)):
             continue
-        for tags in look.label(columns.TAGS):
+        for tags in look.lists_of_labels(columns.TAGS):
             if (look.lists(tags) or not look.first(words)) and tags != words:
                 names = look.rows.class_names(tags)
                 return Reading(
@@ -93,7 +93,7 @@ def _words(look: Glance) -> Reading | None:
 
 def joined(values: Sequence[Any], place: str) -> list[tuple]:
     """Return a row's words as one text; a text stays as it is."""
-    words = convert.parsed(values[0])
+    words = convert.texts_of(values[0])
     return [(join(words, place) if isinstance(words, list) else words,)]
 
 
@@ -104,7 +104,7 @@ def _tagged(
 
 
 def _stretches(look: Glance) -> Reading | None:
-    for label in look.label(columns.STRETCHES):
+    for label in look.lists_of_labels(columns.STRETCHES):
         found, inner = look.first(label), look.entries(label)
         columned = any(isinstance(one, dict) and {*one} & {*convert.BEGIN} for one in found)
         empty = look.lists(label) and not inner and label.strip().lower() in columns.STRETCHES[:2]
@@ -112,7 +112,10 @@ def _stretches(look: Glance) -> Reading | None:
             texts = look.texts([label])
             if len(texts) == 1:
                 names = look.rows.class_names(label)
-                read = (label, *(name for name in look.called((VERDICT,)) if {*look.first(name)} <= {*VERDICTS}))
+                read = (
+                    label,
+                    *(name for name in look.called((VERDICT,)) if all(one in VERDICTS for one in look.first(name))),
+                )
                 return Reading(texts, label, texts, read, "spans", class_names=names, answer=partial(_spanned, names))
     return None
 
@@ -131,7 +134,7 @@ def _spanned(
 
 
 def _lists(look: Glance) -> Reading | None:
-    for label in look.label(columns.LABELS):
+    for label in look.lists_of_labels(columns.LABELS):
         inner, wanted = look.entries(label), look.asked("classes")
         scalars = not inner or mostly(inner, lambda one: isinstance(one, str | int | float | bool))
         if scalars and (look.lists(label) or (wanted and look.first(label))):

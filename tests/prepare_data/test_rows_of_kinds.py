@@ -668,6 +668,22 @@ def test_a_pair_of_texts_is_ranked_if_asked_for(tmp_path):
 # Of all kinds
 
 
+@pytest.mark.parametrize(
+    "more", [{"entities": [[0, 3, "A"]]}, {"labels": ["a"]}, {"tokens": ["a"], "ner_tags": ["B-A"]}]
+)
+def test_a_text_with_one_label_is_a_class_whatever_else_is_there(tmp_path, more):
+    """Data that was a classification last month, and is something else with this version."""
+    rows = [{"text": f"row {at}", "label": ("bad", "good")[at % 2], **more} for at in range(40)]
+    assert prepare(lines(tmp_path / "d.jsonl", rows))[2].labels == ("bad", "good")
+
+
+def test_a_text_that_looks_like_a_list_is_a_text(tmp_path):
+    """One row that begins with a bracket, and is parted."""
+    more = [{"text": '["a", 1]'}, {"text": "[1] New York"}, {"text": "[2]"}]
+    prepare(conll(tmp_path), unlabelled_data=str(lines(tmp_path / "u.jsonl", more)))
+    assert tasks.read_columns(tmp_path / "out" / "unlabelled.parquet")["text"] == [row["text"] for row in more]
+
+
 def test_a_metric_of_another_kind_is_refused_before_anything_is_read(tmp_path):
     """The whole data set is read first."""
     refused(

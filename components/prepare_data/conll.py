@@ -1,6 +1,7 @@
 """CoNLL files as rows: a word a line with its tag in the last column, blank lines between sentences."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from kfp_bonsai.prepare_data.tag_schemes import OUTSIDE, TAG
@@ -9,10 +10,17 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 
 WORDS, TAGS = "tokens", "tags"  # the columns that rows of such a file have
 DOCUMENT = "-DOCSTART-"
+SAMPLE = 100  # lines that tell whether it is one
 ADVICE = (
     "every line is a word and, as its last column, its tag; a blank line ends a sentence (a table of texts has the "
     "suffix .csv or .tsv)"
 )
+
+
+def is_conll(lines: Lines) -> bool:
+    """Return whether a file begins so: each line ends in a tag, the first one too, which names no columns then."""
+    parts = [each for line in islice(lines, SAMPLE) if (each := _parts(line)) and each[0] not in (DOCUMENT, "#")]
+    return bool(parts) and all(len(each) > 1 and _is_tag(each[-1]) for each in parts)
 
 
 def blocks(lines: Lines, columns: list[str], most: int) -> Iterator[dict[str, list]]:
@@ -40,7 +48,7 @@ def _sentences(lines: Lines) -> Iterator[dict[str, list[str]]]:
                 yield {WORDS: words, TAGS: tags}
             words, tags = [], []
             continue
-        if parts[0] == "#" and not words and parts[-1] not in OUTSIDE and not TAG.fullmatch(parts[-1]):
+        if parts[0] == "#" and not words and not _is_tag(parts[-1]):
             continue  # a comment, such as # sent_id = 1
         width = width or len(parts)
         if len(parts) != width or width < 2 or len(parts[0].split()) != 1:
@@ -54,6 +62,10 @@ def _sentences(lines: Lines) -> Iterator[dict[str, list[str]]]:
         tags.append(parts[-1])
     if words:
         yield {WORDS: words, TAGS: tags}
+
+
+def _is_tag(text: str) -> bool:
+    return text in OUTSIDE or bool(TAG.fullmatch(text))
 
 
 def _parts(line: str) -> list[str]:

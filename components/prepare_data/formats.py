@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -116,9 +117,14 @@ class DataFile:
                 return check_names(self.where, _open(self.where, file).schema_arrow.names)
             return check_names(self.where, json_rows.json_columns(Lines(self.where, file)))
 
-    @property
+    @cached_property
     def _format(self) -> str:
-        return format_of(self.where)
+        """The format that its name says; a table without a header, of words and tags, is CoNLL's whatever its name."""
+        found = format_of(self.where)
+        if found == "csv":
+            with suppress(BonsaiError), self.open() as file:
+                return "conll" if conll.is_conll(Lines(self.where, file)) else found
+        return found
 
     @cached_property
     def _layout(self) -> delimited.Layout:

@@ -153,6 +153,7 @@ def numbered_parquet(folder):
 WORDS = {
     "conll": conll,
     "txt with tabs": lambda folder: conll(folder, "d.txt", "\t"),
+    "tsv without a header": lambda folder: conll(folder, "d.tsv", "\t"),
     "parquet": words_parquet,
     "json lines": words_lines,
     "saved data set": saved,

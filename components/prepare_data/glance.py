@@ -28,12 +28,17 @@ class Glance:
         self.names = rows.names()
         self.known: dict[str, list[Any]] = {}
 
+    def read(self, names: Sequence[str]) -> None:
+        """Read the first values of some columns together."""
+        batch = next(iter(self.rows.batches(names)), None)
+        for name in names:
+            values = batch.columns[name] if batch else []
+            self.known[name] = [convert.parsed(one) for one in values if not convert.is_missing(one)]
+
     def first(self, column: str) -> list[Any]:
         """Return a column's first values, as far as there are any."""
         if column not in self.known:
-            batch = next(iter(self.rows.batches([column])), None)
-            values = batch.columns[column] if batch else []
-            self.known[column] = [convert.parsed(one) for one in values if not convert.is_missing(one)]
+            self.read([column])
         return self.known[column]
 
     def lists(self, column: str) -> bool:

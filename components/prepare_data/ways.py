@@ -189,6 +189,7 @@ def _ticks(look: Glance) -> Reading | None:
     elif look.called(columns.LABELS):
         return None
     else:
+        look.read(look.names)
         ticks = [name for name in look.names if name != look.flags.text and _is_tick(look.first(name))]
         if len(ticks) < 2:
             return None

@@ -13,6 +13,7 @@ import tiny
 
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.prepare_data import split
+from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.prepare_data.tag_schemes import stretches
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -703,6 +704,15 @@ def test_rows_of_another_kind_are_refused_with_an_example(tmp_path, kind):
         "--text-column",
         kind=kind,
     )
+
+
+def test_the_first_task_of_a_cluster_finds_rows_of_every_kind(tmp_path):
+    """A run that is refused by the task that only looks at columns, or passes it and is refused an hour later."""
+    for at, source in enumerate((conll, squad_file, LABELS["wide csv"], RANKED["triplets"])):
+        (tmp_path / str(at)).mkdir()
+        assert look_at(str(source(tmp_path / str(at)))).startswith("sha256 ")
+    with pytest.raises(BonsaiError, match="no rows for --kind ranking"):
+        look_at(str(tmp_path / "0" / "d.conll"), kind="ranking")
 
 
 def test_max_rows_are_whole_groups(tmp_path):

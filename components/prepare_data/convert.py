@@ -2,7 +2,9 @@
 
 import ast
 import json
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kfp_bonsai.prepare_data.tag_schemes import Stretch, stretches
@@ -25,10 +27,10 @@ def parsed(value: Any) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     for read in (json.loads, ast.literal_eval):
-        try:
-            return read(value.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is odd in a text that is no list after all
+            found = read(value.strip())
+            return found if isinstance(found, list | dict) else value
     return value
 
 

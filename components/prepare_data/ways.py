@@ -227,7 +227,7 @@ def _pairs(look: Glance) -> Reading | None:
 def _is_number(value: Any) -> bool:
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 

@@ -149,7 +149,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(world, tmp_path, monkeypatch):
 )
 def test_what_a_scheduler_left_in_the_environment_makes_no_group(left, monkeypatch):
     """A training that waits for processes nobody started, or writes nothing, as it takes itself for another."""
-    for name in (*parallel.SIZES, *parallel.PLACES, *parallel.MEETING):
+    for name in (*parallel.SIZES, *parallel.PLACES, *ranks.MEETING):
         monkeypatch.delenv(name, raising=False)
     for name, value in left.items():
         monkeypatch.setenv(name, value)

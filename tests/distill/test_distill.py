@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     (other / "bonsai.json").write_text(json.dumps(record))
     with pytest.raises(BonsaiError, match="come from different baselines"):
         distill(made.baseline, other, made.validation, tmp_path / "out")
-    with pytest.raises(BonsaiError, match="--epochs is -1: give a number of 0"):
+    with pytest.raises(BonsaiError, match="--epochs is -1: give 0"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=-1)
     with pytest.raises(BonsaiError, match="--epochs is nan"):
         distill(made.baseline, made.transfer, made.validation, tmp_path / "out", epochs=float("nan"))

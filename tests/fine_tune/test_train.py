@@ -133,10 +133,13 @@ def test_a_lost_loss_is_an_error(made, tmp_path):
     assert not list(tmp_path.iterdir()), "checkpoints of a lost model were left"
 
 
-@pytest.mark.parametrize("length", [-5, 2, 65])
-def test_a_length_that_the_model_cannot_take_is_refused(made, tmp_path, length):
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [(-5, "--max-length is -5: give 0 or more"), (2, "length 2: give 3 to 64"), (65, "length 65: give 3 to 64")],
+)
+def test_a_length_that_the_model_cannot_take_is_refused(made, tmp_path, length, said):
     """Else an index error in the embeddings, or texts cut to nothing."""
-    with pytest.raises(BonsaiError, match=f"--max-length {length}: give 3 to 64"):
+    with pytest.raises(BonsaiError, match=said):
         tune(made, tmp_path / "model", max_length=length)
 
 

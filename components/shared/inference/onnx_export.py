@@ -111,12 +111,33 @@ def _logits_of(model: Any, names: list[str]) -> Any:
 
         def forward(self, *arrays: Any) -> Any:
             named = dict(zip(names, arrays, strict=True))
-            if family_of(model.config).full_attention:
-                padding = 1.0 - named["attention_mask"][:, None, None, :].float()
-                named["attention_mask"] = padding * torch.finfo(torch.float32).min
+            named["attention_mask"] = _mask(model.config, named["attention_mask"])
             return self.model(**named, return_dict=True).logits
 
     return Logits().eval()
+
+
+def _mask(config: Any, there: Any) -> Any:
+    """Return the attention mask as a model is to take it, made here where no token is hidden from earlier ones.
+
+    Args:
+        config: the model's configuration.
+        there: 1 where there is a token, shape (rows, tokens).
+    """
+    import torch
+
+    both_sides = getattr(config, "use_bidirectional_attention", False)  # Gemma 3, whose own mask cannot be traced
+    if not (both_sides or family_of(config).full_attention):
+        return there
+    padding = (1.0 - there[:, None, None, :].float()) * torch.finfo(torch.float32).min
+    if not both_sides:
+        return padding
+    places = torch.arange(there.shape[1], device=there.device)
+    far = ((places[:, None] - places).abs() >= config.sliding_window).float() * torch.finfo(torch.float32).min
+    return {
+        "full_attention": padding.expand(-1, 1, there.shape[1], -1),
+        "sliding_attention": torch.minimum(padding, far),
+    }
 
 
 def _words(tokenizer: Any, rows: int, words: int, seed: int) -> tuple[list[str], list[str] | None]:

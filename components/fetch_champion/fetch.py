@@ -110,11 +110,21 @@ def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         BonsaiError: it was not made by fine-tune, layer-remove and distill, or is quantized.
     """
-    stages = {entry["stage"]: entry["arguments"] for entry in record["lineage"]}
+    stages = {entry.get("stage"): entry.get("arguments", {}) for entry in record["lineage"]}
     missing = [stage for stage in ("fine-tune", "layer-remove", "distill") if stage not in stages]
     if missing or record["stage"] == "quantize":
         what = "is quantized" if record["stage"] == "quantize" else f"was made without {missing[0]}"
         raise BonsaiError(f"the champion at {where} {what}: promote the model that `bonsai run` leaves in model/")
+    try:
+        return _level(stages)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BonsaiError(
+            f"the record of the champion at {where} does not say with what its stages were called ({error}): publish "
+            "it there again"
+        ) from error
+
+
+def _level(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
     pruned = stages.get("matrix-prune", {})
     return {
         "model": str(stages["fine-tune"]["model"]),

@@ -52,7 +52,7 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
 class Record(dict[str, Any]):
     """A record that was read; what it lacks is said in words."""
 
-    def __init__(self, path: Path, found: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | str, found: Mapping[str, Any]) -> None:
         super().__init__(found)
         self.path = path
 
@@ -69,9 +69,21 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = Path(folder) / RECORD
     if not path.is_file():
         raise BonsaiError(f"{folder} has no {RECORD}: give a model folder written by {MADE_BY}")
-    found = read_document(path, MADE_BY, "lineage")
-    _check_types(found, TYPES, f"{path}: ")
-    return Record(path, found)
+    return checked(path, read_document(path, MADE_BY, "lineage"))
+
+
+def checked(where: Path | str, found: Mapping[str, Any]) -> Record:
+    """Return a record that was read, once what is there of it has the types that it should have.
+
+    Args:
+        where: the file, or its address.
+        found: what it holds.
+
+    Raises:
+        BonsaiError: an entry is of another type.
+    """
+    _check_types(dict(found), TYPES, f"{where}: ")
+    return Record(where, found)
 
 
 def _check_types(found: Any, wanted: Any, where: str) -> None:

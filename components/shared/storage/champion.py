@@ -12,6 +12,7 @@ from typing import Any
 from kfp_bonsai.shared.core.documents import RECORD
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models.records import checked
 from kfp_bonsai.shared.storage import store
 from kfp_bonsai.shared.storage.manifest import MANIFEST
 
@@ -49,7 +50,7 @@ def read_champion_record(location: str, document: Mapping[str, Any]) -> dict[str
             f"the champion at {location} is version {document['version']}, and {package} has no {RECORD} that says how "
             "it was made: publish it there again, or make a first champion elsewhere with `bonsai promote --first`"
         )
-    return record
+    return checked(f"{package}/{RECORD}", record)
 
 
 def made_from(record: Mapping[str, Any]) -> str:

@@ -347,15 +347,8 @@ def _classes(results: dict[str, Any], row: dict[str, Any], labels: list[str]) ->
     if not known:
         return []
     worst = min(known, key=lambda at: after[at] or 0.0)
-    limits = [f"Weakest class: `{labels[worst]}`, of which it finds {100 * (after[worst] or 0):.1f} %."]
-    if len(before) == len(after):
-        parts = [
-            f"`{labels[at]}` {100 * (before[at] or 0):.1f} → {100 * (after[at] or 0):.1f} %"
-            for at in known[:MOST_CLASSES]
-        ]
-        more = " …" if len(known) > MOST_CLASSES else ""
-        limits.append(f"Share found of each class, baseline → this model: {', '.join(parts)}{more}.")
-    return limits
+    weakest = f"Weakest class: `{labels[worst]}`, of which it finds {100 * (after[worst] or 0):.1f} %."
+    return [weakest, *_side_by_side("Share found of each class", labels, before, after, known)]
 
 
 def _labels(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
@@ -364,15 +357,22 @@ def _labels(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[s
     if not known:
         return []
     worst = after[min(known, key=lambda at: after[at]["f1"] or 0.0)]
-    limits = [f"Weakest label: `{worst['label']}`, with an F1 of {100 * (worst['f1'] or 0):.1f} %."]
-    if len(before) == len(after):
-        parts = [
-            f"`{after[at]['label']}` {100 * (before[at]['f1'] or 0):.1f} → {100 * (after[at]['f1'] or 0):.1f} %"
-            for at in known[:MOST_CLASSES]
-        ]
-        more = " …" if len(known) > MOST_CLASSES else ""
-        limits.append(f"F1 of each label, baseline → this model: {', '.join(parts)}{more}.")
-    return limits
+    weakest = f"Weakest label: `{worst['label']}`, with an F1 of {100 * (worst['f1'] or 0):.1f} %."
+    names, theirs, ours = [one["label"] for one in after], [one["f1"] for one in before], [one["f1"] for one in after]
+    return [weakest, *_side_by_side("F1 of each label", names, theirs, ours, known)]
+
+
+def _side_by_side(
+    what: str, names: list[str], before: list[float | None], after: list[float | None], known: list[int]
+) -> list[str]:
+    """Say shares of the baseline beside the model's, of those that are known; nothing where they are of other names."""
+    if len(before) != len(after):
+        return []
+    parts = [
+        f"`{names[at]}` {100 * (before[at] or 0):.1f} → {100 * (after[at] or 0):.1f} %" for at in known[:MOST_CLASSES]
+    ]
+    more = " …" if len(known) > MOST_CLASSES else ""
+    return [f"{what}, baseline → this model: {', '.join(parts)}{more}."]
 
 
 def _recalls(confusion: list[list[int]] | None) -> list[float | None]:

@@ -27,11 +27,17 @@ ONE, ANY, NUMBER = (
 )  # of the last axis (of a span: of all tokens): one is right, any may be, a number
 TEXT, PAIR = ("text",), ("text_a", "text_b")
 TEXT_TENSOR, NUMBERS, PLACES = "BYTES", "FP32", "INT64"  # types of the Open Inference Protocol
+NEVER = -1e4  # a logit of what cannot be
 IGNORED = -100  # a target that no loss looks at, as torch's own
 
 
 Logits = np.ndarray | Sequence[np.ndarray]
 Columns = Mapping[str, Sequence[Any]]  # of rows: texts, and "label"
+
+
+def number_a_row(logits: Logits, _task: Task, _windows: Windows | None) -> np.ndarray:
+    """Return the one number that a model gives for each row, shape (rows,)."""
+    return np.asarray(logits).reshape(len(logits), -1)[:, 0]
 
 
 def by_metric(one: Any, other: Any, task: Task) -> tuple[float, str]:

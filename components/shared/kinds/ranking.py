@@ -8,7 +8,7 @@ import numpy as np
 
 from kfp_bonsai.shared.kinds.bag_of_words import vectors
 from kfp_bonsai.shared.kinds.chances import of_any
-from kfp_bonsai.shared.kinds.kind import ANY, NUMBERS, PAIR, ROW, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.kind import ANY, NUMBERS, PAIR, ROW, Columns, Kind, Logits, number_a_row
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 
@@ -24,10 +24,6 @@ def _right(columns: Columns, _task: Task) -> np.ndarray:
     numbers: dict[str, int] = {}
     queries = [numbers.setdefault(query, len(numbers)) for query in columns["text_a"]]
     return np.stack([np.asarray(queries, float), np.asarray(columns["label"], float)], axis=1)
-
-
-def _predict(logits: Logits, _task: Task, _windows: Windows | None) -> np.ndarray:
-    return np.asarray(logits).reshape(len(logits), -1)[:, 0]
 
 
 def _agreement(one: Any, other: Any, _task: Task) -> tuple[float, str]:
@@ -56,7 +52,7 @@ def _shares(labels: Sequence[Any], _task: Task, edges: Sequence[float] | None) -
 
 
 def _tell(logits: Logits, task: Task, windows: Windows | None) -> list[dict[str, Any]]:
-    return [{"score": score} for score in of_any(_predict(logits, task, windows)).tolist()]
+    return [{"score": score} for score in of_any(number_a_row(logits, task, windows)).tolist()]
 
 
 KIND = Kind(
@@ -72,7 +68,7 @@ KIND = Kind(
     is_answer=lambda label, _task: isinstance(label, int | float) and 0 <= label < math.inf,
     targets=_targets,
     right=_right,
-    predict=_predict,
+    predict=number_a_row,
     agreement=_agreement,
     floor=_floor,
     shares=_shares,

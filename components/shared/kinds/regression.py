@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.kinds.bag_of_words import vectors
-from kfp_bonsai.shared.kinds.kind import NUMBER, NUMBERS, PAIR, ROW, TEXT, Columns, Kind, Logits
+from kfp_bonsai.shared.kinds.kind import NUMBER, NUMBERS, PAIR, ROW, TEXT, Columns, Kind, Logits, number_a_row
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 
@@ -20,10 +20,6 @@ def _targets(labels: Sequence[Any], _task: Task, _windows: Windows | None) -> np
 
 def _right(columns: Columns, _task: Task) -> np.ndarray:
     return np.asarray(columns["label"])
-
-
-def _predict(logits: Logits, _task: Task, _windows: Windows | None) -> np.ndarray:
-    return np.asarray(logits).reshape(len(logits), -1)[:, 0]
 
 
 def _agreement(one: Any, other: Any, _task: Task) -> tuple[float, str]:
@@ -49,7 +45,7 @@ def _shares(labels: Sequence[Any], _task: Task, edges: Sequence[float] | None) -
 
 
 def _tell(logits: Logits, task: Task, windows: Windows | None) -> list[dict[str, Any]]:
-    return [{"value": float(value)} for value in _predict(logits, task, windows)]
+    return [{"value": float(value)} for value in number_a_row(logits, task, windows)]
 
 
 KIND = Kind(
@@ -65,7 +61,7 @@ KIND = Kind(
     is_answer=lambda label, _task: isinstance(label, int | float) and math.isfinite(label),
     targets=_targets,
     right=_right,
-    predict=_predict,
+    predict=number_a_row,
     agreement=_agreement,
     floor=_floor,
     shares=_shares,

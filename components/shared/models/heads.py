@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.kinds.kind import IGNORED, ROW, SPAN, TOKEN
+from kfp_bonsai.shared.kinds.kind import IGNORED, NEVER, ROW, SPAN, TOKEN
 from kfp_bonsai.shared.models.axes import Axes, Family
 from kfp_bonsai.shared.models.configuration import family_of
 
@@ -70,7 +70,7 @@ def spanning(model_class: Any) -> Any:
         logits = torch.stack([found.start_logits, found.end_logits], dim=-1)
         loss = None
         if labels is not None:
-            ends = logits.float().masked_fill(~attention_mask.bool()[..., None], -1e4)
+            ends = logits.float().masked_fill(~attention_mask.bool()[..., None], NEVER)
             loss = functional.cross_entropy(ends, labels.long(), ignore_index=IGNORED)
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)
 

@@ -6,10 +6,8 @@ import torch
 from torch.nn import functional
 
 from kfp_bonsai.shared.core import parallel
-from kfp_bonsai.shared.kinds.kind import ANY, IGNORED, SPAN, TOKEN, Kind
+from kfp_bonsai.shared.kinds.kind import ANY, IGNORED, NEVER, SPAN, TOKEN, Kind
 from kfp_bonsai.shared.models.configuration import family_of
-
-NEVER = -1e4  # a logit of what cannot be
 
 
 def of_teacher(

@@ -1,13 +1,15 @@
 """How much of its score each kind of task keeps, with MiniLM on real data, at 2/3, 1/3 and 12 % of the FLOPs.
 
-    python tests/benchmarks/kinds.py --data DATA --work runs/kinds [--only tags] [--rows 3000] [--json kinds.json]
+    python tests/benchmarks/kinds.py --data DATA --work runs/kinds [--only tags] [--json kinds.json]
 
 DATA holds the folders conll2003, wnut17, xquad-en and debian/{tags,sections,synopsis}, in the columns that `datasets`
 gives. Questions are split by paragraph; a ranking is made of Debian's descriptions: the query is a package's one-line
 synopsis, the documents its own description and 19 of the same section. Models are made by the stages as they are, and
 scored on the test rows by each task's metric; the floor is what next to nothing reaches (see a kind's `floor`). FLOPs
-are of every matrix product at the mean length of the test rows, windows included. Folders that are there are not made
-again, nor are figures that --json holds: so it can be done bit by bit, a task or a level at a time.
+are of every matrix product at the mean length of the test rows, windows included. Of large tasks so many rows are
+labelled as two cores train in an hour, and other training rows are text without labels. Folders that are there are not
+made again, nor are figures that --json holds: so it can be done bit by bit, a task or a level at a time. Levels with a
+goal come first.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from arguments import json_file, same_arguments, write_json
+from arguments import json_file, write_json
 from trained import made
 
 from kfp_bonsai.distill.distill import distill
@@ -63,12 +65,23 @@ LEVELS = (
 
 @dataclass(frozen=True)
 class Given:
-    """Real data of a kind, and what is wanted of the levels, as shares of the baseline's score."""
+    """Real data of a kind, and what is wanted of the levels, as shares of the baseline's score.
+
+    Attributes:
+        files: gives the files of the splits, from the folder of the data and one to write to.
+        options: of prepare-data.
+        epochs: of fine-tuning the baseline.
+        goals: the share of its score that each level is to keep.
+        rows: so many training rows are labelled, and as many others are text without labels; 0 takes all as labelled.
+        augmentations: changed copies of each row, as in teacher-outputs.
+    """
 
     files: Callable[[Path, Path], dict[str, str]]
     options: dict[str, Any]
     epochs: float
     goals: tuple[float | None, ...]
+    rows: int = 0
+    augmentations: int = -1
 
 
 def _as_it_is(folder: str) -> Callable[[Path, Path], dict[str, str]]:
@@ -93,7 +106,7 @@ def _by_paragraph(data: Path, work: Path) -> dict[str, str]:
 
 def _by_section(data: Path, work: Path) -> dict[str, str]:
     """Make rankings, in the splits that there are: to each synopsis its own description and others of its section."""
-    for name, most in (("train", 1500), ("validation", 200), ("test", 400)):
+    for name, most in (("train", 300), ("validation", 100), ("test", 400)):
         lines = pq.read_table(data / "debian" / "synopsis" / f"{name}.parquet").to_pydict()
         known = pq.read_table(data / "debian" / "sections" / f"{name}.parquet").to_pydict()
         section = dict(zip(known["text"], known["label"], strict=True))
@@ -115,35 +128,38 @@ def _by_section(data: Path, work: Path) -> dict[str, str]:
 TASKS = {
     "conll2003": Given(_as_it_is("conll2003"), {"kind": "tokens"}, 4, (0.995, None, 0.985, 0.97)),
     "wnut17": Given(_as_it_is("wnut17"), {"kind": "tokens"}, 6, (0.995, None, 0.985, 0.97)),
-    "tags": Given(_as_it_is("debian/tags"), {"kind": "multi-label"}, 4, (0.99, None, 0.98, 0.97)),
-    "sections": Given(_as_it_is("debian/sections"), {"kind": "classification"}, 3, (0.995, None, 0.99, 0.98)),
+    "tags": Given(_as_it_is("debian/tags"), {"kind": "multi-label"}, 4, (0.99, None, 0.98, 0.97), 4000, 2),
+    "sections": Given(_as_it_is("debian/sections"), {"kind": "classification"}, 3, (0.995, None, 0.99, 0.98), 6000, 2),
     "xquad-en": Given(_by_paragraph, {"kind": "questions"}, 8, (None, 0.99, None, None)),
-    "synopsis": Given(_by_section, {"kind": "ranking"}, 2, (None, None, 0.99, None)),
+    "synopsis": Given(_by_section, {"kind": "ranking"}, 2, (None, None, 0.99, None), augmentations=2),
 }
 
 
-def run(name: str, given: Given, data: Path, work: Path, most_rows: int, kept: dict[str, Any]) -> None:
+def run(given: Given, data: Path, work: Path, wanted: bool, kept: dict[str, Any]) -> Iterator[None]:
     """Make one task's models, as far as they are not there, and note their figures.
 
     Args:
-        name: the task's.
         given: its data and goals.
         data: where the real data are.
         work: the folder of its models.
-        most_rows: the most training rows; 0 for all.
+        wanted: make the levels that have a goal; else those that have none.
         kept: figures by level, which are added to.
+
+    Yields:
+        After each figure.
     """
     work.mkdir(parents=True, exist_ok=True)
     splits = {split: work / f"prepared-{split}.parquet" for split in SPLITS}
     if not splits["unlabelled"].exists():
         (work / "made").mkdir(exist_ok=True)
         files = given.files(data, work / "made")
+        train, without_labels = _parted(files["train"], given.rows, work / "made")
         prepare_data(
-            files["train"],
+            train,
             *splits.values(),
             validation_data=files["validation"],
             test_data=files["test"],
-            max_rows=most_rows,
+            unlabelled_data=without_labels,
             seed=SEED,
             **given.options,
         )
@@ -151,12 +167,13 @@ def run(name: str, given: Given, data: Path, work: Path, most_rows: int, kept: d
         work / "baseline",
         lambda to: fine_tune("embedded:minilm", splits["train"], splits["validation"], to, epochs=given.epochs),
     )
-    transfer = made(work / "transfer", lambda to: teacher_outputs(base, splits["train"], splits["unlabelled"], to))
+    transfer = made(work / "transfer", lambda to: _taught(base, splits, given.augmentations, to))
     if "baseline" not in kept:
         score, method = scored(base, splits["test"]), floor(splits["train"], splits["test"])
         kept["baseline"] = {"score": score, "floor": method, "rows": tasks.read_task(splits["train"]).rows}
+        yield
     for level, goal in zip(LEVELS, given.goals, strict=True):
-        if level.label in kept:
+        if level.label in kept or (goal is not None) != wanted:
             continue
         small = _level(
             level, base, transfer, splits["validation"], work / level.label.replace(" ", "-").replace("/", "-")
@@ -169,6 +186,22 @@ def run(name: str, given: Given, data: Path, work: Path, most_rows: int, kept: d
             "flops_ratio": flops.ratio(record, above, _mean_length(base, splits["test"])),
             "goal": goal,
         }
+        yield
+
+
+def _parted(train: str, rows: int, made: Path) -> tuple[str, str]:
+    """Return a file of so many training rows, and one of the texts of as many others; all of them and "" for 0."""
+    if not rows:
+        return train, ""
+    table = pq.read_table(train)
+    order = np.random.default_rng(SEED).permutation(len(table))
+    pq.write_table(table.take(order[:rows]), made / "labelled.parquet")
+    pq.write_table(table.take(order[rows : 2 * rows]).select(["text"]), made / "texts.parquet")
+    return str(made / "labelled.parquet"), str(made / "texts.parquet")
+
+
+def _taught(base: Path, splits: dict[str, Path], augmentations: int, to: Path) -> dict[str, Any]:
+    return teacher_outputs(base, splits["train"], splits["unlabelled"], to, augmentations=augmentations)
 
 
 def _level(level: Level, base: Path, transfer: Path, validation: Path, to: Path) -> Path:
@@ -210,16 +243,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, required=True, help="where the real data are")
     parser.add_argument("--work", type=Path, required=True, help="folder for models, kept from run to run")
     parser.add_argument("--only", nargs="*", choices=[*TASKS], default=[*TASKS], help="these tasks alone")
-    parser.add_argument("--rows", type=int, default=0, help="the most training rows of a task; 0 for all")
     parser.add_argument("--json", type=json_file, help="file to write the figures to, and to go on from")
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
-    same_arguments(given.work / "arguments.json", {"rows": given.rows})
     found = json.loads(given.json.read_text() or "{}").get("found", {}) if given.json else {}
-    for name in given.only:
-        kept = found.setdefault(name, {})
-        run(name, TASKS[name], given.data, given.work / name, given.rows, kept)
-        write_json(given.json, {"versions": records.versions(), "rows": given.rows, "found": found})
+    for wanted in (True, False):
+        for name in given.only:
+            for _ in run(TASKS[name], given.data, given.work / name, wanted, found.setdefault(name, {})):
+                write_json(given.json, {"versions": records.versions(), "found": found})
     table(found)
     levels = [row for each in found.values() for label, row in each.items() if label != "baseline" and row["goal"]]
     return int(any(row["relative_score"] < row["goal"] for row in levels))

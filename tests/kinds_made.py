@@ -1,6 +1,8 @@
 """Small data sets of each kind of task, by rules that a small model can learn from the words of tiny.py."""
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,37 @@ import pyarrow.parquet as pq
 from tiny import BAD, GOOD, PLAIN
 
 from kfp_bonsai.shared.data.tasks import schema
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.kinds.task import Task
 
 SIZES = {"train": 320, "validation": 64, "test": 96, "unlabelled": 64}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the tests of all kinds have to know of one: an entry of MADE at this file's end.
+
+    Attributes:
+        rows: makes some rows that belong together, mostly one, as a split has them.
+        written: such a row as its users write it, from which prepare-data is to find the kind, or to be told it.
+        epochs: how long a tiny model learns.
+        least: what it then scores on the validation rows, by the kind's first metric.
+        labels: names of the labels.
+        setting: the task's setting.
+        families: models that are taken through all stages.
+        together: how many rows belong together.
+        asked: whether the kind has to be asked for, as another has rows that look alike.
+    """
+
+    rows: Callable[[random.Random], list[dict[str, Any]]]
+    written: Callable[[dict[str, Any]], dict[str, Any]]
+    epochs: float
+    least: float
+    labels: tuple[str, ...] = ()
+    setting: str = ""
+    families: tuple[str, ...] = ("bert",)
+    together: int = 1
+    asked: bool = False
 
 
 def splits(folder: Path, kind: str) -> dict[str, Path]:
@@ -22,20 +52,17 @@ def splits(folder: Path, kind: str) -> dict[str, Path]:
 
 def rows_of(kind: str, rows: int, seed: int) -> dict[str, list[Any]]:
     """Return columns of rows of a kind."""
-    made = {"multi-label": _labels, "tokens": _tags, "questions": _question, "ranking": _pair}[kind]
-    chance = random.Random(seed)
-    found = [made(chance) for _ in range(rows // 4 if kind == "ranking" else rows)]
-    found = [row for each in found for row in (each if kind == "ranking" else [each])]
+    made, chance = MADE[kind], random.Random(seed)
+    found = [row for _ in range(rows // made.together) for row in made.rows(chance)]
     return {name: [row[name] for row in found] for name in found[0]}
 
 
 def task_of(kind: str, split: str = "test", rows: int = 1) -> Task:
     """Return the task of such rows."""
-    columns = ("text_a", "text_b") if kind in ("questions", "ranking") else ("text",)
-    labels = ("bad", "good") if kind in ("multi-label", "tokens") else ()
-    metric = {"multi-label": "micro_f1", "tokens": "span_f1", "questions": "answer_f1", "ranking": "ndcg@10"}[kind]
-    setting = {"tokens": "words"}.get(kind, "")
-    return Task("made", kind, columns, labels, metric, "made", split, rows, f"{kind}{split}", setting)
+    made, row = MADE[kind], MADE[kind].rows(random.Random(0))[0]
+    columns = tuple(name for name in row if name != "label")
+    metric, digest = KINDS[kind].metrics[0], f"{kind}{split}"
+    return Task("made", kind, columns, made.labels, metric, "made", split, rows, digest, made.setting)
 
 
 def _split(folder: Path, kind: str, name: str, rows: int, seed: int) -> Path:
@@ -56,12 +83,12 @@ def _words(chance: random.Random, *marked: str) -> list[str]:
     return words
 
 
-def _labels(chance: random.Random) -> dict[str, Any]:
+def _labels(chance: random.Random) -> list[dict[str, Any]]:
     label = [one for one in (0, 1) if chance.random() < 0.5]
-    return {"text": " ".join(_words(chance, *(chance.choice((BAD, GOOD)[one]) for one in label))), "label": label}
+    return [{"text": " ".join(_words(chance, *(chance.choice((BAD, GOOD)[one]) for one in label))), "label": label}]
 
 
-def _tags(chance: random.Random) -> dict[str, Any]:
+def _tags(chance: random.Random) -> list[dict[str, Any]]:
     """Tag runs of good and of bad words."""
     words, spans = [], []
     for _ in range(chance.randint(1, 3)):
@@ -70,19 +97,16 @@ def _tags(chance: random.Random) -> dict[str, Any]:
         begin = len(" ".join(words)) + 1
         words += chance.choices((BAD, GOOD)[label], k=chance.choice((1, 1, 1, 2)))
         spans.append({"begin": begin, "end": len(" ".join(words)), "label": label})
-    return {"text": " ".join(words), "label": spans}
+    return [{"text": " ".join(words), "label": spans}]
 
 
-def _question(chance: random.Random) -> dict[str, Any]:
+def _question(chance: random.Random) -> list[dict[str, Any]]:
     asked = chance.randrange(2)
     both = [chance.choice(BAD), chance.choice(GOOD)]
     text = " ".join(_words(chance, *both))
     begin = f" {text} ".index(f" {both[asked]} ")
-    return {
-        "text_a": " ".join([*chance.choices(PLAIN, k=2), ("bad", "good")[asked]]),
-        "text_b": text,
-        "label": [{"text": both[asked], "begin": begin}],
-    }
+    question = " ".join([*chance.choices(PLAIN, k=2), ("bad", "good")[asked]])
+    return [{"text_a": question, "text_b": text, "label": [{"text": both[asked], "begin": begin}]}]
 
 
 def _pair(chance: random.Random) -> list[dict[str, Any]]:
@@ -95,3 +119,40 @@ def _pair(chance: random.Random) -> list[dict[str, Any]]:
         found.append({"text_a": query, "text_b": " ".join(words), "label": float(fits)})
     chance.shuffle(found)
     return found
+
+
+def _asked(row: dict[str, Any]) -> dict[str, Any]:
+    answers = {to: [one[name] for one in row["label"]] for to, name in (("text", "text"), ("answer_start", "begin"))}
+    return {"question": row["text_a"], "context": row["text_b"], "answers": answers}
+
+
+NAMES = ("bad", "good")
+MADE = {
+    "multi-label": Made(
+        _labels,
+        lambda row: {"text": row["text"], "labels": [NAMES[one] for one in row["label"]]},
+        epochs=8,
+        least=0.9,
+        labels=NAMES,
+    ),
+    "tokens": Made(
+        _tags,
+        lambda row: {
+            "text": row["text"],
+            "spans": [[one["begin"], one["end"], NAMES[one["label"]]] for one in row["label"]],
+        },
+        epochs=20,
+        least=0.85,
+        labels=NAMES,
+        setting="words",
+        families=("bert", "llama"),
+    ),
+    "questions": Made(_question, _asked, epochs=12, least=0.7),
+    "ranking": Made(
+        _pair,
+        lambda row: {"query": row["text_a"], "document": row["text_b"], "relevance": row["label"]},
+        epochs=6,
+        least=0.85,
+        together=4,
+    ),
+}

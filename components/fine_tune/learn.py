@@ -108,6 +108,7 @@ def learn(
                 task=task,
                 pad_id=tokenizer.pad_token_id,
                 callbacks=[attempts.Spending(scratch, meter, earlier)],
+                scale=scale,
             )
         except BonsaiError:  # what is lost is not worth resuming
             shutil.rmtree(scratch, ignore_errors=True)
@@ -162,8 +163,7 @@ def _scaled(given: rows.Rows, scale: scaling.Scale | None) -> rows.Rows:
     """Return rows with their numbers as they are learnt."""
     if not scale:
         return given
-    labels = scale.of(given.labels)
-    return replace(given, labels=labels, right=labels)
+    return replace(given, labels=scale.of(given.labels))
 
 
 def _sample(train: Path, task: tasks.Task) -> list[list[str]]:

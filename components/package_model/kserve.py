@@ -109,7 +109,7 @@ def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str
         return "it says what stands where in a text, and KServe's server gives a number a token, without its place"
     if kind.says == ANY and task.get("labels"):
         return "any of its labels may hold, and KServe's server names one"
-    if not task.get("labels"):
+    if kind.is_number or not task.get("labels"):
         what = "a number" if kind.is_number else "a score"
         return f"it predicts {what}, and KServe's server answers with the largest output's index"
     if len(task.get("columns") or ["text"]) > 1:

@@ -7,15 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from kinds_made import rows_of, splits, task_of
+from kinds_made import MADE, rows_of, splits, task_of
 
 from kfp_bonsai.check_drift import check
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import drift
 from kfp_bonsai.shared.data.tasks import schema
 from kfp_bonsai.shared.kinds.kinds import KINDS
-
-NEW = ("multi-label", "tokens", "questions", "ranking")
 
 
 def profile_of(kind, folder, columns):
@@ -26,7 +24,7 @@ def profile_of(kind, folder, columns):
     return drift.profile(folder / "train.parquet", tiny.tokenizer())
 
 
-@pytest.mark.parametrize("kind", NEW)
+@pytest.mark.parametrize("kind", MADE)
 def test_rows_of_the_same_kind_are_no_drift(kind, tmp_path):
     """An alarm at every retraining of a tagger."""
     before, now = (profile_of(kind, tmp_path, rows_of(kind, 200, seed)) for seed in (0, 1))

@@ -740,28 +740,13 @@ def test_groups_are_drawn_whole_and_leave_some():
     assert not split.draw_groups(np.zeros(5, int), 2, 0).any()
 
 
-def as_people_write(kind, row):
-    """Return a row of kinds_made as users have it."""
-    named = ("bad", "good")
-    if kind == "multi-label":
-        return {"text": row["text"], "labels": [named[one] for one in row["label"]]}
-    if kind == "tokens":
-        return {"text": row["text"], "spans": [[one["begin"], one["end"], named[one["label"]]] for one in row["label"]]}
-    if kind == "questions":
-        answers = {
-            "text": [one["text"] for one in row["label"]],
-            "answer_start": [one["begin"] for one in row["label"]],
-        }
-        return {"question": row["text_a"], "context": row["text_b"], "answers": answers}
-    return {"query": row["text_a"], "document": row["text_b"], "relevance": row["label"]}
-
-
-@pytest.mark.parametrize("kind", ["multi-label", "tokens", "questions", "ranking"])
+@pytest.mark.parametrize("kind", kinds_made.MADE)
 def test_what_is_prepared_can_be_learnt_and_compared(tmp_path, kind):
     """Splits that are whole to their reader, and break in the next stage."""
     made = kinds_made.rows_of(kind, 120, 0)
     rows = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
-    prepare(lines(tmp_path / "d.jsonl", [as_people_write(kind, row) for row in rows]))
+    written, asked = kinds_made.MADE[kind].written, {"kind": kind} if kinds_made.MADE[kind].asked else {}
+    prepare(lines(tmp_path / "d.jsonl", [written(row) for row in rows]), **asked)
     found = {name: tmp_path / "out" / f"{name}.parquet" for name in SPLITS}
     model = tiny.pretrained(tmp_path / "model")
     told = fine_tune(str(model), found["train"], found["validation"], tmp_path / "tuned", epochs=1)

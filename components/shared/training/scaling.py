@@ -28,6 +28,10 @@ class Scale:
         """Return labels as they are learnt."""
         return (labels - self.centre) / self.spread
 
+    def undone(self, learnt: np.ndarray) -> np.ndarray:
+        """Return what a model that learns answers in the labels' unit."""
+        return learnt * np.float32(self.spread) + np.float32(self.centre)
+
     def as_dict(self) -> dict[str, float]:
         """Return it as a record holds it."""
         return asdict(self)

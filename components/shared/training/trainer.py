@@ -22,6 +22,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.training.scaling import Scale
 
 Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 
@@ -85,6 +86,7 @@ def train(
     task: Task | None = None,
     pad_id: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
+    scale: Scale | None = None,
 ) -> None:
     """Train a model in place; with `validation`, evaluate each epoch, keep the best, and resume from `scratch`.
 
@@ -99,6 +101,7 @@ def train(
         task: what is learnt; its metric says which epoch is best.
         pad_id: the tokenizer's padding token.
         callbacks: more of transformers' callbacks.
+        scale: at which numbers are learnt: epochs are scored in the labels' unit.
 
     Raises:
         BonsaiError: the loss became NaN or infinite.
@@ -150,7 +153,7 @@ def train(
         compute_metrics=lambda found: {metric: trainer.score(found, recipe)},
         callbacks=[_Progress(recipe, metric), *callbacks],
     )
-    trainer.objective, trainer.task = objective, task
+    trainer.objective, trainer.task, trainer.scale = objective, task, scale
     trainer.remove_callback(_default_printer())
     for broken_off in Path(scratch).glob("checkpoint-*"):
         if not (broken_off / "trainer_state.json").is_file():  # what is written last
@@ -218,6 +221,7 @@ class _Trainer(Trainer):
 
     objective: Objective | None = None
     task: Task | None = None
+    scale: Scale | None = None
 
     def score(self, found: Any, recipe: Recipe) -> float:
         """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""
@@ -225,7 +229,8 @@ class _Trainer(Trainer):
             raise BonsaiError(_lost(recipe, "model gives no numbers any more"))
         data: Any = self.eval_dataset
         order: Any = self._get_eval_sampler(data)
-        logits = _in_order(dict(zip(order, found.predictions, strict=True)), data)
+        said = self.scale.undone(found.predictions) if self.scale else found.predictions
+        logits = _in_order(dict(zip(order, said, strict=True)), data)
         assert self.task is not None
         return kinds.score(self.task, logits, data.right, data.windows)
 

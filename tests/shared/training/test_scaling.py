@@ -57,6 +57,16 @@ def test_labels_of_any_unit_are_learnt_and_answered_in_it(made, tmp_path, low, h
         assert np.abs(found - right).mean() < 0.25 * (high - low)
 
 
+def test_epochs_are_scored_in_the_labels_own_unit(made, tmp_path, monkeypatch):
+    """The best epoch of a kind whose predictions are no straight line of logits, chosen by numbers about 0."""
+    data, seen = splits(tmp_path, 30.0, 80.0), []
+    monkeypatch.setattr(
+        trainer.kinds, "score", lambda task, logits, right, *_: seen.append((np.mean(logits), {*right})) or 1.0
+    )
+    fine_tune(str(made.pretrained), data["train"], data["validation"], tmp_path / "base", epochs=2, learning_rate=3e-3)
+    assert len(seen) == 3 and all(30 < mean < 80 and right == {30.0, 80.0} for mean, right in seen)
+
+
 def test_numbers_that_a_decoder_cannot_reach_are_refused(tmp_path):
     """Years, or degrees about 300 K: constant answers after hours, and the advice to train longer."""
     model = tiny.pretrained(tmp_path / "gpt2", family="gpt2")

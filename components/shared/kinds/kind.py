@@ -15,16 +15,11 @@ from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 from kfp_bonsai.shared.metrics.scores import METRICS, score_predictions
 
-ROW, TOKEN, SPAN = (
-    "row",
-    "token",
-    "span",
-)  # what a head gives logits for: a row, each token, where a span begins and ends
-ONE, ANY, NUMBER = (
-    "one",
-    "any",
-    "number",
-)  # of the last axis (of a span: of all tokens): one is right, any may be, a number
+# What a head gives logits for: a row, each token, where a span begins and ends.
+ROW, TOKEN, SPAN = "row", "token", "span"
+# What they say, of the last axis (of a span: of all tokens): one is right, any may be, a number.
+ONE, ANY, NUMBER = "one", "any", "number"
+LEARNT = ((ROW, ONE), (ROW, ANY), (ROW, NUMBER), (TOKEN, ONE), (SPAN, ONE))  # what there are losses for
 TEXT, PAIR = ("text",), ("text_a", "text_b")
 TEXT_TENSOR, NUMBERS, PLACES = "BYTES", "FP32", "INT64"  # types of the Open Inference Protocol
 NEVER = -1e4  # a logit of what cannot be
@@ -53,7 +48,7 @@ class Kind:
     Attributes:
         columns: names of the text columns that its rows may have.
         target: what a row's right answer is, the column "label": a key of tasks.TYPES.
-        named: whether the classes have names, task.labels.
+        named: whether the classes have names, task.labels; there may be fewer outputs, such as one number.
         head: what the model gives logits for, ROW, TOKEN or SPAN.
         says: what its logits say, ONE, ANY or NUMBER: it decides the losses.
         windows: which text of a row is cut into windows that overlap, where a row is longer than an input:
@@ -67,7 +62,8 @@ class Kind:
         right: the right answers as the metrics take them, of a split's columns.
         predict: what logits predict, as the metrics take it, one a row.
         group: the text whose rows belong together, so that no split parts them; empty: each row stands alone.
-        items: what predictions are sets of, with a label each, by which they are reported; empty: they are no sets.
+        items: what predictions are sets of (of tuples whose last entry is a label, see metrics/items.py), by which
+            they are reported, and where any may be right, told by a threshold; empty: they are no sets.
         hits: which rows are right, for the paired test; nothing where a row is not right or wrong.
         scored: what a score is of, and what intervals draw again: rows, or what a group of them is, such as queries.
         errs: when a row is wrong, in words; empty where that goes without saying.
@@ -115,6 +111,15 @@ class Kind:
     all_alike: Callable[[Sequence[Any]], bool] = lambda _labels: False
     setting: Callable[[Sequence[Any]], str] = lambda _answers: ""
     hits: Callable[[Any, Any], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing here learns."""
+        if (self.head, self.says) not in LEARNT:
+            raise ValueError(
+                f"a {self.head}'s logits that say '{self.says}' are not learnt yet (known: "
+                f"{', '.join(f'{head} {says}' for head, says in LEARNT)}): add the loss to shared/training/losses.py, "
+                "what fine-tune learns by to fine_tune/learn.py, and both to LEARNT"
+            )
 
     @property
     def is_one_class(self) -> bool:

@@ -13,8 +13,8 @@ PAIRS = (
     ("question1", "question2"),
 )
 LABELS = ("label", "labels", "target", "class", "sentiment", "score", "rating")
-WORDS = ("tokens", "words")
-TAGS = ("ner_tags", "tags", "ner", "labels", "label")
+WORDS = ("tokens", "words", "token", "word")
+TAGS = ("ner_tags", "tags", "ner", "ner_tag", "tag", "labels", "label")
 STRETCHES = ("entities", "spans", "label", "labels")
 ASKED = (("question", "context"), ("question", "passage"), ("question", "paragraph"), ("text_a", "text_b"))
 ANSWERS = ("answers", "answer", "label")

@@ -14,7 +14,7 @@ from kfp_bonsai.shared.kinds.units import units
 Tell = Callable[[str], None]  # counts a note, of this row
 BEGIN = ("begin", "start", "start_offset", "start_char", "answer_start")
 END = ("end", "end_offset", "end_char")
-LABEL = ("label", "type", "tag", "entity", "entity_group", "entity_type")
+LABEL = ("label", "type", "tag", "entity", "entity_group", "entity_type", "labels")
 NO = ("0", "false", "")
 YES = ("1", "true")
 
@@ -180,6 +180,8 @@ def _stretch(value: Any, place: str) -> Stretch:
     else:
         begin = end = label = None
     begin, end = _whole(begin), _whole(end)
+    if isinstance(label, list) and len(label) == 1:
+        label = label[0]
     if begin is None or end is None or is_missing(label) or isinstance(label, list | dict):
         raise BonsaiError(
             f'{place}: {str(value)[:60]} is no stretch of a text: give {{"start": 0, "end": 5, "label": "NAME"}} or '

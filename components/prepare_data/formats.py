@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from kfp_bonsai.prepare_data import conll, delimited, json_rows
+from kfp_bonsai.prepare_data import conll, delimited, json_rows, word_rows
 from kfp_bonsai.prepare_data.text import HEAD_BYTES, Lines, check_kind, is_packed, unpacked
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
@@ -109,7 +109,7 @@ class DataFile:
     @cached_property
     def _own(self) -> list[str]:
         if self._format == "csv":
-            return check_names(self.where, [name for name in self._layout.names if name])
+            return [name for name in self._named if name != self._sentences]
         if self._format == "conll":
             return [conll.WORDS, conll.TAGS]
         with self.open() as file:
@@ -124,6 +124,24 @@ class DataFile:
         if found == "csv":
             with suppress(BonsaiError), self.open() as file:
                 return "conll" if conll.is_conll(Lines(self.where, file)) else found
+        return found
+
+    @cached_property
+    def _named(self) -> list[str]:
+        """The columns of a table of text."""
+        return check_names(self.where, [name for name in self._layout.names if name])
+
+    @cached_property
+    def _sentences(self) -> str:
+        """The column by which a table's rows are words of sentences; "" where a row is a row."""
+        found = word_rows.sentence_column(self._named)
+        if not found:
+            return ""
+        with self.open() as file:
+            first = next(delimited.blocks(Lines(self.where, file), self._layout, self._named, 1), {})
+        if not word_rows.are_words(first):
+            return ""
+        say(f"prepare-data  {self.where} has a word a row: those of one '{found}' are read as one row")
         return found
 
     @cached_property
@@ -180,6 +198,9 @@ class DataFile:
         with self.open() as file:
             if self._format == "parquet":
                 yield from stream(_open(self.where, file), self.where, columns, BATCH_ROWS)
+            elif layout and self._sentences:
+                rows = delimited.blocks(Lines(self.where, file), layout, [self._sentences, *columns], BATCH_ROWS)
+                yield from word_rows.sentences(self.where, rows, self._sentences, columns, BATCH_ROWS)
             elif layout:
                 yield from delimited.blocks(Lines(self.where, file), layout, columns, BATCH_ROWS)
             elif self._format == "conll":

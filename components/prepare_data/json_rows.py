@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from kfp_bonsai.prepare_data import squad_file
+from kfp_bonsai.prepare_data import label_studio, squad_file
 from kfp_bonsai.prepare_data.text import LONGEST, Lines
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -20,6 +20,8 @@ def json_rows(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
     suspect, is_first = None, True  # a first row that is a table by columns, if no other one comes
     for place, found in _values(lines):
         row = _annotated(found)
+        if label_studio.is_task(row):
+            row = label_studio.row(row, f"{lines.where}, {place}")
         if suspect:
             yield suspect
             suspect = None

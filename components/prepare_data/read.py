@@ -219,6 +219,11 @@ def _from_files(text: str, files: list[DataFile]) -> Source:
     Files that are all of one split, or all of none, are one data set.
     """
     name = re.sub(r"[^\w.-]+", "-", PurePosixPath(text.rstrip("/").split("*")[0].rstrip("/")).stem) or "data"
+    if {"corpus", "queries"} <= {PurePosixPath(file.where).name.split(".")[0] for file in files}:
+        raise BonsaiError(
+            f"{text} has queries, documents and their relevance in files of their own, as BEIR has them: join them to "
+            "rows of query, document and relevance, with documents that do not fit (relevance 0) for each query"
+        )
     known = [(file, _split_of(file.where)) for file in files]
     of_splits = {split for _, split in known}
     if len(of_splits) == 1:

@@ -756,6 +756,83 @@ def test_what_is_prepared_can_be_learnt_and_compared(tmp_path, kind):
     assert sum(profile["shares"]) == pytest.approx(1) and profile["rows"] == task.rows
 
 
+SAID = [
+    ([*words, str(at)], [*tags, "O"])
+    for at in range(15)
+    for words, tags in ((("In", "New", "York"), ("O", "B-LOC", "I-LOC")), (("Ada", "left"), ("B-PER", "O")))
+]
+
+
+@pytest.mark.parametrize("names", [("Sentence #", "Word", "Tag"), ("sentence_id", "words", "labels")])
+@pytest.mark.parametrize("each", [True, False])
+def test_a_word_a_row_is_a_sentence_a_row(tmp_path, names, each):
+    """The most common form of such data on Kaggle: the sentence's number at each word, or at its first one."""
+    rows = [
+        dict(zip((*names, "POS"), (f"{at}" if each or not place else "", *word, "NN"), strict=True))
+        for at, said in enumerate(SAID)
+        for place, word in enumerate(zip(*said, strict=True))
+    ]
+    _, found, task = prepare(table(tmp_path / "d.csv", rows))
+    assert task.kind == "tokens" and task.labels == ("LOC", "PER") and len(every(found)) == 30
+    assert {("Ada left 3", ((0, 3, "PER"),)), ("In New York 14", ((3, 11, "LOC"),))} < {*every(found)}
+    (tmp_path / "bad").mkdir()
+    rows.append({**rows[0], names[0]: "0"})
+    refused(table(tmp_path / "bad" / "e.csv", rows), "row 106, column", "'0' was there before", "sort the rows by it")
+    refused(table(tmp_path / "bad" / "f.csv", [{**rows[0], names[0]: ""}, *rows]), "no sentence is said")
+
+
+def studio(words, tags, **options):
+    """A task of Label Studio's export."""
+    text = " ".join(words)
+    marked = [
+        {"start": text.index(word), "end": text.index(word) + len(word), "text": word, "labels": [tag[2:]]}
+        for word, tag in zip(words, tags, strict=True)
+        if tag[0] == "B"
+    ]
+    one = {"was_cancelled": False, "result": [{"type": "labels", "value": value} for value in marked], **options}
+    return {"id": 1, "data": {"text": text}, "annotations": [one]}
+
+
+def test_label_studios_own_export_is_read(tmp_path):
+    """An export that nobody can use without a script of their own; of two annotators, one who is taken unasked."""
+    made = [studio(*said) for said in SAID]
+    made[1]["annotations"].append({**made[0]["annotations"][0], "was_cancelled": True})
+    (tmp_path / "d.json").write_text(json.dumps(made))
+    _, found, task = prepare(tmp_path / "d.json")
+    assert task.kind == "tokens" and ("Ada left 3", ((0, 3, "PER"),)) in every(found)
+    small = [
+        {"text": one["data"]["text"], "label": [each["value"] for each in one["annotations"][0]["result"]]}
+        for one in made
+    ]
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    assert every(prepare(tmp_path / "small.json")[1]) == every(found)
+    made[2]["annotations"] *= 2
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "two.json").write_text(json.dumps(made))
+    refused(tmp_path / "bad" / "two.json", "row 3: 2 annotations of one text", "ground truth")
+    made[2]["annotations"][1] = {**made[2]["annotations"][1], "ground_truth": True}
+    (tmp_path / "two.json").write_text(json.dumps(made))
+    assert every(prepare(tmp_path / "two.json")[1]) == every(found)
+
+
+def test_what_was_chosen_in_label_studio_is_the_label(tmp_path):
+    """Texts that were sorted into classes, told to have no entities."""
+    made = [
+        {"data": {"text": f"film {at}"}, "annotations": [{"result": [{"value": {"choices": [TOWNS[at % 2]]}}]}]}
+        for at in range(30)
+    ]
+    (tmp_path / "d.json").write_text(json.dumps(made))
+    assert prepare(tmp_path / "d.json")[2].labels == ("Bergen", "Oslo")
+
+
+def test_beirs_files_are_told_what_they_are(tmp_path):
+    """A folder whose corpus is to be renamed to train."""
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"_id": "1", "text": "a"}')
+    refused(tmp_path, "as BEIR has them", "query, document and relevance")
+
+
 def test_splits_of_tokens_can_be_prepared_again(tmp_path):
     """A data set that was handed on as this stage writes it, whose labels become numbers."""
     _, rows, _ = prepare(conll(tmp_path))

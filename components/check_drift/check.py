@@ -143,6 +143,13 @@ def check_schema(task: tasks.Task, before: dict[str, Any], train: Path) -> None:
                 f"{train} has {what}: {listed(labels)}: mend the data, or start a new task with `bonsai run` "
                 "and `bonsai promote --first`"
             )
+    if task.setting != before.get("setting", ""):
+        now, then = (f"'{one}'" if one else "none" for one in (task.setting, before.get("setting", "")))
+        raise BonsaiError(
+            f"{train} is of another setting ({now}) than the champion's data ({then}), such as whole texts where that "
+            "had lists of words, or questions of which none is without an answer: give rows that are written alike, or "
+            "start a new task with `bonsai run` and `bonsai promote --first`"
+        )
     if task.labels != tuple(before["labels"]):
         raise BonsaiError(
             f"{train} has its classes in another order ({listed(task.labels)}) than the champion "

@@ -72,6 +72,17 @@ def test_labels_that_are_gone_or_new_are_another_task(kind, tmp_path):
             check.check_schema(replace(task, labels=labels), asdict(task), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting", "said"), [("tokens", "", "(none)"), ("questions", "unanswerable", "('unanswerable')")]
+)
+def test_rows_of_another_setting_are_another_task(kind, setting, said, tmp_path):
+    """A tagger of words that is compared on texts whose words end elsewhere, or questions that may have no answer."""
+    task = task_of(kind)
+    with pytest.raises(BonsaiError) as caught:
+        check.check_schema(replace(task, setting=setting), asdict(task), tmp_path)
+    assert f"another setting {said}" in str(caught.value)
+
+
 @pytest.mark.parametrize(("kind", "said"), [("ranking", "24 test queries are"), ("tokens", "96 test rows are")])
 def test_too_few_queries_are_told(kind, said, tmp_path, capsys):
     """A hundred pairs that are but a few queries, of which promote can rule out nothing."""

@@ -12,16 +12,6 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.kinds.units import WORDS
 
-EXAMPLES = {  # of rows, by what their right answers are
-    "classes": 'a column of lists of names, such as label: ["toxic", "insult"], or a column of 0 and 1 for each label, '
-    "named as --label-column toxic,insult",
-    "spans": 'tokens: ["In", "Oslo"] and ner_tags: ["O", "B-LOC"], a CoNLL file, or text: "In Oslo" and entities: '
-    '[{"start": 3, "end": 7, "label": "LOC"}]',
-    "answers": 'question, context, and answers: {"text": ["Oslo"], "answer_start": [3]}, or SQuAD\'s own file',
-    "class": "texts and a label a row",
-    "number": "query, document and relevance (a number), or query, positive and negative",
-}
-
 
 def find(rows: Rows, flags: Flags, kind: str = AUTO) -> Reading:
     """Return in which way labelled rows are written.
@@ -42,7 +32,7 @@ def find(rows: Rows, flags: Flags, kind: str = AUTO) -> Reading:
     if kind != AUTO and (TARGETS[KINDS[kind].target].of_lists or (KINDS[kind].group and not look.pairs(columns.PAIRS))):
         raise BonsaiError(
             f"{rows.where} has no rows for --kind {kind} (columns: {', '.join(look.names)}): they are to have "
-            f"{EXAMPLES[KINDS[kind].target]}; other names are given by --text-column and --label-column"
+            f"{TARGETS[KINDS[kind].target].example}; other names are given by --text-column and --label-column"
         )
     texts = look.texts()
     label = columns.label_column(look.names, rows.where, flags.label)

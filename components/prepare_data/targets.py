@@ -14,6 +14,7 @@ class Target:
     """What is done with right answers of a type.
 
     Attributes:
+        example: rows that have such answers, for who gave others.
         shared: how a draw does justice to all of them, in words.
         strata: what a draw takes its share of, a number a row; nothing where whole groups of rows are drawn.
         coded: an answer that is a list, as a tuple with codes for names of labels; nothing where it is one value.
@@ -21,6 +22,7 @@ class Target:
         labels: the labels' numbers in such a tuple.
     """
 
+    example: str
     shared: str
     strata: Callable[[np.ndarray], np.ndarray]
     coded: Callable[[Sequence[Any], Callable[[Any], int]], tuple] | None = None
@@ -42,9 +44,15 @@ def _span_labels(answer: tuple) -> list[int]:
 
 
 TARGETS = {
-    "class": Target("by the share of each class", lambda values: values),
-    "number": Target("evenly over the range of the labels", split.quantile_bins),
+    "class": Target("texts and a label a row", "by the share of each class", lambda values: values),
+    "number": Target(
+        "query, document and relevance (a number), or query, positive and negative",
+        "evenly over the range of the labels",
+        split.quantile_bins,
+    ),
     "classes": Target(
+        'a column of lists of names, such as label: ["toxic", "insult"], or a column of 0 and 1 for each label, '
+        "named as --label-column toxic,insult",
         "by the rarest label of each row",
         _rarest(list),
         coded=lambda labels, code: tuple(map(code, labels)),
@@ -52,6 +60,8 @@ TARGETS = {
         labels=list,
     ),
     "spans": Target(
+        'tokens: ["In", "Oslo"] and ner_tags: ["O", "B-LOC"], a CoNLL file, or text: "In Oslo" and entities: '
+        '[{"start": 3, "end": 7, "label": "LOC"}]',
         "by the rarest label of each row",
         _rarest(_span_labels),
         coded=lambda found, code: tuple((begin, end, code(label)) for begin, end, label in found),
@@ -59,6 +69,7 @@ TARGETS = {
         labels=_span_labels,
     ),
     "answers": Target(
+        'question, context, and answers: {"text": ["Oslo"], "answer_start": [3]}, or SQuAD\'s own file',
         "by how many have an answer",
         lambda answers: np.array([bool(answer) for answer in answers], int),
         coded=lambda found, _code: tuple(found),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import kinds_made
@@ -16,8 +17,10 @@ from kfp_bonsai.prepare_data import split
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.prepare_data.tag_schemes import stretches
+from kfp_bonsai.prepare_data.targets import TARGETS
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import drift, tasks
+from kfp_bonsai.shared.kinds.kinds import KINDS
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 TOWNS, PEOPLE = ("Oslo", "Bergen", "New York"), ("Ada", "Bo Li", "Chi")
@@ -704,6 +707,14 @@ def test_rows_of_another_kind_are_refused_with_an_example(tmp_path, kind):
         "--text-column",
         kind=kind,
     )
+
+
+def test_every_kind_and_metric_can_be_asked_for():
+    """A kind that only who reads the code knows of, or whose answers have no type in a split."""
+    for name, kind in KINDS.items():
+        assert f" {name}," in prepare_data.__doc__ and kind.target in TARGETS
+        assert all(re.search(rf"\b{one}\b", prepare_data.__doc__) for one in kind.metrics)
+    assert TARGETS.keys() == tasks.TYPES.keys()
 
 
 def test_the_first_task_of_a_cluster_finds_rows_of_every_kind(tmp_path):

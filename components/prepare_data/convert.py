@@ -116,7 +116,9 @@ def tagged(words: Any, tags: Any, names: Sequence[str], place: str) -> list[Stre
 
 def _tag(tag: Any, names: Sequence[str], place: str) -> str:
     if isinstance(tag, str):
-        return tag.strip()
+        if not tag.strip().isdecimal():
+            return tag.strip()
+        tag = int(tag)  # a number that is written as a text is a number all the same
     if isinstance(tag, int) and not isinstance(tag, bool):
         if not names:
             raise BonsaiError(
@@ -136,7 +138,7 @@ def spans_of(text: str, value: Any, place: str, tell: Tell) -> list[Stretch]:
     Raises:
         BonsaiError: one is no stretch, lies outside of the text, is empty, or is over another one.
     """
-    found = sorted((_stretch(one, place) for one in _listed(value, place)), key=lambda one: one[:2])
+    found = sorted((_stretch(one, text, place) for one in _listed(value, place)), key=lambda one: one[:2])
     places = units(text, "") if found else []
     made: list[Stretch] = []
     for begin, end, label in found:
@@ -172,7 +174,7 @@ def _listed(value: Any, place: str) -> list[Any]:
     return value
 
 
-def _stretch(value: Any, place: str) -> Stretch:
+def _stretch(value: Any, text: str, place: str) -> Stretch:
     if isinstance(value, list) and len(value) >= 3:
         begin, end, label = value[:3]
     elif isinstance(value, dict):
@@ -186,6 +188,12 @@ def _stretch(value: Any, place: str) -> Stretch:
         raise BonsaiError(
             f'{place}: {str(value)[:60]} is no stretch of a text: give {{"start": 0, "end": 5, "label": "NAME"}} or '
             '[0, 5, "NAME"]'
+        )
+    said, there = value.get("text") if isinstance(value, dict) else None, text[max(0, begin) : max(0, end)]
+    if isinstance(said, str) and said.split() != there.split():
+        raise BonsaiError(
+            f"{place}: {said[:40]!r} is said to be from {begin} to {end}, where the text has {there[:40]!r}: correct "
+            "it (characters are counted from 0, each of any script or emoji as one, and the end is not included)"
         )
     return begin, end, label
 

@@ -85,7 +85,7 @@ def _check_lists(found: Survey) -> None:
         )
     different = {*found.answers[found.kept].tolist()}
     if len(different) < 2:
-        only = "empty" if () in different else f"the same ({listed([*found.classes])})"
+        only = "empty" if () in different else f"the same{f' ({listed([*found.classes])})' if found.classes else ''}"
         raise BonsaiError(
             f"{found.where}, column '{found.label}': every row's is {only}: there is nothing to learn; add other rows, "
             "or name another column with --label-column"

@@ -48,6 +48,8 @@ def stretches(words: Sequence[str], tags: Sequence[str], place: str) -> list[Str
     if len(words) != len(tags):
         raise BonsaiError(f"{place}: {len(words)} words and {len(tags)} tags: give each word one")
     named = [tag for tag in tags if tag not in OUTSIDE]
+    if blank := next((tag for tag in named if re.fullmatch("[BIEMLSUW]-", tag)), ""):
+        raise BonsaiError(f"{place}: the tag {blank!r} has no label after its letter: correct it")
     lettered = [bool(TAG.fullmatch(tag)) for tag in named]
     if any(lettered) and not all(lettered):
         bare = named[lettered.index(False)]

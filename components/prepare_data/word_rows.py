@@ -35,7 +35,7 @@ def sentences(
         most: how many sentences at a time.
 
     Raises:
-        BonsaiError: the first row is of no sentence, or a sentence's rows are not together.
+        BonsaiError: the first row is of no sentence, a word is missing, or a sentence's rows are not together.
     """
     seen: set[Any] = set()
     made: dict[str, list[Any]] = {name: [] for name in columns}
@@ -59,6 +59,8 @@ def sentences(
                 for name in columns:
                     made[name].append([])
             for name in columns:
+                if name.strip().lower() in WORD and is_missing(block[name][place]):
+                    raise BonsaiError(f"{where}, row {number}, column '{name}': no word: fill it in, or remove the row")
                 made[name][-1].append(block[name][place])
     if current is not None:
         yield made

@@ -789,7 +789,28 @@ def test_a_word_a_row_is_a_sentence_a_row(tmp_path, names, each):
     (tmp_path / "bad").mkdir()
     rows.append({**rows[0], names[0]: "0"})
     refused(table(tmp_path / "bad" / "e.csv", rows), "row 106, column", "'0' was there before", "sort the rows by it")
+    refused(table(tmp_path / "bad" / "g.csv", [*rows[:9], {**rows[9], names[1]: ""}]), "row 10, column", "no word")
     refused(table(tmp_path / "bad" / "f.csv", [{**rows[0], names[0]: ""}, *rows]), "no sentence is said")
+
+
+def test_numbers_that_are_written_as_texts_name_no_tags(tmp_path):
+    """Tags 0, 1 and 2 of a CoNLL file, of which 0 becomes the commonest entity."""
+    text = "".join(f"In 0\nOslo 1\nwith 0\nAda{at} 2\n\n" for at in range(20))
+    (tmp_path / "d.conll").write_text(text)
+    refused(tmp_path / "d.conll", "the tag 0 is a number, and nothing says what it means")
+    (tmp_path / "d.conll").write_text("In O\nOslo B-LOC\n\nAda B-\n")
+    refused(tmp_path / "d.conll", "'B-' has no label after its letter")
+
+
+@pytest.mark.parametrize("begin", [5, 4, 2])
+def test_a_stretch_is_where_its_text_is(tmp_path, begin):
+    """Places counted as JavaScript does, where an emoji is two: a stretch is off, and widened to another word."""
+    one = {"start": begin, "end": begin + 3, "label": "PER", "text": "Ada"}
+    rows = [{"text": f"\U0001f600\U0001f600 Ada left {at}", "entities": [one] if at % 2 else []} for at in range(30)]
+    refused(lines(tmp_path / "d.jsonl", rows), "row 2: 'Ada' is said to be from", "emoji as one")
+    for row in rows[1::2]:
+        row["entities"] = [{**one, "start": 2, "end": 6}]  # with the space before it
+    assert ("\U0001f600\U0001f600 Ada left 1", ((3, 6, "PER"),)) in every(prepare(lines(tmp_path / "d.jsonl", rows))[1])
 
 
 def studio(words, tags, **options):

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -190,6 +191,13 @@ def test_the_card_is_of_labels(results):
     assert "were read in parts that overlap" in text and "tokens are cut" not in text
     assert "tokens are cut" in card_of(results["ranking"]) and ", 125 queries, of" in card_of(results["ranking"])
     assert "a list of words reaches" in text and "bag of words" not in text
+
+
+def test_a_number_with_names_is_not_for_kserves_own_server(results, monkeypatch):
+    """Classes in order that a model tells by one number, and a server that names the likeliest of one."""
+    names = {"task": {**results["multi-label"]["task"], "kind": "stars"}}
+    monkeypatch.setitem(kinds.KINDS, "stars", replace(kinds.KINDS["regression"], named=True))
+    assert "it predicts a number" in not_for_kserve(RECORD, names)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def report(
     ):
         page = content["page"] | {"command": command} | draw_figures(content, folder)
         tables.write_tables(content["rows"], folder)
+        tables.write_labels(content["rows"], list(main["task"].get("labels") or []), folder)
         page["files"] = [
             Path(results).name,
             *(f"{Path(figures).name}/{path.name}" for path in sorted(folder.iterdir())),

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.report.classes import of_labels
 from kfp_bonsai.shared.metrics.target import shortfall
 
 # The columns of rows.csv and rows.parquet, in the order of results.json (README.md explains each).
@@ -133,6 +134,20 @@ def write_tables(rows: list[dict[str, Any]], folder: Path) -> None:
         writer = csv.DictWriter(file, list(flat_columns()), lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
+
+
+def write_labels(rows: list[dict[str, Any]], labels: list[str], folder: Path) -> None:
+    """Write how each model fares with each class or label as labels.csv; nothing where there are none."""
+    found = [(row, one) for row in rows for one in of_labels(row, labels)]
+    if not found:
+        return
+    own = ("level", "stage", "runtime", "measurement", "chosen")
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*own, "label", "items", "precision", "recall", "f1"])
+        for row, one in found:
+            values = (one.name, one.rows, one.precision, one.recall, one.f1)
+            writer.writerow([*(row[name] for name in own), *values])
 
 
 def flat_columns() -> dict[str, type]:

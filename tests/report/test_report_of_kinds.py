@@ -1,5 +1,6 @@
 """The report of every kind of task: in its own words, and by label where it has any."""
 
+import csv
 import html
 import json
 import re
@@ -57,6 +58,19 @@ def test_a_labels_table_is_of_what_is_counted(made):
     assert "Label by label" in text and "F1, points" in text and "PER 41 90.0 % 80.0 % 85.0 % 90.0 %" in text
     for kind in ("questions", "ranking"):
         assert "Label by label" not in read(made[kind].text("report.html"))
+
+
+def test_labels_are_a_table_too(made):
+    """Figures of entities that are to be read out of JSON, one model after the other."""
+    rows = json.loads(made["tokens"].text("results.json"))["rows"]
+    lines = list(csv.DictReader((made["tokens"].folder / "figures/labels.csv").open()))
+    expected = [(row["level"], row["stage"], one) for row in rows for one in row["by_label"]]
+    assert len(lines) == len(expected) > 0
+    for line, (level, stage, one) in zip(lines, expected, strict=True):
+        assert (line["level"], line["stage"], line["label"]) == (level, stage, one["label"])
+        assert (float(line["f1"]), int(line["items"])) == (one["f1"], one["items"])
+    assert "labels.csv" in made["tokens"].text("report.html")
+    assert not (made["ranking"].folder / "figures/labels.csv").exists()
 
 
 def test_the_paired_test_says_what_a_wrong_row_is(made):

@@ -26,7 +26,7 @@ def find(rows: Rows, flags: Flags, kind: str = AUTO) -> Reading:
     """
     look = Glance(rows, flags, kind)
     for target, together, way in WAYS:
-        fitting = [name for name, one in KINDS.items() if one.target == target and bool(one.group) == together]
+        fitting = [name for name, one in KINDS.items() if one.target == target and (one.group or not together)]
         if fitting and kind in (AUTO, *fitting) and (found := way(look)):
             return _checked(replace(found, kind=fitting[0] if kind == AUTO else kind), rows.where)
     if kind != AUTO and (TARGETS[KINDS[kind].target].of_lists or (KINDS[kind].group and not look.pairs(columns.PAIRS))):

@@ -232,9 +232,9 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-# By the type of the right answers, and whether rows belong together: the first that fits is taken.
+# By the type of the right answers; a way that is only for kinds whose rows belong together says so. The first is taken.
 WAYS = (
-    ("answers", True, _questions),
+    ("answers", False, _questions),
     ("number", True, _anchors),
     ("spans", False, _words),
     ("spans", False, _stretches),

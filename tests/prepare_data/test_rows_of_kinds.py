@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import kinds_made
@@ -715,6 +716,16 @@ def test_every_kind_and_metric_can_be_asked_for():
         assert f" {name}," in prepare_data.__doc__ and kind.target in TARGETS
         assert all(re.search(rf"\b{one}\b", prepare_data.__doc__) for one in kind.metrics)
     assert TARGETS.keys() == tasks.TYPES.keys()
+
+
+def test_a_kind_whose_rows_stand_alone_has_rows_of_its_type(tmp_path, monkeypatch):
+    """A new kind that is refused rows of just the columns that it is told to have."""
+    monkeypatch.setitem(KINDS, "places", replace(KINDS["questions"], group=""))
+    row = {"question": "who", "context": "Ada left Oslo", "answers": {"text": ["Ada"], "answer_start": [0]}}
+    other = {"text": ["Oslo"], "answer_start": [9]}
+    rows = [{**row, "question": f"who {at}", "answers": other if at % 2 else row["answers"]} for at in range(30)]
+    _, found, task = prepare(lines(tmp_path / "d.jsonl", rows), kind="places")
+    assert task.kind == "places" and len(every(found)) == 30
 
 
 def test_the_first_task_of_a_cluster_finds_rows_of_every_kind(tmp_path):

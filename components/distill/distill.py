@@ -64,7 +64,7 @@ def distill(
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.kinds import kinds
-    from kfp_bonsai.shared.training import distillation, thresholds, trainer, transfer
+    from kfp_bonsai.shared.training import distillation, students, thresholds, trainer
 
     with new_folder(output) as folder:
         with energy.track() as meter:
@@ -74,11 +74,12 @@ def distill(
             passes = epochs or suggested_epochs(record, teacher)
             distillation.distill_into(
                 student,
-                transfer.open_set(teacher_outputs),
+                students.open_for(teacher_outputs, model, student.config, tokenizer, record),
                 trainer.Recipe("distill", passes, rate, rows_a_step, seed=seed),
                 folder.parent,  # what it leaves there goes with it
                 tokenizer.pad_token_id,
                 **weights,
+                foreign="student" in record,
             )
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
         logits = thresholds.settle(student, task, trainer.predict(student, held_out, tokenizer.pad_token_id), held_out)

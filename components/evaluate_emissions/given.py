@@ -1,7 +1,5 @@
 """What goes into a measurement: checked before anything is loaded, and encoded once for all models."""
 
-import hashlib
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -11,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.encoding import tokens_sha256
 from kfp_bonsai.shared.inference.asking import Asked, asked, tokens_a_row
 from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models import weights
@@ -143,7 +141,7 @@ def check_models(folders: Sequence[Path], task: tasks.Task, test: Path) -> list[
             )
         if tuple(trained["columns"]) != task.columns:
             raise BonsaiError(f"{folder} reads the columns {_listed(trained['columns'])}, not {_listed(task.columns)}")
-        found = tokenizer_hash(folder)
+        found = tokens_sha256(folder)
         first = first or found
         if found != first:
             raise BonsaiError(
@@ -152,16 +150,6 @@ def check_models(folders: Sequence[Path], task: tasks.Task, test: Path) -> list[
             )
         records.append(record)
     return records
-
-
-def tokenizer_hash(folder: Path) -> str:
-    """Return a hash of what decides a text's tokens; padding and truncation are set for each call."""
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise BonsaiError(f"{file} is missing: save the model with a fast tokenizer (AutoTokenizer, save_pretrained)")
-    parts = read_document(file, "save_pretrained")
-    decide = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
-    return hashlib.sha256(json.dumps([parts.get(name) for name in decide], sort_keys=True).encode()).hexdigest()
 
 
 def read_test_rows(

@@ -14,6 +14,7 @@ from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pair
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.metrics import control, statistics
 from kfp_bonsai.shared.models.flops import Flops, agree
+from kfp_bonsai.shared.models.records import short_name
 from kfp_bonsai.shared.models.weights import size_bytes
 from kfp_bonsai.shared.storage.champion import made_from
 
@@ -134,8 +135,7 @@ def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str,
 def base_name(record: dict[str, Any]) -> str:
     """Return the name of the model that the baseline was fine-tuned from."""
     first = record["lineage"][0] if record["lineage"] else {}
-    name = str(first.get("arguments", {}).get("model", "") or "model")
-    return name.removeprefix("embedded:").rstrip("/").rsplit("/", 1)[-1]
+    return short_name(str(first.get("arguments", {}).get("model", "") or "model"))
 
 
 def making(record: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:

@@ -7,20 +7,19 @@ from typing import Any
 
 from transformers import set_seed
 
-from kfp_bonsai.fine_tune import attempts, head
+from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.kinds import kinds
-from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
 from kfp_bonsai.shared.metrics.advice import lines
-from kfp_bonsai.shared.models import answers, pretrained, tokens
+from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
-from kfp_bonsai.shared.models.configuration import family_name, family_of, positions_of
+from kfp_bonsai.shared.models.configuration import family_name, positions_of
+from kfp_bonsai.shared.models.fitted import fit
 from kfp_bonsai.shared.training import scaling, thresholds, trainer
 
-PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
 
 
@@ -82,7 +81,7 @@ def learn(
     earlier = attempts.spent(scratch)
     with energy.track() as meter:
         set_seed(seed)
-        network, tokenizer, new_head = _with_head(source, task)
+        network, tokenizer, new_head = fit(source, task, "fine-tune")
         say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
         for line in lines(family_name(network.config.model_type), task.rows):
             say(f"fine-tune    {line}")
@@ -119,34 +118,6 @@ def learn(
         logits = thresholds.settle(network, task, logits, validation_rows)
         score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
     return Learnt(network, tokenizer, cut_at, score, scale, attempts.total(earlier, meter.reading))
-
-
-def _with_head(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, Any, bool]:
-    """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
-    config, tokenizer = source.config, source.tokenizer
-    family, before = family_of(config), dict(config.id2label)
-    kind = kinds.kind_of(task)
-    outputs = kind.outputs(task)
-    if len(task.columns) == 2:
-        tokens.separate(tokenizer, config)
-    if family.answers_in_text:
-        if not kind.is_one_class:
-            raise BonsaiError(
-                f"{source.folder} answers in text ({config.model_type}), which cannot be {kind.answer} here: "
-                f"use a model with a head of its own for {task.kind}"
-            )
-        config.label_tokens = answers.label_tokens(tokenizer, task.labels)
-    else:
-        config.num_labels, config.use_cache = len(outputs), False
-        config.problem_type = PROBLEMS[kind.says]
-    config.id2label = dict(enumerate(outputs))
-    config.label2id = {name: index for index, name in enumerate(outputs)}
-    loaded = pretrained.load(source.folder, config, kind.head)
-    network, new = loaded.network, loaded.new
-    if not kind.is_number and not family.answers_in_text:
-        head.settle(network, before, outputs, new)
-    tokens.make_room(tokenizer, network)
-    return network, tokenizer, bool(new)
 
 
 def _settle_scale(task: tasks.Task, network: Any, train_rows: rows.Rows, new_head: bool) -> scaling.Scale | None:

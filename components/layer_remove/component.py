@@ -13,6 +13,7 @@ def layer_remove(
     keep: str = "1/3",
     scheme: str = "lower-last",
     level: str = "",
+    student: str = "",
     seed: int = 0,
 ):
     """Remove whole layers from a fine-tuned model."""

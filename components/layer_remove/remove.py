@@ -8,7 +8,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models.checkpoint import load, save
-from kfp_bonsai.shared.models.records import extend_record, read_record
+from kfp_bonsai.shared.models.records import extend_record, read_record, short_name
 
 SCHEMES = ("lower-last", "bottom", "even", "importance", "top")
 SCORED_ROWS = 256
@@ -22,9 +22,10 @@ def layer_remove(
     keep: str = "1/3",
     scheme: str = "lower-last",
     level: str = "",
+    student: str = "",
     seed: int = 0,
 ) -> dict:
-    """Remove whole layers from a fine-tuned model (Sajjad et al., arXiv 2004.03844).
+    """Remove whole layers from a fine-tuned model (Sajjad et al., arXiv 2004.03844), or take a ready-made one instead.
 
     Args:
         model: The fine-tuned model.
@@ -36,19 +37,24 @@ def layer_remove(
             last, which the classifier reads; kept most on the demo task), bottom, even, top, or importance (the ones
             that change their input most: block influence, arXiv 2403.03853, section 2).
         level: Name of the compression level, shown in the report.
-        seed: Seed of the choice of rows to score on.
+        student: A ready-made model to take instead: a folder, a hub name or embedded:NAME. It stays whole, whatever
+            `keep` says, gets a new head for the task, and learns from the baseline in distill.
+        seed: Seed of the choice of rows to score on, and of a new head.
 
     Returns:
         The layers kept, how many there were, seconds and joules.
 
     Raises:
-        BonsaiError: `keep` asks for layers that the model has not.
+        BonsaiError: `keep` asks for layers that the model has not, or the ready-made model cannot be had or taught.
 
     Example:
         bonsai layer-remove --model baseline --data data/validation.parquet --keep 1/3 --output short
+        bonsai layer-remove --model baseline --data data/validation.parquet --student embedded:bert-tiny --output tiny
     """
     record = read_record(model)
     tasks.read_task(data)
+    if student:
+        return _take(student, model, record, data, output, level, seed)
     stacks = record["shape"]["stacks"]
     asked = [layers_asked(keep, total) for total in stacks]
     check_choice("--scheme", scheme, SCHEMES)
@@ -82,6 +88,37 @@ def layer_remove(
     return {
         "layers": names,
         "layers_before": sum(stacks),
+        "seconds": meter.reading.seconds,
+        "joules": meter.reading.joules,
+    }
+
+
+def _take(student: str, model: Path, record: dict, data: Path, output: Path, level: str, seed: int) -> dict:
+    """Write a ready-made model that is to learn from the baseline."""
+    from kfp_bonsai.layer_remove.ready_made import ready_made
+    from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.models import pretrained
+
+    source = pretrained.read(student, weights=True)
+    named = str(Path(student).resolve()) if Path(student).is_dir() else student
+    with new_folder(output) as folder:
+        with energy.track(energy.enduring(energy.find_sources())) as meter:
+            network, tokenizer, length = ready_made(source, student, model, record, data, seed)
+        made = extend_record(
+            record,
+            stage="layer-remove",
+            arguments={"student": named, "keep": "1.0", "seed": seed},
+            reading=meter.reading,
+            level=level or short_name(named),
+            student=named,
+            max_length=length,
+            validation={},
+        )
+        made = save(network, tokenizer, folder, made)
+    total = sum(made["shape"]["stacks"])
+    return {
+        "layers": ",".join(map(str, range(total))),
+        "layers_before": total,
         "seconds": meter.reading.seconds,
         "joules": meter.reading.joules,
     }

@@ -77,13 +77,13 @@ def matrix_prune(
         return _pass_through(model, output, record, teacher)
 
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.training import distillation, trainer, transfer
+    from kfp_bonsai.shared.training import distillation, students, trainer
 
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
             network.to(trainer.device())  # its masks are made where it is
-            data = transfer.open_set(teacher_outputs)
+            data = students.open_for(teacher_outputs, model, network.config, tokenizer, record)
             pruning = _Pruning(network, record, teacher, data, flops, shape, heads, ffn)
             distillation.distill_into(
                 network,
@@ -94,6 +94,7 @@ def matrix_prune(
                 temperature=temperature,
                 hidden_weight=hidden_weight,
                 label_weight=0,
+                foreign="student" in record,
                 callbacks=[pruning.callback()],
             )
             smaller = pruning.cut()

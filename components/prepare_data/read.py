@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, Batch, DataFile, check_names
 from kfp_bonsai.prepare_data.sources import bucket_files, local_file, local_files
+from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words, kind_of, nearest
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.data.embedded_texts import CITATION, embedded_dataset
 from kfp_bonsai.shared.data.parquet import reading, values_of
 from kfp_bonsai.shared.data.tasks import HUB
-from kfp_bonsai.shared.models.embedded import CITATION, EMBEDDED, embedded_dataset
 from kfp_bonsai.shared.storage.bucket import GCS
 from kfp_bonsai.shared.storage.fingerprint import of_folder, of_parts
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.core.progress import say
@@ -18,7 +19,6 @@ from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.noninferiority import check_margin, largest_loss
 from kfp_bonsai.shared.metrics.scores import find_metric
-from kfp_bonsai.shared.models.embedded import EMBEDDED
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.storage import champion as champions
 

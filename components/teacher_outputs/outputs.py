@@ -7,6 +7,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ONE_OR_MORE, Range, check_ranges
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.encoding import tokens_sha256
 from kfp_bonsai.shared.kinds.kinds import kind_of, unknown
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of, write_record
@@ -35,7 +36,7 @@ def teacher_outputs(
 
     The transfer set is the training rows, changed copies of them (word dropout, crops, mixes; as in TinyBERT,
     arXiv 1909.10351, section 3, data augmentation, with simpler changes), and unlabelled text. What it
-    takes on disk is bounded by rows x hidden-positions x hidden width x 2 bytes.
+    takes on disk is bounded by rows x hidden-positions x hidden width x 2 bytes, and the texts themselves, compressed.
 
     Args:
         model: The fine-tuned baseline.
@@ -95,6 +96,7 @@ def teacher_outputs(
             arguments=arguments,
             reading=meter.reading,
             hidden_positions=hidden_positions,
+            tokens_sha256=tokens_sha256(model),
             hidden_sha256=transfer.hidden_sha256(folder),
         )
         write_record(folder, made)
@@ -119,12 +121,15 @@ def _items(
     import random
 
     from kfp_bonsai.shared.data.rows import read_rows, tokenize
+    from kfp_bonsai.shared.training.transfer import TEXTS
 
     task = tasks.read_task(train)
+    windows = kind_of(task).windows
     known = read_rows(train, tokenizer, max_length)
     items = [known[index] for index in range(len(known))]
     columns = tasks.read_columns(train)
-    texts = _copies([columns[name] for name in task.columns], copies, seed)
+    given = [columns[name] for name in task.columns]
+    texts = _copies(given, copies, seed)
     if tasks.read_task(unlabelled).rows and unlabelled_rows:
         more = tasks.read_columns(unlabelled)
         order = list(range(len(more[task.columns[0]])))
@@ -132,9 +137,12 @@ def _items(
         chosen = order if unlabelled_rows < 0 else order[:unlabelled_rows]
         texts.append([[more[name][index] for index in chosen] for name in task.columns])
     for block in texts:
-        inputs = tokenize(tokenizer, block, max_length, kind_of(task).windows)
+        inputs = tokenize(tokenizer, block, max_length, windows)
         found = (inputs[index] for index in range(len(inputs)))
         items += [{**item, "labels": unknown(task, len(item["input_ids"]))} for item in found]
+    if not windows:  # else a row may be several inputs
+        whole = [row for block in (given, *texts) for row in zip(*block, strict=True)]
+        items = [{**item, TEXTS: row} for item, row in zip(items, whole, strict=True)]
     return items
 
 
@@ -173,7 +181,7 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
     with torch.inference_mode(), torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
         for start in range(0, len(order), batch_size):
             chosen = [items[index] for index in order[start : start + batch_size]]
-            batch = rows.pad([{name: item[name] for name in item if name != "labels"} for item in chosen], pad_id)
+            batch = rows.pad([{name: item[name] for name in item if name.endswith("_ids")} for item in chosen], pad_id)
             found = network(**{name: value.to(device()) for name, value in batch.items()}, output_hidden_states=True)
             last = found.hidden_states[-1].float().cpu().numpy()
             kept = [last[row, transfer.positions(len(item["input_ids"]), most)] for row, item in enumerate(chosen)]

@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.augment import augment
+from kfp_bonsai.shared.data.rows import tokenize
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.training import transfer
 from kfp_bonsai.teacher_outputs.outputs import _copies, suggested_copies, teacher_outputs
@@ -66,6 +68,15 @@ def test_long_rows_keep_only_so_many_hidden_states(made, tmp_path):
     assert len(data) == 320
     assert data.hidden.shape == (320 * 4, 32)
     assert all(data[index]["positions"][0] == 0 for index in range(5))
+
+
+def test_the_texts_are_those_that_the_tokens_are_of(made):
+    """Else a student with a tokenizer of its own learns what the teacher said of another row."""
+    data, (texts,) = transfer.open_set(made.transfer), transfer.texts_of(made.transfer)
+    tokenizer = AutoTokenizer.from_pretrained(made.baseline)
+    found = tokenize(tokenizer, [texts], data.record["max_length"]).inputs["input_ids"]
+    assert len(found) == len(data) > 320 + 64 and len(set(texts)) > 600
+    assert all(map(np.array_equal, found, data.inputs["input_ids"]))
 
 
 @given(length=st.integers(1, 600), most=st.integers(1, 600))
@@ -149,13 +160,21 @@ def test_a_baseline_that_has_learnt_nothing_is_refused(made, tmp_path):
         teacher_outputs(tmp_path / "base", made.train, made.unlabelled, tmp_path / "out")
 
 
+def _last_of(rows, column: str) -> int:
+    """Where the values of a column's first block end in a Parquet file."""
+    group = pq.ParquetFile(rows).metadata.row_group(0)
+    columns = [group.column(at) for at in range(group.num_columns)]
+    found = next(one for one in columns if one.path_in_schema.startswith(column))
+    return found.data_page_offset + found.total_compressed_size - 8
+
+
 def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
     """Students are trained from it for hours: pyarrow's exceptions, or another teacher's numbers, without a word."""
     folder = shutil.copytree(made.transfer, tmp_path / "transfer")
     rows = folder / transfer.ROWS
     whole, table = rows.read_bytes(), pq.read_table(rows)
     middle = bytearray(whole)
-    middle[len(whole) // 3] ^= 1
+    middle[_last_of(rows, "logits")] ^= 1
     for content in (whole[:-40], bytes(middle), b"PAR1"):
         rows.write_bytes(content)
         with pytest.raises(BonsaiError, match=r"transfer is damaged .*make it again"):
@@ -170,6 +189,11 @@ def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
         pq.write_table(changed, rows)
         with pytest.raises(BonsaiError, match=r"transfer is (damaged|incomplete).*make it again"):
             transfer.open_set(folder)
+    middle = bytearray(whole)
+    middle[_last_of(rows, "text")] ^= 1
+    rows.write_bytes(bytes(middle))
+    with pytest.raises(BonsaiError, match=r"transfer is damaged .*make it again"):
+        transfer.texts_of(folder)
     rows.write_bytes(whole)
     states = np.load(folder / transfer.HIDDEN)
     for other in (states[:-1], states[:, 0], states.astype(np.float64), states + 1):

@@ -12,6 +12,8 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.core.progress import say
 
+EMBEDDED = "embedded:"  # what names of models and data sets of the package registry begin with
+
 
 @dataclass(frozen=True)
 class Package:

@@ -1,6 +1,8 @@
 """Texts to tokens, by a folder's tokenizer.json alone: what is trained, measured and served gets the same ones."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -8,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.documents import RECORD, read_object
+from kfp_bonsai.shared.core.documents import RECORD, read_document, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds.windows import Windows
 
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")  # beside tokenizer.json
+DECIDE = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")  # of tokenizer.json
 OVERLAP = 4  # of a window's tokens, every fourth is in the window before too
 
 
@@ -52,6 +55,25 @@ def folder_tokenizer(folder: Path, max_length: int = 0) -> Any:
     read = [each for each in (file, *map(file.with_name, SETTINGS)) if each.is_file()]
     changed = tuple(each.stat().st_mtime_ns for each in read)
     return _tokenizer(file, changed, max_length or _max_length(Path(folder)))
+
+
+def tokens_sha256(folder: Path) -> str:
+    """Return a hash of what decides a text's tokens; padding and truncation are set for each call.
+
+    Raises:
+        BonsaiError: the folder has no tokenizer.json, or a damaged one.
+    """
+    file = Path(folder) / "tokenizer.json"
+    if not file.is_file():
+        raise BonsaiError(f"{file} is missing: save the model with a fast tokenizer (AutoTokenizer, save_pretrained)")
+    return deciding_sha256(read_document(file, "save_pretrained"))
+
+
+def deciding_sha256(tokenizer: Mapping[str, Any]) -> str:
+    """Return that of what a tokenizer.json holds, its pieces' scores to the 12 digits that survive reading a file."""
+    text = json.dumps([tokenizer.get(name) for name in DECIDE], sort_keys=True)
+    rounded = json.loads(text, parse_float=lambda score: f"{float(score):.12g}")
+    return hashlib.sha256(json.dumps(rounded).encode()).hexdigest()
 
 
 def _padded(tokenizer: Any, rows: Sequence[Any]) -> dict[str, np.ndarray]:

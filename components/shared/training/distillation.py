@@ -2,7 +2,8 @@
 
 The soft targets are Hinton's (arXiv 1503.02531, section 2). The hidden states are matched by their squared error
 over the teacher's variance, through a learnt projection where the student is narrower (TinyBERT,
-arXiv 1909.10351, section 3.1).
+arXiv 1909.10351, section 3.1), or was not made of the teacher, so that its features are others. A student with other
+tokens than its teacher's learns from the logits alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ def objective(
         found = model(**inputs, output_hidden_states=True)
         logits = found.logits.float()
         total = losses.of_teacher(kind, logits, batch["teacher_logits"], batch["attention_mask"], temperature)
-        if hidden_weight:
+        if hidden_weight and "teacher_hidden" in batch:
             student = found.hidden_states[-1].flatten(0, 1)[batch["hidden_at"]]
             projection = getattr(plain, PROJECTION, None)
             if projection is not None:
@@ -80,14 +81,29 @@ def distill_into(
     temperature: float,
     hidden_weight: float,
     label_weight: float,
+    foreign: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> None:
-    """Train a student in place against its teacher's outputs, without dropout."""
+    """Train a student in place against its teacher's outputs, without dropout.
+
+    Args:
+        student: the model.
+        data: the transfer set, with the student's inputs.
+        recipe: how long and how fast.
+        scratch: a folder for what is left.
+        pad_id: the tokenizer's padding token.
+        temperature: as `objective` has it, and the weights too.
+        hidden_weight: of the hidden states' error.
+        label_weight: of the loss on true labels.
+        foreign: whether the student was not made of the teacher.
+        callbacks: more of transformers' callbacks.
+    """
     without_dropout(student)
     kind = KINDS[data.record["task"]["kind"]]
-    width, own = data.hidden.shape[1], states_width(student)
-    if hidden_weight and own != width:
-        setattr(student, PROJECTION, nn.Linear(own, width))
+    if hidden_weight and data.hidden is not None:
+        width, own = data.hidden.shape[1], states_width(student)
+        if own != width or foreign:
+            setattr(student, PROJECTION, nn.Linear(own, width))
     scale = scaling.scale_of(data.record)
     if scale:
         scaling.to_learnt(student, scale)

@@ -1,8 +1,9 @@
 """The transfer set: texts with the teacher's outputs on them, computed once and kept on disk.
 
-A folder holds `rows.parquet` (tokens, the teacher's logits, the label where there is one), `hidden.npy`
-(the teacher's last hidden states in float16, read through a memory map, so that memory stays bounded) and the
-teacher's record. Long rows keep the hidden states of `hidden_positions` evenly spaced tokens, the first included.
+A folder holds `rows.parquet` (tokens, the teacher's logits, the label where there is one, and the texts where a row is
+one input, compressed, for students with tokens of their own: students.py), `hidden.npy` (the teacher's last hidden
+states in float16, read through a memory map, so that memory stays bounded) and the teacher's record. Long rows keep the
+hidden states of `hidden_positions` evenly spaced tokens, the first included.
 """
 
 import os
@@ -21,13 +22,15 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.parquet import reading
-from kfp_bonsai.shared.kinds.kind import IGNORED, ROW
+from kfp_bonsai.shared.kinds.kind import IGNORED, PAIR, ROW, TEXT
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.records import read_record
 
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
 NO_LABEL = IGNORED
 AGAIN = "make it again with `bonsai teacher-outputs`"
+TEXTS = "texts"  # of an item, beside a model's inputs
+COLUMNS = {1: TEXT, 2: PAIR}  # that texts are stored in
 
 
 def positions(length: int, most: int) -> np.ndarray:
@@ -47,15 +50,23 @@ class Writer:
         self.parquet: pq.ParquetWriter | None = None
 
     def add(self, items: Sequence[rows.Item], logits: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> None:
-        """Append inputs with their targets, the teacher's logits, and each one's kept hidden states (tokens, width)."""
+        """Append inputs with their targets, the teacher's logits, and each one's kept hidden states (tokens, width).
+
+        An item may have the row's TEXTS too.
+        """
         names = [name for name in items[0] if name.endswith("_ids")]
         columns = {name: pa.array([item[name] for item in items], pa.list_(pa.int32())) for name in names}
         columns["logits"] = pa.array([one.ravel().tolist() for one in logits], pa.list_(pa.float32()))
         labels = [np.asarray(item["labels"], np.float64).tolist() for item in items]
         columns["labels"] = pa.array(labels, pa.list_(pa.float32()) if isinstance(labels[0], list) else pa.float64())
+        texts = list(zip(*(item.get(TEXTS, ()) for item in items), strict=True))
+        columns |= {name: pa.array(each) for name, each in zip(COLUMNS.get(len(texts), ()), texts, strict=True)}
         table = pa.table(columns)
         if self.parquet is None:
-            self.parquet = pq.ParquetWriter(self.path, table.schema, write_page_checksum=True)
+            packed = {name: "zstd" if name in (*TEXT, *PAIR) else "snappy" for name in table.column_names}
+            self.parquet = pq.ParquetWriter(
+                self.path, table.schema, compression=packed, use_dictionary=False, write_page_checksum=True
+            )
         self.parquet.write_table(table)
         for block in hidden:
             self.hidden[self.filled : self.filled + len(block)] = block
@@ -76,7 +87,8 @@ class TransferSet(torch.utils.data.Dataset):
         inputs: arrays of tokens, as in rows.Rows.
         logits: the teacher's outputs, shape (rows, labels), or for each input one of shape (tokens, labels).
         labels: the losses' targets, NO_LABEL where there is none: shape (rows,), or an array an input.
-        hidden: the teacher's hidden states, shape (tokens of all rows, width), memory-mapped.
+        hidden: the teacher's hidden states, shape (tokens of all rows, width), memory-mapped; None where the inputs are
+            other tokens than the teacher's.
         starts: where each row's hidden states begin.
         most: the most hidden states a row keeps.
         record: the teacher's record.
@@ -85,7 +97,7 @@ class TransferSet(torch.utils.data.Dataset):
     inputs: dict[str, list[np.ndarray]]
     logits: Sequence[np.ndarray]
     labels: Sequence[Any]
-    hidden: np.ndarray
+    hidden: np.ndarray | None
     starts: np.ndarray
     most: int
     record: dict[str, Any]
@@ -97,9 +109,10 @@ class TransferSet(torch.utils.data.Dataset):
         item: rows.Item = {name: found[index] for name, found in self.inputs.items()}
         item["teacher_logits"] = self.logits[index]
         item["labels"] = self.labels[index]
-        kept = positions(len(item["input_ids"]), self.most)
-        item["positions"] = kept
-        item["teacher_hidden"] = self.hidden[self.starts[index] : self.starts[index] + len(kept)]
+        if self.hidden is not None:
+            kept = positions(len(item["input_ids"]), self.most)
+            item["positions"] = kept
+            item["teacher_hidden"] = self.hidden[self.starts[index] : self.starts[index] + len(kept)]
         return item
 
     @property
@@ -119,7 +132,8 @@ def open_set(folder: Path) -> TransferSet:
         raise BonsaiError(f"{folder} holds no teacher outputs: make them with `bonsai teacher-outputs`")
     record = read_record(folder)
     with reading(str(folder), AGAIN, "is damaged"):
-        table = pq.read_table(folder / ROWS, page_checksum_verification=True)
+        names = [name for name in pq.read_schema(folder / ROWS).names if name not in (*TEXT, *PAIR)]
+        table = pq.read_table(folder / ROWS, columns=names, page_checksum_verification=True)
         hidden = np.load(folder / HIDDEN, mmap_mode="r")
         inputs = {name: list(_rows(table[name])) for name in table.column_names if name.endswith("_ids")}
         most = int(record["hidden_positions"])
@@ -134,6 +148,20 @@ def open_set(folder: Path) -> TransferSet:
         raise BonsaiError(f"{folder / HIDDEN} is damaged: {AGAIN}")
     starts = np.concatenate([[0], np.cumsum(kept)[:-1]])
     return TransferSet(inputs, logits, labels, hidden, starts, most, record)
+
+
+def texts_of(folder: Path) -> list[list[str]]:
+    """Return the texts of a transfer set's rows, a list a column, in the rows' order.
+
+    Raises:
+        BonsaiError: it has none: an earlier version made it, or its rows may be several inputs.
+    """
+    with reading(str(folder), AGAIN, "is damaged"):
+        names = [name for name in pq.read_schema(folder / ROWS).names if name in (*TEXT, *PAIR)]
+        table = pq.read_table(folder / ROWS, columns=names, page_checksum_verification=True)
+    if not names:
+        raise BonsaiError(f"{folder} holds no texts for a model with tokens of its own: {AGAIN}")
+    return [table[name].to_pylist() for name in names]
 
 
 def _shaped(logits: Sequence[np.ndarray], record: dict[str, Any], tokens: Sequence[int]) -> Any:
@@ -152,17 +180,18 @@ def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad items into a batch.
 
     Beside the model's inputs it has teacher_logits (rows, labels) or (rows, tokens, labels), labels as the kind has
-    them, and the kept hidden states of all rows, one after the other: teacher_hidden (tokens, width), and where they
-    belong in the padded batch, flattened: hidden_at (tokens,).
+    them, and, where there are any, the kept hidden states of all rows, one after the other: teacher_hidden (tokens,
+    width), and where they belong in the padded batch, flattened: hidden_at (tokens,).
     """
     batch = rows.pad([{name: item[name] for name in item if name.endswith("_ids")} for item in items], pad_id)
     width = batch["input_ids"].shape[1]
     batch["teacher_logits"] = torch.from_numpy(_padded([item["teacher_logits"] for item in items], width))
     batch["labels"] = torch.from_numpy(rows.stack([item["labels"] for item in items], width))
-    batch["teacher_hidden"] = torch.from_numpy(np.concatenate([item["teacher_hidden"] for item in items]))
-    batch["hidden_at"] = torch.from_numpy(
-        np.concatenate([item["positions"] + row * width for row, item in enumerate(items)])
-    )
+    if "teacher_hidden" in items[0]:
+        batch["teacher_hidden"] = torch.from_numpy(np.concatenate([item["teacher_hidden"] for item in items]))
+        batch["hidden_at"] = torch.from_numpy(
+            np.concatenate([item["positions"] + row * width for row, item in enumerate(items)])
+        )
     return batch
 
 

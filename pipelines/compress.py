@@ -86,7 +86,10 @@ def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: 
                 splits,
                 baseline,
                 taught,
-                {"keep": level.layers, "level": level.label, "seed": values["seed"]},
+                {
+                    **{"student": level.model, "keep": level.layers, "level": level.label, "seed": values["seed"]},
+                    "fingerprint": level.fingerprint,
+                },
                 {"flops": level.flops, "shape": level.shape, "steps": values["prune_steps"], "seed": values["seed"]},
                 {"epochs": level.epochs, "learning_rate": level.rate, "seed": values["seed"]},
                 fuse,

@@ -16,6 +16,7 @@ def compress_level(
     metrics: Output[Metrics],
     keep: str = "1/3",
     level: str = "",
+    student: str = "",
     flops: float = 0.1,
     shape: str = "free",
     heads: int = 0,
@@ -24,8 +25,9 @@ def compress_level(
     epochs: float = 0,
     learning_rate: float = 0,
     seed: int = 0,
+    fingerprint: str = "",
 ):
-    """Remove layers, prune matrices and distill, one after the other."""
+    """Remove layers (or take a ready-made model), prune matrices and distill, one after the other."""
     from pathlib import Path
 
     from kfp_bonsai.distill.distill import distill
@@ -35,8 +37,9 @@ def compress_level(
 
     shorter, pruned, distilled = (Path(made.path) for made in (shorter_model, pruned_model, distilled_model))
     taught, rows = Path(teacher_outputs.path), Path(validation.path)
-    result = layer_remove(Path(model.path), rows, shorter, keep=keep, level=level, seed=seed)
+    result = layer_remove(Path(model.path), rows, shorter, keep=keep, level=level, student=student, seed=seed)
     shorter_model.metadata.update(storable(result))
+    shorter_model.metadata["fingerprint"] = fingerprint  # as layer-remove has it
     result = matrix_prune(
         shorter, taught, pruned, flops=flops, shape=shape, heads=heads, ffn=ffn, steps=steps, seed=seed
     )

@@ -1,6 +1,7 @@
 """Compression levels: what users write, and what the pipeline is given."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,15 @@ from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
+from kfp_bonsai.shared.models.records import short_name
 
-DEFAULTS: dict[str, Any] = {"layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
-SYNTAX = "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out)"
+DEFAULTS: dict[str, Any] = {"model": "", "layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
+SYNTAX = (
+    "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out), or "
+    "'LABEL:model=embedded:bert-tiny,epochs=6,rate=3e-4'"
+)
+OF_READY_MADE = ("model", "epochs", "rate")  # what can be said of a ready-made model
+UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
 ANY_LAYERS = 1_000_000  # as if the model, which is not known yet, had whatever is asked for
 
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
@@ -20,7 +27,8 @@ def parse_levels(texts: Sequence[str], epochs: float = 0.0) -> list[dict[str, An
     """Read levels, the paper's three if there are none.
 
     Args:
-        texts: levels such as "small:layers=1/3,flops=0.1"; without a label, the text itself is the label.
+        texts: levels such as "small:layers=1/3,flops=0.1"; without a label, the text itself is the label, or the name
+            of a ready-made model.
         epochs: epochs of distillation of the levels that do not state them; 0 leaves them to distill.
 
     Raises:
@@ -33,9 +41,14 @@ def parse_levels(texts: Sequence[str], epochs: float = 0.0) -> list[dict[str, An
             raise BonsaiError(f"--level: two levels are called '{label}': give each a label of its own")
         if label in ("", "baseline"):
             raise BonsaiError(f"--level '{label}:...': this label is taken or empty: choose another")
-        if set(label) & set("'\"\\{}"):
+        if set(label) & UNREADABLE:
             raise BonsaiError(f"--level '{label}:...': leave quotes, backslashes and braces out of the label")
     return levels
+
+
+def compressed(levels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the levels that the baseline is made smaller to, without ready-made models."""
+    return [level for level in levels if not level["model"]]
 
 
 def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
@@ -125,9 +138,13 @@ def _full(shape: Any, costs: Sequence[Mapping[str, Any]], index: int) -> Any:
 
 def _parse(text: str, epochs: float) -> dict[str, Any]:
     label, colon, settings = text.partition(":")
-    if not colon:
-        settings = text
-    level = {"label": label.strip(), **DEFAULTS, "epochs": epochs, **_settings(text, settings)}
+    if not colon or re.search(r"(^|,)\s*model\s*=", label):  # whose name may have a colon
+        label, settings = text, text
+    given = _settings(text, settings)
+    if "model" in given:
+        label = short_name(given["model"]) if label == text else label
+        _check_ready_made(text, given)
+    level = {"label": label.strip(), **DEFAULTS, "epochs": epochs, **given, "fingerprint": ""}
     for key in ("flops", "epochs", "rate"):
         try:
             level[key] = float(level[key])
@@ -143,6 +160,21 @@ def _parse(text: str, epochs: float) -> dict[str, Any]:
         raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
     check_layers(level, ANY_LAYERS, text)
     return level
+
+
+def _check_ready_made(text: str, given: Mapping[str, str]) -> None:
+    """Refuse settings of a ready-made model that it cannot have: it is what one would take without compressing."""
+    spare = [key for key in given if key not in OF_READY_MADE]
+    if spare:
+        raise BonsaiError(
+            f"--level '{text}': a ready-made model is taken as it is, so leave {', '.join(spare)} out, or compress it "
+            "in a run of its own, with --model"
+        )
+    if not given["model"] or set(given["model"]) & UNREADABLE:
+        raise BonsaiError(
+            f"--level '{text}': model= names no model: give a folder, a hub name or embedded:NAME, without quotes, "
+            "backslashes and braces"
+        )
 
 
 def check_layers(level: Mapping[str, Any], total: int, text: str = "") -> None:

@@ -6,14 +6,19 @@ from typing import Any
 
 from kfp_bonsai.fine_tune import train
 from kfp_bonsai.matrix_prune import prune
-from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers
+from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers, compressed
 from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
+from kfp_bonsai.shared.data.encoding import tokens_of
+from kfp_bonsai.shared.models import flops
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_of, positions_of
-from kfp_bonsai.shared.models.pretrained import read
+from kfp_bonsai.shared.models.fitted import check_kind
+from kfp_bonsai.shared.models.pretrained import Pretrained, blank, read
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
+from kfp_bonsai.shared.training.students import check_tokens
 from kfp_bonsai.teacher_outputs import outputs
 
 LONGEST = 512  # tokens of a text
@@ -27,13 +32,14 @@ RANGES = {
 }
 
 
-def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int) -> None:
-    """Refuse a model that cannot be had, and levels and a length that it cannot have.
+def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str = "") -> None:
+    """Refuse a model that cannot be had, levels and a length that it cannot have, and ready-made models in its place.
 
     Args:
         model: a folder, a hub name or embedded:NAME.
         levels: what parse_levels gives.
         max_length: tokens at which texts are cut; 0 for the longest text.
+        kind: the kind of task, as far as it is known.
 
     Raises:
         BonsaiError: there is no such model, or a late stage would refuse one of these.
@@ -41,17 +47,43 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
     found = read(model)
     config = found.config
     fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
-    for level in levels:
+    own = compressed(levels)
+    for level in own:
         check_layers(level, fewest)
-    check_fit(levels, config)
+    check_fit(own, config)
     positions = positions_of(config)
     if max_length > positions:
         raise BonsaiError(
             f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
             "training text"
         )
-    check_flops(levels, config, min(max_length or LONGEST, positions))
+    check_flops(own, config, min(max_length or LONGEST, positions))
     rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
+    for level in levels:
+        if level["model"]:
+            _check_ready_made(level, found, max_length, kind)
+
+
+def _check_ready_made(level: Mapping[str, Any], baseline: Pretrained, max_length: int, kind: str) -> None:
+    """Refuse a ready-made model that cannot be had, or not be taught by the baseline; say what is odd about it."""
+    model, where = level["model"], f"--level '{level['label']}'"
+    try:
+        found = read(model, weights=True)
+        positions = positions_of(found.config)
+        rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
+        if kind:
+            check_kind(found, kind)
+            if tokens_of(found.tokenizer) != tokens_of(baseline.tokenizer) or positions < max_length:
+                check_tokens(model, kind)
+    except BonsaiError as error:
+        reason = str(error).replace(f"--model {model}", f"model={model}").replace("correct --model", "correct model=")
+        raise type(error)(f"{where}: {reason}") from error
+    length = min(max_length or LONGEST, positions, positions_of(baseline.config))
+    share = flops.count(blank(found.config)).at(length) / flops.count(blank(baseline.config)).at(length)
+    if share >= 1:
+        say(f"note: {where}: {model} computes {share:.1f} times what the baseline does: it will save nothing")
+    if positions < max_length:
+        say(f"note: {where}: {model} has {positions} positions: it reads no more tokens of a text (--max-length)")
 
 
 def check_values(arguments: Mapping[str, Any]) -> None:

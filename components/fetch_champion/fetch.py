@@ -28,7 +28,8 @@ def fetch_champion(
         augmentations: changed copies of each training text to distill with; -1 for as many as the champion's.
 
     Returns:
-        version, level, model, augmentations, and the champion's layers, flops, shape, heads, ffn, epochs and rate.
+        version, level, model, augmentations, and the champion's student (if it was a ready-made model), layers, flops,
+        shape, heads, ffn, epochs and rate.
 
     Raises:
         BonsaiError: there is no champion, its package is gone or damaged, it was not made by the compress pipeline, or
@@ -73,7 +74,8 @@ def check_champion(champion: str, model: str = "") -> dict[str, Any]:
     """
     found, _ = champions.find(champion)
     record = champions.read_champion_record(champion, found)
-    named = str(recipe(record, champion)["model"])
+    made = recipe(record, champion)
+    named = str(made["model"])
     try:
         start = pretrained.read(model or named)
     except BonsaiError as error:  # of its kind: a hub that was away may answer later
@@ -84,8 +86,10 @@ def check_champion(champion: str, model: str = "") -> dict[str, Any]:
             "model is, by its name on the hub or a folder, with --model; on a cluster with --argument model=..., such "
             "as /cache/models/minilm, or with MODEL in the CronJob's settings"
         ) from error
+    if made["student"]:
+        _check_student(str(made["student"]), champion)
     family, was = family_name(start.config.model_type), family_name(record.get("model_type", start.config.model_type))
-    if family != was:
+    if not made["student"] and family != was:
         raise BonsaiError(
             f"--model {model or named} is of the family {family}, and the champion at {champion} of {was}: its layers, "
             "and its emission as a share of the baseline's, mean nothing there. Compress it with `bonsai run`, compare "
@@ -98,6 +102,17 @@ def check_champion(champion: str, model: str = "") -> dict[str, Any]:
             "one model in two places, a target as a share of the baseline's emission is now of another baseline"
         )
     return found
+
+
+def _check_student(student: str, champion: str) -> None:
+    """Check that the ready-made model which a champion was can be had here."""
+    try:
+        pretrained.read(student, weights=True)
+    except BonsaiError as error:
+        raise type(error)(
+            f"the champion at {champion} is the ready-made model {student}, taught by a baseline, and cannot be had "
+            f"here ({error}): place it where that names it"
+        ) from error
 
 
 def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:
@@ -128,6 +143,7 @@ def _level(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
     pruned = stages.get("matrix-prune", {})
     return {
         "model": str(stages["fine-tune"]["model"]),
+        "student": str(stages["layer-remove"].get("student", "")),
         "layers": str(stages["layer-remove"]["keep"]),
         "flops": float(pruned.get("flops", 1.0)),
         "shape": str(pruned.get("shape", "free")),

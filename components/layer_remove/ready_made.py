@@ -1,6 +1,5 @@
 """A ready-made model instead of the baseline with fewer layers: what a user would take without compressing."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from transformers import set_seed
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows
-from kfp_bonsai.shared.data.encoding import deciding_sha256, tokens_sha256
+from kfp_bonsai.shared.data.encoding import tokens_of, tokens_sha256
 from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import positions_of
@@ -49,7 +48,7 @@ def ready_made(
         )
     if scale and new_head:  # it answers near 0, which is where labels are learnt: distill begins there
         scaling.to_labels(network, scale)
-    same = deciding_sha256(json.loads(tokenizer.backend_tokenizer.to_str())) == tokens_sha256(baseline)
+    same = tokens_of(tokenizer) == tokens_sha256(baseline)
     length = _cut_at(network.config, tokenizer, student, same, record, data)
     if not same or length < record["max_length"]:
         students.check_tokens(student, record["task"]["kind"])

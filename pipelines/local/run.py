@@ -82,7 +82,7 @@ def run(
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
     levels = parse_levels(level, distill_epochs)
-    check_model(model, levels, options["max_length"])
+    check_model(model, levels, options["max_length"], kind_of_rows(arguments) if uses_ready_made(levels) else "")
     check_inputs(arguments)
     edge = options[EDGE]
     files = fingerprint(

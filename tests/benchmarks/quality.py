@@ -48,8 +48,9 @@ from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.embedded_texts import DATASETS
 from kfp_bonsai.shared.data.floor import floor
-from kfp_bonsai.shared.models import checkpoint, embedded, flops, one_token, records, surgery
+from kfp_bonsai.shared.models import checkpoint, flops, one_token, records, surgery
 from kfp_bonsai.shared.training import trainer, transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
@@ -247,7 +248,7 @@ def of_seed(seed: int, given: argparse.Namespace, found: dict[str, Any], note: C
     same_arguments(work / "arguments.json", asked(given))
     data = {name: work / "data" / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")}
     rows = {name: getattr(given, name) for name in ("test_rows", "validation_rows", "max_rows")}
-    others = ",".join(f"embedded:{name}" for name in embedded.DATASETS if f"embedded:{name}" != given.data)
+    others = ",".join(f"embedded:{name}" for name in DATASETS if f"embedded:{name}" != given.data)
     more = others if given.unlabelled is None else given.unlabelled
     if not data["unlabelled"].exists():  # which is written last
         prepare_data(given.data, *data.values(), unlabelled_data=more, seed=seed, **rows)

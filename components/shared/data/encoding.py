@@ -66,10 +66,15 @@ def tokens_sha256(folder: Path) -> str:
     file = Path(folder) / "tokenizer.json"
     if not file.is_file():
         raise BonsaiError(f"{file} is missing: save the model with a fast tokenizer (AutoTokenizer, save_pretrained)")
-    return deciding_sha256(read_document(file, "save_pretrained"))
+    return _deciding_sha256(read_document(file, "save_pretrained"))
 
 
-def deciding_sha256(tokenizer: Mapping[str, Any]) -> str:
+def tokens_of(tokenizer: Any) -> str:
+    """Return that of a tokenizer that transformers loaded."""
+    return _deciding_sha256(json.loads(tokenizer.backend_tokenizer.to_str()))
+
+
+def _deciding_sha256(tokenizer: Mapping[str, Any]) -> str:
     """Return that of what a tokenizer.json holds, its pieces' scores to the 12 digits that survive reading a file."""
     text = json.dumps([tokenizer.get(name) for name in DECIDE], sort_keys=True)
     rounded = json.loads(text, parse_float=lambda score: f"{float(score):.12g}")

@@ -1,7 +1,9 @@
 """The values of what pipelines are given, checked before a stage works for nothing; no data are opened."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from kfp_bonsai.fine_tune import train
@@ -32,14 +34,13 @@ RANGES = {
 }
 
 
-def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str = "") -> None:
-    """Refuse a model that cannot be had, levels and a length that it cannot have, and ready-made models in its place.
+def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int) -> None:
+    """Refuse a model that cannot be had, levels and a length that it cannot have, and ready-made models like that.
 
     Args:
         model: a folder, a hub name or embedded:NAME.
         levels: what parse_levels gives.
         max_length: tokens at which texts are cut; 0 for the longest text.
-        kind: the kind of task, as far as it is known.
 
     Raises:
         BonsaiError: there is no such model, or a late stage would refuse one of these.
@@ -61,23 +62,59 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
     rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
     for level in levels:
         if level["model"]:
-            _check_ready_made(level, found, max_length, kind)
+            _check_ready_made(level, found, max_length)
 
 
-def _check_ready_made(level: Mapping[str, Any], baseline: Pretrained, max_length: int, kind: str) -> None:
-    """Refuse a ready-made model that cannot be had, or not be taught by the baseline; say what is odd about it."""
-    model, where = level["model"], f"--level '{level['label']}'"
+def kind_of_rows(arguments: Mapping[str, Any]) -> str:
+    """Return the kind of task that a pipeline's data are for, as far as a glance at them tells; they are opened.
+
+    Raises:
+        BonsaiError: there are no such data, or no such columns.
+    """
+    from kfp_bonsai.prepare_data.gather import kind_at_a_glance
+
+    return kind_at_a_glance(**{name: arguments[name] for name in signature(kind_at_a_glance).parameters})
+
+
+def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str) -> None:
+    """Refuse ready-made models that the model cannot teach rows of this kind.
+
+    Args:
+        model: a folder, a hub name or embedded:NAME.
+        levels: what parse_levels gives.
+        max_length: tokens at which texts are cut; 0 for the longest text.
+        kind: the kind of task; "" where it takes all rows to tell classes from numbers.
+
+    Raises:
+        BonsaiError: one answers in text, or has other tokens where these are what is answered for.
+    """
+    for level in levels if kind else ():
+        with _of_level(level):
+            if level["model"]:
+                found = read(level["model"])
+                check_kind(found, kind)
+                same = tokens_of(found.tokenizer) == tokens_of(read(model).tokenizer)
+                if not same or positions_of(found.config) < max_length:
+                    check_tokens(level["model"], kind)
+
+
+@contextmanager
+def _of_level(level: Mapping[str, Any]) -> Iterator[None]:
+    """Let what is said of a ready-made model name its level."""
     try:
-        found = read(model, weights=True)
+        yield
+    except BonsaiError as error:
+        reason = str(error).replace("--model ", "model=").replace("correct --model", "correct model=")
+        raise type(error)(f"--level '{level['label']}': {reason}") from error
+
+
+def _check_ready_made(level: Mapping[str, Any], baseline: Pretrained, max_length: int) -> None:
+    """Refuse a ready-made model that cannot be had, and say what is odd about it."""
+    model, where = level["model"], f"--level '{level['label']}'"
+    with _of_level(level):
+        found = read(model, weights=True)  # small as it is, it is here then
         positions = positions_of(found.config)
         rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
-        if kind:
-            check_kind(found, kind)
-            if tokens_of(found.tokenizer) != tokens_of(baseline.tokenizer) or positions < max_length:
-                check_tokens(model, kind)
-    except BonsaiError as error:
-        reason = str(error).replace(f"--model {model}", f"model={model}").replace("correct --model", "correct model=")
-        raise type(error)(f"{where}: {reason}") from error
     length = min(max_length or LONGEST, positions, positions_of(baseline.config))
     share = flops.count(blank(found.config)).at(length) / flops.count(blank(baseline.config)).at(length)
     if share >= 1:

@@ -8,6 +8,7 @@ from kfp_bonsai.evaluate_emissions import given, machine, protocol, results, spe
 from kfp_bonsai.evaluate_emissions.accuracy import answer_all
 from kfp_bonsai.evaluate_emissions.loading import load_all
 from kfp_bonsai.evaluate_emissions.measurement import Setting, document
+from kfp_bonsai.evaluate_emissions.readers import readers_of
 from kfp_bonsai.evaluate_emissions.rounds import STAGE, measured
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
@@ -95,15 +96,15 @@ def evaluate_emissions(
     plan = protocol.Plan(pairs, block_seconds, precision, time_budget, sliced, seed)
     sources = energy.find_sources(device)
     max_length = int(records[0].get("max_length") or 128)
+    readers, reader_of = readers_of(folders, records, max_length)
     with machine.alone(wait):
         floor = floor_and_method(Path(train), Path(test))
         threads = machine.threads()
         found = machine.environment(threads) | {"load_start": machine.load()}
         rows = given.read_test_rows(
-            folders[0],
+            readers,
             task,
             Path(test),
-            max_length,
             batch_size,
             max_rows,
             speed.SINGLE_ROWS,
@@ -111,7 +112,7 @@ def evaluate_emissions(
             seed,
         )
         longest = max((one.batch for one in rows.batches), key=lambda one: one["input_ids"].size)
-        subjects, peaks = load_all(folders, device, threads, longest)
+        subjects, peaks = load_all(folders, reader_of, device, threads, longest)
         say(f"{STAGE}  {rows.rows} rows, {len(folders)} models, {threads} threads on {device}")
         scored, batch_seconds = answer_all(subjects, task, rows)
         batches = protocol.block_batches([one.batch for one in rows.batches], batch_seconds, block_seconds)
@@ -123,7 +124,7 @@ def evaluate_emissions(
     common = results.Common(
         task=task,
         right=rows.right,
-        mean_length=rows.mean_length,
+        mean_length=rows.mean_lengths[0],
         inputs_a_row=rows.inputs_a_row,
         batch_size=batch_size,
         baseline=subjects[0],
@@ -137,8 +138,12 @@ def evaluate_emissions(
         seed=seed,
     )
     models = [
-        results.model_row(common, subject, record, folder, runtimes.runtime_of(folder), answers, peak)
-        for subject, record, folder, answers, peak in zip(subjects, records, folders, scored, peaks, strict=True)
+        results.model_row(
+            common, subject, record, folder, runtimes.runtime_of(folder), answers, peak, rows.mean_lengths[reader]
+        )
+        for subject, record, folder, answers, peak, reader in zip(
+            subjects, records, folders, scored, peaks, reader_of, strict=True
+        )
     ]
     setting = Setting(device, found, waiting, floor, max_length, rows.rows, len(rows.singles), batches)
     measurement = document(common, setting, plan, taken, models)

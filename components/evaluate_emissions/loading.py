@@ -7,28 +7,32 @@ from typing import Any
 
 from kfp_bonsai.evaluate_emissions import memory
 from kfp_bonsai.evaluate_emissions.protocol import Batch, Subject
+from kfp_bonsai.evaluate_emissions.readers import read_by
 from kfp_bonsai.shared.inference import runtimes
 
 
 def load_all(
-    folders: Sequence[Path], device: str, threads: int, batch: Batch
+    folders: Sequence[Path], readers: Sequence[int], device: str, threads: int, batch: Batch
 ) -> tuple[list[Subject], list[memory.Peak]]:
     """Load all models, and find the peak memory of each: before the others are loaded, or beside them on a GPU.
 
     Args:
         folders: the baseline, which must load, and the candidates.
+        readers: which reader of rows each of them is.
         device: cpu or cuda.
         threads: threads that each gets.
         batch: the largest one.
     """
 
-    def load(folder: Path) -> Subject:
-        return Subject(str(folder), _loaded(folder, device, threads, needed=folder is folders[0]))
+    def load(folder: Path, reader: int) -> Subject:
+        predict = _loaded(folder, device, threads, needed=folder is folders[0])
+        return Subject(str(folder), (lambda rows: predict(read_by(reader, rows))) if reader else predict)
 
+    each = list(zip(folders, readers, strict=True))
     if device == "cpu":
-        peaks = memory.peaks(folders, batch, threads)
-        return [load(folder) for folder in folders], peaks
-    both = [memory.cuda_peak(partial(load, folder), batch) for folder in folders]
+        peaks = memory.peaks(folders, [read_by(reader, batch) for reader in readers], threads)
+        return [load(*one) for one in each], peaks
+    both = [memory.cuda_peak(partial(load, *one), batch) for one in each]
     return [subject for subject, _ in both], [peak for _, peak in both]
 
 

@@ -3,7 +3,7 @@
 One helper process imports the libraries once and forks for each model, so that a model takes a second, not ten.
 Models for CPUs alone go first, before torch is imported, as a process that serves them needs no torch.
 
-    python -m kfp_bonsai.evaluate_emissions.memory FOLDER_OF_BATCH_AND_RESULTS THREADS MODEL...
+    python -m kfp_bonsai.evaluate_emissions.memory FOLDER_OF_BATCHES_AND_RESULTS THREADS MODEL...
 """
 
 import json
@@ -25,7 +25,7 @@ from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 LONGEST_SECONDS = 120  # for one model; one that hangs must not hold up the measurement
 IMPORT_SECONDS = 60
-BATCH, PROCESS = "batch.npz", Path("/proc/self")
+PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,24 @@ class Peak:
     problem: str = ""
 
 
-def peaks(folders: Sequence[Path], batch: dict[str, np.ndarray], threads: int) -> list[Peak]:
+def peaks(folders: Sequence[Path], batches: Sequence[dict[str, np.ndarray]], threads: int) -> list[Peak]:
     """Return the peak memory of processes that each load one model and run a batch on the CPU; never raises.
 
     Args:
         folders: the models.
-        batch: what each runs, the largest that it is to serve.
+        batches: what each runs, the largest that it is to serve.
         threads: threads that each gets.
     """
     try:
-        return _peaks(folders, batch, threads)
+        return _peaks(folders, batches, threads)
     except OSError as error:  # no folder for temporary files, or a full one
         return [Peak(None, f"no process to measure it in ({error})")] * len(folders)
 
 
-def _peaks(folders: Sequence[Path], batch: dict[str, np.ndarray], threads: int) -> list[Peak]:
+def _peaks(folders: Sequence[Path], batches: Sequence[dict[str, np.ndarray]], threads: int) -> list[Peak]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        np.savez(Path(scratch) / BATCH, **batch)  # type: ignore[arg-type]
+        for at, batch in enumerate(batches):
+            np.savez(Path(scratch) / f"{at}.npz", **batch)  # type: ignore[arg-type]
         command = [sys.executable, "-m", __name__, scratch, str(threads), *(str(path.resolve()) for path in folders)]
         limit = IMPORT_SECONDS + LONGEST_SECONDS * len(folders)
         problem = "its process left no result"
@@ -107,7 +108,7 @@ def _serve_each(scratch: Path, threads: int, folders: Sequence[Path]) -> None:
         if not child:
             signal.alarm(LONGEST_SECONDS)
             try:
-                found = _serve(folders[at], dict(np.load(scratch / BATCH)), threads)
+                found = _serve(folders[at], dict(np.load(scratch / f"{at}.npz")), threads)
             except BaseException as error:
                 found = Peak(None, in_words(error))
             (scratch / f"{at}.json").write_text(json.dumps(vars(found)), encoding="utf-8")

@@ -31,16 +31,30 @@ def model_row(
     runtime: str,
     scored: Scored | None,
     peak: Peak,
+    mean_length: float,
 ) -> dict[str, Any]:
-    """Return one model's row; only what it is, and the error, if it was given up."""
+    """Return one model's row; only what it is, and the error, if it was given up.
+
+    Args:
+        common: what all rows are made from.
+        subject: the model under measurement.
+        record: its record.
+        folder: where it is.
+        runtime: what runs it.
+        scored: its answers.
+        peak: its memory.
+        mean_length: tokens an input of its.
+    """
     flops, below = (
-        Flops.from_record(one).at(common.mean_length) * common.inputs_a_row for one in (record, common.baseline_record)
+        Flops.from_record(one).at(length) * common.inputs_a_row
+        for one, length in ((record, mean_length), (common.baseline_record, common.mean_length))
     )
     is_baseline = subject is common.baseline
     row: dict[str, Any] = {
         "model": base_name(common.baseline_record),
         "level": "baseline" if is_baseline else record["level"],
         "stage": "baseline" if is_baseline else "compressed" if runtime == "torch" else "quantized",
+        **({"student": record["student"]} if record.get("student") and not is_baseline else {}),
         "shape": record["shape"]["kind"],
         "path": str(folder),
         "sha256": record["sha256"],

@@ -20,6 +20,7 @@ def fetch_champion(
         ("version", str),
         ("level", str),
         ("model", str),
+        ("student", str),
         ("layers", str),
         ("flops", float),
         ("shape", str),

@@ -15,8 +15,9 @@ def layer_remove(
     level: str = "",
     student: str = "",
     seed: int = 0,
+    fingerprint: str = "",
 ):
-    """Remove whole layers from a fine-tuned model."""
+    """Remove whole layers from a fine-tuned model, or take a ready-made one instead."""
     given = dict(locals())
 
     from pathlib import Path
@@ -27,3 +28,4 @@ def layer_remove(
 
     result = stage(Path(model.path), Path(data.path), Path(shorter_model.path), **chosen(stage, given))
     shorter_model.metadata.update(storable(result))
+    shorter_model.metadata["fingerprint"] = fingerprint  # of what was read: with it, KFP's cache answers for that alone

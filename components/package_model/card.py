@@ -13,6 +13,7 @@ from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words, is_share
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
+from kfp_bonsai.shared.models.records import short_name
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20
@@ -148,12 +149,12 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
         license=license or None,
         library_name=row["runtime"] if quantized else "transformers",
         pipeline_tag=kind.hub[0],
-        base_model=_hub_name(_first(record).get("arguments", {}).get("model")),
+        base_model=_hub_name(record.get("student") or _first(record).get("arguments", {}).get("model")),
         datasets=_hub_name(_after(HUB, str(task.get("source"))).partition(":")[0]),
         metrics=[metric],
         model_name=name,
         eval_results=[evaluation],
-        tags=sorted({*GENERIC_TAGS, *(entry["stage"] for entry in record.get("lineage", []))}),
+        tags=sorted({*GENERIC_TAGS, *(entry["stage"] for entry in record.get("lineage", []) if not _is_taken(entry))}),
         co2_eq_emissions=_training_emissions(record, results),
     )
     body = _body(name, license, record, results, row)
@@ -198,6 +199,11 @@ def _what(record: dict[str, Any], row: dict[str, Any]) -> str:
     layers = len(shape.get("layers") or [])
     size = f"{row['parameters'] / 1e6:.1f} million parameters" if row.get("parameters") else "a model"
     text = f"`{row['level']}` of `{row['model']}`, fine-tuned and then compressed by kfp-bonsai: {size}"
+    if record.get("student"):
+        named = f"the ready-made model `{short_name(record['student'])}`"
+        text = (
+            f"`{row['level']}`, {named}, which kfp-bonsai taught what `{row['model']}` had learnt, fine-tuned: {size}"
+        )
     if layers:
         text += f", {layers} layer{'s' if layers > 1 else ''} of width {shape.get('hidden')}"
     if row["stage"] == "quantized":
@@ -416,6 +422,11 @@ def _baseline(results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 
 def _first(record: dict[str, Any]) -> dict[str, Any]:
     return (record.get("lineage") or [{}])[0]
+
+
+def _is_taken(entry: dict[str, Any]) -> bool:
+    """Tell whether a stage took a ready-made model instead of doing what it is called after."""
+    return bool((entry.get("arguments") or {}).get("student"))
 
 
 def _is_path(value: Any) -> bool:

@@ -120,6 +120,25 @@ def look_at(
     return of_parts((f"{SPLITS[role]} {rows.where}", rows.digest()) for role, rows in given.rows)
 
 
+def kind_at_a_glance(
+    data: str, *, text_column: str = "", text_pair_column: str = "", label_column: str = "", kind: str = AUTO
+) -> str:
+    """Return the kind of task that rows are for, by their columns and first values; "" where it takes all of them.
+
+    Args:
+        data: as prepare_data takes it, and the others too.
+        text_column: the column of texts.
+        text_pair_column: the column of second texts.
+        label_column: the column of labels.
+        kind: the kind of task.
+
+    Raises:
+        BonsaiError: there are no such data, or no such columns.
+    """
+    rows = open_source(data, "--data", streamed=True).splits[SPLITS[TRAIN]]
+    return find(rows, Flags(text_column, text_pair_column, label_column), kind).kind
+
+
 def survey_labelled(given: Given, flags: Flags, kind: str, drop_empty: bool) -> tuple[dict[int, Labelled], list[str]]:
     """Go through the labelled splits once; return those that can be used in their places, and notes on that.
 

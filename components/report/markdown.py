@@ -55,7 +55,7 @@ def _labels(page: dict[str, Any]) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    name = text(row["name"])
+    name = text(row["name"]) + " (ready-made)" * row["ready_made"]
     cells = [f"**{name}** (chosen)" if row["chosen"] else name]
     if row["error"]:
         return [*cells, f"failed: {text(row['error'])}", *[""] * (len(TABLE) - 2)]

@@ -9,6 +9,7 @@ import jinja2
 from kfp_bonsai.report import numbers
 from kfp_bonsai.report.classes import MOST_CLASSES, of_labels, worst_first
 from kfp_bonsai.report.numbers import percent_interval
+from kfp_bonsai.report.series import is_ready_made
 from kfp_bonsai.report.words import GLOSSARY, metric_interval, metric_value, name_of
 
 MOST_CONFUSION = 8
@@ -61,7 +62,8 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "chosen": row["chosen"],
             "baseline": row["stage"] == "baseline",
             "error": row["error"],
-            "detail": " · ".join(part for part in (row["shape"], row["runtime"]) if part),
+            "ready_made": is_ready_made(row),
+            "detail": " · ".join(part for part in (_ready_made(row), row["shape"], row["runtime"]) if part),
             "relative_accuracy": numbers.percent(row["relative_accuracy"]),
             "relative_accuracy_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_accuracy_ci"]),
             "accuracy": metric_value(row["accuracy"], task),
@@ -82,6 +84,11 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
         }
         for row in rows
     ]
+
+
+def _ready_made(row: dict[str, Any]) -> str:
+    """Return what is said of a model that was not made of the baseline."""
+    return f"ready-made: {row['student']}" if is_ready_made(row) else ""
 
 
 def class_results(

@@ -12,6 +12,7 @@ COLUMNS: dict[str, type] = {
     "model": str,
     "level": str,
     "stage": str,
+    "student": str,
     "shape": str,
     "runtime": str,
     "device": str,

@@ -7,7 +7,7 @@ from typing import Any
 from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.cluster.form import in_the_forms_words, settle
 from kfp_bonsai.pipelines.options import arguments
-from kfp_bonsai.pipelines.values import check_model
+from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
@@ -33,6 +33,10 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
         else:
             check_model(values["model"], values["levels"], values["max_length"])
             values["model_fingerprint"] = of_model(values["model"])
+            for level in values["levels"]:
+                level["fingerprint"] = of_model(level["model"]) if level["model"] else ""
+            if any(level["model"] for level in values["levels"]):
+                check_taught(values["model"], values["levels"], values["max_length"], kind_of_rows(values))
         values["data_fingerprint"] = look_at(**{name: values[name] for name in signature(look_at).parameters})
     except BonsaiError as error:
         raise type(error)(in_the_forms_words(error, "", arguments(pipeline))) from error

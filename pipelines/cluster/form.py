@@ -145,14 +145,14 @@ def settle(
             raise BonsaiError(f"{flag}{name} is missing: give it, such as {FORMS[pipeline][name][1]}")
         found.setdefault(name, parameter.default)
     try:
-        _check_for_cluster(found)
+        if LEVELS in found:
+            found[LEVELS] = _levels(found[LEVELS])
+        _check_for_cluster(found, found.get(LEVELS, ()))
         if fixed.get("device") == "cpu" and found.get("device") == "cuda":
             raise BonsaiError(
                 "--device cuda: this pipeline was compiled to measure on a CPU (no --accelerator, one without a "
                 "counter of energy, or --set device=cpu): leave device out, or compile for --accelerator nvidia.com/gpu"
             )
-        if LEVELS in found:
-            found[LEVELS] = _levels(found[LEVELS])
         check_values(found)
     except BonsaiError as error:
         raise BonsaiError(in_the_forms_words(error, flag, known)) from error
@@ -215,19 +215,23 @@ def _level_text(level: Any) -> str:
             f'--level {json.dumps(level)}: write a text such as "half:layers=1/2", or an object such as '
             '{"label": "half", "layers": "1/2"}, without a colon in the label'
         )
-    settings = {key: value for key, value in level.items() if key != "label"} or {"layers": DEFAULTS["layers"]}
+    given = {key: value for key, value in level.items() if key not in ("label", "fingerprint")}
+    settings = {key: value for key, value in given.items() if DEFAULTS.get(key) != value}
+    settings = settings or {"layers": DEFAULTS["layers"]}
     return f"{level['label']}:" + ",".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _check_for_cluster(arguments: Mapping[str, Any]) -> None:
+def _check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> None:
     """Refuse places that a folder on one's own machine may be, and what a task's pod cannot reach or install."""
-    for name in ("model", "data", "test_data", "validation_data", "unlabelled_data"):
-        if EMBEDDED in (value := arguments.get(name, "")):
+    named = ("model", "data", "test_data", "validation_data", "unlabelled_data")
+    given = {f"{_option(name)}=": arguments.get(name, "") for name in named}
+    for flag, value in (given | {f"--level '{level['label']}': model=": level["model"] for level in levels}).items():
+        if EMBEDDED in value:
             raise BonsaiError(
-                f"{_option(name)}={value}: {EMBEDDED}... comes by pip, which the images have not: give a hub name, a "
+                f"{flag}{value}: {EMBEDDED}... comes by pip, which the images have not: give a hub name, a "
                 "folder on the cache volume such as /cache/models/bert, or for data gs://bucket/path"
             )
-    upload, model = arguments.get("upload", ""), arguments.get("model", "")
+    upload = arguments.get("upload", "")
     if upload and not re.match(f"{GCS}[^/]", upload):
         raise BonsaiError(
             f"--upload={upload}: a cluster's task publishes to Google Cloud Storage only (it has no volume, "
@@ -246,9 +250,16 @@ def _check_for_cluster(arguments: Mapping[str, Any]) -> None:
             f"--champion={champion}: a task's pod does not find that: give gs://bucket/prefix, or a folder on the "
             "cache volume such as /cache/champion"
         )
+    _check_place("--model=", arguments.get("model", ""))
+    for level in levels:
+        _check_place(f"--level '{level['label']}': model=", level["model"])
+
+
+def _check_place(flag: str, model: str) -> None:
+    """Refuse places of models that a task's pod does not read."""
     if "://" in model or not re.match(r"/|\w", model or "/") or (model[:1] != "/" and model.count("/") > 1):
         raise BonsaiError(
-            f"--model={model}: models are not read from there: give a hub name such as "
+            f"{flag}{model}: models are not read from there: give a hub name such as "
             "google-bert/bert-base-uncased, or a folder on the cache volume such as /cache/models/bert"
         )
 

@@ -10,7 +10,7 @@ from kfp_bonsai.pipelines.options import FIRST
 from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.
-HUB_READERS = (*FIRST.values(), "fetch-champion", "fine-tune", "prepare-data")
+HUB_READERS = (*FIRST.values(), "compress-level", "fetch-champion", "fine-tune", "layer-remove", "prepare-data")
 READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
 CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")

@@ -53,7 +53,7 @@ def result_table(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             [
                 row["level"],
-                row["stage"],
+                "ready-made" if row.get("student") and row["stage"] == "compressed" else row["stage"],
                 _number(row["accuracy"], ".3f"),
                 _number(row["relative_accuracy"], ".1%"),
                 _number(row["relative_emission"], ".1%") + _interval(row.get("relative_emission_ci")),

@@ -17,7 +17,7 @@ from kfp_bonsai.pipelines.local.collect import collect, every, result_table
 from kfp_bonsai.pipelines.local.folder import LOG, run_folder
 from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, PIPELINES
-from kfp_bonsai.pipelines.values import check_model
+from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.faults import Fault
 from kfp_bonsai.shared.core.progress import say
@@ -56,7 +56,8 @@ def run(
             count or indices that stay; flops: share of the baseline's FLOPs; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
             either by the size). By default the three of the white paper: "2/3 layers", "1/3 layers", "1/3 layers +
-            matrix pruning" (flops=0.1).
+            matrix pruning" (flops=0.1). LABEL:model=embedded:bert-tiny takes a ready-made model (folder, hub name or
+            embedded:NAME) instead: taught by the same baseline and measured beside the levels, as a rival.
         min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;
             0.95 if no target is given.
         max_emission: Choose the best accuracy with at most this share of the baseline's emission, such as 0.2.
@@ -82,11 +83,15 @@ def run(
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
     levels = parse_levels(level, distill_epochs)
-    check_model(model, levels, options["max_length"], kind_of_rows(arguments) if uses_ready_made(levels) else "")
+    ready_made = [each["model"] for each in levels if each["model"]]
+    check_model(model, levels, options["max_length"])
     check_inputs(arguments)
+    if ready_made:
+        check_taught(model, levels, options["max_length"], kind_of_rows(arguments))
     edge = options[EDGE]
     files = fingerprint(
-        model, data, options["test_data"], options["validation_data"], *options["unlabelled_data"].split(",")
+        *(model, *ready_made, data, options["test_data"], options["validation_data"]),
+        *options["unlabelled_data"].split(","),
     )
     arguments[LEVELS] = levels
 

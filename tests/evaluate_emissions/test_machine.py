@@ -64,7 +64,7 @@ def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatc
     with machine.alone():
         found = machine.environment(machine.threads())
     assert (found["memory_bytes"], machine.load(), protocol._machine_busy()) == (0, 0, 0)
-    assert "/proc" in memory.peaks([tmp_path], {}, 1)[0].problem
+    assert "/proc" in memory.peaks([tmp_path], [{}], 1)[0].problem
 
 
 WITHOUT_FCNTL = """

@@ -36,7 +36,7 @@ def found(made, tmp_path_factory):
     (quantized / "bonsai.json").write_text(json.dumps({"runtime": "onnxruntime"}))
     ballast = np.ones(50_000_000)  # what this process holds is no model's
     started = time.monotonic()
-    peaks = memory.peaks([made.baseline, wider, damaged, quantized], BATCH, 1)
+    peaks = memory.peaks([made.baseline, wider, damaged, quantized], [BATCH] * 4, 1)
     assert ballast.sum() and time.monotonic() - started < 60
     return dict(zip(("small", "wider", "damaged", "quantized"), peaks, strict=True))
 
@@ -74,7 +74,7 @@ def test_a_model_that_is_killed_says_so(tmp_path, monkeypatch):
 def test_no_process_is_no_error(tmp_path, monkeypatch, program):
     """A sandbox that starts no processes would lose the whole measurement for one figure beside it."""
     monkeypatch.setattr(sys, "executable", program)
-    (peak,) = memory.peaks([tmp_path], BATCH, 1)
+    (peak,) = memory.peaks([tmp_path], [BATCH], 1)
     assert peak.bytes is None and "process" in peak.problem
 
 

@@ -19,14 +19,14 @@ def rows(tmp_path_factory):
     tiny.tokenizer().save_pretrained(folder)
     (folder / "bonsai.json").write_text(json.dumps({"max_length": 6}))
     test = splits(folder / "data", "tokens")["test"]
-    return given.read_test_rows(folder, tasks.read_task(test), test, 6, 32, 0, 8, (1, 8), 0)
+    return given.read_test_rows([(folder, 6)], tasks.read_task(test), test, 32, 0, 8, (1, 8), 0)
 
 
 def test_rows_are_counted_and_not_their_windows(rows):
     """FLOPs of one input as long as all windows together, and a mean length that no input has."""
     inputs = sum(len(one.batch["input_ids"]) for one in rows.batches)
     assert rows.rows == 96 < inputs and sum(rows_in(one.batch) for one in rows.batches) == 96
-    assert rows.inputs_a_row == pytest.approx(inputs / 96) and rows.mean_length <= 6
+    assert rows.inputs_a_row == pytest.approx(inputs / 96) and rows.mean_lengths[0] <= 6
     assert [rows_in(one) for one in rows.sizes] == [1, 8] and {rows_in(one) for one in rows.singles} == {1}
 
 

@@ -13,7 +13,7 @@ from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words, is_share
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
-from kfp_bonsai.shared.models.records import short_name
+from kfp_bonsai.shared.models.records import short_name, start_of
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20
@@ -149,7 +149,7 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
         license=license or None,
         library_name=row["runtime"] if quantized else "transformers",
         pipeline_tag=kind.hub[0],
-        base_model=_hub_name(record.get("student") or _first(record).get("arguments", {}).get("model")),
+        base_model=_hub_name(start_of(record)),
         datasets=_hub_name(_after(HUB, str(task.get("source"))).partition(":")[0]),
         metrics=[metric],
         model_name=name,
@@ -418,10 +418,6 @@ def _training_emissions(record: dict[str, Any], results: dict[str, Any]) -> dict
 def _baseline(results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     same = [r for r in results["rows"] if r["stage"] == "baseline" and r.get("measurement") == row.get("measurement")]
     return same[0] if same else next(r for r in results["rows"] if r["stage"] == "baseline")
-
-
-def _first(record: dict[str, Any]) -> dict[str, Any]:
-    return (record.get("lineage") or [{}])[0]
 
 
 def _is_taken(entry: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
+from kfp_bonsai.shared.models.records import start_of
 from kfp_bonsai.shared.storage.bucket import GCS
 
 MLFLOW = "mlflow+"
@@ -127,7 +128,7 @@ def facts_of(record: Mapping[str, Any], results: Mapping[str, Any], row: Mapping
         "runtime": row.get("runtime"),
         "shape": (record.get("shape") or {}).get("kind"),
         "level": row.get("level"),
-        "base_model": ((lineage[0] if lineage else {}).get("arguments") or {}).get("model"),
+        "base_model": start_of(record) or None,
         "dataset": task["name"],
         "dataset_sha256": task.get("sha256"),
         "weights_sha256": record["sha256"],

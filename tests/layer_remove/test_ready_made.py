@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 from kinds_made import splits
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from rivals import WORDS, letters, ready
+from transformers import AutoTokenizer
 
 from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.fine_tune.train import fine_tune
@@ -22,27 +22,6 @@ from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.training import distillation, students, transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
-
-WORDS = [*tiny.PLAIN, *tiny.GOOD, *tiny.BAD]
-
-
-def ready(folder, pieces=None, split=None, **options):
-    """Save a small random model; with pieces, its tokenizer has these, found by a pre-tokenizer."""
-    tiny.pretrained(folder, **{"layers": 1, **options})
-    if pieces:
-        made = Tokenizer(models.WordLevel({one: at for at, one in enumerate([*tiny.SPECIAL, *pieces])}, "[UNK]"))
-        made.normalizer, made.pre_tokenizer = normalizers.Lowercase(), split or pre_tokenizers.Whitespace()
-        made.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-        PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
-    return folder
-
-
-def letters(folder, **options):
-    """Save a model that reads letter by letter, with the same vocabulary's size."""
-    return ready(folder, sorted({*"".join(WORDS)})[:20], pre_tokenizers.Split("", "isolated"), **options)
 
 
 def opened(folder, transferred):

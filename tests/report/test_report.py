@@ -13,7 +13,9 @@ import pytest
 from conftest import Made, make
 from made_measurement import made_measurement, made_selection, write
 
+from kfp_bonsai.report.figures import accuracy_figure, describe
 from kfp_bonsai.report.report import report
+from kfp_bonsai.report.series import Guides, Series
 from kfp_bonsai.shared.core.errors import BonsaiError
 
 PROMISED = {  # issue 2: stable, for programs
@@ -492,6 +494,31 @@ def test_measured_and_quantized_points_differ(tmp_path: Path):
             made.returned["verdict"]
         )
     assert len(drawn) == 3
+
+
+def test_a_ready_made_model_is_told_from_levels(tmp_path: Path):
+    """A figure in which what was not compressed looks as if it was; or a line of levels that runs through it."""
+    measurement = made_measurement()
+    plain = make(tmp_path / "plain", measurement, made_selection(measurement))
+    rival = measurement["models"][2]
+    rival |= {"level": "BERT-tiny", "student": "embedded:bert-tiny"}
+    selection = made_selection(measurement)
+    selection["chosen"] |= {"level": "BERT-tiny", "sha256": rival["sha256"]}
+    made = make(tmp_path / "rival", measurement, selection)
+    rows = json.loads(made.text("results.json"))["rows"]
+    assert [row["student"] for row in rows] == [None, None, "embedded:bert-tiny", None]
+    assert "ready-made: embedded:bert-tiny" in made.text("report.html")
+    said = "BERT-tiny is a ready-made model (embedded:bert-tiny) that learnt from the baseline"
+    assert said in made.text("report.html") and "**BERT-tiny (ready-made)** (chosen)" in made.text("report.md")
+    star, other = (each.text("figures/accuracy-emission.svg") for each in (made, plain))
+    assert "ready-made model" in star and "ready-made" not in other
+    assert ",embedded:bert-tiny," in made.text("figures/rows.csv")
+    series = Series("CPU", "main", [row | {"chosen": False} for row in rows], None)
+    figure = accuracy_figure([series], Guides(None, None, None, "accuracy"))
+    line = max((one for one in figure.axes[0].lines), key=lambda one: len(one.get_xdata()) * (one.get_alpha() == 0.55))
+    assert len(line.get_xdata()) == 3
+    assert [one.get_marker() for one in figure.axes[0].lines].count("*") == 1
+    assert "BERT-tiny (ready-made): " in describe([series], Guides(None, None, None, "accuracy"))
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path):

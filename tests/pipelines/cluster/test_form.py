@@ -10,6 +10,7 @@ import gcs
 import huggingface_hub
 import pytest
 import tiny
+from rivals import ready
 
 from kfp_bonsai.pipelines.cluster.check_form import check_form
 from kfp_bonsai.pipelines.options import arguments
@@ -65,6 +66,13 @@ def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
         ({"levels": ["half:layers=5"]}, "^levels 'half'.*the model has 3 layers"),
         ({"levels": [{"label": "half", "layers": "1/2", "flop": 0.1}]}, "^levels .*did you mean 'flops'"),
         ({"levels": []}, "^levels: the list is empty"),
+        (
+            {"levels": ["x:model=embedded:bert-tiny"]},
+            "^levels 'x': model=embedded:bert-tiny: embedded:... comes by pip",
+        ),
+        ({"levels": ["x:model=./small"]}, "^levels 'x': model=./small: models are not read from there"),
+        ({"levels": ["x:model=/nowhere/small"]}, "^levels 'x': no model folder at /nowhere/small"),
+        ({"levels": [{"label": "x", "model": "a/b", "flops": 0.5}]}, "^levels .*leave flops out"),
         ({"levels": [3]}, "^levels 3: write a text"),
         ({"levels": ["x:layers=1/3,flops=0.01"]}, "^levels 'x': flops=0.01 is less than"),
         ({"options": "epochs=1"}, '^options is "epochs=1": give a JSON object'),
@@ -98,6 +106,19 @@ def test_what_is_wrong_in_the_form_is_told_in_its_words(filled, changed, said):
     """Hours of training, and then the refusal, in the words of KFP's driver or of another command's options."""
     with pytest.raises(BonsaiError, match=said):
         check_form("compress", filled(**changed), FIXED)
+
+
+def test_a_ready_made_model_has_a_fingerprint_of_its_own(filled, folder):
+    """KFP's cache answers with last month's rival, as its name is the same."""
+    (folder / "small").mkdir(exist_ok=True)
+    rival = ready(folder / "small")
+    for level in (f"x:model={rival}", {"label": "x", "model": str(rival), "epochs": 2}):
+        found = check_form("compress", filled(levels=[level, "half:layers=1/2"]), FIXED)["levels"]
+        assert [each["label"] for each in found] == ["x", "half"]
+        assert found[0]["model"] == str(rival) and found[0]["fingerprint"] == of_model(str(rival))
+        assert found[1]["model"] == found[1]["fingerprint"] == ""
+    again = check_form("compress", filled(levels=found), FIXED)["levels"]
+    assert again == found
 
 
 def test_names_that_are_not_there_are_told_with_the_nearest(filled, folder):

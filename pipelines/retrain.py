@@ -58,7 +58,10 @@ def retrain_tasks(tasks: Tasks, fuse: bool) -> None:
             splits,
             baseline,
             taught,
-            {name: made[name] for name in ("student", "level")} | {"keep": made["layers"], "seed": values["seed"]},
+            {
+                **{"student": made["student"], "keep": made["layers"], "level": made["level"], "seed": values["seed"]},
+                "fingerprint": made["student_fingerprint"],
+            },
             {name: made[name] for name in ("flops", "shape", "heads", "ffn")}
             | {"steps": values["prune_steps"], "seed": values["seed"]},
             {"epochs": made["epochs"], "learning_rate": made["rate"], "seed": values["seed"]},

@@ -30,6 +30,7 @@ def fetch_champion(
         ("epochs", float),
         ("rate", float),
         ("fingerprint", str),
+        ("student_fingerprint", str),
     ],
 ):
     """Fetch the model in use, and say how it was made, with a fingerprint of the model that it was made from."""
@@ -45,5 +46,6 @@ def fetch_champion(
 
     result = stage(champion, Path(incumbent.path), Path(document.path), **chosen(stage, given))
     incumbent.metadata.update(storable(result))
-    found = {**result, "fingerprint": of_model(str(result["model"]))}
+    student = of_model(str(result["student"])) if result["student"] else ""
+    found = {**result, "fingerprint": of_model(str(result["model"])), "student_fingerprint": student}
     return namedtuple("Outputs", list(found))(**found)

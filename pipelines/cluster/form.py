@@ -20,6 +20,7 @@ from kfp_bonsai.shared.core.signatures import REQUIRED
 from kfp_bonsai.shared.storage.bucket import GCS
 
 OPTIONS = "options"
+HUB_MODEL = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 # What a person thinks of: a description and an example each.
 COMMON = {
@@ -250,16 +251,16 @@ def _check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[st
             f"--champion={champion}: a task's pod does not find that: give gs://bucket/prefix, or a folder on the "
             "cache volume such as /cache/champion"
         )
-    _check_place("--model=", arguments.get("model", ""))
     for level in levels:
-        _check_place(f"--level '{level['label']}': model=", level["model"])
-
-
-def _check_place(flag: str, model: str) -> None:
-    """Refuse places of models that a task's pod does not read."""
+        if level["model"] and not HUB_MODEL.fullmatch(level["model"]):
+            raise BonsaiError(
+                f"--level '{level['label']}': model={level['model']}: levels run at the same time, without the cache "
+                "volume: give a hub name such as google/bert_uncased_L-2_H-128_A-2"
+            )
+    model = arguments.get("model", "")
     if "://" in model or not re.match(r"/|\w", model or "/") or (model[:1] != "/" and model.count("/") > 1):
         raise BonsaiError(
-            f"{flag}{model}: models are not read from there: give a hub name such as "
+            f"--model={model}: models are not read from there: give a hub name such as "
             "google-bert/bert-base-uncased, or a folder on the cache volume such as /cache/models/bert"
         )
 

@@ -10,8 +10,13 @@ from kfp_bonsai.pipelines.options import FIRST
 from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.
-HUB_READERS = (*FIRST.values(), "compress-level", "fetch-champion", "fine-tune", "layer-remove", "prepare-data")
-READERS = (*HUB_READERS, "check-drift", "promote")  # and those that find what users name, on a volume or in a bucket
+_ONCE = (*FIRST.values(), "fetch-champion", "fine-tune", "prepare-data")
+HUB_READERS = (*_ONCE, "compress-level", "layer-remove")
+READERS = (
+    *_ONCE,
+    "check-drift",
+    "promote",
+)  # that find what users name, on a volume or in a bucket; levels run together
 CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 RUN_ID = "metadata.labels['pipeline/runid']"  # where KFP notes a pod's run; in variables it replaces no placeholders

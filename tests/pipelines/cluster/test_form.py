@@ -70,8 +70,8 @@ def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
             {"levels": ["x:model=embedded:bert-tiny"]},
             "^levels 'x': model=embedded:bert-tiny: embedded:... comes by pip",
         ),
-        ({"levels": ["x:model=./small"]}, "^levels 'x': model=./small: models are not read from there"),
-        ({"levels": ["x:model=/nowhere/small"]}, "^levels 'x': no model folder at /nowhere/small"),
+        ({"levels": ["x:model=./small"]}, "^levels 'x': model=./small: levels run at the same time"),
+        ({"levels": ["x:model=/cache/small"]}, "^levels 'x': model=/cache/small: .* give a hub name"),
         ({"levels": [{"label": "x", "model": "a/b", "flops": 0.5}]}, "^levels .*leave flops out"),
         ({"levels": [3]}, "^levels 3: write a text"),
         ({"levels": ["x:layers=1/3,flops=0.01"]}, "^levels 'x': flops=0.01 is less than"),
@@ -108,17 +108,17 @@ def test_what_is_wrong_in_the_form_is_told_in_its_words(filled, changed, said):
         check_form("compress", filled(**changed), FIXED)
 
 
-def test_a_ready_made_model_has_a_fingerprint_of_its_own(filled, folder):
+def test_a_ready_made_model_has_a_fingerprint_of_its_own(filled, tmp_path, monkeypatch):
     """KFP's cache answers with last month's rival, as its name is the same."""
-    (folder / "small").mkdir(exist_ok=True)
-    rival = ready(folder / "small")
-    for level in (f"x:model={rival}", {"label": "x", "model": str(rival), "epochs": 2}):
+    rival = ready(tmp_path / "small")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(rival))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "0123abc" / "config.json"))
+    for level in ("x:model=my/small", {"label": "x", "model": "my/small", "epochs": 2}):
         found = check_form("compress", filled(levels=[level, "half:layers=1/2"]), FIXED)["levels"]
         assert [each["label"] for each in found] == ["x", "half"]
-        assert found[0]["model"] == str(rival) and found[0]["fingerprint"] == of_model(str(rival))
-        assert found[1]["model"] == found[1]["fingerprint"] == ""
-    again = check_form("compress", filled(levels=found), FIXED)["levels"]
-    assert again == found
+        assert [each["model"] for each in found] == ["my/small", ""]
+        assert [each["fingerprint"] for each in found] == ["commit 0123abc", ""]
+    assert check_form("compress", filled(levels=found), FIXED)["levels"] == found
 
 
 def test_names_that_are_not_there_are_told_with_the_nearest(filled, folder):

@@ -121,7 +121,6 @@ def _items(
     import random
 
     from kfp_bonsai.shared.data.rows import read_rows, tokenize
-    from kfp_bonsai.shared.training.transfer import TEXTS
 
     task = tasks.read_task(train)
     windows = kind_of(task).windows
@@ -142,7 +141,7 @@ def _items(
         items += [{**item, "labels": unknown(task, len(item["input_ids"]))} for item in found]
     if not windows:  # else a row may be several inputs
         whole = [row for block in (given, *texts) for row in zip(*block, strict=True)]
-        items = [{**item, TEXTS: row} for item, row in zip(items, whole, strict=True)]
+        items = [item | dict(zip(task.columns, row, strict=True)) for item, row in zip(items, whole, strict=True)]
     return items
 
 

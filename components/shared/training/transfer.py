@@ -29,8 +29,6 @@ from kfp_bonsai.shared.models.records import read_record
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
 NO_LABEL = IGNORED
 AGAIN = "make it again with `bonsai teacher-outputs`"
-TEXTS = "texts"  # of an item, beside a model's inputs
-COLUMNS = {1: TEXT, 2: PAIR}  # that texts are stored in
 
 
 def positions(length: int, most: int) -> np.ndarray:
@@ -52,15 +50,14 @@ class Writer:
     def add(self, items: Sequence[rows.Item], logits: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> None:
         """Append inputs with their targets, the teacher's logits, and each one's kept hidden states (tokens, width).
 
-        An item may have the row's TEXTS too.
+        An item may have the row's texts too, by the names of their columns.
         """
         names = [name for name in items[0] if name.endswith("_ids")]
         columns = {name: pa.array([item[name] for item in items], pa.list_(pa.int32())) for name in names}
         columns["logits"] = pa.array([one.ravel().tolist() for one in logits], pa.list_(pa.float32()))
         labels = [np.asarray(item["labels"], np.float64).tolist() for item in items]
         columns["labels"] = pa.array(labels, pa.list_(pa.float32()) if isinstance(labels[0], list) else pa.float64())
-        texts = list(zip(*(item.get(TEXTS, ()) for item in items), strict=True))
-        columns |= {name: pa.array(each) for name, each in zip(COLUMNS.get(len(texts), ()), texts, strict=True)}
+        columns |= {name: pa.array([item[name] for item in items]) for name in (*TEXT, *PAIR) if name in items[0]}
         table = pa.table(columns)
         if self.parquet is None:
             packed = {name: "zstd" if name in (*TEXT, *PAIR) else "snappy" for name in table.column_names}

@@ -189,6 +189,7 @@ def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
         pq.write_table(changed, rows)
         with pytest.raises(BonsaiError, match=r"transfer is (damaged|incomplete).*make it again"):
             transfer.open_set(folder)
+    rows.write_bytes(whole)
     middle = bytearray(whole)
     middle[_last_of(rows, "text")] ^= 1
     rows.write_bytes(bytes(middle))

@@ -60,10 +60,8 @@ class Writer:
         columns |= {name: pa.array([item[name] for item in items]) for name in (*TEXT, *PAIR) if name in items[0]}
         table = pa.table(columns)
         if self.parquet is None:
-            packed = {name: "zstd" if name in (*TEXT, *PAIR) else "snappy" for name in table.column_names}
-            self.parquet = pq.ParquetWriter(
-                self.path, table.schema, compression=packed, use_dictionary=False, write_page_checksum=True
-            )
+            options = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}  # as texts differ
+            self.parquet = pq.ParquetWriter(self.path, table.schema, **options)
         self.parquet.write_table(table)
         for block in hidden:
             self.hidden[self.filled : self.filled + len(block)] = block

@@ -34,6 +34,26 @@ def stock(tmp_path: Path) -> tuple[Path, Path]:
     return make_stock(tmp_path)
 
 
+def test_a_ready_made_model_is_called_what_it_is(stock: tuple[Path, Path], tmp_path: Path):
+    """A card by which the hub, a registry and the license's reader take a TinyBERT for a smaller baseline."""
+    from huggingface_hub import ModelCard
+
+    folder, results = stock
+    record = json.loads((folder / "bonsai.json").read_text())
+    name = "huawei-noah/TinyBERT_General_4L_312D"
+    next(one for one in record["lineage"] if one["stage"] == "layer-remove")["arguments"] = {"student": name}
+    write_record(folder, results, lineage=record["lineage"], student=name)
+    package_model(folder, results, tmp_path / "package")
+    card = ModelCard.load(tmp_path / "package" / "README.md")
+    assert card.data.base_model == name and "layer-remove" not in card.data.tags and "distill" in card.data.tags
+    assert "the ready-made model `TinyBERT_General_4L_312D`, which kfp-bonsai taught what" in card.content
+    assert "compressed by kfp-bonsai" not in card.content and f"student {name}" in card.content
+    record, document = (
+        json.loads((tmp_path / "package" / file).read_text()) for file in ("bonsai.json", "results.json")
+    )
+    assert facts_of(record, document, document["rows"][-1])["base_model"] == name
+
+
 def test_stock_model(stock: tuple[Path, Path], tmp_path: Path):
     """The card would be refused by the hub, say other numbers than the report, or show code that does not run."""
     from huggingface_hub import ModelCard

@@ -79,7 +79,6 @@ def distill(
                 folder.parent,  # what it leaves there goes with it
                 tokenizer.pad_token_id,
                 **weights,
-                foreign="student" in record,
             )
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
         logits = thresholds.settle(student, task, trainer.predict(student, held_out, tokenizer.pad_token_id), held_out)

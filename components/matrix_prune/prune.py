@@ -94,7 +94,6 @@ def matrix_prune(
                 temperature=temperature,
                 hidden_weight=hidden_weight,
                 label_weight=0,
-                foreign="student" in record,
                 callbacks=[pruning.callback()],
             )
             smaller = pruning.cut()

@@ -2,8 +2,7 @@
 
 The soft targets are Hinton's (arXiv 1503.02531, section 2). The hidden states are matched by their squared error
 over the teacher's variance, through a learnt projection where the student is narrower (TinyBERT,
-arXiv 1909.10351, section 3.1), or was not made of the teacher, so that its features are others. A student with other
-tokens than its teacher's learns from the logits alone.
+arXiv 1909.10351, section 3.1). A ready-made student, which was not made of its teacher, learns from the logits alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,7 +80,6 @@ def distill_into(
     temperature: float,
     hidden_weight: float,
     label_weight: float,
-    foreign: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Train a student in place against its teacher's outputs, without dropout.
@@ -95,14 +93,13 @@ def distill_into(
         temperature: as `objective` has it, and the weights too.
         hidden_weight: of the hidden states' error.
         label_weight: of the loss on true labels.
-        foreign: whether the student was not made of the teacher.
         callbacks: more of transformers' callbacks.
     """
     without_dropout(student)
     kind = KINDS[data.record["task"]["kind"]]
     if hidden_weight and data.hidden is not None:
         width, own = data.hidden.shape[1], states_width(student)
-        if own != width or foreign:
+        if own != width:
             setattr(student, PROJECTION, nn.Linear(own, width))
     scale = scaling.scale_of(data.record)
     if scale:

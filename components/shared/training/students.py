@@ -1,15 +1,15 @@
 """A transfer set as a student reads it: one that was made of the teacher, or a ready-made model with tokens of its own.
 
-The teacher's logits of a row hold for whoever reads the row. Its hidden states, and logits of single tokens, are of its
-own tokens: a student with others learns from the logits of rows alone, and tokenizes the texts itself.
+The teacher's logits of a row hold for whoever reads the row; those of single tokens are of its own tokens. A student
+with others tokenizes the texts itself. A ready-made model learns from logits alone: taught the hidden states of a
+teacher that it was not made of too (weight 10), through a projection, BERT-tiny learnt nothing of 1,000 texts in 4
+passes (50.5 % of 200 test rows right; 56.0 % at weight 1, 58.5 % by logits alone).
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows
@@ -36,12 +36,12 @@ def open_for(folder: Path, model: Path, config: Any, tokenizer: Any, record: Map
     mine, theirs = tokens_sha256(model), data.record.get("tokens_sha256")
     taken = [name for name in inputs_of(config) if name != "attention_mask"]
     same = theirs in (None, mine) and record["max_length"] == data.record["max_length"]
+    hidden = None if "student" in record else data.hidden
     if same and data.inputs.keys() >= {*taken}:
-        return replace(data, inputs={name: data.inputs[name] for name in taken})
+        return replace(data, inputs={name: data.inputs[name] for name in taken}, hidden=hidden)
     check_tokens(str(model), data.record["task"]["kind"])
     found = rows.tokenize(tokenizer, transfer.texts_of(folder), record["max_length"]).inputs
-    alike = all(map(np.array_equal, found["input_ids"], data.inputs["input_ids"]))
-    return replace(data, inputs=found, hidden=data.hidden if alike else None)
+    return replace(data, inputs=found, hidden=None)
 
 
 def check_tokens(who: str, kind: str) -> None:

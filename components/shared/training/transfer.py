@@ -82,8 +82,8 @@ class TransferSet(torch.utils.data.Dataset):
         inputs: arrays of tokens, as in rows.Rows.
         logits: the teacher's outputs, shape (rows, labels), or for each input one of shape (tokens, labels).
         labels: the losses' targets, NO_LABEL where there is none: shape (rows,), or an array an input.
-        hidden: the teacher's hidden states, shape (tokens of all rows, width), memory-mapped; None where the inputs are
-            other tokens than the teacher's.
+        hidden: the teacher's hidden states, shape (tokens of all rows, width), memory-mapped; None where a
+            student is not to learn them.
         starts: where each row's hidden states begin.
         most: the most hidden states a row keeps.
         record: the teacher's record.

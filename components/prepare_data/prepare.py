@@ -105,8 +105,8 @@ def prepare_data(
     flags = Flags(text_column, text_pair_column, label_column)
     labelled, notes = survey_labelled(given, flags, kind, drop_empty)
     first = labelled[TRAIN].survey
-    goal = goal_of(first, kind, metric, positive_class)
-    notes += metric_notes(goal)
+    goal = goal_of(first, kind, metric, positive_class, given.metric)
+    notes += [*given.notes, *metric_notes(goal, metric)]
     say(f"{STAGE}  {data}: text {' and '.join(first.columns)}, label {first.label}, {goal}")
     parts = [
         Part.of(role, each.rows, each.survey, labels.written(each.survey, goal.labels, goal.kind, SPLITS[role]))

@@ -13,7 +13,7 @@ from typing import Any
 from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
 from kfp_bonsai.pipelines.options import EDGE, LEVELS, arguments
 from kfp_bonsai.pipelines.values import check_values
-from kfp_bonsai.prepare_data.read import is_hub_name
+from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.signatures import REQUIRED
 from kfp_bonsai.shared.models.embedded import EMBEDDED

@@ -13,6 +13,7 @@ from typing import Any
 
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
+from kfp_bonsai.shared.core.hub import parted, refusal
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import check_settings, family_of
@@ -99,7 +100,7 @@ def find_model(reference: str) -> str:
     folder = Path(reference)
     if folder.is_dir():
         check_folder(folder)
-    elif folder.exists() or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
+    elif folder.exists() or reference.startswith((".", "/", "~")) or parted(reference)[0].count("/") > 1:
         raise BonsaiError(f"no model folder at {reference}: give a folder with config.json and model.safetensors")
     return reference
 
@@ -249,16 +250,15 @@ def _writing(config: Any) -> Any:
 def _of_hub(name: str, weights: bool) -> Path:
     """Return the folder in the hub's cache with the files of a model that are read here."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    found, revision = parted(name)
     wanted = [*READ, *ADAPTERS, *(["model*.safetensors"] if weights else [])]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "pytorch_model*"]))
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
-        raise kind_of(error)(
-            f"--model {name}: there is no such folder, and no such model could be loaded from the hub "
-            f"({type(error).__name__}): correct --model"
-        ) from error
+        left = ["*/*", "pytorch_model*"]
+        folder = Path(snapshot_download(found, revision=revision, allow_patterns=wanted, ignore_patterns=left))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        said = refusal(error, "model", name, "--model")
+        raise type(said)(f"--model {name}: there is no such folder, and {said}") from error
     if weights and not weight_files(folder):
         raise BonsaiError(pickled(name, read_document(folder / "config.json", SAVED_BY).get("architectures")))
     if weights:

@@ -18,6 +18,7 @@ from kfp_bonsai.shared.metrics.noninferiority import largest_loss
 ROC_POINTS = 50
 ACCURACY = (
     "accuracy",
+    "scores",
     "scored",
     "accuracy_ci",
     "relative_accuracy",
@@ -93,6 +94,7 @@ def accuracy_row(common: Common, scored: Scored, is_baseline: bool) -> dict[str,
     curve = kind.is_one_class and len(task.labels) == 2
     return {
         "accuracy": whole.value,
+        "scores": {name: scores.score_predictions(name, ours, right, classes=classes) for name in kind.metrics},
         "scored": len(table),
         "accuracy_ci": [whole.low, whole.high],
         "relative_accuracy": relative.value,

@@ -8,6 +8,7 @@ import numpy as np
 from kfp_bonsai.prepare_data import columns
 from kfp_bonsai.prepare_data.glance import AUTO, Flags
 from kfp_bonsai.prepare_data.names import as_number
+from kfp_bonsai.prepare_data.pairing import HOW, PairedRows
 from kfp_bonsai.prepare_data.read import Rows, open_source
 from kfp_bonsai.prepare_data.recognise import find, find_texts
 from kfp_bonsai.prepare_data.row_reading import Reading
@@ -213,21 +214,32 @@ def _is_unlabelled(found: Survey, train: Survey) -> bool:
     return not found.kept.any() or (nothing and not any(as_number(name) == -1 for name in train.classes))
 
 
-def survey_unlabelled(found: Sequence[Rows], train: Survey, label_column: str, drop_empty: bool) -> list[Part]:
-    """Go through the texts without labels once.
+def survey_unlabelled(
+    found: Sequence[Rows], train: Survey, label_column: str, drop_empty: bool, seed: int
+) -> tuple[list[Part], list[str]]:
+    """Go through the texts without labels once; return them, single ones as pairs if train has such, and notes on that.
 
     Raises:
         BonsaiError: they are not of train's columns, or cannot be used.
     """
-    parts = []
+    parts, notes = [], []
     for rows in found:
         reading = find_texts(rows, train.reading, label_column)
-        if len(reading.texts) != len(train.columns):
+        if len(reading.texts) > len(train.columns):
             raise BonsaiError(
-                f"{rows.where} has {'pairs' if len(reading.texts) == 2 else 'single texts'} "
-                f"({', '.join(reading.texts)}), the labelled rows have {', '.join(train.columns)}: name the columns "
-                "alike"
+                f"{rows.where} has pairs ({', '.join(reading.texts)}), and the labelled rows single texts "
+                f"({', '.join(train.columns)}): give single texts, in a column called so"
             )
+        if len(reading.texts) < len(train.columns):
+            if train.reading.group >= 0:
+                raise BonsaiError(
+                    f"{rows.where} has single texts ({', '.join(reading.texts)}), and nothing says which belong "
+                    f"together as {' and '.join(train.columns)} do: give both columns"
+                )
+            rows = PairedRows(rows, reading.texts[0], seed)
+            reading = Reading(tuple(rows.names()), "", tuple(rows.names()))
         seen = survey(rows, reading, drop_empty=drop_empty)
+        if isinstance(rows, PairedRows):
+            notes.append(f"unlabelled: {seen.rows:,} pairs of {rows.where} are {HOW}")
         parts.append(Part.of(UNLABELLED, rows, seen, np.zeros(seen.rows, np.int64)))
-    return parts
+    return parts, notes

@@ -76,7 +76,7 @@ class Source:
         for split in wanted:
             if split in self.splits:
                 return self.splits[split]
-        there = " and ".join([*self.splits, *self.left])
+        there = " and ".join(sorted([*self.splits, *self.left]))
         raise BonsaiError(
             f"{self.origin} has splits {there}, and none to {purpose}: add {wanted[0]}, or give files of it"
         )

@@ -70,6 +70,7 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "making_label": making.get("label"),
             "error": model.get("error") or "",
             "sci_grams_per_1000": (model.get("sci_per_1000") or {}).get("sci_g"),
+            "scores": model.get("scores"),
             "scored": model.get("scored"),
             "errors": model.get("errors"),
             "by_label": model.get("by_label"),

@@ -86,6 +86,9 @@ def test_the_file_holds_what_readers_take_from_it(measurement):
     assert row["model"] == "tiny" and row["emission_label"] == found["energy"]["label"] == energy.ESTIMATED
     assert row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
     assert sum(map(sum, row["confusion"])) == found["rows"] == 96
+    (_, false), (missed, hit) = row["confusion"]
+    assert row["scores"]["f1"] == pytest.approx(2 * hit / max(1, 2 * hit + missed + false))
+    assert row["scores"]["accuracy"] == row["accuracy"] and "matthews_correlation" in row["scores"]
     assert 0 < row["latency_ms_p50"] <= row["latency_ms_p95"] <= row["latency_ms_p99"]
     assert 5e7 < row["peak_memory_bytes"] < 4e9 and row["peak_memory_problem"] == ""
     assert row["best_batch_size"] in (1, 8, 32, 64) and row["throughput_rows_per_s"] > 1000 / row["latency_ms_p95"]

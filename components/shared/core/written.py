@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, is_number
+from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, NUMBERS, TEXT, Kind, is_number
 
 
 def _rises(value: Any) -> bool:
@@ -60,6 +60,7 @@ _MODEL: Mapping[str, Any] = {
     "stage": TEXT,
     "relative_emission?": ABOVE_ZERO,
     "confusion?": SQUARE,
+    "scores?": NUMBERS,
     "scored?": COUNT,
     "errors?": COUNT,
     "by_label?": [{"label": TEXT, "items": COUNT, "precision?": NUMBER, "recall?": NUMBER, "f1?": NUMBER}],

@@ -116,7 +116,7 @@ class Client:
             [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=known
         )
 
-    def ask(self, where: str, *given: str, token: str = "", **options: Any) -> dict[str, Any]:
+    def ask(self, where: str, *given: Any, token: str = "", **options: Any) -> dict[str, Any]:
         """Call a function, module:name; return its "result", or the "error" and its "kind", and the "seconds"."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps([where, given, options, token]) + "\n")

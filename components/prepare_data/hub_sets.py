@@ -35,6 +35,11 @@ class Name:
     configuration: str | None
     revision: str | None
 
+    def __str__(self) -> str:
+        """Return it as it is told."""
+        configuration = f":{self.configuration}" if self.configuration else ""
+        return f"{self.repository}{configuration}{f'@{self.revision}' if self.revision else ''}"
+
     @classmethod
     def of(cls, text: str) -> "Name | None":
         """Return the parts of a text; None where it is no such name."""

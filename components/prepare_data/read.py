@@ -184,7 +184,7 @@ def _of_hub(text: str, flag: str, streamed: bool) -> Source:
         loaded = {split: rows for split, rows in loaded.items() if split in ("train", tested)}
         loaded["validation"] = loaded.pop(tested)
     name = parted(text)[0].replace(":", "-").rpartition("/")[2]
-    return _of_datasets(name, f"{HUB}{text}", loaded, version, glue.metric_of(text))
+    return _of_datasets(name, f"{HUB}{hub_sets.Name.of(text)}", loaded, version, glue.metric_of(text))
 
 
 def _of_datasets(name: str, origin: str, loaded: dict[str, Any], version: Callable[[], str], metric: str) -> Source:

@@ -202,7 +202,7 @@ def test_without_the_hub_what_was_downloaded_is_read_and_nothing_else(served, tm
 
 def test_a_model_of_the_hub_is_fine_tuned_on_its_data(client, served, tmp_path):
     """A model that is read from a folder only; or one of another commit than the fingerprint's."""
-    folder = tiny.pretrained(tmp_path / "tiny-bert", layers=1)
+    folder = tiny.pretrained(tmp_path / "tiny-bert")
     made = served.model("org/tiny-bert", {path.name: path.read_bytes() for path in folder.iterdir()})
     served.model("org/members", made.files, gated=True)
     prepare(client, tmp_path, "glue:sst2")
@@ -211,6 +211,12 @@ def test_a_model_of_the_hub_is_fine_tuned_on_its_data(client, served, tmp_path):
     found = client.ask(train, "org/tiny-bert@v1", *splits, str(tmp_path / "tuned"), epochs=1)
     assert 0 <= found["result"]["accuracy"] <= 1
     assert client.ask(where, "org/tiny-bert@v1")["result"] == f"commit {made.commit}"
+    check = "kfp_bonsai.pipelines.cluster.check_form:check_form"
+    form = client.ask(check, "compress", {"model": "org/tiny-bert", "data": "glue:mrpc"}, {"max_length": 64})
+    assert "result" in form, form
+    form = form["result"]
+    assert form["model_fingerprint"] == f"commit {made.commit}"
+    assert form["data_fingerprint"] == client.ask("kfp_bonsai.prepare_data.gather:look_at", "glue:mrpc")["result"]
     for name, said in {
         "org/members": "is gated",
         "org/none": "has no model org/none",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from kfp_bonsai.prepare_data.formats import Batch
 from kfp_bonsai.prepare_data.read import Rows
-from kfp_bonsai.shared.data.augment import drop_words
+from kfp_bonsai.shared.data.augment import crop, drop_words
 
 SENTENCE_ENDS = re.compile(r"(?<=[.!?…][\"')\]”’])\s+|(?<=[.!?…])\s+|(?<=[。！？])|\n+|<br\s*/?>")
 NEARBY = 32  # texts before and after, of which the second one of a pair may be
 HOW = (
     "made of single texts: a third are neighbouring sentences, a third are of texts nearby, and a third are a sentence "
-    "and a changed copy"
+    "and a part of it"
 )
 
 
@@ -22,8 +22,8 @@ class PairedRows:
     """Single texts, each as a pair, the same ones whenever they are gone through.
 
     A text of several sentences gives two neighbouring ones, or one beside one of a text nearby; a single sentence is
-    beside the next text's. A third of the pairs say nearly the same, as a text beside its copy without some words, so
-    that a teacher is asked about all degrees of likeness.
+    beside the next text's. A third of the pairs say much the same, as a sentence beside a stretch of it or its copy
+    without some words, so that a teacher is asked about all degrees of likeness.
 
     Attributes:
         rows: the single texts.
@@ -77,7 +77,7 @@ def _paired(texts: Sequence[object], chance: random.Random) -> list[tuple]:
             near = [one for one in parts[max(0, at - NEARBY) : at] + parts[at + 1 : at + 1 + NEARBY] if one]
             second = chance.choice(chance.choice(near)) if near else drop_words(first, chance)
         else:
-            second = drop_words(first, chance)
+            second = chance.choice((crop, drop_words))(first, chance)
         pairs.append((first, second) if chance.random() < 0.5 else (second, first))
     return pairs
 

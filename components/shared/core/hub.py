@@ -1,6 +1,5 @@
 """The hub of models and data sets: how what is on it is named, and in words why something cannot be had of it."""
 
-import os
 import re
 from collections.abc import Iterator
 
@@ -82,7 +81,7 @@ def gated(what: str, name: str) -> BonsaiError:
 
 def is_away(error: Exception) -> bool:
     """Return whether the hub was not asked, or gave no answer, so that only what was downloaded before is there."""
-    return os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0") or kind_of(error) is PassingError
+    return kind_of(error) is PassingError
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,6 +13,7 @@ from kfp_bonsai.evaluate_emissions.memory import Peak
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pairs, drift, pairs_of
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.metrics import control, statistics
+from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.flops import Flops, agree
 from kfp_bonsai.shared.models.weights import size_bytes
 from kfp_bonsai.shared.storage.champion import made_from
@@ -38,6 +39,7 @@ def model_row(
     is_baseline = subject is common.baseline
     row: dict[str, Any] = {
         "model": base_name(common.baseline_record),
+        "family": family_name(record["model_type"]),
         "level": "baseline" if is_baseline else record["level"],
         "stage": "baseline" if is_baseline else "compressed" if runtime == "torch" else "quantized",
         "shape": record["shape"]["kind"],

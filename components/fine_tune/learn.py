@@ -14,7 +14,7 @@ from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
-from kfp_bonsai.shared.metrics.advice import lines
+from kfp_bonsai.shared.metrics.advice import Situation, lines
 from kfp_bonsai.shared.models import answers, pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_name, family_of, positions_of
@@ -84,7 +84,8 @@ def learn(
         set_seed(seed)
         network, tokenizer, new_head = _with_head(source, task)
         say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
-        for line in lines(family_name(network.config.model_type), task.rows):
+        family = family_name(network.config.model_type)
+        for line in lines(Situation(family, task.rows, network.num_parameters(), task.kind)):
             say(f"fine-tune    {line}")
         positions = positions_of(network.config)
         rehearse(network, tokenizer, _sample(train, task), min(positions, rows.LONGEST))

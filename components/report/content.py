@@ -187,7 +187,7 @@ def _beside(
     final: dict[str, Any] | None, parts: dict[str, list[dict[str, Any]]], selection: dict[str, Any], metric: str
 ) -> list[str]:
     reason = words.why_selected(final, selection)
-    sentences = [reason] if reason else []
+    sentences = [*([reason] if reason else []), *words.not_compressed(final)]
     if final is not None and final["stage"] == "quantized" and final["measurement"] == "edge":
         before = next((r for r in parts["edge"] if r["level"] == final["level"] and r["stage"] == "compressed"), None)
         if before is not None and not before["error"]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from kfp_bonsai.report import numbers
 from kfp_bonsai.report.legend import legend_entries, mark
 from kfp_bonsai.report.places import Box, along, around, place
-from kfp_bonsai.report.series import Guides, Series, point_name
+from kfp_bonsai.report.series import Guides, Series, is_ready_made, point_name
 from kfp_bonsai.report.svg import COLOURS, style
 from kfp_bonsai.report.table import pareto
 
@@ -141,7 +141,8 @@ def _series(axes: Axes, series: Series) -> list[Box]:
     """Draw one device's levels; return what labels must not cover."""
     colour = COLOURS[series.colour]
     boxes: list[Box] = []
-    line = [_point(row) for row in series.rows if row["measurement"] == series.rows[0]["measurement"]]
+    of_one = [row for row in series.rows if row["measurement"] == series.rows[0]["measurement"]]
+    line = [_point(row) for row in of_one if not is_ready_made(row)]
     axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.4, alpha=0.55, zorder=2)
     pixels = [tuple(axes.transData.transform(point)) for point in line]
     for start, end in itertools.pairwise(pixels):
@@ -220,7 +221,8 @@ def describe(series: list[Series], guides: Guides) -> str:
     parts = []
     for each in series:
         points = "; ".join(
-            f"{point_name(row)}: {numbers.percent(row['relative_accuracy'])} of the {guides.metric} at "
+            f"{point_name(row)}{' (ready-made)' if is_ready_made(row) else ''}: "
+            f"{numbers.percent(row['relative_accuracy'])} of the {guides.metric} at "
             f"{numbers.percent(row['relative_emission'])} of the emission"
             for row in each.rows
         )

@@ -6,20 +6,25 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
-from kfp_bonsai.report.series import Series
+from kfp_bonsai.report.series import Series, is_ready_made
 from kfp_bonsai.report.svg import COLOURS
 
 LEGEND_WIDTH = 52  # letters of a run's name
+STAR = 13  # a star's size, of which much is between its points
 MARKS = {"measured": "measured", "estimated": "estimated", "proxy": "proxy (FLOPs)"}
 
 
 def mark(row: dict[str, Any], colour: str, own: str = "") -> dict[str, Any]:
-    """Return a point's marker: a diamond if quantized; filled if measured, hollow if estimated, a cross if proxy."""
+    """Return a point's marker: a star if ready-made, else a diamond if quantized, or what a run has.
+
+    It is filled if measured, hollow if estimated; by proxy, all but a star are a cross.
+    """
+    rival = is_ready_made(row)
     if row["emission_label"] == "proxy":
-        return {"marker": "X", "markersize": 8, "color": colour, "linestyle": "none"}
+        return {"marker": "*" if rival else "X", "markersize": 8, "color": colour, "linestyle": "none"}
     return {
-        "marker": own or ("D" if row["stage"] == "quantized" else "o"),
-        "markersize": 7.5 if row["stage"] == "quantized" else 8.5,
+        "marker": "*" if rival else own or ("D" if row["stage"] == "quantized" else "o"),
+        "markersize": STAR if rival else 7.5 if row["stage"] == "quantized" else 8.5,
         "markerfacecolor": colour if row["emission_label"] == "measured" else COLOURS["paper"],
         "markeredgecolor": colour,
         "markeredgewidth": 1.9,
@@ -46,9 +51,12 @@ def legend_entries(series: list[Series], narrow: bool, short: Mapping[str, str])
         if any(row["emission_label"] == label for row in rows):
             look = mark({"emission_label": label, "stage": "compressed"}, ink)
             entries.append(Line2D([], [], label=f"emission {text}", **look))
-    if any(row["stage"] == "quantized" for row in rows) and not runs:
-        label = next(row["emission_label"] for row in rows if row["stage"] == "quantized")
+    int8 = [row for row in rows if row["stage"] == "quantized" and not is_ready_made(row)]
+    if int8 and not runs:
+        label = int8[0]["emission_label"]
         entries.append(Line2D([], [], label="int8", **mark({"emission_label": label, "stage": "quantized"}, ink)))
+    if rivals := [row for row in rows if is_ready_made(row)]:
+        entries.append(Line2D([], [], label="ready-made model", **mark(rivals[0] | {"stage": "compressed"}, ink)))
     if any(row["chosen"] for row in rows):
         ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.4}
         entries.append(Line2D([], [], color=ink, linestyle="none", label="chosen", **ring))

@@ -33,11 +33,16 @@ def render(page: dict[str, Any]) -> str:
     lines += ["Relative figures are to the baseline on the same device; 95 % intervals in brackets.", ""]
     lines += _labels(page)
     lines += ["### Can this be believed?", ""]
-    marks = {True: "yes", False: "**caution**", None: "note"}
-    lines += [f"- {marks[check.good]} – {text(check.name)}: {text(check.text)}" for check in page["checks"]]
+    lines += checks(page["checks"])
     if page["command"]:
         lines += ["", "### Do it again", "", "```", page["command"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def checks(found: list[Any]) -> list[str]:
+    """Return the reasons to believe the figures or not."""
+    marks = {True: "yes", False: "**caution**", None: "note"}
+    return [f"- {marks[check.good]} – {text(check.name)}: {text(check.text)}" for check in found]
 
 
 def _labels(page: dict[str, Any]) -> list[str]:
@@ -55,7 +60,7 @@ def _labels(page: dict[str, Any]) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    name = text(row["name"])
+    name = text(row["name"]) + " (ready-made)" * row["ready_made"]
     cells = [f"**{name}** (chosen)" if row["chosen"] else name]
     if row["error"]:
         return [*cells, f"failed: {text(row['error'])}", *[""] * (len(TABLE) - 2)]

@@ -9,6 +9,7 @@ import jinja2
 from kfp_bonsai.report import numbers
 from kfp_bonsai.report.classes import MOST_CLASSES, of_labels, worst_first
 from kfp_bonsai.report.numbers import percent_interval
+from kfp_bonsai.report.series import is_ready_made
 from kfp_bonsai.report.words import GLOSSARY, metric_interval, metric_name, metric_value, name_of
 
 MOST_CONFUSION = 8
@@ -61,7 +62,8 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "chosen": row["chosen"],
             "baseline": row["stage"] == "baseline",
             "error": row["error"],
-            "detail": " · ".join(part for part in (row["shape"], row["runtime"]) if part),
+            "ready_made": is_ready_made(row),
+            "detail": " · ".join(part for part in (_ready_made(row), row["shape"], row["runtime"]) if part),
             "relative_accuracy": numbers.percent(row["relative_accuracy"]),
             "relative_accuracy_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_accuracy_ci"]),
             "accuracy": metric_value(row["accuracy"], task),
@@ -89,6 +91,11 @@ def _other_scores(scores: dict[str, float], task: dict[str, Any]) -> list[str]:
     """Return what a model scores by the kind's other metrics, in words."""
     others = [{**task, "metric": name} for name in scores if name != task["metric"]]
     return [f"{metric_name(each)} {metric_value(scores[each['metric']], each)}" for each in others]
+
+
+def _ready_made(row: dict[str, Any]) -> str:
+    """Return what is said of a model that was not made of the baseline."""
+    return f"ready-made: {row['student']}" if is_ready_made(row) else ""
 
 
 def class_results(

@@ -39,3 +39,8 @@ def point_name(row: dict[str, Any]) -> str:
     if row["stage"] == "baseline":
         return "baseline"
     return f"{row['level']} (int8)" if row["stage"] == "quantized" else row["level"]
+
+
+def is_ready_made(row: dict[str, Any]) -> bool:
+    """Tell whether a row is of a ready-made model, which was not made of the baseline."""
+    return bool(row.get("student")) and row["stage"] != "baseline"

@@ -14,6 +14,7 @@ from kfp_bonsai.report.numbers import (
     unit,
 )
 from kfp_bonsai.report.numbers import grams as mass
+from kfp_bonsai.report.series import is_ready_made
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words, is_share
@@ -127,6 +128,16 @@ def why_selected(final: dict[str, Any] | None, selection: dict[str, Any]) -> str
     as_int8 = chosen_as_int8(final, selection)
     whose = "As int8 on the edge device" if as_int8 else "Before int8, which was made of this level alone"
     return f"{whose}: " + re.sub(r"^No model", "no model", reason)
+
+
+def not_compressed(final: dict[str, Any] | None) -> list[str]:
+    """Say of a ready-made model that it is one."""
+    if final is None or not is_ready_made(final):
+        return []
+    return [
+        f"{name_of(final)} is a ready-made model ({final['student']}), which learnt from the baseline: not the baseline "
+        "made smaller."
+    ]
 
 
 def yearly(final: dict[str, Any] | None, measurement: dict[str, Any]) -> list[str]:

@@ -88,7 +88,9 @@ def teacher_outputs(
                 for item in items[: task.rows]:
                     item["labels"] = scale.of(item["labels"])
             tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)
-        arguments = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
+        there = tasks.read_task(unlabelled).rows
+        used = there if unlabelled_rows < 0 else min(unlabelled_rows, there)
+        arguments = {"augmentations": augmentations, "unlabelled_rows": used, "seed": seed}
         made = extend_record(
             record,
             stage="teacher-outputs",

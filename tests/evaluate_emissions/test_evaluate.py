@@ -71,6 +71,7 @@ def test_a_third_of_the_layers_costs_about_a_third(measurement):
     assert 0.2 < row["relative_emission"] < 0.55
     assert row["relative_emission_ci"][0] < row["relative_emission"] < row["relative_emission_ci"][1]
     assert row["flops_ratio"] == pytest.approx(1 / 3, abs=0.02)
+    assert row["family"] == "bert"
 
 
 def test_the_file_holds_what_readers_take_from_it(measurement):

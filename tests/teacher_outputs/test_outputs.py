@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kfp_bonsai.report.table import make_rows
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.augment import augment
@@ -56,6 +57,17 @@ def test_no_text_is_answered_twice():
     rows = [row for block in found for row in zip(*block, strict=True)]
     assert len(rows) == len(set(rows)) > 4
     assert not set(rows) & set(zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize(("asked", "used"), [(-1, 64), (10, 10), (500, 64), (0, 0)])
+def test_the_record_says_how_much_text_without_labels_was_used(made, tmp_path, asked, used):
+    """Else nobody can tell afterwards whether such text was there, and what it was worth."""
+    options = {"augmentations": 0, "hidden_positions": 1, "unlabelled_rows": asked}
+    teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
+    lineage = read_record(tmp_path / "out")["lineage"]
+    assert lineage[-1]["arguments"]["unlabelled_rows"] == used
+    assert len(transfer.open_set(tmp_path / "out")) == 320 + used
+    assert make_rows({"models": [{"level": "tiny", "lineage": lineage}]}, "main")[0]["unlabelled_rows"] == used
 
 
 def test_long_rows_keep_only_so_many_hidden_states(made, tmp_path):

@@ -51,6 +51,22 @@ def test_size_and_kind_of_task_are_part_of_the_situation():
     assert verdicts("bert", 8000, [of_classes], kind="regression")[LEVELS[2]] == "uncertain"
 
 
+def test_another_family_decides_only_where_the_own_is_far_or_weak():
+    """A BERT measured on as many rows would be warned of for what a decoder lost."""
+    own, other = measured("bert", 3000, 0.99), measured("llama", 3000, 0.91)
+    assert verdicts("bert", 3300, [own, other])[LEVELS[2]] == "sensible"
+    assert verdicts("bert", 3300, [replace(own, rows=60_000), other])[LEVELS[2]] == "not advised"
+    assert verdicts("bert", 3300, [replace(own, from_scratch=True), other])[LEVELS[2]] == "not advised"
+
+
+def test_tasks_as_near_that_kept_less_are_told_of():
+    """The task with the nearest number of rows would speak for all, while one as near lost ten points."""
+    easy, hard = measured("bert", 3000, 0.99, data="easy"), measured("bert", 4000, 0.89, data="hard")
+    assert verdicts("bert", 3000, [easy, hard])[LEVELS[2]] == "uncertain"
+    assert "as near, 89.0% kept" in whys("bert", 3000, [easy, hard])[LEVELS[2]]
+    assert verdicts("bert", 3000, [easy, replace(hard, rows=30_000)])[LEVELS[2]] == "sensible"
+
+
 def test_seeds_are_one_finding():
     """The worst of three seeds would be told as what a level keeps."""
     found = [measured("bert", 8000 + seed, 0.97 + 0.02 * seed, seed=seed) for seed in range(3)]

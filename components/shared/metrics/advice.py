@@ -15,6 +15,7 @@ KEEPS, COSTS = 0.98, 0.95  # relative accuracies above which a level is sensible
 FAR = 2.0  # rows that differ by more than this factor are another situation
 FAR_SIZES = 4.0  # and so are sizes of models
 ANOTHER_KIND = 2.0  # another kind of task is as far as four times the rows
+NEAR = 1.0  # what is no farther than this, as twice the rows or four times the size, is a like situation
 LIKE = 1.25  # FLOPs or emissions within this factor are alike
 
 
@@ -86,8 +87,9 @@ def findings(evidence: Iterable[Evidence]) -> list[Finding]:
 def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evidence] = ()) -> list[Advice]:
     """Return what to expect of each level, and what else the evidence says.
 
-    Of the family's own evidence and that of baselines that have something to lose, each in the nearest situation, the
-    worse decides: a model that was trained from scratch loses less.
+    The family's own evidence decides where it is near and its baseline had something to lose. Else it does together
+    with that of other families' baselines that had, each in its nearest situation, and the worse counts: a model that
+    was trained from scratch loses less, and much data hides what little data would lose.
 
     Args:
         situation: what is to be compressed.
@@ -130,28 +132,34 @@ def _distance(one: Evidence, situation: Situation) -> float:
 
 
 def _of_level(level: str, there: Sequence[Finding], situation: Situation) -> Advice | None:
+    """Return what to expect of a level; None where it was not measured."""
+    strong = [each for each in there if not each.one.is_weak]
     own = [each for each in there if each.one.family == situation.family]
-    with_something_to_lose = [each for each in there if not each.one.is_weak]
-    known = [
-        min(found, key=lambda each: (_distance(each.one, situation), each.kept))
-        for found in (own, with_something_to_lose)
-        if found
-    ]
+    own_strong = [each for each in strong if each in own]
+    near = [each for each in own_strong if _distance(each.one, situation) <= NEAR]
+    pools = [near] if near else [own_strong or own, strong]
+    known = [min(found, key=lambda each: (_distance(each.one, situation), each.kept)) for found in pools if found]
     if not known:
         return None
     worst = min(known, key=lambda each: each.kept)
-    verdict = "sensible" if worst.kept >= KEEPS else "at a price" if worst.kept >= COSTS else "not advised"
     doubts, notes = _doubts(worst.one, own, situation)
-    if doubts and verdict == "sensible":
-        verdict = "uncertain"
+    if situation.rows * FAR < worst.one.rows:
+        doubts.append(f"with only {situation.rows:,} rows expect less")
+    as_near = [each for each in near or strong if _distance(each.one, situation) <= NEAR]
+    lowest = min(as_near, key=lambda each: each.kept, default=worst)
+    if _verdict(lowest.kept) != _verdict(worst.kept) and lowest.kept < worst.kept:
+        doubts.append(f"as near, {lowest.said()}")
+    verdict = "uncertain" if doubts and worst.kept >= KEEPS else _verdict(worst.kept)
     return Advice(level, verdict, "; ".join([*dict.fromkeys(each.said() for each in known), *doubts, *notes]))
+
+
+def _verdict(kept: float) -> str:
+    return "sensible" if kept >= KEEPS else "at a price" if kept >= COSTS else "not advised"
 
 
 def _doubts(worst: Evidence, own: Sequence[Finding], situation: Situation) -> tuple[list[str], list[str]]:
     """Return what makes the nearest evidence doubtful, and what else is to be said of it."""
     doubts, notes = [] if own else [f"{situation.family} itself was not measured"], []
-    if situation.rows * FAR < worst.rows:
-        doubts.append(f"with only {situation.rows:,} rows expect less")
     if situation.kind and worst.kind and situation.kind != worst.kind:
         doubts.append(f"that was {worst.kind}, not {situation.kind}")
     if worst.parameters and situation.parameters:

@@ -149,12 +149,16 @@ def _of_level(level: str, there: Sequence[Finding], situation: Situation) -> Adv
     lowest = min(as_near, key=lambda each: each.kept, default=worst)
     if _verdict(lowest.kept) != _verdict(worst.kept) and lowest.kept < worst.kept:
         doubts.append(f"as near, {lowest.said()}")
-    verdict = "uncertain" if doubts and worst.kept >= KEEPS else _verdict(worst.kept)
+    verdict = _verdict(worst.kept)
+    if doubts and verdict == "sensible":
+        verdict = "uncertain"
     return Advice(level, verdict, "; ".join([*dict.fromkeys(each.said() for each in known), *doubts, *notes]))
 
 
 def _verdict(kept: float) -> str:
-    return "sensible" if kept >= KEEPS else "at a price" if kept >= COSTS else "not advised"
+    """Return what is said of a level, by its share as it is shown."""
+    shown = round(kept, 3)
+    return "sensible" if shown >= KEEPS else "at a price" if shown >= COSTS else "not advised"
 
 
 def _doubts(worst: Evidence, own: Sequence[Finding], situation: Situation) -> tuple[list[str], list[str]]:

@@ -104,5 +104,7 @@ def as_markdown(table: Mapping[str, Any], of: str) -> list[str]:
             if row["error"]:
                 lines.append(line([*cells, f"failed: {text(row['error'])}", *[""] * (len(heads) - 3)]))
                 continue
-            lines.append(line(cells + [f"{value} ({'; '.join(small)})" if small else value for value, small, _ in row["cells"]]))
+            lines.append(
+                line(cells + [f"{value} ({'; '.join(small)})" if small else value for value, small, _ in row["cells"]])
+            )
     return lines

@@ -134,10 +134,8 @@ def not_compressed(final: dict[str, Any] | None) -> list[str]:
     """Say of a ready-made model that it is one."""
     if final is None or not is_ready_made(final):
         return []
-    return [
-        f"{name_of(final)} is a ready-made model ({final['student']}), which learnt from the baseline: not the baseline "
-        "made smaller."
-    ]
+    ready_made = f"a ready-made model ({final['student']}) that learnt from the baseline"
+    return [f"{name_of(final)} is {ready_made}, not the baseline made smaller."]
 
 
 def yearly(final: dict[str, Any] | None, measurement: dict[str, Any]) -> list[str]:

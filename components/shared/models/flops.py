@@ -78,6 +78,7 @@ def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str
         hidden: the width of the residual stream to reckon with; 0 for the model's.
         one_token: reckon that the last layer computes only the token that is read.
     """
+    from kfp_bonsai.shared.models.one_token import attentions
     from kfp_bonsai.shared.models.shapes import layers_of, matrices, shape_of, unit_width
 
     shape = shape_of(model)
@@ -89,6 +90,8 @@ def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str
         single = stack.of_one_token() if one_token and number == len(layers) else set()
         own = Flops(per_sequence=rows * tokens) if stack.answers else Flops(per_token=1.0)
         pairs = Flops(per_sequence=rows * tokens * tokens) if stack.answers else Flops(per_pair=1.0)
+        if single and attentions(layer):
+            pairs = Flops(per_token=1.0)
         places, compared, readers = _places(model, stack)
         attention = {
             "heads": pairs + Flops(per_token=places * compared / 2),

@@ -87,7 +87,11 @@ def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: 
                 baseline,
                 taught,
                 {"keep": level.layers, "level": level.label, "seed": values["seed"]},
-                {"flops": level.flops, "shape": level.shape, "steps": values["prune_steps"], "seed": values["seed"]},
+                {
+                    **{"flops": level.flops, "emission": level.emission, "shape": level.shape},
+                    **tasks.pick("device"),
+                    **{"steps": values["prune_steps"], "seed": values["seed"]},
+                },
                 {"epochs": level.epochs, "learning_rate": level.rate, "seed": values["seed"]},
                 fuse,
             )

@@ -59,7 +59,8 @@ def retrain_tasks(tasks: Tasks, fuse: bool) -> None:
             baseline,
             taught,
             {"keep": made["layers"], "level": made["level"], "seed": values["seed"]},
-            {name: made[name] for name in ("flops", "shape", "heads", "ffn")}
+            {name: made[name] for name in ("flops", "emission", "shape", "heads", "ffn")}
+            | tasks.pick("device")
             | {"steps": values["prune_steps"], "seed": values["seed"]},
             {"epochs": made["epochs"], "learning_rate": made["rate"], "seed": values["seed"]},
             fuse,

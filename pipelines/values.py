@@ -6,7 +6,7 @@ from typing import Any
 
 from kfp_bonsai.fine_tune import train
 from kfp_bonsai.matrix_prune import prune
-from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers
+from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares
 from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
@@ -50,7 +50,7 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
             f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
             "training text"
         )
-    check_flops(levels, config, min(max_length or LONGEST, positions))
+    check_shares(levels, config, min(max_length or LONGEST, positions))
     rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
 
 

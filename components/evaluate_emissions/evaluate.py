@@ -15,6 +15,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.floor import floor_and_method
 from kfp_bonsai.shared.energy import carbon, energy
 from kfp_bonsai.shared.inference import runtimes
+from kfp_bonsai.shared.inference.threads import threads as threads_here
 from kfp_bonsai.shared.metrics.scores import in_words
 
 
@@ -97,7 +98,7 @@ def evaluate_emissions(
     max_length = int(records[0].get("max_length") or 128)
     with machine.alone(wait):
         floor = floor_and_method(Path(train), Path(test))
-        threads = machine.threads()
+        threads = threads_here()
         found = machine.environment(threads) | {"load_start": machine.load()}
         rows = given.read_test_rows(
             folders[0],

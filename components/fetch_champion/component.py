@@ -22,6 +22,7 @@ def fetch_champion(
         ("model", str),
         ("layers", str),
         ("flops", float),
+        ("emission", float),
         ("shape", str),
         ("heads", int),
         ("ffn", int),

@@ -28,7 +28,8 @@ def fetch_champion(
         augmentations: changed copies of each training text to distill with; -1 for as many as the champion's.
 
     Returns:
-        version, level, model, augmentations, and the champion's layers, flops, shape, heads, ffn, epochs and rate.
+        version, level, model, augmentations, and the champion's layers, flops, emission, shape, heads, ffn, epochs and
+        rate.
 
     Raises:
         BonsaiError: there is no champion, its package is gone or damaged, it was not made by the compress pipeline, or
@@ -130,6 +131,7 @@ def _level(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "model": str(stages["fine-tune"]["model"]),
         "layers": str(stages["layer-remove"]["keep"]),
         "flops": float(pruned.get("flops", 1.0)),
+        "emission": float(pruned.get("emission", 1.0)),
         "shape": str(pruned.get("shape", "free")),
         "heads": int(pruned.get("heads", 0)),
         "ffn": int(pruned.get("ffn", 0)),

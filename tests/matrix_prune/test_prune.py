@@ -108,7 +108,7 @@ def test_stock_shapes_have_heads_that_divide_the_hidden_width_where_they_must(sh
     """Transformers refuses a Llama of width 64 with 6 heads: after all steps."""
     shape = Shape(64, 8, (LayerShape(8, 64),) * 2, group=2, tied=False, divided=True)
     costs = {"heads.0": 64.0, "heads.1": 64.0, "ffn.0": 1.0, "ffn.1": 1.0}
-    found = budget.uniform(shape, lambda _: costs, lambda _: share * 640)
+    found = budget.uniform(shape, lambda _: costs, lambda _: share * 640, "--flops", 640)
     assert found.kind == STOCK and 64 % found.layers[0].heads == 0
     asked = SimpleNamespace(shape=shape, network=SimpleNamespace(config=LlamaConfig()))
     with pytest.raises(BonsaiError, match="--heads 6: a stock llama model has heads whose number divides"):

@@ -71,12 +71,13 @@ def cost_table(
         "rows": max(1, min(ROWS, MOST_TOKENS // tokens)),
         "tokens": tokens,
     }
-    words = f"{key['device']}, {key['threads']} threads, {key['dtype']}, torch {key['torch']}"
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    words = f"{key['device']}, threads: {key['threads']}, {key['dtype']}, torch {key['torch']}"
+    written = json.dumps(key, sort_keys=True)
+    name = hashlib.sha256(written.encode()).hexdigest()[:16]
     file = cached(f"costs/{name}.json")
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found["key"] == key and found["costs"]["baseline"] > 0:
+        if found["key"] == json.loads(written) and found["costs"]["baseline"] > 0:
             costs = Costs(**found["costs"])
             say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")
             return costs

@@ -34,6 +34,7 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
     "versions": dict,
     "validation": dict,
     "quantization": dict,
+    "predicted_emission": {"share": (int, float), "error": (int, float), "device": str},
     "flops": dict.fromkeys(("per_sequence", "per_token", "per_pair"), (int, float)),
     "task": {
         **dict.fromkeys(("name", "kind", "metric", "source", "split", "sha256"), str),

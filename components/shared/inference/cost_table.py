@@ -216,7 +216,7 @@ def _network(config: Any, shape: Shape, free: bool) -> Any:
     words = getattr(config, "vocab_size", 0)
     for parameter in network.parameters():
         if parameter.shape[:1] != (words,):
-            parameter.copy_(torch.randn_like(parameter) * 0.02)
+            parameter.data.normal_(std=0.02)
     return network
 
 

@@ -211,10 +211,10 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
             "are those of pairs, and hold where the control passes, but seconds and joules may be too high."
         )
     found += [
-        f"{row['level']}: predicted to use {100 * row['predicted_emission']['share']:.1f} % of the baseline's energy, by a "
-        f"table of {row['predicted_emission']['device']}; it uses {100 * row['relative_emission']:.1f} %."
+        f"{row['level']}: its energy was predicted to be {100 * foreseen['share']:.1f} % of the baseline's, by a table of "
+        f"{foreseen['device']}; measured it is {100 * row['relative_emission']:.1f} %."
         for row in models[1:]
-        if not row["error"] and row.get("predicted_emission")
+        if not row["error"] and (foreseen := row.get("predicted_emission"))
     ]
     change = drift([used for used in common.baseline.cpu_seconds if used > 0])
     if abs(change) > DRIFT_MARGIN:

@@ -4,11 +4,12 @@ Units are named as their masks are: "heads.0", "cross_heads.0" and "ffn.0" are t
 what shares one key-value head. Costs are FLOPs a sequence, or seconds a batch: see prices.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
+from kfp_bonsai.matrix_prune.prices import Prices
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape
 
@@ -61,22 +62,12 @@ def least(costs: Costs) -> float:
     return sum(step_of(name) * cost for name, cost in costs.items())
 
 
-def uniform(
-    shape: Shape,
-    costs_at: Callable[[int], Costs],
-    budget: Callable[[int], float],
-    asked: str,
-    whole: float,
-    unreachable: int = 0,
-) -> Shape:
+def uniform(shape: Shape, prices: Prices, unreachable: int = 0) -> Shape:
     """Return the stock shape within a budget whose neurons are nearest to twice the attention's width.
 
     Args:
         shape: the model's widths now.
-        costs_at: what one unit costs, by mask name, at a hidden width.
-        budget: what the units may cost together, at a hidden width.
-        asked: the option that says how much, for the message.
-        whole: what the baseline costs.
+        prices: what units cost, and the target.
         unreachable: a narrower hidden width that the model cannot have; 0 for none.
 
     Raises:
@@ -90,7 +81,7 @@ def uniform(
         hidden = attention if shape.tied else shape.hidden
         if hidden == unreachable:
             continue
-        costs, most = costs_at(hidden), budget(hidden)
+        costs, most = prices.units(hidden, False), prices.target - prices.rest(hidden, False)
         neuron = sum(cost for name, cost in costs.items() if name.startswith("ffn"))
         group = sum(cost for name, cost in costs.items() if not name.startswith("ffn"))
         if alike(shape, heads, now.ffn, hidden).kind != STOCK:
@@ -102,10 +93,7 @@ def uniform(
                 worse = abs(ffn / attention - 2) + 4 * (1 - cost / most)
                 found.append((worse, alike(shape, heads, ffn, hidden)))
     if not found:
-        raise BonsaiError(
-            f"{asked} is {over / whole:.3f} of the baseline below what one head and {STEP} neurons a layer cost: ask "
-            "for so much more, or keep fewer layers"
-        )
+        raise BonsaiError(prices.too_little(prices.target + over, STEP))
     return min(found, key=lambda pair: pair[0])[1]
 
 

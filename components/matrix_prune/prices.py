@@ -30,6 +30,13 @@ class Prices:
     units: Callable[[int, bool], Mapping[str, float]]
     rest: Callable[[int, bool], float]
 
+    def too_little(self, least: float, neurons: int) -> str:
+        """Say that the target is below what the smallest shape costs."""
+        return (
+            f"{self.asked}: one head and {neurons} neurons a layer cost {least / self.whole:.3f} of the baseline: ask "
+            "for that, or keep fewer layers"
+        )
+
 
 def spent(shape: Shape, costs: Mapping[str, float]) -> float:
     """Return what all units of a shape cost together."""

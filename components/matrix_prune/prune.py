@@ -148,18 +148,10 @@ class _Pruning:
         self.before, rest = spent(self.shape, self.costs), prices.rest(self.shape.hidden, self.free)
         self.after = prices.target - rest
         self.uniform: Shape | None = None
-        least = (budget.least(self.costs) + rest) / prices.whole
         if heads or ffn:
             self.uniform = self._stated(heads, ffn, shape)
         elif shape == "stock":
-            self.uniform = budget.uniform(
-                self.shape,
-                lambda hidden: prices.units(hidden, False),
-                lambda hidden: prices.target - prices.rest(hidden, False),
-                prices.asked,
-                prices.whole,
-                surgery.unreachable_width(network.config),
-            )
+            self.uniform = budget.uniform(self.shape, prices, surgery.unreachable_width(network.config))
         if self.uniform is not None:
             self.after = spent(self.uniform, prices.units(self.uniform.hidden, self.free))
         too_much = self.after > self.before if heads or ffn else prices.target > prices.now
@@ -168,10 +160,7 @@ class _Pruning:
                 f"{prices.asked}: the model costs {prices.now / prices.whole:.3f} of the baseline: ask for less"
             )
         if self.after < budget.least(self.costs) and self.uniform is None:
-            raise BonsaiError(
-                f"{prices.asked}: one head and 32 neurons a layer cost {least:.3f} of the baseline: ask for that, or "
-                "keep fewer layers"
-            )
+            raise BonsaiError(prices.too_little(budget.least(self.costs) + rest, budget.STEP))
         self.masks = masks.Masks(
             network, with_hidden=self.uniform is not None and self.uniform.hidden < self.shape.hidden
         )

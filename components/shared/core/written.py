@@ -62,6 +62,7 @@ _MODEL: Mapping[str, Any] = {
     "confusion?": SQUARE,
     "scores?": NUMBERS,
     "scored?": COUNT,
+    "predicted_emission?": {"share": NUMBER, "error": NUMBER, "device": TEXT},
     "errors?": COUNT,
     "by_label?": [{"label": TEXT, "items": COUNT, "precision?": NUMBER, "recall?": NUMBER, "f1?": NUMBER}],
     "roc?": {"fpr": RISING, "tpr": RISING, "thresholds": [NUMBER], "auc": NUMBER},

@@ -51,7 +51,15 @@ def test_a_narrower_stream_costs_what_it_was_timed_to():
     prices["ffn.0.wide"] = 5e-5
     made = Costs(prices, 1.0, 0.0, "")
     found = []
-    for heads, ffn, count in [(1, 32, 1), (2, 320, 2), (4, 64, 3), (6, 900, 2), (9, 128, 1), (12, 1536, 6), (8, 512, 4)]:
+    for heads, ffn, count in [
+        (1, 32, 1),
+        (2, 320, 2),
+        (4, 64, 3),
+        (6, 900, 2),
+        (9, 128, 1),
+        (12, 1536, 6),
+        (8, 512, 4),
+    ]:
         shape = Shape(32 * heads, 32, (LayerShape(heads, ffn),) * count, (count,))
         found.append(Priced(shape, False, made.of(shape, False)))
     table = fitted(found, [], 1.0, "")

@@ -211,8 +211,8 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
             "are those of pairs, and hold where the control passes, but seconds and joules may be too high."
         )
     found += [
-        f"{row['level']}: its energy was predicted to be {100 * foreseen['share']:.1f} % of the baseline's, by a table of "
-        f"{foreseen['device']}; measured it is {100 * row['relative_emission']:.1f} %."
+        f"{row['level']}: its energy was predicted to be {100 * foreseen['share']:.1f} % of the baseline's, by a table "
+        f"of {foreseen['device']}; measured it is {100 * row['relative_emission']:.1f} %."
         for row in models[1:]
         if not row["error"] and (foreseen := row.get("predicted_emission"))
     ]

@@ -53,7 +53,8 @@ def run(
         split_by: random draws splits anew for every data set; hash goes by each row's text, so that a row stays in its
             split when the data set grows. Use it for a model that `bonsai retrain` is to renew.
         level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
-            count or indices that stay; flops: share of the baseline's FLOPs; shape: free (keeps more) or stock
+            count or indices that stay; flops: share of the baseline's FLOPs; emission: share of its energy instead, by
+            costs timed on the device that is measured on; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
             either by the size). By default the three of the white paper: "2/3 layers", "1/3 layers", "1/3 layers +
             matrix pruning" (flops=0.1).

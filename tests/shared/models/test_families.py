@@ -1,5 +1,6 @@
 """The contract that every family must pass: surgery is exact, and what it gives back loads."""
 
+import copy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -247,6 +248,31 @@ def test_tokens_that_nobody_reads_are_not_computed_and_change_nothing(name):
         torch.testing.assert_close(seen[0][-1], seen[1][-1], rtol=0, atol=1e-9)
     assert one_token.leaves_out(free) == (not family_of(model.config).answers_in_text)
     assert (flops.count(free).at(9) < flops.count(model).at(9)) == one_token.leaves_out(free)
+
+
+@every_model
+def test_the_last_layer_asks_attention_for_one_query(name, monkeypatch):
+    """Else a free shape takes the time of all queries, and in torch's kernel more, as they are a view of one."""
+    asked = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def recorded(query, *others, **options):
+        asked.append(query.shape[2])
+        return attend(query, *others, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorded)
+    model = models.made(name)
+    free = surgery.cut(model, [{} for _ in shapes.shape_of(model).layers], free=True)
+    for each in (free, copy.deepcopy(free)):
+        asked.clear()
+        logits(each, batch(2, 9))
+        if one_token.leaves_out(free) and one_token.attentions(shapes.layers_of(free)[-1][1]):
+            assert asked == [9] * (len(shapes.layers_of(free)) - 1) + [1]
+        else:
+            assert 1 not in asked or family_of(model.config).answers_in_text
+    asked.clear()
+    free.train()(**batch(2, 9))
+    assert 1 not in asked or family_of(model.config).answers_in_text
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])

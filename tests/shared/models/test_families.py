@@ -267,12 +267,14 @@ def test_the_last_layer_asks_attention_for_one_query(name, monkeypatch):
         asked.clear()
         logits(each, batch(2, 9))
         if one_token.leaves_out(free) and one_token.attentions(shapes.layers_of(free)[-1][1]):
-            assert asked == [9] * (len(shapes.layers_of(free)) - 1) + [1]
+            *others, last = asked
+            assert others == [9] * (len(shapes.layers_of(free)) - 1)
+            assert last in (1, shapes.shape_of(free).group)  # transformers lays heads that share keys side by side
         else:
-            assert 1 not in asked or family_of(model.config).answers_in_text
+            assert {*asked} <= {9} or family_of(model.config).answers_in_text
     asked.clear()
     free.train()(**batch(2, 9))
-    assert 1 not in asked or family_of(model.config).answers_in_text
+    assert {*asked} <= {9} or family_of(model.config).answers_in_text
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])

@@ -136,7 +136,8 @@ def designs(whole: Shape, kept: Sequence[int], kind: str, config: Any, seed: int
         like = [whole.layers[start] for start, count in zip(starts, counts, strict=False) for _ in range(count)]
         one = extremes[number] if number < len(extremes) else (drawn(groups), drawn(steps))
         alike = kind == STOCK or number < len(extremes)
-        layers = tuple(layer(*(one if alike else (drawn(groups), drawn(steps))), each) for each in like)
+        widths = [one if alike else (drawn(groups), drawn(steps)) for _ in like]
+        layers = tuple(layer(heads, blocks, each) for (heads, blocks), each in zip(widths, like, strict=True))
         hidden = layers[0].heads * whole.head_dim if kind == STOCK and whole.tied else whole.hidden
         made = replace(whole, hidden=hidden, layers=layers, stacks=tuple(counts))
         if kind == FREE or (made.kind == STOCK and hidden != unreachable_width(config)):

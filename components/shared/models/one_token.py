@@ -114,7 +114,7 @@ class _Call:
             return each
         if self.at is None:
             return each[:, :, :1]
-        rows = len(self.at)
+        rows = self.at.shape[0]
         places = self.at.to(each.device)[:, None, None, None].expand(-1, each.shape[1], 1, each.shape[3])
         return each.expand(rows, -1, -1, -1).gather(2, places)
 

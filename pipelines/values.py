@@ -1,5 +1,6 @@
 """The values of what pipelines are given, checked before a stage works for nothing; no data are opened."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -120,6 +121,30 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
     rows = given("validation_rows", "test_rows")
     check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
     check_split_by(**rows, **given("split_by"))
+
+
+def fitting(value: Any, kind: type, what: str) -> Any:
+    """Return a value of JSON or YAML as an argument has it; JSON and KFP know one kind of numbers.
+
+    Raises:
+        BonsaiError: it is of another type.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number:
+        return value
+    if kind is int and number and (isinstance(value, int) or value.is_integer()):
+        return int(value)
+    if kind in (str, bool, list, dict) and isinstance(value, kind):
+        return value
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        dict: 'a JSON object such as {"epochs": 1}',
+        list: 'a JSON list such as ["half:layers=1/2", "tiny:layers=1/3"]',
+    }
+    raise BonsaiError(f"{what} is {json.dumps(value, default=str)}: give {words[kind]}")
 
 
 def flag_of(name: str) -> str:

@@ -13,7 +13,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.kinds import kinds
-from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
+from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE, Kind
 from kfp_bonsai.shared.metrics.advice import Situation, lines
 from kfp_bonsai.shared.models import answers, pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
@@ -122,11 +122,14 @@ def learn(
     return Learnt(network, tokenizer, cut_at, score, scale, attempts.total(earlier, meter.reading))
 
 
-def _with_head(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, Any, bool]:
-    """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
+def fit(source: pretrained.Pretrained, task: tasks.Task) -> Kind:
+    """Settle a pretrained model's configuration and tokenizer for a task, and return the task's kind.
+
+    Raises:
+        BonsaiError: the model cannot do it.
+    """
     config, tokenizer = source.config, source.tokenizer
-    family, before = family_of(config), dict(config.id2label)
-    kind = kinds.kind_of(task)
+    family, kind = family_of(config), kinds.kind_of(task)
     outputs = kind.outputs(task)
     if len(task.columns) == 2:
         tokens.separate(tokenizer, config)
@@ -142,10 +145,18 @@ def _with_head(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, An
         config.problem_type = PROBLEMS[kind.says]
     config.id2label = dict(enumerate(outputs))
     config.label2id = {name: index for index, name in enumerate(outputs)}
+    return kind
+
+
+def _with_head(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, Any, bool]:
+    """Load a pretrained body with a head for the task, its tokenizer, and whether the head, or part of it, is new."""
+    config, tokenizer = source.config, source.tokenizer
+    family, before = family_of(config), dict(config.id2label)
+    kind = fit(source, task)
     loaded = pretrained.load(source.folder, config, kind.head)
     network, new = loaded.network, loaded.new
     if not kind.is_number and not family.answers_in_text:
-        head.settle(network, before, outputs, new)
+        head.settle(network, before, kind.outputs(task), new)
     tokens.make_room(tokenizer, network)
     return network, tokenizer, bool(new)
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.cluster.form import FORMS, OPTIONS, fitting, settle
+from kfp_bonsai.pipelines.cluster.form import FORMS, OPTIONS, settle
 from kfp_bonsai.pipelines.options import EDGE, FIRST, LEVELS, arguments
+from kfp_bonsai.pipelines.values import fitting
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.signatures import REQUIRED
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
 from kfp_bonsai.pipelines.options import EDGE, LEVELS, arguments
-from kfp_bonsai.pipelines.values import check_values
+from kfp_bonsai.pipelines.values import check_values, fitting
 from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.signatures import REQUIRED
@@ -157,30 +157,6 @@ def settle(
     except BonsaiError as error:
         raise BonsaiError(in_the_forms_words(error, flag, known)) from error
     return found
-
-
-def fitting(value: Any, kind: type, what: str) -> Any:
-    """Return a value as an argument has it; JSON and KFP know one kind of numbers.
-
-    Raises:
-        BonsaiError: it is of another type.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number:
-        return value
-    if kind is int and number and float(value).is_integer():
-        return int(value)
-    if kind in (str, bool, list, dict) and isinstance(value, kind):
-        return value
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        dict: 'a JSON object such as {"epochs": 1}',
-        list: 'a JSON list such as ["half:layers=1/2", "tiny:layers=1/3"]',
-    }
-    raise BonsaiError(f"{what} is {json.dumps(value)}: give {words[kind]}")
 
 
 def in_the_forms_words(error: BonsaiError, flag: str, known: Mapping[str, Any]) -> str:

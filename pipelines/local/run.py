@@ -79,17 +79,10 @@ def run(
         bonsai run --model ./my-bert --data reviews.csv --label-column stars --min-accuracy 0.98 --output runs/mine
             --level "half:layers=1/2" --level "tiny:layers=1/3,flops=0.05,epochs=10"
     """
-    arguments = {"model": model, "data": data, **options}
-    if find_spec("kfp") is None:
-        raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    levels = parse_levels(level, distill_epochs)
-    check_model(model, levels, options["max_length"])
-    check_inputs(arguments)
-    edge = options[EDGE]
-    files = fingerprint(
-        model, data, options["test_data"], options["validation_data"], *options["unlabelled_data"].split(",")
-    )
-    arguments[LEVELS] = levels
+    check_kfp()
+    arguments, files = settled(model, data, level, distill_epochs, options)
+    check_run(arguments)
+    levels, edge = arguments[LEVELS], options[EDGE]
 
     def pipeline() -> Any:
         from kfp_bonsai.pipelines.compress import compress_pipeline
@@ -100,6 +93,47 @@ def run(
     headlines = Headlines(tasks, [each["label"] for each in levels])
     run_here(pipeline, arguments, files, Path(output), overwrite, headlines)
     return {"report": str(Path(output) / "report.html")}
+
+
+def check_kfp() -> None:
+    """Refuse to run a pipeline where nothing can."""
+    if find_spec("kfp") is None:
+        raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
+
+
+def settled(
+    model: str, data: str, level: Sequence[str], distill_epochs: float, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the pipeline's arguments, and what tells the local files that it reads from others.
+
+    Args:
+        model: as `run` takes it, and the others too.
+        data: the rows.
+        level: levels as texts.
+        distill_epochs: of the levels that do not state them.
+        options: all others.
+
+    Raises:
+        BonsaiError: a level cannot be read.
+    """
+    levels = parse_levels(level, distill_epochs)
+    files = fingerprint(
+        model, data, options["test_data"], options["validation_data"], *options["unlabelled_data"].split(",")
+    )
+    return {"model": model, "data": data, **options, LEVELS: levels}, files
+
+
+def check_run(arguments: Mapping[str, Any]) -> None:
+    """Refuse a model, levels and data that a stage would refuse.
+
+    Args:
+        arguments: the pipeline's.
+
+    Raises:
+        BonsaiError: one cannot be had or used.
+    """
+    check_model(arguments["model"], arguments[LEVELS], arguments["max_length"])
+    check_inputs(arguments)
 
 
 def run_here(

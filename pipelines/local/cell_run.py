@@ -38,7 +38,9 @@ def run_cell(arguments: Sequence[str]) -> str:
         with process, _handing_on(process) as stopped:
             assert process.stdout
             for line in process.stdout:
-                put("  " + line.rstrip("\n"), sys.stdout)
+                put(f"  {line}".rstrip(), sys.stdout)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # tasks that outlive a run that was killed
         errors.seek(0)
         said = errors.read().splitlines()
     if stopped.is_set():

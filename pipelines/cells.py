@@ -4,9 +4,8 @@ What is given for all is narrowed by what a model's entry says, that by the data
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kfp_bonsai.shared.models.embedded import EMBEDDED
 
 PLURALS = {"model": "models", "data": "data", "seed": "seeds"}
 LONGEST_NAME = 120
+EPOCHS = "distill_epochs"  # an option of runs here, of levels that do not state them
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ class Cell:
         return [*given, f"--seed={self.seed}"]
 
 
-def cells_of(study: Study, run: Callable[..., Any]) -> list[Cell]:
+def cells_of(study: Study, defaults: Mapping[str, Any]) -> list[Cell]:
     """Return a study's cells, a model after another.
 
     Args:
         study: what is asked for.
-        run: what makes a cell, whose options they are.
+        defaults: of all options that a cell may have.
 
     Raises:
         BonsaiError: there is none, a cell is there twice, two have one name, or a level or an option is one that no run
@@ -110,7 +110,6 @@ def cells_of(study: Study, run: Callable[..., Any]) -> list[Cell]:
     for what, found in (("model", study.models), ("data", study.data), ("seed", study.seeds)):
         if not found:
             raise BonsaiError(f"a study needs a {what} at the least: give --{what}, or {PLURALS[what]} in its file")
-    defaults = {name: one.default for name, one in signature(run).parameters.items()}
     models, data = _named(study.models, "models"), _named(study.data, "data")
     cells: list[Cell] = []
     known: dict[str, str] = {}
@@ -121,7 +120,7 @@ def cells_of(study: Study, run: Callable[..., Any]) -> list[Cell]:
         settled = {**defaults, **options}
         try:
             check_values({**options, "seed": seed})
-            parsed = parse_levels(levels, settled["distill_epochs"])
+            parsed = parse_levels(levels, settled.get(EPOCHS, 0))
         except BonsaiError as error:
             raise type(error)(f"{where}: {error}") from error
         same = repr([_real(model.place), _real(rows.place), {**settled, LEVELS: parsed, "name": ""}, seed])

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.cells import Cell, Entry, Study, cells_of
+from kfp_bonsai.pipelines.cells import EPOCHS, Cell, Entry, Study, cells_of
 from kfp_bonsai.pipelines.local.apart import Apart
 from kfp_bonsai.pipelines.local.cell_run import run_cell
 from kfp_bonsai.pipelines.local.run import check_kfp, run, settled
@@ -23,6 +23,7 @@ from kfp_bonsai.shared.core.signatures import options_of, takes
 
 # Of a run, what all cells may be given; `name` is of a data set.
 ASKED = options_of(run, but=("level", "seed", "overwrite"))
+DEFAULTS = {name: one.default for name, one in ASKED.items()}
 DRAW = "kfp_bonsai.pipelines.local.study_folder:draw"
 LOOK = "kfp_bonsai.pipelines.local.rehearsal:rehearse"
 
@@ -73,7 +74,7 @@ def study(
     """
     check_kfp()
     asked = _asked(file, model, data, level, seed, title, options)
-    cells = cells_of(asked, run)
+    cells = cells_of(asked, DEFAULTS)
     output = Path(output)
     with study_folder(output) as before:
         standings = _stand(output, cells, before, overwrite)
@@ -111,7 +112,7 @@ def _asked(
         "levels": level,
         "seeds": seed,
         "title": title,
-        "over": {name: value for name, value in options.items() if value != ASKED[name].default},
+        "over": {name: value for name, value in options.items() if value != DEFAULTS[name]},
     }
     return replace(study, **{name: value for name, value in given.items() if value})
 
@@ -153,8 +154,8 @@ def now() -> str:
 
 def _given(cell: Cell) -> dict[str, Any]:
     """Return what a cell's run is given, with all defaults."""
-    options = {name: one.default for name, one in ASKED.items()} | {**cell.options, "seed": cell.seed}
-    epochs = options.pop("distill_epochs")
+    options = {**DEFAULTS, **cell.options, "seed": cell.seed}
+    epochs = options.pop(EPOCHS)
     return {
         "model": cell.model,
         "data": cell.data,

@@ -3,8 +3,7 @@
 import pytest
 
 from kfp_bonsai.pipelines.cells import Entry, Study, cells_of
-from kfp_bonsai.pipelines.local.run import run
-from kfp_bonsai.pipelines.local.study_run import ASKED
+from kfp_bonsai.pipelines.local.study_run import ASKED, DEFAULTS
 from kfp_bonsai.pipelines.study_file import read_study
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -38,7 +37,7 @@ def asked(tmp_path, text: str) -> Study:
 
 def test_a_file_becomes_a_run_a_cell(tmp_path):
     """An option that is read and not heeded, or one of a data set that reaches others; a cell under another's name."""
-    cells = cells_of(asked(tmp_path, WHOLE), run)
+    cells = cells_of(asked(tmp_path, WHOLE), DEFAULTS)
     assert [cell.name for cell in cells] == [
         "minilm-mrpc-0",
         "minilm-mrpc-7",
@@ -73,7 +72,7 @@ def test_a_file_becomes_a_run_a_cell(tmp_path):
 def test_the_command_line_wins_over_the_file(tmp_path):
     """A quick try of a study that takes all the time that its file asks for."""
     study = asked(tmp_path, WHOLE)
-    cells = cells_of(Study(study.models, study.data, options=study.options, over={"batch_size": 2}), run)
+    cells = cells_of(Study(study.models, study.data, options=study.options, over={"batch_size": 2}), DEFAULTS)
     assert {cell.options["batch_size"] for cell in cells} == {2}
 
 
@@ -143,7 +142,7 @@ def test_a_study_that_cannot_be_is_refused_whole(change, said):
     """A mistake in the file that is found after the first cell's hours; or a cell that is made, and counted, twice."""
     study = {"models": [Entry("m")], "data": [Entry("d")]} | change
     with pytest.raises(BonsaiError, match=said):
-        cells_of(Study(**study), run)
+        cells_of(Study(**study), DEFAULTS)
 
 
 def test_the_same_folder_written_in_two_ways_is_one(tmp_path, monkeypatch):
@@ -152,14 +151,14 @@ def test_the_same_folder_written_in_two_ways_is_one(tmp_path, monkeypatch):
     (tmp_path / "bert").mkdir()
     models = [Entry("bert", "one"), Entry(str(tmp_path / "bert") + "/", "two")]
     with pytest.raises(BonsaiError, match="a cell is there twice"):
-        cells_of(Study(models, [Entry("d")]), run)
+        cells_of(Study(models, [Entry("d")]), DEFAULTS)
 
 
 def test_places_of_one_name_are_told_apart():
     """Two models in one folder, or one line of a figure for both."""
     models = [Entry("runs/a/model"), Entry("runs/b/model"), Entry("google-bert/bert-base-uncased")]
     data = [Entry("gs://bucket/mrpc/*.parquet"), Entry("d/reviews.csv.gz")]
-    names = [cell.name for cell in cells_of(Study(models, data), run)]
+    names = [cell.name for cell in cells_of(Study(models, data), DEFAULTS)]
     assert names == [
         "a-model-mrpc-0",
         "a-model-reviews-0",
@@ -174,6 +173,6 @@ def test_names_that_folders_cannot_have_are_made_fit():
     """A cell that lies elsewhere, or in another's folder."""
     models = [Entry("m", "../../etc"), Entry("n", "a"), Entry("o", "a-b")]
     data = [Entry("d", "b c"), Entry("e", "c")]
-    names = [cell.name for cell in cells_of(Study(models, data), run)]
+    names = [cell.name for cell in cells_of(Study(models, data), DEFAULTS)]
     assert len({name.lower() for name in names}) == len(names) == 6
     assert all(name == name.strip("./") and "/" not in name and " " not in name for name in names), names

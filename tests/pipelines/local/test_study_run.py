@@ -46,6 +46,7 @@ class World:
         pass
 
     def call(self, function, **given):
+        """Answer as the process apart does."""
         if function == study_run.DRAW:
             self.drawn += 1
             if self.page:
@@ -58,6 +59,7 @@ class World:
         return self.rows.get(given["data"], 100)
 
     def run_cell(self, flags):
+        """Leave behind what a run leaves."""
         options = dict(each.removeprefix("--").partition("=")[::2] for each in flags[1:])
         output = Path(options["output"])
         self.made.append(output.name)
@@ -130,7 +132,8 @@ def test_a_study_makes_its_cells_and_tells_of_them(world, tmp_path, capsys):
     }
     lines = capsys.readouterr().out.splitlines()
     assert "study  [2/4] m on rte, seed 1 · about 0s left for all" in lines
-    assert any(re.fullmatch(r"study  m-rte-0 done in \ds: half keeps 97.0% at 34.0% of the emission", one) for one in lines)
+    told = r"study  m-rte-0 done in \ds: half keeps 97.0% at 34.0% of the emission"
+    assert any(re.fullmatch(told, line) for line in lines)
 
 
 def test_what_cannot_be_had_is_refused_before_anything_runs_and_the_others_run(world, tmp_path, capsys):
@@ -273,7 +276,7 @@ def test_a_page_that_cannot_be_made_costs_a_note(world, tmp_path, capsys):
 def test_a_cell_without_results_is_not_done(world, tmp_path, monkeypatch):
     """A page that fails for ever, as one of its cells cannot be read."""
     monkeypatch.setattr(study_run, "run_cell", lambda flags: "")
-    with pytest.raises(BonsaiError, match="m-d-0  failed   no file at .*results.json"):
+    with pytest.raises(BonsaiError, match=r"m-d-0  failed   no file at .*results.json"):
         study_run.study(output=tmp_path / "out", **TWO)
 
 
@@ -339,7 +342,7 @@ def real(tmp_path_factory):
 
 def test_a_real_study_is_stopped_and_goes_on(real):
     """Ctrl-C that leaves training behind, loses what was trained, or counts a cell as done."""
-    output, stopped, between, ended = real
+    _, stopped, between, ended = real
     assert between == {"bert-reviews-0": "waiting", "wild-reviews-0": "waiting"}
     assert stopped.splitlines()[-1].startswith("study  stopped with 0 of 2 cells done: start it again in the same way")
     assert re.search(r"\] fine-tune, finished already", ended.stdout)

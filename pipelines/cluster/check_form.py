@@ -6,9 +6,11 @@ from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.cluster.form import in_the_forms_words, settle
-from kfp_bonsai.pipelines.options import arguments
+from kfp_bonsai.pipelines.cluster.study_form import arguments_of, cells, settle_study
+from kfp_bonsai.pipelines.options import CALLED, EDGE, arguments
 from kfp_bonsai.pipelines.values import check_model
 from kfp_bonsai.prepare_data.gather import look_at
+from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.storage.fingerprint import of_model
@@ -41,3 +43,47 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
         if name not in known or value != known[name].default:
             say(f"check-inputs  {name}: {value}")
     return values
+
+
+def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the cells of a study that can be made, as the loop over them reads them, and what is told of all.
+
+    Args:
+        given: the form's fields.
+        fixed: what was given when compiling.
+
+    Raises:
+        BonsaiError: an argument is unknown or wrong, or no cell's model and data can be had.
+    """
+    found, described = [], []
+    for cell in cells(settle_study(given, fixed), fixed):
+        values, error = {EDGE: bool(fixed.get(EDGE)), **arguments_of(cell)}, ""
+        try:
+            check_model(cell.model, values["levels"], values["max_length"])
+            values["model_fingerprint"] = of_model(cell.model)
+            values["data_fingerprint"] = look_at(**{name: values[name] for name in signature(look_at).parameters})
+            values[CALLED] = values.pop("name")
+            found.append(values)
+        except BonsaiError as problem:
+            error = in_the_forms_words(problem, "", values)
+        say(f"check-study  {cell.name}: {error or 'can be had'}")
+        described.append(
+            {
+                "name": cell.name,
+                "model": cell.model,
+                "model_name": cell.model_name,
+                "data": cell.data,
+                "data_name": cell.data_name,
+                "group": cell.group or group_of(cell.data, cell.data_name, None, values["max_rows"]),
+                "seed": cell.seed,
+                "rows": None,
+                "state": REFUSED if error else WAITING,
+                "error": error,
+                "results": "",
+                "seconds": 0.0,
+                "joules": None,
+            }
+        )
+    if not found:
+        raise BonsaiError(f"no cell can be made: {described[0]['name']}: {described[0]['error']}")
+    return {"cells": found, "described": described}

@@ -83,6 +83,28 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "on_drift": ("What to do if the data moved far from the champion's: warn or stop.", "stop"),
     },
+    "study": {
+        "models": (
+            "Pretrained models: a list of names on the hub, folders on the cache volume, or objects with options of "
+            "their own.",
+            '["google-bert/bert-base-uncased", {"model": "/cache/models/opt", "name": "OPT", "batch_size": 16}]',
+        ),
+        "data": (
+            "Data sets: a list of gs://bucket/path, paths on the cache volume or names on the hub, or objects with "
+            "options of their own, a name and a group (the figure that they are drawn into).",
+            '["glue:mrpc", {"data": "gs://my-bucket/reviews/", "group": "ours", "label_column": "stars"}]',
+        ),
+        LEVELS: (
+            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs.",
+            '["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]',
+        ),
+        "seeds": ("Seeds of everything that is drawn: a list; each cell is made with each.", "[0, 1, 2]"),
+        "title": ("What the study is called.", "GLUE"),
+        OPTIONS: (
+            "Everything else, of all cells, by name as in `bonsai run --help`, with _ for -.",
+            '{"epochs": 2, "country": "DEU"}',
+        ),
+    },
 }
 
 
@@ -100,7 +122,8 @@ def form(pipeline: str, *, edge: bool, fixed: Mapping[str, Any]) -> tuple[list[i
         if name == EDGE and not edge:
             continue
         if name == OPTIONS:
-            field = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dict, default={})
+            field = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dict)
+            field = field.replace(default=fixed.get(name, {}))
         else:
             field = known[name].replace(default=fixed.get(name, known[name].default))
         if name == LEVELS and name not in fixed:
@@ -145,7 +168,7 @@ def settle(
             raise BonsaiError(f"{flag}{name} is missing: give it, such as {FORMS[pipeline][name][1]}")
         found.setdefault(name, parameter.default)
     try:
-        _check_for_cluster(found)
+        check_for_cluster(found)
         if fixed.get("device") == "cpu" and found.get("device") == "cuda":
             raise BonsaiError(
                 "--device cuda: this pipeline was compiled to measure on a CPU (no --accelerator, one without a "
@@ -195,7 +218,7 @@ def _level_text(level: Any) -> str:
     return f"{level['label']}:" + ",".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _check_for_cluster(arguments: Mapping[str, Any]) -> None:
+def check_for_cluster(arguments: Mapping[str, Any]) -> None:
     """Refuse places that a folder on one's own machine may be, and what a task's pod cannot reach or install."""
     for name in ("model", "data", "test_data", "validation_data", "unlabelled_data"):
         if EMBEDDED in (value := arguments.get(name, "")):

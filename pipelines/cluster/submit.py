@@ -87,6 +87,10 @@ def submit(
 
 def run_name(arguments: Mapping[str, Any]) -> str:
     """Return what a run is called: model, data and target, such as "bert-base-uncased on reviews · 0.98"."""
+    if isinstance(arguments.get("models"), list):
+        counted = [(len(arguments[each]), what) for each, what in (("models", "model"), ("data", "data set"))]
+        told = " on ".join(f"{number} {what}{'' if number == 1 else 's'}" for number, what in counted)
+        return arguments.get("title") or f"study of {told}"
     model = last_parts(str(arguments.get("champion") or arguments.get("model") or "model"))
     data = last_parts(str(arguments.get("data") or "data").partition(",")[0])
     target = [str(arguments["min_accuracy"])] if arguments.get("min_accuracy") else []

@@ -1,7 +1,7 @@
 """study: compress for every cell of models x data sets x seeds, and one page of what came of them.
 
-For each cell {compress, as a pipeline of its own} -> study-report. On a cluster, check-study comes first, which gives the
-cells; there is no such pipeline here, where `bonsai study` makes each cell in a folder that can be gone on with.
+For each cell {compress, as a pipeline of its own} -> study-report. On a cluster, check-study comes first, which gives
+the cells. On one's own machine `bonsai study` makes each cell in a folder that can be gone on with, without KFP's loop.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.report.study import study_page
 from kfp_bonsai.report.study_record import DONE, FAILED, STUDY, WAITING, joules_of, read_results, write_study
 from kfp_bonsai.shared.core.files import new_file, new_folder
 
@@ -29,6 +28,8 @@ def report_study(
     Raises:
         BonsaiError: results are not there or damaged, or output exists.
     """
+    from kfp_bonsai.report.study import study_page
+
     found = {str(document.get("title")): (path, document) for path in results if (document := read_results(path))}
     with new_folder(output) as folder, new_file(html) as page:
         entries = []

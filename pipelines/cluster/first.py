@@ -76,9 +76,7 @@ def check_study(
     """Check what was typed into the form; give the cells whose models and data can be had, and what is told of all."""
     given = {name: value for name, value in locals().items() if name != "fixed"}
 
-    from typing import NamedTuple
-
     from kfp_bonsai.pipelines.cluster.check_form import check_cells
 
-    outputs = NamedTuple("Outputs", [("cells", list), ("described", list)])
-    return outputs(**check_cells(given, fixed))
+    found = check_cells(given, fixed)
+    return found["cells"], found["described"]

@@ -1,9 +1,7 @@
 """A study's folder: one study, never a mix of two; a folder a cell, and what tells of them all beside."""
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,6 @@ from kfp_bonsai.report.study_record import STUDY, read_study
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
 from kfp_bonsai.shared.core.files import FOREIGN, check_writable
 
-PAGE = ".page."  # what the name of a folder begins with in which the page is made
 TO_DO = "give its arguments to go on with it, add --overwrite to start over, or name another --output"
 
 
@@ -114,13 +111,4 @@ def draw(output: str) -> None:
     """Make a study's page and its figures anew, beside its cells."""
     from kfp_bonsai.report.study import study_page
 
-    for left in Path(output).glob(f"{PAGE}*"):  # by an attempt that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=PAGE, dir=output) as scratch:
-        made = Path(scratch) / "page"
-        study_page(Path(output) / STUDY, made)
-        for path in sorted(made.iterdir()):
-            target = Path(output) / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
+    study_page(Path(output), Path(output))

@@ -24,11 +24,8 @@ from kfp_bonsai.shared.core.signatures import Option, options_of
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 COMPRESS, RETRAIN, STUDY = "compress", "retrain", "study"
-FIRST = {
-    COMPRESS: "check-inputs",
-    RETRAIN: "check-retraining",
-    STUDY: "check-study",
-}  # on a cluster, the tasks that check what was given
+# On a cluster, the tasks that check what was given.
+FIRST = {COMPRESS: "check-inputs", RETRAIN: "check-retraining", STUDY: "check-study"}
 EDGE, LEVELS = "edge", "levels"
 COMMAND = Parameter("command", Parameter.POSITIONAL_OR_KEYWORD, annotation=str, default="")
 CALLED = "called"  # what an item of the loop over cells calls an argument `name`, which the item has itself

@@ -56,6 +56,7 @@ def study_report(
     from pathlib import Path
 
     from kfp_bonsai.report.study_gathered import report_study as stage
+    from kfp_bonsai.shared.core.scalars import storable
 
     result = stage([Path(one.path) for one in results], cells, Path(page.path), Path(html.path), title=title)
-    page.metadata.update(result)
+    page.metadata.update(storable(result))

@@ -13,6 +13,7 @@ from kfp_bonsai.report.study_record import STUDY, read_study
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
 from kfp_bonsai.shared.core.files import FOREIGN, check_writable
 
+PAGE = ("study.html", "study.md", "study.csv", "evidence.json", "figure-*.svg", "figure-*.png")
 TO_DO = "give its arguments to go on with it, add --overwrite to start over, or name another --output"
 
 
@@ -94,7 +95,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 
 def clear(output: Path, before: Mapping[str, Any]) -> None:
-    """Remove a study's cells and its record.
+    """Remove a study's cells, its record and its page.
 
     Args:
         output: the folder.
@@ -104,7 +105,9 @@ def clear(output: Path, before: Mapping[str, Any]) -> None:
         folder = output / name
         if folder.parent == output and ((folder / RECORD).is_file() or (folder / LOG).is_file()):
             shutil.rmtree(folder)
-    (output / STUDY).unlink(missing_ok=True)
+    for pattern in (STUDY, *PAGE):
+        for path in output.glob(pattern):
+            path.unlink()
 
 
 def draw(output: str) -> None:

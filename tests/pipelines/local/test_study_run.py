@@ -243,6 +243,7 @@ def test_overwrite_starts_over_and_touches_nothing_else(world, tmp_path):
     """Results of an earlier study beside new ones, or a user's own file that is gone; or all lost to a typing error."""
     study_run.study(output=tmp_path / "out", **TWO)
     (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "figure-2.svg").write_text("of the earlier study")
     world.made, world.refused = [], {"m": "no such model"}
     with pytest.raises(BonsaiError, match="no such model"):
         study_run.study(output=tmp_path / "out", **TWO, overwrite=True)
@@ -250,7 +251,8 @@ def test_overwrite_starts_over_and_touches_nothing_else(world, tmp_path):
     world.refused = {}
     study_run.study(output=tmp_path / "out", model=["m"], data=["d"], overwrite=True)
     assert world.made == ["m-d-0"] and states(tmp_path / "out") == {"m-d-0": "done"}
-    assert not (tmp_path / "out" / "m-e-0").exists() and (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "out" / "m-e-0").exists() and not (tmp_path / "out" / "figure-2.svg").exists()
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_a_folder_of_other_files_and_one_in_use_are_refused(world, tmp_path):

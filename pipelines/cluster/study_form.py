@@ -12,6 +12,7 @@ from kfp_bonsai.pipelines.study_file import study_of
 from kfp_bonsai.pipelines.values import check_values, fitting
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
+ANY = {"models": ["any/model"], "data": ["any/rows"]}  # in the place of what each run states
 DEFAULTS = {name: one.default for name, one in OF_CELLS.items()}
 
 
@@ -37,10 +38,7 @@ def settle_study(
         found[name] = fitting(value, known[name].annotation, f"{flag}{name}")
     for name, one in known.items() if whole else ():
         found.setdefault(name, one.default)
-    if whole or ("models" in found and "data" in found):
-        cells(found, fixed, flag)
-    else:
-        study_of(found, OF_CELLS, flag)
+    cells(found if whole else {**ANY, **found}, fixed, flag)
     return found
 
 

@@ -110,4 +110,4 @@ def table(standings: Sequence[Standing]) -> str:
     lacking = [each for each in standings if each.state != DONE]
     width = max(len(each.cell.name) for each in lacking)
     lines = [f"  {each.cell.name.ljust(width)}  {each.state.ljust(len(REFUSED))}  {each.error}" for each in lacking]
-    return "\n".join([f"{how_many_done(standings)} are done; these are not:", *lines])
+    return "\n".join([f"{how_many_done(standings)} done, these are not:", *lines])

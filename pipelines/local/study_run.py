@@ -79,11 +79,11 @@ def study(
     with study_folder(output) as before:
         standings = _stand(output, cells, before, overwrite)
         _look(standings)
+        if all(each.state == REFUSED for each in standings):
+            raise BonsaiError(table(standings))
         for each in standings:
             if each.state == REFUSED:
                 say(f"study  {each.cell.name} refused: {each.error}")
-        if all(each.state == REFUSED for each in standings):
-            raise BonsaiError(table(standings))
         if overwrite:
             clear(output, before)
         _make_all(Record(output, asked.title or output.name, before.get("started") or now(), standings))

@@ -143,7 +143,7 @@ def test_what_cannot_be_had_is_refused_before_anything_runs_and_the_others_run(w
         study_run.study(output=tmp_path / "out", model=["m", "n"], data=["d", "e"])
     assert world.made == ["m-d-0"]
     assert str(error.value).splitlines() == [
-        "1 of 4 cells are done; these are not:",
+        "1 of 4 cells done, these are not:",
         "  m-e-0  refused  the hub is away",
         "  n-d-0  refused  no such model",
         "  n-e-0  refused  no such model",
@@ -156,7 +156,7 @@ def test_what_cannot_be_had_is_refused_before_anything_runs_and_the_others_run(w
 def test_a_study_of_which_nothing_can_be_made_leaves_nothing(world, tmp_path):
     """A folder that refuses the corrected command."""
     world.refused = {"m": "no such model"}
-    with pytest.raises(BonsaiError, match="0 of 1 cell are done"):
+    with pytest.raises(BonsaiError, match="0 of 1 cell done"):
         study_run.study(output=tmp_path / "out", model=["m"], data=["d"])
     assert not (tmp_path / "out").exists()
 

@@ -17,7 +17,7 @@ def report_study(
 
     Args:
         results: the results.json of each cell that was made, whose title is the cell's name.
-        cells: what study.json says of each cell; those that wait have been made since, or failed.
+        cells: what study.json says of each cell, without what its results say; those that wait were made, or failed.
         output: the folder to make, for study.json, the page, and the results.
         html: the page once more, as one file.
         title: what the study is called.
@@ -34,10 +34,11 @@ def report_study(
     with new_folder(output) as folder, new_file(html) as page:
         entries = []
         for cell in cells:
-            entry = dict(cell)
+            entry = {"rows": None, "results": "", "seconds": 0.0, "joules": None, **cell}
             if cell["name"] in found:
                 path, document = found[cell["name"]]
                 entry |= {"state": DONE, "joules": joules_of(document), "results": f"{cell['name']}/results.json"}
+                entry["seconds"] = (document["cost"] or {}).get("seconds") or 0.0
                 (folder / cell["name"]).mkdir()
                 shutil.copyfile(path, folder / cell["name"] / "results.json")
             elif cell["state"] == WAITING:

@@ -76,12 +76,8 @@ def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str,
                 "data_name": cell.data_name,
                 "group": cell.group or group_of(cell.data, cell.data_name, None, values["max_rows"]),
                 "seed": cell.seed,
-                "rows": None,
                 "state": REFUSED if error else WAITING,
                 "error": error,
-                "results": "",
-                "seconds": 0.0,
-                "joules": None,
             }
         )
     if not found:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.options import LEVELS
-from kfp_bonsai.pipelines.places import last_parts
+from kfp_bonsai.pipelines.place_names import last_parts
 from kfp_bonsai.pipelines.values import check_values
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.embedded import EMBEDDED

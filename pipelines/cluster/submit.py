@@ -12,7 +12,7 @@ from kfp_bonsai.pipelines.cluster.cron import check_cron
 from kfp_bonsai.pipelines.cluster.endpoint import ACCESS, Access, answers, given
 from kfp_bonsai.pipelines.cluster.follow import TIMEOUT, check_waiting, wait_for
 from kfp_bonsai.pipelines.cluster.printed import printed
-from kfp_bonsai.pipelines.places import last_parts
+from kfp_bonsai.pipelines.place_names import last_parts
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import options_of, takes

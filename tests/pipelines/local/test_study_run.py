@@ -131,9 +131,11 @@ def test_a_study_makes_its_cells_and_tells_of_them(world, tmp_path, capsys):
         "joules": 40.0,
     }
     lines = capsys.readouterr().out.splitlines()
-    assert "study  [2/4] m on rte, seed 1 · about 0s left for all" in lines
-    told = r"study  m-rte-0 done in \ds: half keeps 97.0% at 34.0% of the emission"
-    assert any(re.fullmatch(told, line) for line in lines)
+    for told in (
+        r"study  \[2/4\] m on rte, seed 1 · about \d+s left for all",
+        r"study  m-rte-0 done in \d+s: half keeps 97.0% at 34.0% of the emission",
+    ):
+        assert any(re.fullmatch(told, line) for line in lines), told
 
 
 def test_what_cannot_be_had_is_refused_before_anything_runs_and_the_others_run(world, tmp_path, capsys):

@@ -11,6 +11,7 @@ from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares
 from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
+from kfp_bonsai.shared.kinds.kinds import check_stage
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_of, positions_of
 from kfp_bonsai.shared.models.pretrained import read
@@ -18,6 +19,7 @@ from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
 from kfp_bonsai.teacher_outputs import outputs
 
 LONGEST = 512  # tokens of a text
+MEASURES = ("evaluate-emissions", "quantize")  # stages that a run needs in the end
 RANGES = {
     "prune_steps": prune.RANGES["steps"],
     "augmentations": outputs.RANGES["augmentations"],
@@ -120,6 +122,7 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
 
     rows = given("validation_rows", "test_rows")
     check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
+    check_stage(arguments.get("kind", ""), *MEASURES)
     check_split_by(**rows, **given("split_by"))
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kfp_bonsai.fine_tune import attempts, head
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows, tasks
+from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE, Kind
@@ -18,7 +20,8 @@ from kfp_bonsai.shared.metrics.advice import Situation, lines
 from kfp_bonsai.shared.models import answers, pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_name, family_of, positions_of
-from kfp_bonsai.shared.training import scaling, thresholds, trainer
+from kfp_bonsai.shared.models.free_models import task_class
+from kfp_bonsai.shared.training import scaling, thresholds, trainer, writing
 
 PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
@@ -34,6 +37,8 @@ class Learnt:
         max_length: tokens at which rows are cut.
         score: the metric on the validation rows.
         scale: what the labels were learnt at; None for classes.
+        more: what else is known of the answers to the validation rows.
+        usual: of a model that writes, the mean tokens of its training texts and answers.
         reading: what it cost, earlier attempts included.
     """
 
@@ -42,6 +47,8 @@ class Learnt:
     max_length: int
     score: float
     scale: scaling.Scale | None
+    more: dict[str, float]
+    usual: dict[str, float]
     reading: energy.Reading
 
 
@@ -93,9 +100,13 @@ def learn(
             raise BonsaiError(
                 f"--max-length {max_length}: give {tokens.FEWEST_TOKENS} to {positions}, which {model} takes, or 0"
             )
-        cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
-        train_rows = rows.read_rows(train, tokenizer, cut_at)
-        validation_rows = rows.read_rows(validation, tokenizer, cut_at)
+        kind = kinds.kind_of(task)
+        if kind.writes:
+            cut_at, train_rows, validation_rows = _to_write(network, tokenizer, train, validation, max_length)
+        else:
+            cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
+            train_rows = rows.read_rows(train, tokenizer, cut_at)
+            validation_rows = rows.read_rows(validation, tokenizer, cut_at)
         for parameter in network.get_input_embeddings().parameters():
             parameter.requires_grad = not freeze_embeddings
         scale = _settle_scale(task, network, train_rows, new_head)
@@ -108,6 +119,9 @@ def learn(
                 validation=_scaled(validation_rows, scale),
                 task=task,
                 pad_id=tokenizer.pad_token_id,
+                collate=partial(writing.collate, pad_id=tokenizer.pad_token_id, on=writing.reads_on(network))
+                if kind.writes
+                else None,
                 callbacks=[attempts.Spending(scratch, meter, earlier)],
                 scale=scale,
             )
@@ -116,10 +130,29 @@ def learn(
             raise
         if scale:
             scaling.to_labels(network, scale)
-        logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
-        logits = thresholds.settle(network, task, logits, validation_rows)
-        score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
-    return Learnt(network, tokenizer, cut_at, score, scale, attempts.total(earlier, meter.reading))
+        found: Any
+        more: dict[str, float] = {}
+        if kind.writes:
+            found, more = writing.answers_of(network, validation_rows, tokenizer)
+        else:
+            found = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
+            found = thresholds.settle(network, task, found, validation_rows)
+        score = kinds.score(task, found, validation_rows.right, validation_rows.windows)
+    usual = writing.usual(train_rows) if kind.writes else {}
+    return Learnt(network, tokenizer, cut_at, score, scale, more, usual, attempts.total(earlier, meter.reading))
+
+
+def _to_write(
+    network: Any, tokenizer: Any, train: Path, validation: Path, max_length: int
+) -> tuple[int, rows.Rows, rows.Rows]:
+    """Read prompts and answers, and settle how the model writes; return where prompts are cut, and both splits."""
+    known = rows.read_rows(train, tokenizer, max_length or NO_LIMIT)
+    held_out = rows.read_rows(validation, tokenizer, max_length or NO_LIMIT)
+    positions = positions_of(network.config)
+    most = NO_LIMIT if positions >= NO_LIMIT else tokens.most_tokens(tokenizer, positions)
+    cut_at = writing.check_room(known, held_out, (train, validation), max_length, most)
+    writing.settle(network, tokenizer, max(map(len, (*known.labels, *held_out.labels))))
+    return cut_at, known, held_out
 
 
 def fit(source: pretrained.Pretrained, task: tasks.Task) -> Kind:
@@ -131,6 +164,8 @@ def fit(source: pretrained.Pretrained, task: tasks.Task) -> Kind:
     config, tokenizer = source.config, source.tokenizer
     family, kind = family_of(config), kinds.kind_of(task)
     outputs = kind.outputs(task)
+    if kind.writes:
+        return _writer(source, task)
     if len(task.columns) == 2:
         tokens.separate(tokenizer, config)
     if family.answers_in_text:
@@ -159,6 +194,29 @@ def _with_head(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, An
         head.settle(network, before, kind.outputs(task), new)
     tokens.make_room(tokenizer, network)
     return network, tokenizer, bool(new)
+
+
+def _writer(source: pretrained.Pretrained, task: tasks.Task) -> tuple[Any, Any, bool]:
+    """Load a pretrained model that writes, and its tokenizer, which marks where its texts end.
+
+    Raises:
+        BonsaiError: the model does not write, or lacks what it writes with.
+    """
+    config, tokenizer = source.config, source.tokenizer
+    head = kinds.kind_of(task).head
+    task_class(config, head)  # whether there is one
+    tokens.settle_writing(tokenizer, config, mark=not task.setting)
+    if hasattr(config, "label_tokens"):
+        del config.label_tokens
+    config.use_cache = False  # while it learns; how it writes is its generation_config's
+    loaded = pretrained.load(source.folder, config, head)
+    if loaded.new:
+        raise BonsaiError(
+            f"{source.folder} lacks {loaded.new[0]}, with which the model would write: give a whole model, saved by "
+            "AutoModelForCausalLM or AutoModelForSeq2SeqLM"
+        )
+    tokens.make_room(tokenizer, loaded.network)
+    return loaded.network, tokenizer, False
 
 
 def _settle_scale(task: tasks.Task, network: Any, train_rows: rows.Rows, new_head: bool) -> scaling.Scale | None:

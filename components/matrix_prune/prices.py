@@ -45,15 +45,15 @@ def spent(shape: Shape, costs: Mapping[str, float]) -> float:
 
 
 def by_flops(
-    network: Any, record: Mapping[str, Any], teacher: Mapping[str, Any], length: float, share: float
+    network: Any, record: Mapping[str, Any], teacher: Mapping[str, Any], length: float, share: float, written: float = 1
 ) -> Prices:
-    """Return prices in FLOPs of a text of `length` tokens."""
+    """Return prices in FLOPs of a text of `length` tokens, and so many that are written."""
     shape = shape_of(network)
-    now, whole = Flops.from_record(dict(record)).at(length), Flops.from_record(dict(teacher)).at(length)
+    now, whole = (Flops.from_record(dict(one)).at(length, written) for one in (record, teacher))
 
     def each(hidden: int, single: bool) -> dict[str, float]:
         found = enumerate(units(network, hidden, single))
-        return {f"{unit}.{index}": cost.at(length) for index, layer in found for unit, cost in layer.items()}
+        return {f"{unit}.{index}": cost.at(length, written) for index, layer in found for unit, cost in layer.items()}
 
     rest = now - spent(shape, each(shape.hidden, one_token.leaves_out(network)))
     return Prices(f"--flops {share:g}", whole, now, share * whole, each, lambda hidden, _: rest * hidden / shape.hidden)

@@ -6,6 +6,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import extend_record, read_record
 from kfp_bonsai.shared.training.teacher import check_teacher
@@ -88,16 +89,23 @@ def matrix_prune(
 
     from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.training import distillation, trainer, transfer
+    from kfp_bonsai.shared.training import distillation, soft_answers, trainer, transfer
 
+    if kind_in(record["task"]).writes:
+        soft_answers.check_temperature(temperature)
+        if emission < 1:
+            raise BonsaiError("--emission: how long a model takes to write is not predicted yet: give --flops")
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
             network.to(trainer.device())  # its masks are made where it is
             data = transfer.open_set(teacher_outputs)
             costs = _timed(network, teacher, data, shape, device) if emission < 1 and not (heads or ffn) else None
-            length = _mean_length(data)
-            prices = by_table(costs, network, emission) if costs else by_flops(network, record, teacher, length, flops)
+            length, written = _mean_lengths(data)
+            if costs:
+                prices = by_table(costs, network, emission)
+            else:
+                prices = by_flops(network, record, teacher, length, flops, written)
             pruning = _Pruning(network, prices, shape, heads, ffn)
             distillation.distill_into(
                 network,
@@ -251,20 +259,29 @@ class _Pruning:
         return surgery.cut(self.network, layers, hidden, free=self.free)
 
 
-def _mean_length(data: Any) -> float:
-    """Return the mean tokens of the labelled rows, which the FLOPs are asked of; other text may be longer."""
+def _mean_lengths(data: Any) -> tuple[float, float]:
+    """Return the mean tokens of the labelled rows, which the FLOPs are asked of; other text may be longer.
+
+    With them come the mean tokens that are written, 1 where none are.
+    """
     import numpy as np
 
+    from kfp_bonsai.shared.training.soft_answers import READ
     from kfp_bonsai.shared.training.transfer import NO_LABEL
 
-    labelled = np.asarray(data.lengths)[[bool(np.any(one != NO_LABEL)) for one in data.labels]]
-    return float(np.mean(labelled if len(labelled) else data.lengths))
+    known = np.array([bool(np.any(one != NO_LABEL)) for one in data.labels])
+    known = known if known.any() else ~known
+    lengths, written = np.asarray(data.lengths), np.ones(len(data))
+    if kind_in(data.record["task"]).writes:
+        written = np.array([len(one) for one in data.labels])
+        lengths = lengths if READ in data.inputs else lengths - written
+    return float(lengths[known].mean()), float(written[known].mean())
 
 
 def _timed(network: Any, teacher: dict, data: Any, shape: str, device: str) -> Any:
     from kfp_bonsai.matrix_prune.prices import table_for
 
-    return table_for(network, teacher, shape, _mean_length(data), device)
+    return table_for(network, teacher, shape, _mean_lengths(data)[0], device)
 
 
 def _check(record: dict, flops: float, emission: float, shape: str) -> None:

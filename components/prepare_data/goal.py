@@ -12,7 +12,7 @@ from kfp_bonsai.prepare_data.targets import TARGETS, Target
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
 from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
-from kfp_bonsai.shared.metrics.scores import in_words
+from kfp_bonsai.shared.metrics.scores import check_counted, in_words
 
 SHOWN = 6  # classes whose rows are told
 
@@ -81,6 +81,7 @@ def goal_of(train: Survey, kind: str, metric: str, positive_class: str, usual: s
     together = train.columns[train.reading.group] if train.groups is not None else ""
     fitting = KINDS[kind].metrics
     metric = metric or (usual if usual in fitting else fitting[0])
+    check_counted(metric)
     return Goal(kind, metric, labels.class_names(train, kind, positive_class), hint, together)
 
 

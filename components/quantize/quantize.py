@@ -18,7 +18,7 @@ from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference import processor
 from kfp_bonsai.shared.inference.asking import Asked, asked, together
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predictor, onnx_predictor
-from kfp_bonsai.shared.kinds.kinds import kind_of, predict
+from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of, predict
 from kfp_bonsai.shared.models import records, weights
 from kfp_bonsai.shared.models.stored import check_folder
 from kfp_bonsai.shared.models.weights import ONNX_FILE
@@ -97,6 +97,7 @@ def quantize(
     check_packages(runtime)
     record = _checked_record(model)
     task = tasks.read_task(calibration)
+    check_stage(task.kind, "quantize")
     _check_task(task, record, calibration)
     if calibration_rows < FEWEST_ROWS:
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 160")

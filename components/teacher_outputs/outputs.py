@@ -10,6 +10,7 @@ from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.kinds.kinds import kind_of, unknown
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of, write_record
+from kfp_bonsai.teacher_outputs.more_text import changed_copies, unlabelled_texts
 
 RANGES = {
     "augmentations": Range(-1, words="0 or more, or -1"),
@@ -35,7 +36,9 @@ def teacher_outputs(
 
     The transfer set is the training rows, changed copies of them (word dropout, crops, mixes; as in TinyBERT,
     arXiv 1909.10351, section 3, data augmentation, with simpler changes), and unlabelled text. What it
-    takes on disk is bounded by rows x hidden-positions x hidden width x 2 bytes.
+    takes on disk is bounded by rows x hidden-positions x hidden width x 2 bytes. Of a model that writes, it holds at
+    each token of an answer the 32 likeliest tokens and the mass of the rest, at most 264 bytes, and the teacher's own
+    answers to text without one.
 
     Args:
         model: The fine-tuned baseline.
@@ -43,7 +46,8 @@ def teacher_outputs(
         unlabelled: Split with text only; may have no rows.
         output: Folder to write the transfer set to.
         augmentations: Changed copies of each training row, where a change makes another text of it; -1 makes 8, or as
-            many as give 65,000 in all.
+            many as give 65,000 in all; none of texts that are to be answered in writing, each of which the teacher would have
+            to answer.
         unlabelled_rows: Rows of unlabelled text to use; -1 for all.
         hidden_positions: Tokens a row whose hidden states are kept (evenly spaced in longer rows).
         batch_size: Rows a step.
@@ -76,12 +80,19 @@ def teacher_outputs(
 
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.training import scaling, transfer
+    from kfp_bonsai.shared.training.trainer import device
+    from kfp_bonsai.teacher_outputs import answers
 
-    copies = suggested_copies(task.rows) if augmentations < 0 else augmentations
+    writes = kind_of(task).writes
+    copies = augmentations if augmentations >= 0 else 0 if writes else suggested_copies(task.rows)
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
-            items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
+            network.to(device())
+            if writes:
+                items = answers.items(network, tokenizer, train, unlabelled, record, copies, unlabelled_rows, seed)
+            else:
+                items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
             scale = scaling.scale_of(record)
             if scale:  # what the students learn
                 scaling.to_learnt(network, scale)
@@ -118,42 +129,20 @@ def suggested_copies(rows: int) -> int:
 def _items(
     train: Path, unlabelled: Path, tokenizer: Any, max_length: int, copies: int, unlabelled_rows: int, seed: int
 ) -> list[dict]:
-    import random
-
     from kfp_bonsai.shared.data.rows import read_rows, tokenize
 
     task = tasks.read_task(train)
     known = read_rows(train, tokenizer, max_length)
     items = [known[index] for index in range(len(known))]
     columns = tasks.read_columns(train)
-    texts = _copies([columns[name] for name in task.columns], copies, seed)
-    if tasks.read_task(unlabelled).rows and unlabelled_rows:
-        more = tasks.read_columns(unlabelled)
-        order = list(range(len(more[task.columns[0]])))
-        random.Random(seed).shuffle(order)
-        chosen = order if unlabelled_rows < 0 else order[:unlabelled_rows]
-        texts.append([[more[name][index] for index in chosen] for name in task.columns])
+    texts = changed_copies([columns[name] for name in task.columns], copies, seed)
+    if more := unlabelled_texts(unlabelled, task, unlabelled_rows, seed):
+        texts.append(more)
     for block in texts:
         inputs = tokenize(tokenizer, block, max_length, kind_of(task).windows)
         found = (inputs[index] for index in range(len(inputs)))
         items += [{**item, "labels": unknown(task, len(item["input_ids"]))} for item in found]
     return items
-
-
-def _copies(columns: list[list[str]], copies: int, seed: int) -> list[list[list[str]]]:
-    """Return the changed copies of all rows that are new: some texts are too short to be changed."""
-    from kfp_bonsai.shared.data.augment import augment
-
-    seen, found = set(zip(*columns, strict=True)), []
-    for copy in range(copies):
-        new = []
-        for row in zip(*augment(columns, seed + 1 + copy), strict=True):
-            if row not in seen:
-                seen.add(row)
-                new.append(row)
-        if new:
-            found.append([list(texts) for texts in zip(*new, strict=True)])
-    return found
 
 
 def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int, batch_size: int) -> int:
@@ -163,8 +152,9 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
 
     from kfp_bonsai.shared.core.progress import Ticker
     from kfp_bonsai.shared.data import rows
-    from kfp_bonsai.shared.training import transfer
-    from kfp_bonsai.shared.training.distillation import states_width
+    from kfp_bonsai.shared.models.heads import writes
+    from kfp_bonsai.shared.training import soft_answers, transfer
+    from kfp_bonsai.shared.training.distillation import states_of, states_width
     from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
     network.to(device())
@@ -175,13 +165,22 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
     with torch.inference_mode(), torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
         for start in range(0, len(order), batch_size):
             chosen = [items[index] for index in order[start : start + batch_size]]
-            batch = rows.pad([{name: item[name] for name in item if name != "labels"} for item in chosen], pad_id)
+            told_at = None
+            if writes(network):
+                batch = soft_answers.inputs(chosen, pad_id)
+                told_at = batch.pop("told_at")
+            else:
+                batch = rows.pad([{name: item[name] for name in item if name != "labels"} for item in chosen], pad_id)
             found = network(**{name: value.to(device()) for name, value in batch.items()}, output_hidden_states=True)
-            last = found.hidden_states[-1].float().cpu().numpy()
+            last = states_of(found)[-1].float().cpu().numpy()
             kept = [last[row, transfer.positions(len(item["input_ids"]), most)] for row, item in enumerate(chosen)]
-            logits = found.logits.float().cpu().numpy()
-            if logits.ndim > 2:
-                logits = [one[: len(item["input_ids"])] for one, item in zip(logits, chosen, strict=True)]
+            if told_at is not None:
+                told = soft_answers.told(found.logits.flatten(0, 1)[told_at.to(found.logits.device)])
+                logits = np.split(told, np.cumsum([len(item["labels"]) for item in chosen])[:-1])
+            else:
+                logits = found.logits.float().cpu().numpy()
+                if logits.ndim > 2:
+                    logits = [one[: len(item["input_ids"])] for one, item in zip(logits, chosen, strict=True)]
             writer.add(chosen, logits, kept)
             ticker.step(min(start + batch_size, len(items)))
     writer.close()

@@ -17,7 +17,7 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune import budget
 from kfp_bonsai.matrix_prune.prices import Prices
-from kfp_bonsai.matrix_prune.prune import _mean_length, _Pruning, matrix_prune
+from kfp_bonsai.matrix_prune.prune import _mean_lengths, _Pruning, matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models import one_token
@@ -56,9 +56,9 @@ def test_the_flops_are_those_of_the_tasks_texts(made, short, tmp_path, shape):
     task = replace(tasks.read_task(made.unlabelled), rows=400)
     pq.write_table(long.cast(tasks.schema(task)), tmp_path / "unlabelled.parquet")
     teacher_outputs(made.baseline, made.train, tmp_path / "unlabelled.parquet", tmp_path / "t", augmentations=0)
-    assert _mean_length(open_set(tmp_path / "t")) == pytest.approx(_mean_length(open_set(made.transfer)))
+    assert _mean_lengths(open_set(tmp_path / "t")) == pytest.approx(_mean_lengths(open_set(made.transfer)))
     matrix_prune(short, tmp_path / "t", tmp_path / "out", flops=0.4, shape=shape, steps=2)
-    length = _mean_length(open_set(made.transfer))
+    length, _ = _mean_lengths(open_set(made.transfer))
     assert ratio(read_record(tmp_path / "out"), read_record(made.baseline), length) <= 0.4
 
 

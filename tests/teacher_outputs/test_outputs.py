@@ -17,7 +17,8 @@ from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.augment import augment
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.training import transfer
-from kfp_bonsai.teacher_outputs.outputs import _copies, suggested_copies, teacher_outputs
+from kfp_bonsai.teacher_outputs.more_text import changed_copies
+from kfp_bonsai.teacher_outputs.outputs import suggested_copies, teacher_outputs
 
 
 def test_it_holds_training_rows_copies_and_unlabelled_text(made):
@@ -38,7 +39,7 @@ def test_few_rows_are_changed_more_often(made, tmp_path):
 def test_text_without_spaces_is_changed_by_its_signs():
     """Else Chinese, Japanese or Thai gets no changed copies, or two whole texts glued together."""
     texts = ["这部电影的情节非常精彩而且演员也很好", "故事太长了让人觉得无聊并且没有什么意思"]
-    found = [row for block in _copies([texts], 8, seed=0) for row in block[0]]
+    found = [row for block in changed_copies([texts], 8, seed=0) for row in block[0]]
     assert len(found) > 10 and all(set(row) <= set("".join(texts)) for row in found)
     assert sum(len(row) < len(texts[0]) for row in found) > 5 and max(map(len, found)) < sum(map(len, texts))
 
@@ -46,14 +47,14 @@ def test_text_without_spaces_is_changed_by_its_signs():
 def test_short_comments_without_spaces_are_changed_too():
     """Of at most 12 signs they counted as one word: few copies were new, each two whole texts and a space."""
     texts = ["剧情很无聊", "演员演得真好", "这部电影太长了", "音乐好听"]
-    found = [row for block in _copies([texts], 8, seed=0) for row in block[0]]
+    found = [row for block in changed_copies([texts], 8, seed=0) for row in block[0]]
     assert len(found) > 16 and not any(" " in row for row in found)
 
 
 def test_no_text_is_answered_twice():
     """Else texts that are too short to be changed are learnt several times over, and paid for each time."""
     columns = [["good", "a bad film", "the same again and again"], ["x", "y", "z"]]
-    found = _copies(columns, 8, seed=0)
+    found = changed_copies(columns, 8, seed=0)
     rows = [row for block in found for row in zip(*block, strict=True)]
     assert len(rows) == len(set(rows)) > 4
     assert not set(rows) & set(zip(*columns, strict=True))

@@ -15,6 +15,7 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.core.hub import parted, refusal
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import check_settings, family_of
 from kfp_bonsai.shared.models.embedded import EMBEDDED, embedded_model
@@ -212,7 +213,7 @@ def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> L
             ignore_mismatched_sizes=True,
             dtype="float32",
             device_map=device,
-            generation_config=_writing(config),
+            generation_config=_writing(config, head or heads.head_of(config)),
         )
     network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads
     replaced = tuple(path + "." for path in heads.axes_of(family_of(config)))
@@ -236,9 +237,12 @@ def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> L
     return Loaded(network, tuple(new), tuple(spare))
 
 
-def _writing(config: Any) -> Any:
-    """Return how a model that answers in text writes, if asked to: its labels, whatever it was set to write before."""
-    if not family_of(config).answers_in_text:
+def _writing(config: Any, head: str) -> Any:
+    """Return how a model that answers in text writes, if asked to: its labels, whatever it was set to write before.
+
+    One that writes other texts does so as it is stored.
+    """
+    if not family_of(config).answers_in_text or head == WRITTEN:
         return None
     from transformers import GenerationConfig
 

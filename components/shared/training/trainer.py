@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.training import writing
 from kfp_bonsai.shared.training.scaling import Scale
 
 Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
@@ -98,7 +100,7 @@ def train(
         objective: (model, batch) -> scalar loss; None for the model's own loss on the labels.
         collate: items -> batch; None pads them.
         validation: rows to choose the best epoch by; None trains to the end and saves no checkpoints.
-        task: what is learnt; its metric says which epoch is best.
+        task: what is learnt; its metric says which epoch is best, or, of answers that are written, their likelihood.
         pad_id: the tokenizer's padding token.
         callbacks: more of transformers' callbacks.
         scale: at which numbers are learnt: epochs are scored in the labels' unit.
@@ -113,13 +115,15 @@ def train(
     parallel.begin()
     keep_freed_memory()
     keep_best = validation is not None
-    metric = task.metric if task else ""
+    metric, on = task.metric if task else "", None
+    if task and kinds.kind_of(task).writes:
+        metric, on = writing.LIKELIHOOD, writing.reads_on(model)
     arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         per_device_train_batch_size=recipe.batch_size // ranks.processes(),
-        per_device_eval_batch_size=max(64, recipe.batch_size),
+        per_device_eval_batch_size=max(64, recipe.batch_size) if on is None else recipe.batch_size,
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
@@ -151,6 +155,7 @@ def train(
         eval_dataset=validation,
         data_collator=collate or (lambda items: rows.pad(items, pad_id)),
         compute_metrics=lambda found: {metric: trainer.score(found, recipe)},
+        preprocess_logits_for_metrics=None if on is None else partial(_likelihoods, on=on),
         callbacks=[_Progress(recipe, metric), *callbacks],
     )
     trainer.objective, trainer.task, trainer.scale = objective, task, scale
@@ -216,6 +221,11 @@ def _in_order(logits: Mapping[int, np.ndarray], data: rows.Rows) -> Logits:
     return [one[: len(offsets)] for one, offsets in zip(found, data.windows.offsets, strict=True)]
 
 
+def _likelihoods(logits: Any, labels: torch.Tensor, on: bool) -> torch.Tensor:
+    """Return of each row what its likelihood is reckoned from, as logits of all tokens would fill the memory."""
+    return writing.log_likelihoods(logits[0] if isinstance(logits, tuple) else logits, labels, on)
+
+
 class _Trainer(Trainer):
     """transformers' Trainer with our objective, and rows of like length in one batch."""
 
@@ -227,11 +237,13 @@ class _Trainer(Trainer):
         """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""
         if not np.isfinite(found.predictions).all():
             raise BonsaiError(_lost(recipe, "model gives no numbers any more"))
+        assert self.task is not None
+        if kinds.kind_of(self.task).writes:
+            return writing.likelihood(found.predictions)
         data: Any = self.eval_dataset
         order: Any = self._get_eval_sampler(data)
         said = self.scale.undone(found.predictions) if self.scale else found.predictions
         logits = _in_order(dict(zip(order, said, strict=True)), data)
-        assert self.task is not None
         return kinds.score(self.task, logits, data.right, data.windows)
 
     def compute_loss(

@@ -226,6 +226,27 @@ def test_counted_flops_are_what_torch_counts(name):
         assert flops.count(smaller).at(length) == counter.get_total_flops()
 
 
+@pytest.mark.parametrize("free", [False, True], ids=["stock", "free"])
+@pytest.mark.parametrize("name", GENERATING)
+def test_counted_flops_of_writing_are_what_torch_counts(name, free):
+    """Else a level's share of the FLOPs a written token is wrong: of keys and values that are kept, or of the head."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = models.made(name, head=GENERATING[name]).float()
+    model.config.label_tokens = None
+    smaller = surgery.cut(model, ragged(model) if free else alike(model)).eval()
+    smaller.set_attn_implementation("eager")
+    for length, written in ((5, 1), (5, 2), (9, 7)):
+        options = {"max_new_tokens": written, "min_new_tokens": written, "do_sample": False, "use_cache": True}
+        with FlopCounterMode(display=False) as counter:
+            smaller.generate(**batch(1, length), **options)
+        counted, computed = flops.count(smaller).at(length, written), counter.get_total_flops()
+        windowed = getattr(
+            smaller.config, "sliding_window", None
+        )  # of which all keys are counted, as if they were kept
+        assert counted == computed or (windowed and computed <= counted < 1.02 * computed)
+
+
 @every_model
 def test_tokens_that_nobody_reads_are_not_computed_and_change_nothing(name):
     """Else a free shape pays for them, or gives other logits without them, or wrong states to whoever asks."""

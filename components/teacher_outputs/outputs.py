@@ -81,7 +81,7 @@ def teacher_outputs(
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.training import scaling, transfer
     from kfp_bonsai.shared.training.trainer import device
-    from kfp_bonsai.teacher_outputs import answers
+    from kfp_bonsai.teacher_outputs import own_answers
 
     writes = kind_of(task).writes
     copies = augmentations if augmentations >= 0 else 0 if writes else suggested_copies(task.rows)
@@ -90,7 +90,7 @@ def teacher_outputs(
             network, tokenizer = load(model)
             network.to(device())
             if writes:
-                items = answers.items(network, tokenizer, train, unlabelled, record, copies, unlabelled_rows, seed)
+                items = own_answers.items(network, tokenizer, train, unlabelled, record, copies, unlabelled_rows, seed)
             else:
                 items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
             scale = scaling.scale_of(record)

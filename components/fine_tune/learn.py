@@ -96,6 +96,11 @@ def learn(
         cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
         train_rows = rows.read_rows(train, tokenizer, cut_at)
         validation_rows = rows.read_rows(validation, tokenizer, cut_at)
+        if train_rows.cut:
+            say(
+                f"fine-tune  {train_rows.cut:,} of {len(train_rows):,} training rows are longer than {cut_at} tokens "
+                "and cut there, as all others will be (--max-length)"
+            )
         for parameter in network.get_input_embeddings().parameters():
             parameter.requires_grad = not freeze_embeddings
         scale = _settle_scale(task, network, train_rows, new_head)

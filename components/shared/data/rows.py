@@ -28,12 +28,14 @@ class Rows(torch.utils.data.Dataset):
         labels: the losses' targets, one an input of the model, as the kind gives them; None for unlabelled text.
         right: the right answers, one a row, as the metrics take them; None for unlabelled text.
         windows: which part of which row each input is; None where each is a row.
+        cut: how many rows are longer than an input, and cut.
     """
 
     inputs: dict[str, list[np.ndarray]]
     labels: Any = None
     right: Any = None
     windows: Windows | None = None
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -77,9 +79,10 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     if not parts:
         raise BonsaiError(f"{path} has no rows: prepare the data set again")
     inputs, windows = _joined(parts)
+    cut = sum(part.cut for part in parts)
     if "label" not in answers:
-        return Rows(inputs, windows=windows)
-    return Rows(inputs, kind.targets(answers["label"], task, windows), kind.right(answers, task), windows)
+        return Rows(inputs, windows=windows, cut=cut)
+    return Rows(inputs, kind.targets(answers["label"], task, windows), kind.right(answers, task), windows, cut)
 
 
 def _joined(parts: Sequence[Rows]) -> tuple[dict[str, list[np.ndarray]], Windows | None]:
@@ -122,7 +125,7 @@ def tokenize(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, 
         for name, field in FIELDS.items()
         if name in tokenizer.model_input_names and name != "attention_mask"
     }
-    return Rows(inputs, windows=windows)
+    return Rows(inputs, windows=windows, cut=0 if cut else sum(bool(row.overflowing) for row in encoded))
 
 
 def longest(path: Path, tokenizer: Any, positions: int) -> int:

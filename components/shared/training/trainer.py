@@ -19,6 +19,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.heap import keep_freed_memory
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
@@ -193,14 +194,11 @@ def predict(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 64) -> L
 
     They are one array of shape (rows, labels), or for each window one of shape (tokens, labels).
     """
-    lengths = data.lengths
-    order = np.argsort(lengths, kind="stable")
     device = next(model.parameters()).device
     logits: dict[int, np.ndarray] = {}
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size].tolist()
+        for chosen in by_length(data.lengths, batch_size):
             batch = rows.pad([data[index] for index in chosen], pad_id)
             batch.pop("labels", None)
             found = model(**{name: value.to(device) for name, value in batch.items()}).logits

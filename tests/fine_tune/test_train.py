@@ -7,14 +7,16 @@ import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.models import stored
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
@@ -69,16 +71,44 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused_one(made, lost, monkeypatch):
-    """Else training takes a third longer there, or the models that it leaves are slower than need be."""
+    """Else training takes a third longer there, long rows take gigabytes, or the models it leaves are slow."""
     monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: False)
-    for bf16, during in ((True, "eager"), (False, "sdpa")):
+    for bf16, during in ((True, ["eager", "sdpa", "eager"]), (False, ["sdpa"] * 3)):
         monkeypatch.setattr(trainer, "bf16_is_faster", lambda bf16=bf16: bf16)
         model, _ = load(made.baseline)
-        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model):
-            assert model.base_model.encoder.layer[0].attention.self.config._attn_implementation == during
+        found = []
+        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model) as attend:
+            for width in (26, 256, 128):
+                attend(width)
+                found.append(model.base_model.encoder.layer[0].attention.self.config._attn_implementation)
             if lost:
                 raise KeyboardInterrupt
-        assert model.config._attn_implementation == "sdpa"
+        assert found == during and model.config._attn_implementation == "sdpa"
+
+
+def test_rows_attend_by_their_length_while_a_model_trains(tmp_path, monkeypatch):
+    """Else what sets the attention is never asked, and rows of 512 tokens take gigabytes of scores."""
+    monkeypatch.setattr(trainer, "bf16_is_faster", lambda: True)
+    monkeypatch.setattr(trainer, "device", lambda: "cpu")
+    monkeypatch.setattr(trainer, "FUSED_FROM", 20)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.pretrained(tmp_path / "model"))
+    inputs = [np.full(length, 7, np.int32) for length in [8] * 3 + [24] * 3]
+    given, met = rows.Rows({"input_ids": inputs}, np.zeros(6, np.int64)), set()
+
+    def objective(network, batch):
+        met.add((batch["input_ids"].shape[1], network.config._attn_implementation))
+        return network(**batch).loss
+
+    recipe = trainer.Recipe("fine-tune", 1, 1e-4, 1)
+    trainer.train(model, given, recipe, tmp_path / "scratch", objective=objective)
+    assert met == {(8, "eager"), (24, "sdpa")}
+
+
+def test_rows_that_are_cut_are_counted_in_the_log(made, tmp_path, capsys):
+    """Else most rows lose their ends, and nobody is told to give --max-length."""
+    tune(made, tmp_path / "model", epochs=0.1, max_length=10)
+    longer = sum(len(text.split()) > 8 for text in tasks.read_columns(made.train)["text"])
+    assert f"{longer} of 320 training rows are longer than 10 tokens" in capsys.readouterr().out and 50 < longer < 320
 
 
 def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch):

@@ -65,3 +65,8 @@ class Ticker:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         when = f"{duration(left)} left" if done < self.total else f"took {duration(now - self.started)}"
         say(f"{self.stage}  step {done}/{self.total}  {shown}  {when}".replace("    ", "  "))
+
+    def middle(self, done: int) -> None:
+        """Note it, without a line at the end: of what mostly takes no ten seconds."""
+        if done < self.total:
+            self.step(done)

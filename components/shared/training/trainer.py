@@ -26,6 +26,7 @@ from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.training.scaling import Scale
 
 Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
+FUSED_FROM = 256  # tokens a row from which torch's fused attention is faster in training, too
 
 
 @dataclass(frozen=True)
@@ -162,25 +163,32 @@ def train(
     resume = keep_best and any(Path(scratch).glob("checkpoint-*"))
     if resume:
         say(f"{recipe.stage}  resuming from the last checkpoint in {scratch}")
-    with _attention_for_training(model):
+    with _attention_for_training(model) as trainer.attend:
         trainer.train(resume_from_checkpoint=resume or None)
     model.eval()
 
 
 @contextmanager
-def _attention_for_training(model: Any) -> Iterator[None]:
-    """Let a CPU in bfloat16 attend by plain matrix products: the backward pass of torch's fused kernel is slow there.
+def _attention_for_training(model: Any) -> Iterator[Callable[[int], None]]:
+    """Yield what sets how a model attends, before a batch of so many tokens a row; put it back in the end.
 
-    A step takes a quarter less time for a student of two layers, a tenth less for a whole BERT (torch 2.13, AMX,
-    26 tokens a row); in float32, and in inference, the fused kernel is as good or better.
+    On a CPU in bfloat16 short rows attend by plain matrix products, as the backward pass of torch's fused kernel is
+    slow there: a step takes a quarter less time for a student of two layers, a tenth less for a whole BERT (torch 2.13,
+    AMX, 26 tokens a row). Their scores grow by the square of the length, in time and in memory: at 512 tokens the fused
+    kernel takes a quarter less. In float32, and in inference, it is as good or better at any length.
     """
     before = model.config._attn_implementation
     if torch.cuda.is_available() or not bf16_is_faster() or before != "sdpa":
-        yield
+        yield lambda width: None
         return
-    model.set_attn_implementation("eager")
+
+    def attend(width: int) -> None:
+        wanted = before if width >= FUSED_FROM else "eager"
+        if model.config._attn_implementation != wanted:
+            model.set_attn_implementation(wanted)
+
     try:
-        yield
+        yield attend
     finally:
         model.set_attn_implementation(before)
 
@@ -220,6 +228,7 @@ class _Trainer(Trainer):
     objective: Objective | None = None
     task: Task | None = None
     scale: Scale | None = None
+    attend: Callable[[int], None]
 
     def score(self, found: Any, recipe: Recipe) -> float:
         """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""
@@ -235,6 +244,7 @@ class _Trainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        self.attend(inputs["input_ids"].shape[1])
         if self.objective is None or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return self.objective(model, inputs)

@@ -83,6 +83,7 @@ def learn(
     with energy.track() as meter:
         set_seed(seed)
         network, tokenizer, new_head = _with_head(source, task)
+        attempts.check_room(scratch, network, epochs, freeze_embeddings)
         say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
         family = family_name(network.config.model_type)
         for line in lines(Situation(family, task.rows, network.num_parameters(), task.kind)):

@@ -8,7 +8,7 @@ import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import free_bytes
-from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.progress import megabytes, say
 
 FEWEST_POSITIONS = 8  # hidden states a row that are kept before whole rows are left out
 STATE_BYTES, TOKEN_BYTES, LOGIT_BYTES, ROW_BYTES = 2, 4, 4, 32  # of rows.parquet at the most: it is compressed
@@ -39,7 +39,7 @@ class Size:
         rows = self.training + self.unlabelled + self.copies
         return (
             f"{rows:,} rows ({self.training:,} of training, {self.copies:,} changed copies, {self.unlabelled:,} "
-            f"unlabelled) of {self.tokens:,} tokens, at most {in_megabytes(self.bytes)} with {self.positions} hidden "
+            f"unlabelled) of {self.tokens:,} tokens, at most {megabytes(self.bytes)} with {self.positions} hidden "
             "states a row"
         )
 
@@ -93,9 +93,7 @@ def settle(parts: Parts, output: Path, width: int, outputs: int, each_token: boo
 
     size = _size(parts, len(items), lengths, most, bytes_of(most))
     free = free_bytes(output)
-    say(
-        f"teacher-outputs  transfer set: {size}" + ("" if free is None else f"; the disk has {in_megabytes(free)} free")
-    )
+    say(f"teacher-outputs  transfer set: {size}" + ("" if free is None else f"; the disk has {megabytes(free)} free"))
     if free is None or size.bytes + MODELS * weights <= free:
         return size
     room = free - MODELS * weights
@@ -105,18 +103,13 @@ def settle(parts: Parts, output: Path, width: int, outputs: int, each_token: boo
     if kept < len(parts.training):
         needed = int(bytes_of(fewest)[: len(parts.training)].sum()) + MODELS * weights
         raise BonsaiError(
-            f"{output} is on a disk with {in_megabytes(free)} free, and the teacher's outputs on the training "
-            f"rows alone take {in_megabytes(needed)} with {fewest} hidden states a row and the models to come: free "
+            f"{output} is on a disk with {megabytes(free)} free, and the teacher's outputs on the training "
+            f"rows alone take {megabytes(needed)} with {fewest} hidden states a row and the models to come: free "
             "some, or name an --output on a larger disk"
         )
     smaller = _size(parts, kept, lengths, positions, bytes_of(positions))
     say(f"teacher-outputs  WARNING: the disk has no room for all of it and the models to come: keeps {smaller}")
     return smaller
-
-
-def in_megabytes(count: int) -> str:
-    """Return a number of bytes in words."""
-    return f"{count / 1e6:,.1f} MB" if count < 1e8 else f"{count / 1e6:,.0f} MB"
 
 
 def _size(parts: Parts, kept: int, lengths: np.ndarray, positions: int, each: np.ndarray) -> Size:

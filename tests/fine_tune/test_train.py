@@ -14,6 +14,7 @@ import tiny
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
+from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows, tasks
@@ -102,6 +103,27 @@ def test_rows_attend_by_their_length_while_a_model_trains(tmp_path, monkeypatch)
     recipe = trainer.Recipe("fine-tune", 1, 1e-4, 1)
     trainer.train(model, given, recipe, tmp_path / "scratch", objective=objective)
     assert met == {(8, "eager"), (24, "sdpa")}
+
+
+@pytest.mark.parametrize(("epochs", "frozen", "left"), [(1, False, 0), (3, False, 0), (9, True, 0), (9, False, 2)])
+def test_checkpoints_that_have_no_room_are_refused_before_the_training(
+    made, tmp_path, monkeypatch, epochs, frozen, left
+):
+    """Epochs are lost at the checkpoint that fills the disk; or one that has room is refused."""
+    network, _ = load(made.baseline)
+    whole, embeddings = network.num_parameters(), network.get_input_embeddings().weight.numel()
+    for number in range(left):
+        (tmp_path / "scratch" / f"checkpoint-{number}").mkdir(parents=True)
+    needed = (min(3, epochs) - left) * (12 * whole - 8 * embeddings * frozen)
+    monkeypatch.setattr(attempts, "free_bytes", lambda folder: needed)
+    attempts.check_room(tmp_path / "scratch", network, epochs, frozen)
+    monkeypatch.setattr(attempts, "free_bytes", lambda folder: needed - 1)
+    with pytest.raises(BonsaiError, match=rf"\({min(3, epochs) - left} times "):
+        attempts.check_room(tmp_path / "scratch", network, epochs, frozen)
+    with pytest.raises(BonsaiError, match="free, and fine-tuning's checkpoints"):
+        monkeypatch.setattr(attempts, "free_bytes", lambda folder: 0)
+        tune(made, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_rows_that_are_cut_are_counted_in_the_log(made, tmp_path, capsys):

@@ -87,6 +87,27 @@ def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused
         assert found == during and model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize(("has", "seconds", "wanted"), [(True, 0.5, True), (True, 1.6, False), (False, 0.5, False)])
+def test_bfloat16_is_used_where_a_cpu_gains_by_it(monkeypatch, has, seconds, wanted):
+    """Training took half as long again on a processor that has the instructions, and computes slower by them."""
+    clock = {"now": 0.0}
+
+    class Product:
+        def __init__(self, dtype):
+            self.seconds = seconds if dtype is trainer.torch.bfloat16 else 1.0
+
+        def __matmul__(self, other):
+            clock["now"] += self.seconds
+
+    monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(trainer.torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    monkeypatch.setattr(trainer.torch, "ones", lambda *_, dtype: Product(dtype))
+    monkeypatch.setattr(trainer.time, "process_time", lambda: clock["now"])
+    trainer._bf16_gains.cache_clear()
+    assert trainer.bf16_is_faster() is wanted
+    trainer._bf16_gains.cache_clear()
+
+
 def test_rows_attend_by_their_length_while_a_model_trains(tmp_path, monkeypatch):
     """Else what sets the attention is never asked, and rows of 512 tokens take gigabytes of scores."""
     monkeypatch.setattr(trainer, "bf16_is_faster", lambda: True)

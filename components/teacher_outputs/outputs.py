@@ -204,7 +204,7 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
     with torch.inference_mode(), torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
         for numbers in by_length(lengths, batch_size):
             chosen = [items[number] for number in numbers]
-            batch = rows.pad([{name: item[name] for name in item if name != "labels"} for item in chosen], pad_id)
+            batch = rows.pad([{name: item[name] for name in item if name.endswith("_ids")} for item in chosen], pad_id)
             found = network(**{name: value.to(device()) for name, value in batch.items()}, output_hidden_states=True)
             last = found.hidden_states[-1].float().cpu().numpy()
             kept = [last[row, transfer.positions(len(item["input_ids"]), most)] for row, item in enumerate(chosen)]

@@ -115,7 +115,7 @@ def train(
 
     Args:
         model: the model to train.
-        train_rows: a data set of items with "input_ids", that knows its `lengths`.
+        train_rows: a data set of items with "input_ids", that knows its `lengths` and `inputs`.
         recipe: how long and how fast.
         scratch: folder for checkpoints.
         objective: (model, batch) -> scalar loss; None for the model's own loss on the labels.

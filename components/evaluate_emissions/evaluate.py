@@ -8,7 +8,7 @@ from kfp_bonsai.evaluate_emissions import given, machine, protocol, results, spe
 from kfp_bonsai.evaluate_emissions.accuracy import answer_all
 from kfp_bonsai.evaluate_emissions.loading import load_all
 from kfp_bonsai.evaluate_emissions.measurement import Setting, document
-from kfp_bonsai.evaluate_emissions.rounds import STAGE, measured
+from kfp_bonsai.evaluate_emissions.rounds import STAGE, announce, measured
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.core.progress import say
@@ -115,9 +115,11 @@ def evaluate_emissions(
         subjects, peaks = load_all(folders, device, threads, longest)
         say(f"{STAGE}  {rows.rows} rows, {len(folders)} models, {threads} threads on {device}")
         scored, batch_seconds = answer_all(subjects, task, rows)
-        batches = protocol.block_batches([one.batch for one in rows.batches], batch_seconds, block_seconds)
+        all_batches = [one.batch for one in rows.batches]
+        batches, pass_seconds = protocol.block_batches(all_batches, batch_seconds, block_seconds)
+        announce(len(folders), batches, pass_seconds, plan)
         taken = measured(subjects, batches, plan, sources)
-        speed.single_rows(subjects, rows.singles)
+        singles = speed.single_rows(subjects, rows.singles)
         speed.best_batches(subjects, rows.sizes)
         found["load_end"] = machine.load()
     assert scored[0] is not None
@@ -141,7 +143,7 @@ def evaluate_emissions(
         results.model_row(common, subject, record, folder, runtimes.runtime_of(folder), answers, peak)
         for subject, record, folder, answers, peak in zip(subjects, records, folders, scored, peaks, strict=True)
     ]
-    setting = Setting(device, found, waiting, floor, max_length, rows.rows, len(rows.singles), batches)
+    setting = Setting(device, found, waiting, floor, max_length, rows.rows, singles, batches)
     measurement = document(common, setting, plan, taken, models)
     with new_file(Path(output)) as path:
         path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")

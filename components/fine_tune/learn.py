@@ -90,6 +90,7 @@ def learn(
     with energy.track() as meter:
         set_seed(seed)
         network, tokenizer, new_head = _with_head(source, task)
+        attempts.check_room(scratch, network, epochs, freeze_embeddings)
         say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
         family = family_name(network.config.model_type)
         for line in lines(Situation(family, task.rows, network.num_parameters(), task.kind)):
@@ -107,6 +108,11 @@ def learn(
             cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
             train_rows = rows.read_rows(train, tokenizer, cut_at)
             validation_rows = rows.read_rows(validation, tokenizer, cut_at)
+        if train_rows.cut:
+            say(
+                f"fine-tune  {train_rows.cut:,} of {len(train_rows):,} training rows are longer than {cut_at} tokens "
+                "and cut there, as all others will be (--max-length)"
+            )
         for parameter in network.get_input_embeddings().parameters():
             parameter.requires_grad = not freeze_embeddings
         scale = _settle_scale(task, network, train_rows, new_head)

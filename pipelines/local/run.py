@@ -14,8 +14,8 @@ from typing import Any
 from kfp_bonsai.fine_tune.train import SCRATCH
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.local.collect import collect, every, result_table
-from kfp_bonsai.pipelines.local.folder import LOG, run_folder
-from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
+from kfp_bonsai.pipelines.local.folder import LOG, WORK, run_folder
+from kfp_bonsai.pipelines.local.inputs import check_inputs, check_room, fingerprint
 from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, PIPELINES
 from kfp_bonsai.pipelines.values import check_model
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -82,6 +82,8 @@ def run(
     check_kfp()
     arguments, files = settled(model, data, level, distill_epochs, options)
     check_run(arguments)
+    if not (Path(output) / WORK).exists():  # else it goes on with what has its room already
+        check_room(Path(output) / WORK, model, options["epochs"], options["freeze_embeddings"])
     levels, edge = arguments[LEVELS], options[EDGE]
 
     def pipeline() -> Any:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -15,8 +16,10 @@ from kfp_bonsai.report.table import make_rows
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.augment import augment
+from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.training import transfer
+from kfp_bonsai.teacher_outputs import room
 from kfp_bonsai.teacher_outputs.more_text import changed_copies
 from kfp_bonsai.teacher_outputs.outputs import suggested_copies, teacher_outputs
 
@@ -33,7 +36,12 @@ def test_few_rows_are_changed_more_often(made, tmp_path):
     """Else a student learns few rows by heart; or many rows fill the disk with hidden states for nothing."""
     found = teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", unlabelled_rows=0)
     assert 320 * 8 < found["rows"] <= 320 * (1 + 8)
-    assert (suggested_copies(20_000), suggested_copies(1_000_000)) == (3, 0)
+    assert (suggested_copies(20_000, 400_000), suggested_copies(1_000_000, 20_000_000)) == (3, 0)
+
+
+def test_long_texts_are_changed_as_often_as_their_tokens_allow():
+    """Copies were counted by rows alone: of 5,000 reviews of 230 tokens, ten times the price of as many snippets."""
+    assert [suggested_copies(rows, rows * 230) for rows in (1_000, 5_000, 25_000)] == [8, 3, 0]
 
 
 def test_text_without_spaces_is_changed_by_its_signs():
@@ -121,6 +129,74 @@ def test_a_full_disk_is_told_as_one(made, tmp_path, monkeypatch):
     with pytest.raises(BonsaiError, match="no space left on the disk"):
         teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def sized(made, tmp_path, monkeypatch, free):
+    """Make a transfer set on a disk with so much room beside the models to come."""
+    monkeypatch.setattr(room, "MODELS", 0)
+    monkeypatch.setattr(room, "free_bytes", lambda folder: free)
+    return teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", augmentations=3)
+
+
+def test_its_size_is_told_before_it_is_made(made, tmp_path, monkeypatch, capsys):
+    """Else a disk is full after an hour, or is bought twice as large as needed."""
+    found = sized(made, tmp_path, monkeypatch, 10**12)
+    first = capsys.readouterr().out.splitlines()[0]
+    rows, tokens, most = (
+        float(text.replace(",", "")) for text in re.findall(r"([\d,.]+) (?:rows|tokens|MB)", first)[:3]
+    )
+    assert (rows, tokens) == (found["rows"], found["tokens"]) and "(320 of training, " in first
+    taken = sum(path.stat().st_size for path in (tmp_path / "out").glob("[hr]*[ty]")) / 1e6
+    assert 0.6 * most < taken <= most + 0.05
+
+
+def test_what_has_no_room_on_the_disk_is_left_out_and_told(made, tmp_path, monkeypatch, capsys):
+    """Else a long text's transfer set fills the disk, or is another one than was asked for without a word."""
+    whole = sized(made, tmp_path / "whole", monkeypatch, None)
+    taken = sum(path.stat().st_size for path in (tmp_path / "whole" / "out").iterdir())
+    assert "WARNING" not in capsys.readouterr().out
+    fewer = sized(made, tmp_path / "fewer", monkeypatch, int(0.95 * taken))
+    assert fewer["rows"] == whole["rows"] and 8 <= fewer["hidden_positions"] < 64
+    assert f"with {fewer['hidden_positions']} hidden states a row" in capsys.readouterr().out.splitlines()[1]
+    assert read_record(tmp_path / "fewer" / "out")["hidden_positions"] == fewer["hidden_positions"]
+    less = sized(made, tmp_path / "less", monkeypatch, int(0.5 * taken))
+    said = capsys.readouterr().out.splitlines()[1]
+    assert less["hidden_positions"] == 8 and "WARNING" in said and f"{less['rows']:,} rows (320 of training, " in said
+    data = transfer.open_set(tmp_path / "less" / "out")
+    assert len(data) == less["rows"] < whole["rows"] and int((data.labels != transfer.NO_LABEL).sum()) == 320
+    assert "64 unlabelled" in said, "changed copies go before real text"
+    for name in ("whole", "fewer", "less"):
+        assert sum(path.stat().st_size for path in (tmp_path / name / "out").glob("[hr]*[ty]")) <= taken
+    least = sized(made, tmp_path / "least", monkeypatch, int(0.25 * taken))
+    assert least["rows"] < 320 + 64 and " 0 changed copies" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_a_disk_without_room_for_the_training_rows_is_refused_before_the_teacher_runs(made, tmp_path, monkeypatch):
+    """Else the teacher runs for an hour, and the student learns from a part of the labels."""
+    monkeypatch.setattr(transfer, "Writer", None)
+    with pytest.raises(BonsaiError, match=r"with 0.0 MB free.* training rows alone .*larger disk"):
+        sized(made, tmp_path, monkeypatch, 20_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_rows_make_small_batches():
+    """Else 64 rows of 512 tokens with all layers' states take gigabytes; or a row is answered twice or never."""
+    lengths = [3] * 10 + [200] * 5 + [512] * 3 + [128] * 4
+    found = list(by_length(lengths, 8))
+    assert sorted(number for numbers in found for number in numbers) == list(range(22))
+    assert [len(numbers) for numbers in found] == [8, 5, 2, 2, 2, 2, 1]
+    assert all(len(numbers) * lengths[numbers[-1]] <= 8 * 128 for numbers in found)
+    assert list(by_length([5000], 4)) == [[0]] and list(by_length([], 4)) == []
+
+
+def test_rows_that_are_cut_are_counted(made, tmp_path, capsys):
+    """Else nobody learns that most reviews are read to their 256th token only."""
+    shutil.copytree(made.baseline, tmp_path / "base")
+    write_record(tmp_path / "base", {**read_record(made.baseline), "max_length": 10})
+    teacher_outputs(tmp_path / "base", made.train, made.unlabelled, tmp_path / "out", augmentations=0)
+    columns = [tasks.read_columns(path)["text"] for path in (made.train, made.unlabelled)]
+    longer = sum(len(text.split()) > 8 for texts in columns for text in texts)
+    assert f"{longer} rows are longer than 10 tokens" in capsys.readouterr().out and 50 < longer < 384
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,14 @@ class Rows(torch.utils.data.Dataset):
             written; None for unlabelled text.
         right: the right answers, one a row, as the metrics take them; None for unlabelled text.
         windows: which part of which row each input is; None where each is a row.
+        cut: how many rows are longer than an input, and cut.
     """
 
     inputs: dict[str, list[np.ndarray]]
     labels: Any = None
     right: Any = None
     windows: Windows | None = None
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -85,10 +87,11 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     if not parts:
         raise BonsaiError(f"{path} has no rows: prepare the data set again")
     inputs, windows = _joined(parts)
+    cut = sum(part.cut for part in parts)
     if "label" not in answers:
-        return Rows(inputs, windows=windows)
+        return Rows(inputs, windows=windows, cut=cut)
     labels = targets if kind.writes else kind.targets(answers["label"], task, windows)
-    return Rows(inputs, labels, kind.right(answers, task), windows)
+    return Rows(inputs, labels, kind.right(answers, task), windows, cut)
 
 
 def _joined(parts: Sequence[Rows]) -> tuple[dict[str, list[np.ndarray]], Windows | None]:
@@ -125,7 +128,9 @@ def tokenize(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, 
         encoded, windows = split(backend, columns, max_length, cut)
     else:
         encoded = encode_rows(backend, *columns)
-    return Rows(_arrays(tokenizer, encoded), windows=windows)
+    return Rows(
+        _arrays(tokenizer, encoded), windows=windows, cut=0 if cut else sum(bool(row.overflowing) for row in encoded)
+    )
 
 
 def _arrays(tokenizer: Any, encoded: Sequence[Any]) -> dict[str, list[np.ndarray]]:

@@ -17,6 +17,7 @@ from kfp_bonsai.shared.kinds.kind import IGNORED
 
 TOP = 32  # tokens a place
 TEMPERATURES = (1.0, 2.0)  # at which the sum over all tokens is kept
+NUMBERS = 2 * TOP + len(TEMPERATURES)  # that are kept of a place, at the most
 READ = "decoder_input_ids"
 
 

@@ -28,6 +28,7 @@ from kfp_bonsai.shared.core.ranges import SEED, check_ranges
 
 PIPELINES = {
     "run": "kfp_bonsai.pipelines.local.run:run",
+    "study": "kfp_bonsai.pipelines.local.study_run:study",
     "retrain": "kfp_bonsai.pipelines.local.retrain_run:retrain",
     "compile": "kfp_bonsai.pipelines.cluster.compile:compile_pipeline",
     "submit": "kfp_bonsai.pipelines.cluster.submit:submit",

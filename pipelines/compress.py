@@ -46,8 +46,8 @@ def compress_pipeline(parallel_levels: int = 0, edge: bool | None = None, fuse: 
     )
 
 
-def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: bool) -> None:
-    """Add the tasks.
+def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: bool) -> Any:
+    """Add the tasks; of one branch, return its results.json, which cannot leave a condition.
 
     Args:
         tasks: what adds them, with the values of all arguments.
@@ -77,7 +77,7 @@ def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: 
         place(packed.set_display_name(f"Package the {what}"), light=True)
 
     # A loop's results cannot leave a condition in the loop, so each branch has a loop of its own.
-    def compress_and_measure(for_edge: bool) -> None:
+    def compress_and_measure(for_edge: bool) -> Any:
         if for_edge:
             alone = quantize_baseline(model=baseline, **quantizing)
             place(alone.set_display_name("Quantize the baseline"), cached=True)
@@ -90,7 +90,11 @@ def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: 
                     **{"student": level.model, "keep": level.layers, "level": level.label, "seed": values["seed"]},
                     "fingerprint": level.fingerprint,
                 },
-                {"flops": level.flops, "shape": level.shape, "steps": values["prune_steps"], "seed": values["seed"]},
+                {
+                    **{"flops": level.flops, "emission": level.emission, "shape": level.shape},
+                    **tasks.pick("device"),
+                    **{"steps": values["prune_steps"], "seed": values["seed"]},
+                },
                 {"epochs": level.epochs, "learning_rate": level.rate, "seed": values["seed"]},
                 fuse,
             )
@@ -117,17 +121,19 @@ def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: 
         else:
             selected = select_model(**measurements, candidates=dsl.Collected(smaller), **target)
         place(selected.set_display_name("Select the model"), light=True)
-        reported = report(**measurements, selection=selected.outputs["selection"], command=values.get(COMMAND.name, ""))
+        told = {name: values[name] for name in (COMMAND.name, "title") if name in values}
+        reported = report(**measurements, selection=selected.outputs["selection"], **told)
         place(reported.set_display_name("Report"), light=True)
         package(selected.outputs["chosen_model"], reported.outputs["results"], "model")
         if for_edge:
             package(selected.outputs["quantized_model"], reported.outputs["results"], "edge model")
+        return reported.outputs["results"]
 
     if edge is not None:
-        compress_and_measure(edge)
-        return
+        return compress_and_measure(edge)
     # Two conditions, where an Else would wrap both into a layer without a name.
     with dsl.If(values[EDGE] == True, name="For an edge CPU too"):  # noqa: E712  (KFP builds the condition from this)
         compress_and_measure(for_edge=True)
     with dsl.If(values[EDGE] == False, name="Not for an edge CPU"):  # noqa: E712
         compress_and_measure(for_edge=False)
+    return None

@@ -18,10 +18,12 @@ def compress_level(
     level: str = "",
     student: str = "",
     flops: float = 0.1,
+    emission: float = 1.0,
     shape: str = "free",
     heads: int = 0,
     ffn: int = 0,
     steps: int = 200,
+    device: str = "auto",
     epochs: float = 0,
     learning_rate: float = 0,
     seed: int = 0,
@@ -40,9 +42,8 @@ def compress_level(
     result = layer_remove(Path(model.path), rows, shorter, keep=keep, level=level, student=student, seed=seed)
     shorter_model.metadata.update(storable(result))
     shorter_model.metadata["fingerprint"] = fingerprint  # as layer-remove has it
-    result = matrix_prune(
-        shorter, taught, pruned, flops=flops, shape=shape, heads=heads, ffn=ffn, steps=steps, seed=seed
-    )
+    pruning = {"flops": flops, "emission": emission, "device": device, "shape": shape, "heads": heads, "ffn": ffn}
+    result = matrix_prune(shorter, taught, pruned, **pruning, steps=steps, seed=seed)
     pruned_model.metadata.update(storable(result))
     result = distill(pruned, taught, rows, distilled, epochs=epochs, learning_rate=learning_rate, seed=seed)
     distilled_model.metadata.update(storable(result))

@@ -11,10 +11,19 @@ from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
 from kfp_bonsai.shared.models.records import short_name
 
-DEFAULTS: dict[str, Any] = {"model": "", "layers": "1.0", "flops": 1.0, "shape": "free", "epochs": 0.0, "rate": 0.0}
+DEFAULTS: dict[str, Any] = {
+    "model": "",
+    "layers": "1.0",
+    "flops": 1.0,
+    "emission": 1.0,
+    "shape": "free",
+    "epochs": 0.0,
+    "rate": 0.0,
+}
+SHARES = ("flops", "emission")  # of the baseline's, that matrices are pruned to
 SYNTAX = (
-    "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4' (all settings may be left out), or "
-    "'LABEL:model=embedded:bert-tiny,epochs=6,rate=3e-4'"
+    "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4', or emission=0.1 instead of flops=0.1 (all "
+    "settings may be left out), or 'LABEL:model=embedded:bert-tiny,epochs=6,rate=3e-4'"
 )
 OF_READY_MADE = ("model", "epochs", "rate")  # what can be said of a ready-made model
 UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
@@ -73,11 +82,12 @@ def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
             )
 
 
-def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int = 512) -> None:
-    """Refuse shares of the FLOPs that matrix-prune would refuse after the training before it.
+def check_shares(levels: Sequence[Mapping[str, Any]], config: Any, longest: int = 512) -> None:
+    """Refuse shares of the FLOPs or of the emission that matrix-prune would refuse after the training before it.
 
     The bounds hold for texts of any length (the powers of two were tried), so that a share near them may still be
-    refused there.
+    refused there. What emits how much is known once it is timed, on texts of the task's length; that it is within a
+    factor of the FLOPs is known here.
 
     Args:
         levels: what parse_levels gives.
@@ -85,9 +95,9 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
         longest: tokens that a text has at the most.
 
     Raises:
-        BonsaiError: a level's FLOPs are below what its layers cost at the least, or above what they cost whole.
+        BonsaiError: a level's share is below what its layers cost at the least, or above what they cost whole.
     """
-    if all(level["flops"] == 1 for level in levels):
+    if all(level[key] == 1 for level in levels for key in SHARES):
         return
 
     from kfp_bonsai.matrix_prune.budget import STEP, step_of
@@ -115,17 +125,19 @@ def check_flops(levels: Sequence[Mapping[str, Any]], config: Any, longest: int =
             least = sum(cost.at(length) * step for cost, step in parts)
             bounds.append((least / whole.at(length), (full + rest) / whole.at(length)))
         least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
-        if level["flops"] < least:
+        key = "emission" if level["emission"] < 1 else "flops"
+        share, slack = level[key], flops.AGREEMENT if key == "emission" else 1.0
+        if share < least / slack:
             raise BonsaiError(
-                f"--level '{level['label']}': flops={level['flops']:g} is less than one head and {STEP} "
+                f"--level '{level['label']}': {key}={share:g} is less than one head and {STEP} "
                 f"neurons in each of its {len(kept)} layers cost, about {least:.2g} of the model: ask for more, or "
                 "keep fewer layers"
             )
-        if most < level["flops"] < 1:
+        if most * slack < share < 1:
             raise BonsaiError(
-                f"--level '{level['label']}': flops={level['flops']:g} is more than its {len(kept)} of "
+                f"--level '{level['label']}': {key}={share:g} is more than its {len(kept)} of "
                 f"{len(shape.layers)} layers cost as they are, about {most:.2g} of the model: ask for less, or leave "
-                "flops out"
+                f"{key} out"
             )
 
 
@@ -145,13 +157,16 @@ def _parse(text: str, epochs: float) -> dict[str, Any]:
         label = short_name(given["model"]) if label == text else label
         _check_ready_made(text, given)
     level = {"label": label.strip(), **DEFAULTS, "epochs": epochs, **given, "fingerprint": ""}
-    for key in ("flops", "epochs", "rate"):
+    for key in (*SHARES, "epochs", "rate"):
         try:
             level[key] = float(level[key])
         except ValueError as error:
             raise BonsaiError(f"--level '{text}': {key}={level[key]} is not a number") from error
-    if not 0 < level["flops"] <= 1:
-        raise BonsaiError(f"--level '{text}': flops={level['flops']:g} must be above 0 and at most 1")
+    for key in SHARES:
+        if not 0 < level[key] <= 1:
+            raise BonsaiError(f"--level '{text}': {key}={level[key]:g} must be above 0 and at most 1")
+    if all(level[key] < 1 for key in SHARES):
+        raise BonsaiError(f"--level '{text}': flops and emission are two ways to say how small: give one of them")
     if not 0 <= level["epochs"] < math.inf:
         raise BonsaiError(f"--level '{text}': epochs={level['epochs']:g} must be a number such as 3, or 0")
     if not 0 <= level["rate"] < math.inf:

@@ -14,7 +14,7 @@ from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
-from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.pipelines.levels import THREE_LEVELS, parse_levels
 from kfp_bonsai.prepare_data.asked import HASH
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.promote.promote import promote
@@ -23,10 +23,12 @@ from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.core.signatures import Option, options_of
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
-COMPRESS, RETRAIN = "compress", "retrain"
-FIRST = {COMPRESS: "check-inputs", RETRAIN: "check-retraining"}  # on a cluster, the tasks that check what was given
+COMPRESS, RETRAIN, STUDY = "compress", "retrain", "study"
+# On a cluster, the tasks that check what was given.
+FIRST = {COMPRESS: "check-inputs", RETRAIN: "check-retraining", STUDY: "check-study"}
 EDGE, LEVELS = "edge", "levels"
 COMMAND = Parameter("command", Parameter.POSITIONAL_OR_KEYWORD, annotation=str, default="")
+CALLED = "called"  # what an item of the loop over cells calls an argument `name`, which the item has itself
 FINGERPRINTS = {COMPRESS: ("data_fingerprint", "model_fingerprint"), RETRAIN: ("data_fingerprint",)}
 
 # Of each stage, what a pipeline hands on to it under the same name; all have the seed too.
@@ -100,6 +102,18 @@ PIPELINES: dict[str, dict[str, Option]] = {
             **_SEED,
         }
     ),
+    STUDY: {
+        "models": Option(list),
+        "data": Option(list),
+        LEVELS: Option(list, [*THREE_LEVELS]),
+        "seeds": Option(list, [0]),
+        "title": Option(str, ""),
+        "options": Option(dict, {}),
+    },
+}
+# Of compress, what the cells of a study may be given: the branch is compiled, the rest is what a study is made of.
+OF_CELLS = {
+    name: one for name, one in PIPELINES[COMPRESS].items() if name not in ("model", "data", LEVELS, EDGE, "seed")
 }
 
 

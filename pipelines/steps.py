@@ -19,7 +19,12 @@ from kfp_bonsai.teacher_outputs.component import teacher_outputs
 
 
 def a_pipeline(
-    name: str, title: str, description: str, fields: Sequence[Parameter], body: Callable[[dict[str, Any]], None]
+    name: str,
+    title: str,
+    description: str,
+    fields: Sequence[Parameter],
+    body: Callable[[dict[str, Any]], Any],
+    gives: Any = Signature.empty,
 ) -> Any:
     """Return a pipeline whose parameters are these, which KFP else reads off a function's signature and docstring.
 
@@ -29,13 +34,14 @@ def a_pipeline(
         description: what it does, and each parameter's description in a section "Args:".
         fields: its parameters.
         body: adds the tasks, given the parameters' channels by name.
+        gives: the type of what the body returns, where it returns an output.
     """
 
-    def function(*channels: Any) -> None:
-        body({field.name: channel for field, channel in zip(fields, channels, strict=True)})
+    def function(*channels: Any) -> Any:
+        return body({field.name: channel for field, channel in zip(fields, channels, strict=True)})
 
     function.__name__, function.__doc__ = name, description
-    function.__signature__ = Signature(fields)  # type: ignore[attr-defined]
+    function.__signature__ = Signature(fields, return_annotation=gives)  # type: ignore[attr-defined]
     return dsl.pipeline(name=name, display_name=title, description=description.partition("\n")[0])(function)
 
 

@@ -1,5 +1,6 @@
 """The values of what pipelines are given, checked before a stage works for nothing; no data are opened."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,12 +9,13 @@ from typing import Any
 
 from kfp_bonsai.fine_tune import train
 from kfp_bonsai.matrix_prune import prune
-from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers, compressed
+from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed
 from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
 from kfp_bonsai.shared.data.encoding import tokens_of
+from kfp_bonsai.shared.kinds.kinds import check_stage
 from kfp_bonsai.shared.models import flops
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_of, positions_of
@@ -24,6 +26,7 @@ from kfp_bonsai.shared.training.students import check_tokens
 from kfp_bonsai.teacher_outputs import outputs
 
 LONGEST = 512  # tokens of a text
+MEASURES = ("evaluate-emissions", "quantize")  # stages that a run needs in the end
 RANGES = {
     "prune_steps": prune.RANGES["steps"],
     "augmentations": outputs.RANGES["augmentations"],
@@ -58,7 +61,7 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
             f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
             "training text"
         )
-    check_flops(own, config, min(max_length or LONGEST, positions))
+    check_shares(own, config, min(max_length or LONGEST, positions))
     rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
     for level in levels:
         if level["model"]:
@@ -188,7 +191,32 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
 
     rows = given("validation_rows", "test_rows")
     check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
+    check_stage(arguments.get("kind", ""), *MEASURES)
     check_split_by(**rows, **given("split_by"))
+
+
+def fitting(value: Any, kind: type, what: str) -> Any:
+    """Return a value of JSON or YAML as an argument has it; JSON and KFP know one kind of numbers.
+
+    Raises:
+        BonsaiError: it is of another type.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number:
+        return value
+    if kind is int and number and (isinstance(value, int) or value.is_integer()):
+        return int(value)
+    if kind in (str, bool, list, dict) and isinstance(value, kind):
+        return value
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        dict: 'a JSON object such as {"epochs": 1}',
+        list: 'a JSON list such as ["half:layers=1/2", "tiny:layers=1/3"]',
+    }
+    raise BonsaiError(f"{what} is {json.dumps(value, default=str)}: give {words[kind]}")
 
 
 def flag_of(name: str) -> str:

@@ -35,3 +35,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         tuned=tuned,
         outputs=outputs,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_evidence_of_others(tmp_path_factory: pytest.TempPathFactory):
+    """A cache folder for evidence of its own: tests neither heed what studies left on this machine, nor add to it."""
+    from kfp_bonsai.shared.metrics import evidence
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "cached", lambda name: folder / name)
+        yield

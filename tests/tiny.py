@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     CONFIG_MAPPING,
+    AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
@@ -88,7 +89,7 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, mask_token="[MASK]", **names)
 
 
-def pretrained(folder: Path, layers: int = 3, family: str = "bert") -> Path:
+def pretrained(folder: Path, layers: int = 3, family: str = "bert", writes: bool = False) -> Path:
     """Save a random model of a family with its tokenizer, as a hub would serve it; return the folder."""
     set_seed(0)
     names = FAMILIES[family].config
@@ -100,7 +101,8 @@ def pretrained(folder: Path, layers: int = 3, family: str = "bert") -> Path:
     values |= AS_PUBLISHED.get(family, {})
     config = CONFIG_MAPPING[family](vocab_size=size, max_position_embeddings=64, **special, **values)
     config.decoder_start_token_id = 0
-    head = AutoModelForSeq2SeqLM if FAMILIES[family].answers_in_text else AutoModelForSequenceClassification
+    decoder = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
+    head = AutoModelForSeq2SeqLM if FAMILIES[family].answers_in_text else decoder
     head.from_config(config).save_pretrained(folder)
     tokenizer(family).save_pretrained(folder)
     return folder

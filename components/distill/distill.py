@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
@@ -64,8 +65,10 @@ def distill(
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.kinds import kinds
-    from kfp_bonsai.shared.training import distillation, students, thresholds, trainer
+    from kfp_bonsai.shared.training import distillation, soft_answers, students, thresholds, trainer, writing
 
+    if kinds.kind_of(task).writes:
+        soft_answers.check_temperature(temperature)
     with new_folder(output) as folder:
         with energy.track() as meter:
             student, tokenizer = load(model)
@@ -81,8 +84,14 @@ def distill(
                 **weights,
             )
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
-        logits = thresholds.settle(student, task, trainer.predict(student, held_out, tokenizer.pad_token_id), held_out)
-        score = kinds.score(task, logits, held_out.right, held_out.windows)
+        found: Any
+        more: dict[str, float] = {}
+        if kinds.kind_of(task).writes:
+            found, more = writing.answers_of(student, held_out, tokenizer)
+        else:
+            found = trainer.predict(student, held_out, tokenizer.pad_token_id)
+            found = thresholds.settle(student, task, found, held_out)
+        score = kinds.score(task, found, held_out.right, held_out.windows)
         arguments = {
             "epochs": passes,
             "learning_rate": rate,
@@ -92,13 +101,14 @@ def distill(
         }
         taught = {**record, "lineage": [*record["lineage"], teacher["lineage"][-1]]}
         made = extend_record(
-            taught, stage="distill", arguments=arguments, reading=meter.reading, validation={task.metric: score}
+            taught, stage="distill", arguments=arguments, reading=meter.reading, validation={task.metric: score, **more}
         )
         save(student, tokenizer, folder, made)
     best = teacher["validation"].get(task.metric, 0)
     return {
         task.metric: score,
         f"relative_{task.metric}": score / best if best else 0.0,
+        **more,
         "seconds": meter.reading.seconds,
         "joules": meter.reading.joules,
     }

@@ -1,6 +1,7 @@
 """What models answer of the test rows, and how right that is."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import numpy as np
 from kfp_bonsai.evaluate_emissions import protocol
 from kfp_bonsai.evaluate_emissions.common import Common, Scored
 from kfp_bonsai.evaluate_emissions.given import MeasuredRows
+from kfp_bonsai.evaluate_emissions.rounds import STAGE
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import Ticker
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference.asking import together
 from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of, predict
@@ -18,6 +21,7 @@ from kfp_bonsai.shared.metrics.noninferiority import largest_loss
 ROC_POINTS = 50
 ACCURACY = (
     "accuracy",
+    "scores",
     "scored",
     "accuracy_ci",
     "relative_accuracy",
@@ -62,7 +66,8 @@ def answer_all(
 
 def _answer(subject: protocol.Subject, task: tasks.Task, rows: MeasuredRows) -> tuple[Scored, float, list[float]]:
     """Return a model's answers to all rows, their score, and the seconds that each batch took."""
-    found, seconds = protocol.run_all(subject, [one.batch for one in rows.batches])
+    ticker = Ticker(f"{STAGE}  {Path(subject.name).name}: answers", len(rows.batches))
+    found, seconds = protocol.run_all(subject, [one.batch for one in rows.batches], ticker.middle)
     logits, windows = together(found, rows.batches)
     outputs = len(kind_of(task).outputs(task))
     if any(one.shape[-1:] != (outputs,) for one in logits):
@@ -93,6 +98,7 @@ def accuracy_row(common: Common, scored: Scored, is_baseline: bool) -> dict[str,
     curve = kind.is_one_class and len(task.labels) == 2
     return {
         "accuracy": whole.value,
+        "scores": {name: scores.score_predictions(name, ours, right, classes=classes) for name in kind.metrics},
         "scored": len(table),
         "accuracy_ci": [whole.low, whole.high],
         "relative_accuracy": relative.value,

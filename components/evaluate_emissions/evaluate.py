@@ -9,13 +9,14 @@ from kfp_bonsai.evaluate_emissions.accuracy import answer_all
 from kfp_bonsai.evaluate_emissions.loading import load_all
 from kfp_bonsai.evaluate_emissions.measurement import Setting, document
 from kfp_bonsai.evaluate_emissions.readers import readers_of
-from kfp_bonsai.evaluate_emissions.rounds import STAGE, measured
+from kfp_bonsai.evaluate_emissions.rounds import STAGE, announce, measured
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.floor import floor_and_method
 from kfp_bonsai.shared.energy import carbon, energy
 from kfp_bonsai.shared.inference import runtimes
+from kfp_bonsai.shared.inference.threads import threads as threads_here
 from kfp_bonsai.shared.metrics.scores import in_words
 
 
@@ -99,7 +100,7 @@ def evaluate_emissions(
     readers, reader_of = readers_of(folders, records, max_length)
     with machine.alone(wait):
         floor = floor_and_method(Path(train), Path(test))
-        threads = machine.threads()
+        threads = threads_here()
         found = machine.environment(threads) | {"load_start": machine.load()}
         rows = given.read_test_rows(
             readers,
@@ -115,9 +116,11 @@ def evaluate_emissions(
         subjects, peaks = load_all(folders, reader_of, device, threads, longest)
         say(f"{STAGE}  {rows.rows} rows, {len(folders)} models, {threads} threads on {device}")
         scored, batch_seconds = answer_all(subjects, task, rows)
-        batches = protocol.block_batches([one.batch for one in rows.batches], batch_seconds, block_seconds)
+        all_batches = [one.batch for one in rows.batches]
+        batches, pass_seconds = protocol.block_batches(all_batches, batch_seconds, block_seconds)
+        announce(len(folders), batches, pass_seconds, plan)
         taken = measured(subjects, batches, plan, sources)
-        speed.single_rows(subjects, rows.singles)
+        singles = speed.single_rows(subjects, rows.singles)
         speed.best_batches(subjects, rows.sizes)
         found["load_end"] = machine.load()
     assert scored[0] is not None
@@ -145,7 +148,7 @@ def evaluate_emissions(
             subjects, records, folders, scored, peaks, reader_of, strict=True
         )
     ]
-    setting = Setting(device, found, waiting, floor, max_length, rows.rows, len(rows.singles), batches)
+    setting = Setting(device, found, waiting, floor, max_length, rows.rows, singles, batches)
     measurement = document(common, setting, plan, taken, models)
     with new_file(Path(output)) as path:
         path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")

@@ -14,7 +14,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import tokens_sha256
 from kfp_bonsai.shared.inference.asking import Asked, asked, tokens_a_row
-from kfp_bonsai.shared.kinds.kinds import kind_of
+from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of
 from kfp_bonsai.shared.models import weights
 from kfp_bonsai.shared.models.records import read_record
 
@@ -112,6 +112,7 @@ def check_task(train: Path, test: Path) -> tasks.Task:
         BonsaiError: the test split is empty, or the splits are not of one data set.
     """
     task, other = tasks.read_task(test), tasks.read_task(train)
+    check_stage(task.kind, "evaluate-emissions")
     if not task.rows:
         raise BonsaiError(f"{test} has no rows: prepare the data set again, with a larger --test-fraction")
     if task.split in ("unlabelled", "train"):

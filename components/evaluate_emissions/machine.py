@@ -1,6 +1,5 @@
 """The machine that a measurement was made on, and one measurement on it at a time."""
 
-import math
 import os
 import platform
 import sys
@@ -15,33 +14,9 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import try_lock
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.inference.runtimes import stated_threads
 
-CGROUP = Path("/sys/fs/cgroup")
 LOCK = "kfp-bonsai-measurement.lock"
 WAIT_SECONDS = 1.0  # between two looks at another measurement's lock
-
-
-def threads() -> int:
-    """Return the threads that every model gets: OMP_NUM_THREADS, or the cores that mask and quota leave us."""
-    if asked := stated_threads():
-        return asked
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # macOS has none, nor have some sandboxes
-        cores = os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, _quota())))
-
-
-def _quota() -> float:
-    """Return the processors' time a second that a container may take (`docker run --cpus 2`); infinity for no limit."""
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2 of cgroups, and 1
-        try:
-            quota, period = " ".join((CGROUP / name).read_text() for name in files).split()
-            return int(quota) / int(period) if int(quota) > 0 < int(period) else math.inf
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-    return math.inf
 
 
 def wait_without_spinning() -> str:

@@ -17,7 +17,7 @@ import psutil
 
 from kfp_bonsai.shared.core.errors import in_words
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.inference.asking import rows_in
+from kfp_bonsai.shared.inference.asking import ROW_OF, rows_in
 from kfp_bonsai.shared.metrics import control, statistics
 
 BASELINE = 0
@@ -239,19 +239,53 @@ def _slice(
     return reading, [cost / (rows * passes) for cost in costs]
 
 
-def block_batches(batches: Sequence[Batch], seconds_each: Sequence[float], block_seconds: float) -> list[Batch]:
-    """Return batches for the blocks, evenly from the shortest to the longest: as many as a block has time for.
+def block_batches(
+    batches: Sequence[Batch], seconds_each: Sequence[float], block_seconds: float
+) -> tuple[list[Batch], float]:
+    """Return batches for the blocks, evenly from the shortest to the longest, and the seconds of a pass over them.
 
-    Every block runs whole passes, so that all models run the very same rows.
+    They are as many as a block has time for. Where a batch takes so long that models would take turns too seldom, all
+    are cut to so many rows that the longest does not. Every block runs whole passes, so that all models run the very
+    same rows.
 
     Args:
         batches: all batches, sorted by length.
         seconds_each: what each took the baseline.
         block_seconds: how long a block is to take.
     """
-    time_for = block_seconds / max(SLICE_SECONDS, sum(seconds_each) / len(batches))
-    count = min(len(batches), max(FEWEST_BATCHES, int(time_for)))
-    return [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]
+    rows = max(map(rows_in, batches))
+    token = median(took / batch["input_ids"].size for batch, took in zip(batches, seconds_each, strict=True))
+    slowest = token * max(batch["input_ids"].size for batch in batches)  # whatever a neighbour did to one batch
+    fewer = max(1, min(rows, int(rows * block_seconds / FEWEST_BATCHES / slowest)))
+    mean = sum(seconds_each) / len(batches) * fewer / rows
+    count = min(len(batches), max(FEWEST_BATCHES, int(block_seconds / max(SLICE_SECONDS, mean))))
+    chosen = [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]
+    return [_first_rows(batch, fewer) for batch in chosen], count * mean
+
+
+def _first_rows(batch: Batch, count: int) -> Batch:
+    """Return a batch of no more than so many rows, with all windows of each."""
+    if rows_in(batch) <= count:
+        return batch
+    inputs = np.isin(batch[ROW_OF], np.unique(batch[ROW_OF])[:count]) if ROW_OF in batch else slice(count)
+    return {name: array[inputs] for name, array in batch.items()}
+
+
+def longest_seconds(models: int, batches: Sequence[Batch], pass_seconds: float, plan: Plan) -> tuple[float, float]:
+    """Return how long the rounds asked for take, and the most of them, if no model is slower than the baseline.
+
+    Args:
+        models: how many there are, the baseline among them.
+        batches: what each block runs.
+        pass_seconds: what the baseline takes for these.
+        plan: how to measure.
+    """
+    slices = len(batches) if plan.sliced else 1
+    warm = slices * WARM_ROWS * pass_seconds / sum(map(rows_in, batches))
+    block = pass_seconds + (plan.block_seconds if pass_seconds < plan.block_seconds else 0)  # ends with a whole pass
+    each = (models + 1) * (block + warm)
+    most = MORE_PAIRS * plan.pairs * each if plan.precision else plan.pairs * each
+    return plan.pairs * each, plan.time_budget or most
 
 
 def idle_watts(sources: Sequence[energy.Source], seconds: float) -> float:
@@ -273,8 +307,16 @@ def drift(values: Sequence[float]) -> float:
     return median(values[-third:]) / median(values[:third]) - 1 if third else 0.0
 
 
-def run_all(subject: Subject, batches: Sequence[Batch]) -> tuple[list[np.ndarray], list[float]]:
-    """Return a model's logits for each batch, and the seconds that each batch took; it is warm afterwards."""
+def run_all(
+    subject: Subject, batches: Sequence[Batch], on_batch: Callable[[int], None] = lambda done: None
+) -> tuple[list[np.ndarray], list[float]]:
+    """Return a model's logits for each batch, and the seconds that each batch took; it is warm afterwards.
+
+    Args:
+        subject: the model.
+        batches: the batches.
+        on_batch: is told how many are done.
+    """
     logits, seconds = [], []
     for batch in (batches[0], batches[-1]):
         subject.predict(batch)
@@ -282,6 +324,7 @@ def run_all(subject: Subject, batches: Sequence[Batch]) -> tuple[list[np.ndarray
         started = time.perf_counter()
         logits.append(np.asarray(subject.predict(batch)))
         seconds.append(time.perf_counter() - started)
+        on_batch(len(seconds))
     return logits, seconds
 
 

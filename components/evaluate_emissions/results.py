@@ -12,7 +12,9 @@ from kfp_bonsai.evaluate_emissions.common import Common, Scored
 from kfp_bonsai.evaluate_emissions.memory import Peak
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pairs, drift, pairs_of
 from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.inference.runtimes import TORCH
 from kfp_bonsai.shared.metrics import control, statistics
+from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.flops import Flops, agree
 from kfp_bonsai.shared.models.records import short_name
 from kfp_bonsai.shared.models.weights import size_bytes
@@ -52,8 +54,9 @@ def model_row(
     is_baseline = subject is common.baseline
     row: dict[str, Any] = {
         "model": base_name(common.baseline_record),
+        "family": family_name(record["model_type"]),
         "level": "baseline" if is_baseline else record["level"],
-        "stage": "baseline" if is_baseline else "compressed" if runtime == "torch" else "quantized",
+        "stage": "baseline" if is_baseline else "compressed" if runtime == TORCH else "quantized",
         **({"student": record["student"]} if record.get("student") and not is_baseline else {}),
         "shape": record["shape"]["kind"],
         "path": str(folder),
@@ -61,6 +64,7 @@ def model_row(
         "runtime": runtime,
         "flops": flops,
         "flops_ratio": flops / below if below else None,
+        "predicted_emission": record.get("predicted_emission") if runtime == TORCH else None,
         "parameters": record["parameters"],
         "size_bytes": size_bytes(folder),
         "peak_memory_bytes": peak.bytes,
@@ -220,6 +224,12 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
             f"Others used {100 * common.rounds.neighbours:.0f} % of the machine's CPU time during the blocks; ratios "
             "are those of pairs, and hold where the control passes, but seconds and joules may be too high."
         )
+    found += [
+        f"{row['level']}: its energy was predicted to be {100 * foreseen['share']:.1f} % of the baseline's, by a table "
+        f"of {foreseen['device']}; measured it is {100 * row['relative_emission']:.1f} %."
+        for row in models[1:]
+        if not row["error"] and (foreseen := row.get("predicted_emission"))
+    ]
     change = drift([used for used in common.baseline.cpu_seconds if used > 0])
     if abs(change) > DRIFT_MARGIN:
         found.append(

@@ -6,11 +6,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfp_bonsai.evaluate_emissions import protocol
-from kfp_bonsai.shared.core.progress import Ticker, say
+from kfp_bonsai.shared.core.progress import Ticker, duration, say
 from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.inference.asking import rows_in
 
 STAGE = "evaluate-emissions"
 IDLE_SECONDS = 1.0
+
+
+def announce(models: int, batches: Sequence[protocol.Batch], pass_seconds: float, plan: protocol.Plan) -> None:
+    """Say how long the rounds will take at the most, before they begin.
+
+    Args:
+        models: how many there are, the baseline among them.
+        batches: what each block runs.
+        pass_seconds: what the baseline takes for these.
+        plan: how to measure.
+    """
+    least, most = protocol.longest_seconds(models, batches, pass_seconds, plan)
+    rows, slices = max(map(rows_in, batches)), f"{len(batches)} slices" if plan.sliced else "one"
+    say(
+        f"{STAGE}  {plan.pairs} rounds or more of {models + 1} blocks (the baseline's twice), each of at least "
+        f"{plan.block_seconds:g}s in {slices} of {rows} rows: up to {duration(least)}, at most {duration(most)}"
+    )
 
 
 @dataclass(frozen=True)

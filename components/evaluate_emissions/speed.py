@@ -7,12 +7,15 @@ from kfp_bonsai.evaluate_emissions.protocol import BASELINE, Batch, Subject, giv
 from kfp_bonsai.shared.inference.asking import rows_in
 
 SINGLE_ROWS = 60
+FEWEST_SINGLES, PASS_SECONDS = 12, 10.0  # where a pass over more would take the baseline longer
 SINGLE_PASSES, SINGLE_SECONDS = 10, 3.0  # over them: at the most, and for how long a model goes on
 BATCH_SIZES, SIZE_SECONDS = (1, 8, 32, 64, 128), 0.3  # that throughput is tried at, and for how long each
 
 
-def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
+def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> int:
     """Time single-row requests, one model after the other for each row; `latency` is the requests' seconds.
+
+    Returns how many rows were asked: fewer than there are, from short to long as well, where they take long.
 
     All rows run once before, untimed: a runtime prepares itself for each length that it has not met, and a server has
     met them all after its first minutes. Then they run until all models together have taken `SINGLE_SECONDS` each, ten
@@ -23,12 +26,19 @@ def single_rows(subjects: Sequence[Subject], rows: Sequence[Batch]) -> None:
         rows: batches of one row.
     """
     alive = [subject for subject in subjects if not subject.error]
+    for _ in range(2):  # the first of them prepares itself
+        started = time.perf_counter()
+        subjects[BASELINE].predict(rows[len(rows) // 2])
+    affordable = max(FEWEST_SINGLES, int(PASS_SECONDS / (time.perf_counter() - started)))
+    if affordable < len(rows):
+        rows = [rows[at * (len(rows) - 1) // (affordable - 1)] for at in range(affordable)]
     _each_row(alive, rows, subjects[BASELINE], timed=False)
     end = time.perf_counter() + SINGLE_SECONDS * len(alive)
     for number in range(SINGLE_PASSES):
         if number and time.perf_counter() > end:
             break
         _each_row(alive, rows, subjects[BASELINE], timed=True)
+    return len(rows)
 
 
 def _each_row(alive: Sequence[Subject], rows: Sequence[Batch], baseline: Subject, timed: bool) -> None:

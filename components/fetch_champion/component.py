@@ -23,6 +23,7 @@ def fetch_champion(
         ("student", str),
         ("layers", str),
         ("flops", float),
+        ("emission", float),
         ("shape", str),
         ("heads", int),
         ("ffn", int),

@@ -29,7 +29,7 @@ def fetch_champion(
 
     Returns:
         version, level, model, augmentations, and the champion's student (if it was a ready-made model), layers, flops,
-        shape, heads, ffn, epochs and rate.
+        emission, shape, heads, ffn, epochs and rate.
 
     Raises:
         BonsaiError: there is no champion, its package is gone or damaged, it was not made by the compress pipeline, or
@@ -146,6 +146,7 @@ def _level(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "student": str(stages["layer-remove"].get("student", "")),
         "layers": str(stages["layer-remove"]["keep"]),
         "flops": float(pruned.get("flops", 1.0)),
+        "emission": float(pruned.get("emission", 1.0)),
         "shape": str(pruned.get("shape", "free")),
         "heads": int(pruned.get("heads", 0)),
         "ffn": int(pruned.get("ffn", 0)),

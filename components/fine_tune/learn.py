@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows, tasks
+from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.kinds import kinds
-from kfp_bonsai.shared.metrics.advice import lines
+from kfp_bonsai.shared.metrics.advice import Situation, lines
 from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_name, positions_of
 from kfp_bonsai.shared.models.fitted import fit
-from kfp_bonsai.shared.training import scaling, thresholds, trainer
+from kfp_bonsai.shared.training import scaling, thresholds, trainer, writing
 
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
 
@@ -33,6 +35,8 @@ class Learnt:
         max_length: tokens at which rows are cut.
         score: the metric on the validation rows.
         scale: what the labels were learnt at; None for classes.
+        more: what else is known of the answers to the validation rows.
+        usual: of a model that writes, the mean tokens of its training texts and answers.
         reading: what it cost, earlier attempts included.
     """
 
@@ -41,6 +45,8 @@ class Learnt:
     max_length: int
     score: float
     scale: scaling.Scale | None
+    more: dict[str, float]
+    usual: dict[str, float]
     reading: energy.Reading
 
 
@@ -82,8 +88,10 @@ def learn(
     with energy.track() as meter:
         set_seed(seed)
         network, tokenizer, new_head = fit(source, task, "fine-tune")
+        attempts.check_room(scratch, network, epochs, freeze_embeddings)
         say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
-        for line in lines(family_name(network.config.model_type), task.rows):
+        family = family_name(network.config.model_type)
+        for line in lines(Situation(family, task.rows, network.num_parameters(), task.kind)):
             say(f"fine-tune    {line}")
         positions = positions_of(network.config)
         rehearse(network, tokenizer, _sample(train, task), min(positions, rows.LONGEST))
@@ -91,9 +99,18 @@ def learn(
             raise BonsaiError(
                 f"--max-length {max_length}: give {tokens.FEWEST_TOKENS} to {positions}, which {model} takes, or 0"
             )
-        cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
-        train_rows = rows.read_rows(train, tokenizer, cut_at)
-        validation_rows = rows.read_rows(validation, tokenizer, cut_at)
+        kind = kinds.kind_of(task)
+        if kind.writes:
+            cut_at, train_rows, validation_rows = _to_write(network, tokenizer, train, validation, max_length)
+        else:
+            cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
+            train_rows = rows.read_rows(train, tokenizer, cut_at)
+            validation_rows = rows.read_rows(validation, tokenizer, cut_at)
+        if train_rows.cut:
+            say(
+                f"fine-tune  {train_rows.cut:,} of {len(train_rows):,} training rows are longer than {cut_at} tokens "
+                "and cut there, as all others will be (--max-length)"
+            )
         for parameter in network.get_input_embeddings().parameters():
             parameter.requires_grad = not freeze_embeddings
         scale = _settle_scale(task, network, train_rows, new_head)
@@ -106,6 +123,9 @@ def learn(
                 validation=_scaled(validation_rows, scale),
                 task=task,
                 pad_id=tokenizer.pad_token_id,
+                collate=partial(writing.collate, pad_id=tokenizer.pad_token_id, on=writing.reads_on(network))
+                if kind.writes
+                else None,
                 callbacks=[attempts.Spending(scratch, meter, earlier)],
                 scale=scale,
             )
@@ -114,10 +134,29 @@ def learn(
             raise
         if scale:
             scaling.to_labels(network, scale)
-        logits = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
-        logits = thresholds.settle(network, task, logits, validation_rows)
-        score = kinds.score(task, logits, validation_rows.right, validation_rows.windows)
-    return Learnt(network, tokenizer, cut_at, score, scale, attempts.total(earlier, meter.reading))
+        found: Any
+        more: dict[str, float] = {}
+        if kind.writes:
+            found, more = writing.answers_of(network, validation_rows, tokenizer)
+        else:
+            found = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
+            found = thresholds.settle(network, task, found, validation_rows)
+        score = kinds.score(task, found, validation_rows.right, validation_rows.windows)
+    usual = writing.usual(train_rows) if kind.writes else {}
+    return Learnt(network, tokenizer, cut_at, score, scale, more, usual, attempts.total(earlier, meter.reading))
+
+
+def _to_write(
+    network: Any, tokenizer: Any, train: Path, validation: Path, max_length: int
+) -> tuple[int, rows.Rows, rows.Rows]:
+    """Read prompts and answers, and settle how the model writes; return where prompts are cut, and both splits."""
+    known = rows.read_rows(train, tokenizer, max_length or NO_LIMIT)
+    held_out = rows.read_rows(validation, tokenizer, max_length or NO_LIMIT)
+    positions = positions_of(network.config)
+    most = NO_LIMIT if positions >= NO_LIMIT else tokens.most_tokens(tokenizer, positions)
+    cut_at = writing.check_room(known, held_out, (train, validation), max_length, most)
+    writing.settle(network, tokenizer, max(map(len, (*known.labels, *held_out.labels))))
+    return cut_at, known, held_out
 
 
 def _settle_scale(task: tasks.Task, network: Any, train_rows: rows.Rows, new_head: bool) -> scaling.Scale | None:

@@ -89,14 +89,16 @@ def fine_tune(
             task=task.__dict__,
             level="baseline",
             max_length=learnt.max_length,
-            validation={task.metric: learnt.score},
+            validation={task.metric: learnt.score, **learnt.more},
             seed=seed,
+            **learnt.usual,
             **({"label_scale": learnt.scale.as_dict()} if learnt.scale else {}),
         )
         save(learnt.network, learnt.tokenizer, folder, record)
     shutil.rmtree(scratch, ignore_errors=True)
     return {
         task.metric: learnt.score,
+        **learnt.more,
         "parameters": sum(parameter.numel() for parameter in learnt.network.parameters()),
         "seconds": learnt.reading.seconds,
         "joules": learnt.reading.joules,

@@ -7,6 +7,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import extend_record, read_record, short_name
 
@@ -52,12 +53,14 @@ def layer_remove(
         bonsai layer-remove --model baseline --data data/validation.parquet --student embedded:bert-tiny --output tiny
     """
     record = read_record(model)
-    tasks.read_task(data)
+    task = tasks.read_task(data)
     if student:
         return _take(student, model, record, data, output, level, seed)
     stacks = record["shape"]["stacks"]
     asked = [layers_asked(keep, total) for total in stacks]
     check_choice("--scheme", scheme, SCHEMES)
+    if scheme == "importance" and task.split == "unlabelled" and kind_of(task).writes:
+        raise BonsaiError(f"{data} has no answers to score layers on: give the validation split")
 
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.models import shapes, surgery
@@ -178,7 +181,8 @@ def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, s
     import torch
 
     from kfp_bonsai.shared.data import rows
-    from kfp_bonsai.shared.models import shapes
+    from kfp_bonsai.shared.models import heads, shapes
+    from kfp_bonsai.shared.training import writing
 
     split = rows.read_rows(data, tokenizer, max_length)
     chosen = random.Random(seed).sample(range(len(split)), min(SCORED_ROWS, len(split)))
@@ -198,8 +202,12 @@ def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, s
     ]
     with torch.inference_mode():
         for start in range(0, len(chosen), 32):
-            batch = rows.pad([split[index] for index in chosen[start : start + 32]], tokenizer.pad_token_id)
-            batch.pop("labels", None)
+            items = [split[index] for index in chosen[start : start + 32]]
+            if heads.writes(network):
+                batch = writing.collate(items, tokenizer.pad_token_id, writing.reads_on(network))
+            else:
+                batch = rows.pad(items, tokenizer.pad_token_id)
+                batch.pop("labels", None)
             real = batch["attention_mask"].bool()
             network(**batch, output_hidden_states=True)  # free shapes compute every token only for whoever asks
     for hook in hooks:

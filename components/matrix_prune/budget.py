@@ -1,14 +1,15 @@
-"""Turn a FLOPs budget into widths: which heads and neurons to keep, or which uniform shape.
+"""Turn a budget into widths: which heads and neurons to keep, or which uniform shape.
 
 Units are named as their masks are: "heads.0", "cross_heads.0" and "ffn.0" are those of layer 0. A unit of heads is
-what shares one key-value head. Costs are FLOPs a sequence.
+what shares one key-value head. Costs are FLOPs a sequence, or seconds a batch: see prices.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
+from kfp_bonsai.matrix_prune.prices import Prices
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape
 
@@ -23,14 +24,14 @@ def step_of(name: str) -> int:
 
 
 def allot(scores: Kept, costs: Costs, budget: float) -> Kept:
-    """Choose the heads and neurons worth most for their FLOPs, over all layers together.
+    """Choose the heads and neurons worth most for what they cost, over all layers together.
 
     Every layer keeps one head and STEP neurons at least. The neurons of a layer come in steps of STEP.
 
     Args:
         scores: importance of each unit, by mask name ("heads.0", "ffn.0", ...).
-        costs: FLOPs of one unit, by mask name.
-        budget: FLOPs that the units may cost together.
+        costs: of one unit, by mask name.
+        budget: what the units may cost together.
 
     Returns:
         Sorted indices to keep, by mask name.
@@ -57,19 +58,16 @@ def allot(scores: Kept, costs: Costs, budget: float) -> Kept:
 
 
 def least(costs: Costs) -> float:
-    """Return the FLOPs of the smallest shape that `allot` gives."""
+    """Return what the units of the smallest shape cost that `allot` gives."""
     return sum(step_of(name) * cost for name, cost in costs.items())
 
 
-def uniform(
-    shape: Shape, costs_at: Callable[[int], Costs], budget: Callable[[int], float], unreachable: int = 0
-) -> Shape:
+def uniform(shape: Shape, prices: Prices, unreachable: int = 0) -> Shape:
     """Return the stock shape within a budget whose neurons are nearest to twice the attention's width.
 
     Args:
         shape: the model's widths now.
-        costs_at: FLOPs of one unit, by mask name, at a hidden width.
-        budget: FLOPs that the units may cost together, at a hidden width.
+        prices: what units cost, and the target.
         unreachable: a narrower hidden width that the model cannot have; 0 for none.
 
     Raises:
@@ -77,25 +75,25 @@ def uniform(
     """
     now = shape.layers[0]
     found: list[tuple[float, Shape]] = []
+    over = float("inf")
     for heads in range(shape.group, now.heads + 1, shape.group):
         attention = heads * shape.head_dim
         hidden = attention if shape.tied else shape.hidden
         if hidden == unreachable:
             continue
-        costs, most = costs_at(hidden), budget(hidden)
+        costs, most = prices.units(hidden, False), prices.target - prices.rest(hidden, False)
         neuron = sum(cost for name, cost in costs.items() if name.startswith("ffn"))
         group = sum(cost for name, cost in costs.items() if not name.startswith("ffn"))
         if alike(shape, heads, now.ffn, hidden).kind != STOCK:
             continue
         for ffn in range(STEP, now.ffn + 1, STEP):
             cost = heads // shape.group * group + ffn * neuron
+            over = min(over, cost - most)
             if cost <= most:
                 worse = abs(ffn / attention - 2) + 4 * (1 - cost / most)
                 found.append((worse, alike(shape, heads, ffn, hidden)))
     if not found:
-        raise BonsaiError(
-            "--flops is below what one head and 32 neurons a layer cost: ask for more, or keep fewer layers"
-        )
+        raise BonsaiError(prices.too_little(prices.target + over, STEP))
     return min(found, key=lambda pair: pair[0])[1]
 
 

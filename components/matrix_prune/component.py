@@ -11,6 +11,7 @@ def matrix_prune(
     teacher_outputs: Input[Dataset],
     pruned_model: Output[Model],
     flops: float = 0.1,
+    emission: float = 1.0,
     shape: str = "free",
     heads: int = 0,
     ffn: int = 0,
@@ -19,6 +20,7 @@ def matrix_prune(
     batch_size: int = 32,
     temperature: float = 2,
     hidden_weight: float = 10,
+    device: str = "auto",
     seed: int = 0,
 ):
     """Prune rows and columns of the weight matrices to a share of the FLOPs."""

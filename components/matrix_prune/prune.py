@@ -6,11 +6,13 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import extend_record, read_record
 from kfp_bonsai.shared.training.teacher import check_teacher
 
 SHAPES = ("free", "stock")
+DEVICES = ("auto", "cpu", "cuda")
 RANGES = {
     "heads": ZERO_OR_MORE,
     "ffn": ZERO_OR_MORE,
@@ -26,6 +28,7 @@ def matrix_prune(
     output: Path,
     *,
     flops: float = 0.1,
+    emission: float = 1.0,
     shape: str = "free",
     heads: int = 0,
     ffn: int = 0,
@@ -34,9 +37,10 @@ def matrix_prune(
     batch_size: int = 32,
     temperature: float = 2,
     hidden_weight: float = 10,
+    device: str = "auto",
     seed: int = 0,
 ) -> dict:
-    """Prune attention heads, feed-forward neurons and (stock shapes) the hidden width to a share of the FLOPs.
+    """Prune heads, feed-forward neurons and (stock shapes) the hidden width to a share of the FLOPs or the emission.
 
     Units are scored by the gradient of the distillation loss with respect to a mask on them (arXiv 1906.10771,
     section 3), masked away along a cubic schedule (arXiv 1710.01878, section 3) in the first three quarters of the
@@ -47,6 +51,9 @@ def matrix_prune(
         teacher_outputs: The transfer set from teacher-outputs.
         output: Folder to write the pruned model to.
         flops: FLOPs to reach, as a share of the baseline's; 1 leaves the matrices as they are.
+        emission: Energy of an inference to reach, as a share of the baseline's, instead of the FLOPs; 1 leaves it to
+            them. It is predicted by a table of what a few shapes took on the device, of texts of the task's mean
+            length in batches as evaluate-emissions has them.
         shape: free (the hidden width stays, each layer has its own heads and neurons, and the last computes only the
             token that a classifier reads; loads after `import kfp_bonsai`) or stock (uniform, narrower; loads in plain
             transformers).
@@ -57,34 +64,49 @@ def matrix_prune(
         batch_size: Rows a step.
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
+        device: Where emission is measured, for the table: cpu, cuda, or auto (a GPU if there is one). It must be here.
         seed: Seed of the order of rows.
 
     Returns:
-        The share of the baseline's FLOPs reached, heads and neurons a layer, hidden width, seconds and joules.
+        The share of the baseline's FLOPs reached (by emission, of its energy too, as predicted), heads and neurons a
+        layer, hidden width, seconds and joules.
 
     Raises:
-        BonsaiError: the target cannot be reached, or is above what the model costs already.
+        BonsaiError: the target cannot be reached, or is above what the model costs already; there is no such device.
 
     Example:
         bonsai matrix-prune --model short --teacher-outputs transfer --flops 0.1 --output pruned
+        bonsai matrix-prune --model short --teacher-outputs transfer --emission 0.1 --device cpu --output pruned
         bonsai matrix-prune --model short --teacher-outputs transfer --shape stock --heads 8 --ffn 512 --output pruned
     """
     record, teacher = read_record(model), read_record(teacher_outputs)
     check_teacher(model, record, teacher_outputs, teacher, temperature=temperature, hidden_weight=hidden_weight)
-    _check(record, flops, shape)
+    _check(record, flops, emission, shape)
+    check_choice("--device", device, DEVICES)
     check_ranges(RANGES, locals())
-    if flops == 1 and not heads and not ffn:
+    if flops == emission == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
+    from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.training import distillation, students, trainer
+    from kfp_bonsai.shared.training import distillation, soft_answers, students, trainer
 
+    if kind_in(record["task"]).writes:
+        soft_answers.check_temperature(temperature)
+        if emission < 1:
+            raise BonsaiError("--emission: how long a model takes to write is not predicted yet: give --flops")
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
             network.to(trainer.device())  # its masks are made where it is
             data = students.open_for(teacher_outputs, model, network.config, tokenizer, record)
-            pruning = _Pruning(network, record, teacher, data, flops, shape, heads, ffn)
+            costs = _timed(network, teacher, data, shape, device) if emission < 1 and not (heads or ffn) else None
+            length, written = _mean_lengths(data)
+            if costs:
+                prices = by_table(costs, network, emission)
+            else:
+                prices = by_flops(network, record, teacher, length, flops, written)
+            pruning = _Pruning(network, prices, shape, heads, ffn)
             distillation.distill_into(
                 network,
                 data,
@@ -99,6 +121,7 @@ def matrix_prune(
             smaller = pruning.cut()
         arguments = {
             "flops": flops,
+            "emission": emission,
             "shape": shape,
             "heads": heads,
             "ffn": ffn,
@@ -110,6 +133,8 @@ def matrix_prune(
             "seed": seed,
         }
         made = extend_record(record, stage="matrix-prune", arguments=arguments, reading=meter.reading, validation={})
+        if costs:
+            made["predicted_emission"] = predicted(costs, smaller)
         made = save(smaller, tokenizer, folder, made)
     return {**_summary(made, teacher), "seconds": meter.reading.seconds, "joules": meter.reading.joules}
 
@@ -117,66 +142,36 @@ def matrix_prune(
 class _Pruning:
     """Masks, the schedule that closes them, and the cut at the end."""
 
-    def __init__(
-        self,
-        network: Any,
-        record: dict,
-        teacher: dict,
-        data: Any,
-        flops: float,
-        shape: str,
-        heads: int,
-        ffn: int,
-    ) -> None:
+    def __init__(self, network: Any, prices: Any, shape: str, heads: int, ffn: int) -> None:
         from kfp_bonsai.matrix_prune import budget, masks
+        from kfp_bonsai.matrix_prune.prices import spent
         from kfp_bonsai.shared.models import one_token, surgery
-        from kfp_bonsai.shared.models.flops import Flops
         from kfp_bonsai.shared.models.shapes import Shape, shape_of, stacks_of
 
         self.network = network
         self.shape = shape_of(network)
-        self.length = _mean_length(data)
         self.same_heads = shape == "stock" and any(stack.shared_bias for stack, _ in stacks_of(network))
-        now, whole = Flops.from_record(record).at(self.length), Flops.from_record(teacher).at(self.length)
-        rest = now - self._spent(self.shape, self._costs(one_token=one_token.leaves_out(network)))
         self.free = shape == "free" and one_token.can(type(network), network.config)
-        self.costs = self._costs(one_token=self.free)
-        self.before = self._spent(self.shape, self.costs)
-        self.after = flops * whole - rest
+        self.costs = prices.units(self.shape.hidden, self.free)
+        self.before, rest = spent(self.shape, self.costs), prices.rest(self.shape.hidden, self.free)
+        self.after = prices.target - rest
         self.uniform: Shape | None = None
         if heads or ffn:
             self.uniform = self._stated(heads, ffn, shape)
         elif shape == "stock":
-            self.uniform = budget.uniform(
-                self.shape,
-                self._costs,
-                lambda hidden: flops * whole - rest * hidden / self.shape.hidden,
-                surgery.unreachable_width(network.config),
-            )
+            self.uniform = budget.uniform(self.shape, prices, surgery.unreachable_width(network.config))
         if self.uniform is not None:
-            self.after = self._spent(self.uniform, self._costs(self.uniform.hidden, self.free))
-        too_much = self.after > self.before if heads or ffn else flops * whole > now
+            self.after = spent(self.uniform, prices.units(self.uniform.hidden, self.free))
+        too_much = self.after > self.before if heads or ffn else prices.target > prices.now
         if too_much:
-            raise BonsaiError(f"--flops {flops}: the model costs {now / whole:.3f} of the baseline: ask for less")
-        if self.after < budget.least(self.costs) and self.uniform is None:
-            share = (budget.least(self.costs) + rest) / whole
             raise BonsaiError(
-                f"--flops {flops}: one head and 32 neurons a layer cost {share:.3f} of the baseline: ask for that"
+                f"{prices.asked}: the model costs {prices.now / prices.whole:.3f} of the baseline: ask for less"
             )
+        if self.after < budget.least(self.costs) and self.uniform is None:
+            raise BonsaiError(prices.too_little(budget.least(self.costs) + rest, budget.STEP))
         self.masks = masks.Masks(
             network, with_hidden=self.uniform is not None and self.uniform.hidden < self.shape.hidden
         )
-
-    def _costs(self, hidden: int = 0, one_token: bool = False) -> dict[str, float]:
-        """Return the FLOPs a sequence of one unit, by mask name."""
-        from kfp_bonsai.shared.models.flops import units
-
-        found = enumerate(units(self.network, hidden, one_token))
-        return {f"{unit}.{index}": cost.at(self.length) for index, layer in found for unit, cost in layer.items()}
-
-    def _spent(self, shape: Any, costs: dict[str, float]) -> float:
-        counts = [shape.units(layer) for layer in shape.layers]
-        return sum(cost * counts[int(name.partition(".")[2])][name.partition(".")[0]] for name, cost in costs.items())
 
     def _stated(self, heads: int, ffn: int, shape: str) -> Any:
         from kfp_bonsai.matrix_prune.budget import alike
@@ -264,20 +259,36 @@ class _Pruning:
         return surgery.cut(self.network, layers, hidden, free=self.free)
 
 
-def _mean_length(data: Any) -> float:
-    """Return the mean tokens of the labelled rows, which the FLOPs are asked of; other text may be longer."""
+def _mean_lengths(data: Any) -> tuple[float, float]:
+    """Return the mean tokens of the labelled rows, which the FLOPs are asked of; other text may be longer.
+
+    With them come the mean tokens that are written, 1 where none are.
+    """
     import numpy as np
 
+    from kfp_bonsai.shared.training.soft_answers import READ
     from kfp_bonsai.shared.training.transfer import NO_LABEL
 
-    labelled = np.asarray(data.lengths)[[bool(np.any(one != NO_LABEL)) for one in data.labels]]
-    return float(np.mean(labelled if len(labelled) else data.lengths))
+    known = np.array([bool(np.any(one != NO_LABEL)) for one in data.labels])
+    known = known if known.any() else ~known
+    lengths, written = np.asarray(data.lengths), np.ones(len(data))
+    if kind_in(data.record["task"]).writes:
+        written = np.array([len(one) for one in data.labels])
+        lengths = lengths if READ in data.inputs else lengths - written
+    return float(lengths[known].mean()), float(written[known].mean())
 
 
-def _check(record: dict, flops: float, shape: str) -> None:
+def _timed(network: Any, teacher: dict, data: Any, shape: str, device: str) -> Any:
+    from kfp_bonsai.matrix_prune.prices import table_for
+
+    return table_for(network, teacher, shape, _mean_lengths(data)[0], device)
+
+
+def _check(record: dict, flops: float, emission: float, shape: str) -> None:
     check_choice("--shape", shape, SHAPES)
-    if not 0 < flops <= 1:
-        raise BonsaiError(f"--flops is {flops}: give a share of the baseline's FLOPs above 0 and at most 1")
+    for name, share, what in (("flops", flops, "FLOPs"), ("emission", emission, "emission")):
+        if not 0 < share <= 1:
+            raise BonsaiError(f"--{name} is {share}: give a share of the baseline's {what} above 0 and at most 1")
     if record["shape"]["kind"] == "free" and shape == "stock":
         raise BonsaiError("a model of free shape cannot become stock: start from a model with uniform layers")
 
@@ -294,9 +305,10 @@ def _pass_through(model: Path, output: Path, record: dict, teacher: dict) -> dic
 def _summary(record: dict, teacher: dict) -> dict:
     from kfp_bonsai.shared.models.flops import ratio
 
-    layers = record["shape"]["layers"]
+    layers, predicted = record["shape"]["layers"], record.get("predicted_emission")
     return {
         "flops_ratio": ratio(record, teacher, record["max_length"]),
+        **({"predicted_emission": predicted["share"]} if predicted else {}),
         "hidden": record["shape"]["hidden"],
         "heads": ",".join(str(one["heads"]) for one in layers),
         "ffn": ",".join(str(one["ffn"]) for one in layers),

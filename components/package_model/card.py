@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from kfp_bonsai.shared.core.hub import parted
 from kfp_bonsai.shared.data.encoding import OVERLAP
 from kfp_bonsai.shared.data.tasks import HUB
 from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
@@ -435,7 +436,8 @@ def _after(prefix: str, text: str) -> str:
 
 def _hub_name(value: Any) -> str | None:
     """Return a value if it is a name on the hub, such as owner/name; a folder is recorded by its whole path."""
-    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", value) else None
+    name = parted(value)[0] if isinstance(value, str) else ""
+    return name if re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name) else None
 
 
 def _metric(task: dict[str, Any]) -> str:

@@ -23,6 +23,27 @@ RANKED = tuple((query, text) for query in ("query",) for text in ("document", "p
 RELEVANCE = ("relevance", "label", "labels", "score", "rating", "target")
 POSITIVES = ("positive", "positives", "pos")
 NEGATIVES = ("negative", "neg")  # and what begins so: negatives, negative_1, ...
+CONVERSATIONS = ("messages", "conversations", "conversation")
+ANSWERED = (  # a text, and what is to be written to it
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("document", "summary"),
+    ("article", "highlights"),
+    ("article", "summary"),
+    ("dialogue", "summary"),
+    ("text", "summary"),
+    ("source", "target"),
+    ("src", "tgt"),
+    ("source_text", "target_text"),
+    ("input", "output"),
+    ("question", "answer"),
+    ("text", "answer"),
+    ("text", "completion"),
+    ("text", "target"),
+    ("text", "label"),
+)
 
 
 def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "", label: str = "") -> tuple[str, ...]:
@@ -34,8 +55,8 @@ def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "
     if text and text == pair:
         raise BonsaiError(f"{where}: the column '{text}' is named twice: name a column of its own for each text")
     if text:
-        first = _named(text, names, where, "--text-column")
-        return (first, _named(pair, names, where, "--text-pair-column")) if pair else (first,)
+        first = named(text, names, where, "--text-column")
+        return (first, named(pair, names, where, "--text-pair-column")) if pair else (first,)
     if pair:
         raise BonsaiError("--text-pair-column needs --text-column too: name both")
     found = by_name(names, where, "--text-column", {*TEXTS, *(name for pair in PAIRS for name in pair)})
@@ -63,7 +84,7 @@ def label_column(names: Sequence[str], where: str, label: str = "") -> str:
         BonsaiError: the flag names no column, or no name is known.
     """
     if label:
-        return _named(label, names, where, "--label-column")
+        return named(label, names, where, "--label-column")
     found = by_name(names, where, "--label-column", {*LABELS})
     for wanted in LABELS:
         if wanted in found:
@@ -89,7 +110,12 @@ def by_name(names: Sequence[str], where: str, flag: str, known: set[str]) -> dic
     return found
 
 
-def _named(wanted: str, names: Sequence[str], where: str, flag: str) -> str:
+def named(wanted: str, names: Sequence[str], where: str, flag: str) -> str:
+    """Return a column that was named.
+
+    Raises:
+        BonsaiError: there is none of that name.
+    """
     if wanted in names:
         return wanted
     raise BonsaiError(

@@ -268,3 +268,8 @@ def is_answers(value: Any) -> bool:
             and not is_stretch(value[0])
         )
     return isinstance(value, dict) and "text" in value and _first(value, BEGIN) is not None
+
+
+def is_message(value: Any) -> bool:
+    """Return whether a value looks like a message of a conversation, as chat templates or ShareGPT have it."""
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())

@@ -138,7 +138,7 @@ class DataFile:
         if not found:
             return ""
         with self.open() as file:
-            first = next(delimited.blocks(Lines(self.where, file), self._layout, self._named, 1), {})
+            first: dict[str, list] = next(delimited.blocks(Lines(self.where, file), self._layout, self._named, 1), {})
         if not word_rows.are_words(first):
             return ""
         say(f"prepare-data  {self.where} has a word a row: those of one '{found}' are read as one row")

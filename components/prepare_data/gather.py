@@ -7,12 +7,14 @@ import numpy as np
 
 from kfp_bonsai.prepare_data import columns
 from kfp_bonsai.prepare_data.glance import AUTO, Flags
-from kfp_bonsai.prepare_data.read import Rows, Source, open_source
+from kfp_bonsai.prepare_data.names import as_number
+from kfp_bonsai.prepare_data.pairing import HOW, PairedRows
+from kfp_bonsai.prepare_data.read import Rows, open_source
 from kfp_bonsai.prepare_data.recognise import find, find_texts
 from kfp_bonsai.prepare_data.row_reading import Reading
 from kfp_bonsai.prepare_data.survey import Survey, survey
 from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part
-from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
 from kfp_bonsai.shared.data.tasks import SPLITS
 from kfp_bonsai.shared.storage.fingerprint import of_parts
 
@@ -30,16 +32,20 @@ class Given:
     Attributes:
         name: what the data is called.
         origin: where it comes from.
+        metric: what it is known to be scored by; "" for what is usual.
         labelled: the splits that exist (places in SPLITS): their rows, and where they come from.
         unlabelled: texts without labels.
         flagged: splits that have a flag of their own.
+        notes: what of the data is not read.
     """
 
     name: str
     origin: str
+    metric: str
     labelled: dict[int, tuple[Rows, str]]
     unlabelled: list[Rows]
     flagged: set[int]
+    notes: list[str]
 
     @property
     def rows(self) -> list[tuple[int, Rows]]:
@@ -66,27 +72,29 @@ def gather(
         BonsaiError: there are no such data.
     """
     source = open_source(data, "--data", streamed=streamed)
+    source.pick("train", purpose="train on")
     labelled = {
         role: (source.splits[SPLITS[role]], source.origin)
         for role in (TRAIN, VALIDATION, TEST)
         if SPLITS[role] in source.splits
     }
-    for role, flag, text in ((TEST, "--test-data", test_data), (VALIDATION, "--validation-data", validation_data)):
-        if text:
-            other = open_source(text, flag, streamed=streamed)
-            labelled[role] = (other.splits.get(SPLITS[role]) or other.splits["train"], other.origin)
+    if test_data:
+        other = open_source(test_data, "--test-data", streamed=streamed)
+        labelled[TEST] = other.pick("test", "validation", "train", purpose="test on"), other.origin
+    if validation_data:
+        other = open_source(validation_data, "--validation-data", streamed=streamed)
+        labelled[VALIDATION] = other.pick("validation", "train", purpose="validate on"), other.origin
     flagged = {role for role, text in ((TEST, test_data), (VALIDATION, validation_data)) if text}
-    return Given(source.name, source.origin, labelled, _unlabelled(source, unlabelled_data, streamed), flagged)
-
-
-def _unlabelled(source: Source, unlabelled_data: str, streamed: bool) -> list[Rows]:
-    found: list[Rows] = []
-    for text in filter(None, (part.strip() for part in unlabelled_data.split(","))):
-        other = open_source(text, "--unlabelled-data", streamed=streamed)
-        found.append(other.splits.get("unlabelled") or other.splits["train"])
-    if not found and "unlabelled" in source.splits:
-        found.append(source.splits["unlabelled"])
-    return found
+    unlabelled = [
+        open_source(text, "--unlabelled-data", streamed=streamed).pick("unlabelled", "train", purpose="distil with")
+        for text in filter(None, (part.strip() for part in unlabelled_data.split(",")))
+    ]
+    notes = [f"not read of {data}: {listed(source.left)}, which --test-data may name"] if source.left else []
+    if own := source.splits.get(SPLITS[UNLABELLED]):
+        if unlabelled:
+            notes.append(f"{own.where} is not read, as --unlabelled-data is given: for both, name {data} there too")
+        unlabelled = unlabelled or [own]
+    return Given(source.name, source.origin, source.metric, labelled, unlabelled, flagged, notes)
 
 
 def look_at(
@@ -201,36 +209,56 @@ def _settle(found: dict[int, Labelled], flagged: set[int]) -> tuple[dict[int, La
     """Where the test has no labels (as GLUE's) or there is none, the validation split of the data becomes the test."""
     notes, kept = [], dict(found)
     for role, each in found.items():
-        if each.survey.kept.any():
+        if not _is_unlabelled(each.survey, found[TRAIN].survey):
             continue
         nothing = f"{each.survey.where}, column '{each.survey.label}' has no label at all"
         if role == TRAIN:
             raise BonsaiError(f"{nothing}: name another with --label-column, or give the rows as --unlabelled-data")
         if role in flagged:
             raise BonsaiError(f"{nothing}: {WITHOUT_LABELS[role]}")
-        notes.append(f"the {SPLITS[role]} split has no labels and is not used")
+        notes.append(f"the {SPLITS[role]} split has no labels (none are public) and is not used")
         del kept[role]
     if VALIDATION in kept and TEST not in kept and kept[VALIDATION].origin == kept[TRAIN].origin:
-        notes.append("the data's validation split is used as test, and validation is drawn from train")
+        notes.append(
+            "the data's validation split is used as test, and validation is drawn from train, so that no test row "
+            "chooses anything"
+        )
         kept[TEST] = kept.pop(VALIDATION)
     return kept, notes
 
 
-def survey_unlabelled(found: Sequence[Rows], train: Survey, label_column: str, drop_empty: bool) -> list[Part]:
-    """Go through the texts without labels once.
+def _is_unlabelled(found: Survey, train: Survey) -> bool:
+    """Return whether no row has a label, or all have -1 for it, which no row of train has."""
+    nothing = {as_number(name) for name in found.classes} == {-1.0}
+    return not found.kept.any() or (nothing and not any(as_number(name) == -1 for name in train.classes))
+
+
+def survey_unlabelled(
+    found: Sequence[Rows], train: Survey, label_column: str, drop_empty: bool, seed: int
+) -> tuple[list[Part], list[str]]:
+    """Go through the texts without labels once; return them, single ones as pairs if train has such, and notes on that.
 
     Raises:
         BonsaiError: they are not of train's columns, or cannot be used.
     """
-    parts = []
+    parts, notes = [], []
     for rows in found:
         reading = find_texts(rows, train.reading, label_column)
-        if len(reading.texts) != len(train.columns):
+        if len(reading.texts) > len(train.columns):
             raise BonsaiError(
-                f"{rows.where} has {'pairs' if len(reading.texts) == 2 else 'single texts'} "
-                f"({', '.join(reading.texts)}), the labelled rows have {', '.join(train.columns)}: name the columns "
-                "alike"
+                f"{rows.where} has pairs ({', '.join(reading.texts)}), and the labelled rows single texts "
+                f"({', '.join(train.columns)}): give single texts, in a column called so"
             )
+        if len(reading.texts) < len(train.columns):
+            if train.reading.group >= 0:
+                raise BonsaiError(
+                    f"{rows.where} has single texts ({', '.join(reading.texts)}), and nothing says which belong "
+                    f"together as {' and '.join(train.columns)} do: give both columns"
+                )
+            rows = PairedRows(rows, reading.texts[0], seed)
+            reading = Reading(tuple(rows.names()), "", tuple(rows.names()))
         seen = survey(rows, reading, drop_empty=drop_empty)
+        if isinstance(rows, PairedRows):
+            notes.append(f"unlabelled: {seen.rows:,} pairs of {rows.where} are {HOW}")
         parts.append(Part.of(UNLABELLED, rows, seen, np.zeros(seen.rows, np.int64)))
-    return parts
+    return parts, notes

@@ -12,6 +12,7 @@ from kfp_bonsai.prepare_data.targets import TARGETS, Target
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
 from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
+from kfp_bonsai.shared.metrics.scores import check_counted, in_words
 
 SHOWN = 6  # classes whose rows are told
 
@@ -61,7 +62,7 @@ class Goal:
         return f"all rows of one {self.together} together" if self.together else self.target.shared
 
 
-def goal_of(train: Survey, kind: str, metric: str, positive_class: str) -> Goal:
+def goal_of(train: Survey, kind: str, metric: str, positive_class: str, usual: str = "") -> Goal:
     """Return what the labels of train are to be learnt as.
 
     Args:
@@ -69,6 +70,7 @@ def goal_of(train: Survey, kind: str, metric: str, positive_class: str) -> Goal:
         kind: the kind that was asked for, or "auto".
         metric: the metric that was asked for, or "".
         positive_class: the class that was asked for, or "".
+        usual: what the data are known to be scored by, or "".
 
     Raises:
         BonsaiError: the labels are not what was asked for.
@@ -77,14 +79,20 @@ def goal_of(train: Survey, kind: str, metric: str, positive_class: str) -> Goal:
     kind = labels.kind_of(train, kind)
     check_metric(metric, kind)
     together = train.columns[train.reading.group] if train.groups is not None else ""
-    return Goal(kind, metric or KINDS[kind].metrics[0], labels.class_names(train, kind, positive_class), hint, together)
+    fitting = KINDS[kind].metrics
+    metric = metric or (usual if usual in fitting else fitting[0])
+    check_counted(metric)
+    return Goal(kind, metric, labels.class_names(train, kind, positive_class), hint, together)
 
 
-def metric_notes(goal: Goal) -> list[str]:
-    """Return what a reader should know of the metric."""
+def metric_notes(goal: Goal, asked: str) -> list[str]:
+    """Return what a reader should know of the metric, and whether it was asked for."""
+    notes = []
+    if not asked and goal.metric != goal.known.metrics[0]:
+        notes.append(f"the metric is {in_words(goal.metric)}, as GLUE scores this task; another one by --metric")
     if goal.metric == "f1" and len(goal.labels) == 2:
-        return [f"f1 is that of the class '{goal.labels[1]}'; another one by --positive-class"]
-    return []
+        notes.append(f"f1 is that of the class '{goal.labels[1]}'; another one by --positive-class")
+    return notes
 
 
 def label_notes(goal: Goal, title: str, found: Survey) -> list[str]:

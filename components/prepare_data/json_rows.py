@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kfp_bonsai.prepare_data import label_studio, squad_file
+from kfp_bonsai.prepare_data.columns import CONVERSATIONS
 from kfp_bonsai.prepare_data.text import LONGEST, Lines
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -33,7 +34,7 @@ def json_rows(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
         wrapped = [
             key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)
         ]
-        if len(row) == 1 and wrapped:
+        if len(row) == 1 and wrapped and wrapped[0].lower() not in CONVERSATIONS:
             raise BonsaiError(
                 f"{lines.where}, {place}: the rows are in '{wrapped[0]}': give the list alone, without it"
             )

@@ -85,7 +85,8 @@ def _check_lists(found: Survey) -> None:
         )
     different = {*found.answers[found.kept].tolist()}
     if len(different) < 2:
-        only = "empty" if () in different else f"the same{f' ({listed([*found.classes])})' if found.classes else ''}"
+        shown = listed([*found.classes]) or repr(next(iter(different), ""))[:40]
+        only = "empty" if () in different else f"the same ({shown})"
         raise BonsaiError(
             f"{found.where}, column '{found.label}': every row's is {only}: there is nothing to learn; add other rows, "
             "or name another column with --label-column"

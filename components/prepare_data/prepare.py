@@ -55,24 +55,27 @@ def prepare_data(
     Args:
         data: a Parquet, CSV, TSV, JSON lines, CoNLL or SQuAD file, a folder or glob of them, gs://bucket/path,
             embedded:NAME (movie-reviews, amazon-reviews, tweets, news), or a Hugging Face data set name (org/name,
-            glue:sst2).
+            with :configuration and @revision behind it where it has such; glue:sst2, glue:mnli_mismatched).
         train: the Parquet file to write the training rows to.
         validation: the Parquet file to write the validation rows to.
         test: the Parquet file to write the test rows to.
         unlabelled: the Parquet file to write the texts without labels to (it may have no rows).
         test_data: where the test rows are, as for --data; else the data's own test split, else drawn from train.
         validation_data: where the validation rows are; else the data's own, else drawn from train.
-        unlabelled_data: where texts without labels are, separated by commas; distillation learns from them too. Besides
-            the above there is embedded:film-sentences.
+        unlabelled_data: where texts without labels are, separated by commas; distillation learns from them too. By
+            default the data's own unlabelled split. Besides the above there is embedded:film-sentences. For tasks on
+            pairs, single texts are made pairs.
         name: what to call the task; by default the data's name.
         text_column: the column of texts; by default text, sentence, review or content, or a known pair.
         text_pair_column: the column of second texts, for tasks on pairs.
         label_column: the column of labels; by default label, labels, target, class, sentiment, score or rating, or what
             the kind has, such as ner_tags. Several columns of 0 and 1 are named with commas between.
-        kind: classification, regression, multi-label, tokens, questions, ranking, or auto: what the columns and their
-            values look like; regression where labels are more than 10 different floats.
-        metric: one that the kind has; by default its first: accuracy (f1, matthews_correlation), pearson (spearman),
-            micro_f1 (macro_f1), span_f1, answer_f1 (exact_match), ndcg@10 (mrr@10).
+        kind: classification, regression, multi-label, tokens, questions, ranking, generation (answers that are
+            written), or auto: what the columns and their values look like, generation never; regression where labels
+            are more than 10 different floats.
+        metric: one that the kind has; by default what GLUE scores a task of its by, or the kind's first: accuracy (f1,
+            matthews_correlation), pearson (spearman), micro_f1 (macro_f1), span_f1, answer_f1 (exact_match), ndcg@10
+            (mrr@10), rouge_l (chrf, exact_text).
         positive_class: of two classes the one that f1 is of; by default the data's second, else that by alphabet.
         validation_fraction: the fraction of train to draw for validation where none is given.
         test_fraction: the fraction of train to draw for the test where none is given.
@@ -93,7 +96,7 @@ def prepare_data(
     Example:
         bonsai prepare-data --data reviews.csv --train train.parquet --validation validation.parquet
             --test test.parquet --unlabelled unlabelled.parquet
-        bonsai prepare-data --data glue:mrpc --metric f1 --train train.parquet --validation validation.parquet
+        bonsai prepare-data --data glue:mrpc --train train.parquet --validation validation.parquet
             --test test.parquet --unlabelled unlabelled.parquet
     """
     paths = [Path(train), Path(validation), Path(test), Path(unlabelled)]
@@ -105,14 +108,15 @@ def prepare_data(
     flags = Flags(text_column, text_pair_column, label_column)
     labelled, notes = survey_labelled(given, flags, kind, drop_empty)
     first = labelled[TRAIN].survey
-    goal = goal_of(first, kind, metric, positive_class)
-    notes += metric_notes(goal)
+    goal = goal_of(first, kind, metric, positive_class, given.metric)
+    notes += [*given.notes, *metric_notes(goal, metric)]
     say(f"{STAGE}  {data}: text {' and '.join(first.columns)}, label {first.label}, {goal}")
     parts = [
         Part.of(role, each.rows, each.survey, labels.written(each.survey, goal.labels, goal.kind, SPLITS[role]))
         for role, each in sorted(labelled.items())
     ]
-    extra = survey_unlabelled(given.unlabelled, first, label_column, drop_empty)
+    extra, paired = survey_unlabelled(given.unlabelled, first, label_column, drop_empty, seed)
+    notes += paired
     notes += _tell_read([*parts, *extra], goal)
     notes += labels.alike(goal.labels)
     dropped = {

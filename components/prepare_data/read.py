@@ -2,33 +2,32 @@
 
 import glob
 import re
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from kfp_bonsai.prepare_data.formats import BATCH_ROWS, Batch, DataFile, check_names
+from kfp_bonsai.prepare_data import glue, hub_sets
+from kfp_bonsai.prepare_data.formats import Batch, DataFile
+from kfp_bonsai.prepare_data.hub_sets import HubRows, is_hub_name
 from kfp_bonsai.prepare_data.sources import bucket_files, local_file, local_files
 from kfp_bonsai.shared.core.downloads import EMBEDDED
-from kfp_bonsai.shared.core.errors import BonsaiError, in_words, kind_of, nearest
-from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.hub import parted
 from kfp_bonsai.shared.data.embedded_texts import CITATION, embedded_dataset
-from kfp_bonsai.shared.data.parquet import reading, values_of
 from kfp_bonsai.shared.data.tasks import HUB
 from kfp_bonsai.shared.storage.bucket import GCS
-from kfp_bonsai.shared.storage.fingerprint import of_folder, of_parts
+from kfp_bonsai.shared.storage.fingerprint import of_parts
 
-SAVE_AGAIN = "save it again"
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
     "test": ("test", "test_matched"),
     "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
 }
-FILE_NAME = re.compile(r".*\.(parquet|csv|tsv|jsonl?|ndjson|txt|xlsx?|zip|gz|arrow|feather)", re.IGNORECASE)
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+LEFT = "left"
+OTHER_GENRES = re.compile(r"(validation|valid|val|dev|test)[_-]mismatched")  # of MNLI: for those who name them alone
 
 
 class Rows(Protocol):
@@ -53,11 +52,35 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """What a user named: its splits ("train", and those that it has besides), and where they come from."""
+    """What a user named.
+
+    Attributes:
+        name: what it is called.
+        origin: where it comes from.
+        splits: its rows, by SPLITS.
+        metric: what it is known to be scored by; "" for what is usual.
+        left: its splits that are none of these.
+    """
 
     name: str
     origin: str
     splits: dict[str, Rows]
+    metric: str = ""
+    left: tuple[str, ...] = ()
+
+    def pick(self, *wanted: str, purpose: str) -> Rows:
+        """Return the first of some splits that there is; `purpose` is what for, such as "train on".
+
+        Raises:
+            BonsaiError: there is none of them.
+        """
+        for split in wanted:
+            if split in self.splits:
+                return self.splits[split]
+        there = " and ".join(sorted([*self.splits, *self.left]))
+        raise BonsaiError(
+            f"{self.origin} has splits {there}, and none to {purpose}: add {wanted[0]}, or give files of it"
+        )
 
 
 @dataclass(frozen=True)
@@ -122,62 +145,6 @@ class FileRows:
         return of_parts((file.where, file.digest()) for file in self.files)
 
 
-@dataclass(frozen=True)
-class HubRows:
-    """A split of a Hugging Face data set, read as it is stored, whatever format it was set to give.
-
-    Attributes:
-        where: where it comes from, for messages.
-        dataset: the split, whole or as a stream.
-        version: gives what stands for its content.
-    """
-
-    where: str
-    dataset: Any
-    version: Callable[[], str]
-
-    def names(self) -> list[str]:
-        """Return the names of the columns."""
-        return check_names(self.where, self.dataset.column_names or [*next(iter(self.dataset), {})])
-
-    def digest(self) -> str:
-        """Return a hash of the saved files, or the commit on the hub."""
-        return self.version()
-
-    def class_names(self, column: str) -> tuple[str, ...]:
-        """Return the names of a ClassLabel column's integers, else ().
-
-        Raises:
-            BonsaiError: its names are no texts.
-        """
-        found = (self.dataset.features or {}).get(column)
-        found = found[0] if isinstance(found, list) else getattr(found, "feature", found)  # of a list's entries
-        names = tuple(getattr(found, "names", None) or ())
-        if not all(isinstance(name, str) for name in names):
-            raise BonsaiError(f"{self.where}, column '{column}': its classes' names are no texts: {SAVE_AGAIN}")
-        return names
-
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
-        """Go through some of the columns.
-
-        Raises:
-            BonsaiError: its files are damaged.
-        """
-        first = 1
-        with reading(self.where, SAVE_AGAIN):
-            found = self.dataset.with_format("arrow").select_columns(list(columns)).iter(BATCH_ROWS)
-        while True:
-            with reading(self.where, SAVE_AGAIN):
-                table = next(found, None)
-                if table is None:
-                    return
-                table.validate(full=True)  # a damaged file may hold places outside of it
-                values = {name: values_of(table.column(name), self.where, name, first) for name in columns}
-            batch = Batch(self.where, first, values)
-            first += batch.rows
-            yield batch
-
-
 def open_source(text: str, flag: str, *, streamed: bool = False) -> Source:
     """Find what a user means by `text`, the value of `flag`.
 
@@ -199,19 +166,38 @@ def open_source(text: str, flag: str, *, streamed: bool = False) -> Source:
         return _from_files(text, bucket_files(text))
     path = Path(text).expanduser()
     if path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
-        return _saved_dataset(path)
+        loaded, version = hub_sets.saved(path)
+        return _of_datasets(path.name, str(path), loaded, version, glue.metric_of(str(path.absolute())))
     if path.is_dir() or path.is_file() or glob.has_magic(text):
         return _from_files(text, local_files(text, path, flag))
     if not is_hub_name(text):
         folder = path.parent
         near = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder.is_dir() else ""
         raise BonsaiError(f"no file or folder {text}{near}: correct {flag}")
-    return _hub_dataset(text, flag, streamed)
+    return _of_hub(text, flag, streamed)
 
 
-def is_hub_name(text: str) -> bool:
-    """Return whether a text is a data set's name on the hub, if it is no file here."""
-    return not FILE_NAME.fullmatch(text) and not text.startswith((".", "/", "~")) and bool(HUB_NAME.fullmatch(text))
+def _of_hub(text: str, flag: str, streamed: bool) -> Source:
+    task = glue.task_of(text)
+    tested = glue.MNLI.get(task, "")  # those have no rows to train on of their own
+    loaded, version = hub_sets.load(text.replace(task, "mnli", 1) if tested else text, flag, streamed=streamed)
+    if tested:
+        loaded = {split: rows for split, rows in loaded.items() if split in ("train", tested)}
+        loaded["validation"] = loaded.pop(tested)
+    name = parted(text)[0].replace(":", "-").rpartition("/")[2]
+    return _of_datasets(name, f"{HUB}{hub_sets.Name.of(text)}", loaded, version, glue.metric_of(text))
+
+
+def _of_datasets(name: str, origin: str, loaded: dict[str, Any], version: Callable[[], str], metric: str) -> Source:
+    """Group a data set's splits by what they are called; the only one is train."""
+    own = {split: next((one for one in names if one in loaded), "") for split, names in SPLITS.items()}
+    if len(loaded) == 1:
+        own = {"train": next(iter(loaded))}
+    splits: dict[str, Rows] = {
+        split: HubRows(f"{origin}, split {one}", loaded[one], version) for split, one in own.items() if one
+    }
+    left = tuple(one for one in loaded if one not in own.values())
+    return Source(name, origin, splits, metric, left)
 
 
 def _from_files(text: str, files: list[DataFile]) -> Source:
@@ -225,15 +211,17 @@ def _from_files(text: str, files: list[DataFile]) -> Source:
             f"{text} has queries, documents and their relevance in files of their own, as BEIR has them: join them to "
             "rows of query, document and relevance, with documents that do not fit (relevance 0) for each query"
         )
+    metric = glue.metric_of(text if text.startswith(GCS) else str(Path(text).expanduser().absolute()))
     known = [(file, _split_of(file.where)) for file in files]
+    left = sorted({PurePosixPath(file.where).name for file, split in known if split == LEFT})
+    if len(left) < len(known):
+        known = [(file, split) for file, split in known if split != LEFT]
     of_splits = {split for _, split in known}
     if len(of_splits) == 1:
-        return Source(name, text, {"train": FileRows(text if len(files) > 1 else files[0].where, tuple(files))})
+        files = [file for file, _ in known]
+        where = text if len(files) > 1 else files[0].where
+        return Source(name, text, {"train": FileRows(where, tuple(files))}, metric, tuple(left))
     if "train" not in of_splits:
-        if "" not in of_splits:
-            raise BonsaiError(
-                f"{text} has files of {' and '.join(sorted(of_splits))}, and none to train on: add train..."
-            )
         known = [(file, split or "train") for file, split in known]
     strange = [file.where for file, split in known if not split]
     if strange:
@@ -246,12 +234,14 @@ def _from_files(text: str, files: list[DataFile]) -> Source:
         mine = tuple(file for file, own in known if own == split)
         if mine:
             splits[split] = FileRows(mine[0].where if len(mine) == 1 else f"{text} ({split})", mine)
-    return Source(name, text, splits)
+    return Source(name, text, splits, metric, tuple(left))
 
 
 def _split_of(where: str) -> str:
     """Return the split that a file is of by its name (train-0.csv, reviews_train.csv), else by its folder's, or ""."""
     path = PurePosixPath(where.replace("\\", "/").lower())
+    if OTHER_GENRES.search(path.name) or OTHER_GENRES.fullmatch(path.parent.name):
+        return LEFT
     for pattern, name in (
         (r"({})(?![a-z]).*", path.name),
         (r".*[^a-z0-9]({})", path.stem),
@@ -261,63 +251,3 @@ def _split_of(where: str) -> str:
             if re.fullmatch(pattern.format("|".join(names)), name):
                 return split
     return ""
-
-
-def _saved_dataset(path: Path) -> Source:
-    from datasets import load_from_disk
-
-    try:
-        return _dataset_source(path.name, str(path), load_from_disk(str(path)), lambda: of_folder(path))
-    except BonsaiError:
-        raise
-    except Exception as error:  # of damaged files it raises a dozen kinds
-        raise BonsaiError(f"{path} is not a whole saved data set ({in_words(error)}): {SAVE_AGAIN}") from error
-
-
-def _hub_dataset(text: str, flag: str, streamed: bool) -> Source:
-    from datasets import load_dataset
-
-    say(f"prepare-data  loading the Hugging Face data set {text}")
-    name, _, config = text.partition(":")
-    try:
-        try:
-            loaded = load_dataset(name, config or None, streaming=streamed)
-        except Exception:
-            if not streamed:
-                raise
-            loaded = load_dataset(name, config or None)  # what was downloaded once is there without the hub too
-    except Exception as error:  # the hub's client raises a dozen kinds, all of which a user should read
-        said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise kind_of(error)(
-            f"no file or folder {text}, and no Hugging Face data set of this name could be loaded ({said}): correct "
-            f"{flag}; a configuration goes behind a colon (glue:sst2)"
-        ) from error
-    return _dataset_source(text.replace(":", "-").rpartition("/")[2], f"{HUB}{text}", loaded, lambda: _commit(name))
-
-
-def _commit(name: str) -> str:
-    """Return the commit that a hub's data set is at; what cannot be told is like no other."""
-    from huggingface_hub import HfApi
-
-    try:
-        return f"commit {HfApi().dataset_info(name).sha}"
-    except Exception as error:  # of a dozen kinds; the data may be here all the same, from an earlier run
-        say(f"prepare-data  note: the commit of {name} cannot be asked for ({type(error).__name__}): nothing is reused")
-        return f"unknown {uuid.uuid4().hex}"
-
-
-def _dataset_source(name: str, origin: str, loaded: Any, version: Callable[[], str]) -> Source:
-    if hasattr(loaded, "column_names") and isinstance(loaded.column_names, list):
-        loaded = {"train": loaded}
-    version = cache(version)
-    splits: dict[str, Rows] = {}
-    for split, names in SPLITS.items():
-        own = next((own for own in names if own in loaded), "")
-        if own:
-            splits[split] = HubRows(f"{origin}, split {own}", loaded[own], version)
-    if "train" not in splits:
-        if len(loaded) != 1:
-            raise BonsaiError(f"{origin} has no split train (splits: {', '.join(loaded)}): give files instead")
-        own, rows = next(iter(loaded.items()))
-        splits = {"train": HubRows(f"{origin}, split {own}", rows, version)}
-    return Source(name, origin, splits)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from kfp_bonsai.prepare_data import columns
+from kfp_bonsai.prepare_data import columns, conversations
 from kfp_bonsai.prepare_data.glance import AUTO, Flags, Glance
 from kfp_bonsai.prepare_data.read import Rows
 from kfp_bonsai.prepare_data.row_reading import Reading
@@ -34,6 +34,8 @@ def find(rows: Rows, flags: Flags, kind: str = AUTO) -> Reading:
             f"{rows.where} has no rows for --kind {kind} (columns: {', '.join(look.names)}): they are to have "
             f"{TARGETS[KINDS[kind].target].example}; other names are given by --text-column and --label-column"
         )
+    if kind == AUTO:
+        conversations.refuse_unasked(look)
     texts = look.texts()
     label = columns.label_column(look.names, rows.where, flags.label)
     found = Reading(texts, label, texts, (label,), class_names=rows.class_names(label))

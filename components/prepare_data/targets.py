@@ -17,7 +17,8 @@ class Target:
         example: rows that have such answers, for who gave others.
         shared: how a draw does justice to all of them, in words.
         strata: what a draw takes its share of, a number a row; nothing where whole groups of rows are drawn.
-        coded: an answer that is a list, as a tuple with codes for names of labels; nothing where it is one value.
+        coded: an answer that is a list, as a tuple with codes for names of labels, or a text; nothing where it is a
+            class or a number.
         numbered: such a tuple with other numbers for the codes.
         labels: the labels' numbers in such a tuple.
     """
@@ -25,13 +26,13 @@ class Target:
     example: str
     shared: str
     strata: Callable[[np.ndarray], np.ndarray]
-    coded: Callable[[Sequence[Any], Callable[[Any], int]], tuple] | None = None
-    numbered: Callable[[tuple, Sequence[int]], tuple] = lambda answer, _numbers: answer
+    coded: Callable[[Sequence[Any], Callable[[Any], int]], Any] | None = None
+    numbered: Callable[[Any, Sequence[int]], Any] = lambda answer, _numbers: answer
     labels: Callable[[tuple], Sequence[int]] = lambda _answer: ()
 
     @property
     def of_lists(self) -> bool:
-        """Whether an answer is a list."""
+        """Whether an answer is a list, or a text: no class and no number."""
         return self.coded is not None
 
 
@@ -73,5 +74,12 @@ TARGETS = {
         "by how many have an answer",
         lambda answers: np.array([bool(answer) for answer in answers], int),
         coded=lambda found, _code: tuple(found),
+    ),
+    "text": Target(
+        'prompt and completion, document and summary, messages: [{"role": "user", "content": "..."}, {"role": '
+        '"assistant", "content": "..."}], or a text and an answer',
+        "at random",
+        lambda answers: np.zeros(len(answers), int),
+        coded=lambda answer, _code: answer,
     ),
 }

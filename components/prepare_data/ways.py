@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from kfp_bonsai.prepare_data import columns, convert
+from kfp_bonsai.prepare_data import columns, conversations, convert
 from kfp_bonsai.prepare_data.glance import Glance, mostly
 from kfp_bonsai.prepare_data.row_reading import Reading
 from kfp_bonsai.prepare_data.tag_schemes import join, label_names
@@ -234,6 +234,7 @@ def _is_number(value: Any) -> bool:
 
 # By the type of the right answers; a way that is only for kinds whose rows belong together says so. The first is taken.
 WAYS = (
+    ("text", False, conversations.find),
     ("answers", False, _questions),
     ("number", True, _anchors),
     ("spans", False, _words),

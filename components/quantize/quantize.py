@@ -14,11 +14,12 @@ from kfp_bonsai.shared.core import documents, files
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import duration, say
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data.batches import LONG
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference import processor
 from kfp_bonsai.shared.inference.asking import Asked, asked, together
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predictor, onnx_predictor
-from kfp_bonsai.shared.kinds.kinds import kind_of, predict
+from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of, predict
 from kfp_bonsai.shared.models import records, weights
 from kfp_bonsai.shared.models.stored import check_folder
 from kfp_bonsai.shared.models.weights import ONNX_FILE
@@ -97,6 +98,7 @@ def quantize(
     check_packages(runtime)
     record = _checked_record(model)
     task = tasks.read_task(calibration)
+    check_stage(task.kind, "quantize")
     _check_task(task, record, calibration)
     if calibration_rows < FEWEST_ROWS:
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 160")
@@ -200,13 +202,18 @@ def _sample(path: Path, task: tasks.Task, rows: int, seed: int) -> list[tuple[st
 
 
 def _batches(model: Path, texts: Sequence[tuple[str, ...]], task: tasks.Task) -> list[Asked]:
-    """Return padded batches of rows of about the same length."""
+    """Return padded batches of rows of about the same length, of long ones fewer, as memory goes by tokens."""
+
+    def encoded(rows: Sequence[tuple[str, ...]]) -> list[Asked]:
+        found = asked(model, [list(column) for column in zip(*rows, strict=True)], task)
+        if len(rows) == 1 or found.batch["input_ids"].size <= BATCH_ROWS * LONG:
+            return [found]
+        half = len(rows) // 2
+        return [*encoded(rows[:half]), *encoded(rows[half:])]
+
     ordered = sorted(texts, key=lambda row: sum(map(len, row)))
     starts = range(0, len(ordered), BATCH_ROWS)
-    return [
-        asked(model, [list(column) for column in zip(*ordered[at : at + BATCH_ROWS], strict=True)], task)
-        for at in starts
-    ]
+    return [part for at in starts for part in encoded(ordered[at : at + BATCH_ROWS])]
 
 
 def _export(model: Path, work: Path) -> tuple[Path, float]:

@@ -1,47 +1,26 @@
 """`bonsai compare`: several runs in one figure and one table, as in the white paper's Figures 4 to 6."""
 
-import csv
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.report import table as tables
-from kfp_bonsai.report import words
-from kfp_bonsai.report.numbers import percent, percent_interval
-from kfp_bonsai.shared.core import written
-from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.report import levels_table, several, words
+from kfp_bonsai.report.levels_table import Column
+from kfp_bonsai.report.numbers import percent_span
+from kfp_bonsai.report.series import Series
+from kfp_bonsai.report.several import Run
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.metrics import control
 
-RESULTS = "results.json"
-COLOURS = ("main", "edge", "run3", "run4", "run5", "run6")
-MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "p": "⬟"}
-MOST_NAMES, MOST_NAMES_NARROW = 10, 6  # points that are named in full; more of them get letters
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the comparison.
-
-    Attributes:
-        name: what it is called, no other run is.
-        path: its results.json.
-        document: what that holds.
-        rows: its models: those of the main measurement, and the quantized ones of the edge.
-        colour: its colour in the figure.
-        marker: its marker.
-    """
-
-    name: str
-    path: Path
-    document: dict[str, Any]
-    rows: list[dict[str, Any]]
-    colour: str
-    marker: str
+BESIDE = (
+    Column("FLOPs", "flops"),
+    Column("size", "size"),
+    Column("latency p50, ms", "p50"),
+    Column("paid back after, inferences", "payback"),
+)
+CAPTION = "Each point is a model, each line a run; the bars are 95 % intervals."
 
 
 def compare(run: list[Path], /, output: Path, *, title: str = "") -> dict[str, str | int]:
@@ -63,112 +42,72 @@ def compare(run: list[Path], /, output: Path, *, title: str = "") -> dict[str, s
     """
     if len(run) < 2:
         raise BonsaiError(f"{len(run)} run was given: give the folders of two runs or more to compare")
-    runs = _read(run)
-    drawn = [(each, [row for row in each.rows if _drawable(row)]) for each in runs]
-    for each, rows in drawn:
-        if not any(row["stage"] != "baseline" for row in rows):
+    found = _named([several.read_run(path) for path in run])
+    for each in found.values():
+        if not any(row["stage"] != "baseline" for row in each.drawable):
             raise BonsaiError(f"{each.path} has no compressed model that was measured: leave it out, or run it again")
-    title = title or f"{len(runs)} runs compared"
-    letters = _letters([row for _, rows in drawn for row in rows])
+    from kfp_bonsai.report import page as html_page
+    from kfp_bonsai.report.drawn import draw_lines  # which imports matplotlib
+
+    letters = several.letters(row for each in found.values() for row in each.drawable)
+    metric = several.metric_of(each.task for each in found.values())
     with new_folder(Path(output)) as folder:
-        figure = _figure(drawn, letters, folder)
-        page = _page(runs, figure, letters if figure["letters"] else {}, title)
-        _write_csv(runs, folder / "compare.csv")
+        series = [
+            Series(name, colour, each.drawable, None, marker)
+            for at, (name, each) in enumerate(found.items())
+            for colour, marker in [several.look(at)]
+        ]
+        figure = draw_lines(series, metric, letters, folder, "compare", CAPTION)
+        page = _page(found, figure, letters, title or f"{len(found)} runs compared", metric)
+        lines = [({"run": name}, row) for name, each in found.items() for row in each.rows]
+        several.write_csv(lines, ["run"], folder / "compare.csv")
         page["files"] = sorted([*(path.name for path in folder.iterdir()), "compare.md"])
         (folder / "compare.md").write_text(_markdown(page), encoding="utf-8")
-        from kfp_bonsai.report import page as html_page
-
         (folder / "compare.html").write_text(html_page.render(page, "compare.html"), encoding="utf-8")
     say(f"compare  {page['verdict']}")
     return {
-        "runs": len(runs),
-        "models": sum(len(rows) for _, rows in drawn),
+        "runs": len(found),
+        "models": sum(len(each.drawable) for each in found.values()),
         "page": str(Path(output) / "compare.html"),
     }
 
 
-def _read(given: list[Path]) -> list[Run]:
-    """Read the runs; those of the same name are numbered."""
-    paths = [Path(path) / RESULTS if Path(path).is_dir() else Path(path) for path in given]
-    documents = [read_document(path, "bonsai run", "rows", "task", shape=written.RESULTS) for path in paths]
-    names = [str(each.get("title") or path) for each, path in zip(documents, paths, strict=True)]
-    runs = []
-    for at, (path, document, name) in enumerate(zip(paths, documents, names, strict=True)):
-        if names.count(name) > 1:
-            name = f"{name} ({names[:at].count(name) + 1})"
-        rows = []
-        for row in document["rows"]:
-            if row["measurement"] == "main" or row["stage"] == "quantized":
-                rows.append(dict.fromkeys(tables.COLUMNS) | {"error": ""} | row)
-        runs.append(Run(name, path, document, rows, COLOURS[at % len(COLOURS)], [*MARKERS][at % len(MARKERS)]))
-    return runs
+def _named(found: list[Run]) -> dict[str, Run]:
+    """Return the runs by their titles; those of one title are numbered."""
+    titles = [str(each.document.get("title") or each.path) for each in found]
+    named = {}
+    for at, (title, each) in enumerate(zip(titles, found, strict=True)):
+        number = f" ({titles[:at].count(title) + 1})" if titles.count(title) > 1 else ""
+        named[title + number] = each
+    return named
 
 
-def _drawable(row: dict[str, Any]) -> bool:
-    return not row["error"] and row["relative_accuracy"] is not None and row["relative_emission"] is not None
-
-
-def _letters(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Return a letter for each level, in the order of the runs; a letter and a number beyond Z."""
-    names = dict.fromkeys(words.name_of(row) for row in rows if row["stage"] != "baseline")
-    return {name: LETTERS[at % 26] + (str(at // 26) if at > 25 else "") for at, name in enumerate(names)}
-
-
-def _figure(drawn: list[tuple[Run, list[dict[str, Any]]]], letters: dict[str, str], folder: Path) -> dict[str, Any]:
-    """Draw the figure into the folder and into the page."""
-    from kfp_bonsai.report import figures, svg
-    from kfp_bonsai.report.series import Guides, Series
-
-    series = [Series(run.name, run.colour, rows, None, run.marker) for run, rows in drawn]
-    guides = Guides(None, None, None, _metric([run for run, _ in drawn]))
-    points = sum(row["stage"] != "baseline" for _, rows in drawn for row in rows)
-    wide = figures.accuracy_figure(series, guides, short=letters if points > MOST_NAMES else {})
-    narrow = figures.accuracy_figure(series, guides, narrow=True, short=letters if points > MOST_NAMES_NARROW else {})
-    svg.write(wide, folder, "compare")
-    about = f"Relative {guides.metric} against relative emission of {len(drawn)} runs"
-    described = figures.describe(series, guides)
-    return {
-        "wide": svg.inline_svg(wide, "wide", about, described),
-        "narrow": svg.inline_svg(narrow, "narrow", about, described),
-        "caption": "Each point is a model, each line a run. Further left emits less, further up keeps more "
-        f"{guides.metric}; the bars are 95 % intervals.",
-        "letters": points > MOST_NAMES_NARROW,
-        "only_narrow": points <= MOST_NAMES,
-    }
-
-
-def _metric(runs: list[Run]) -> str:
-    names = {words.metric_name(run.document["task"]) for run in runs}
-    return names.pop() if len(names) == 1 else "score"
-
-
-def _page(runs: list[Run], figure: dict[str, Any], letters: dict[str, str], title: str) -> dict[str, Any]:
+def _page(
+    found: dict[str, Run], figure: dict[str, Any], letters: dict[str, str], title: str, metric: str
+) -> dict[str, Any]:
     """Work out what the page and the Markdown say."""
-    from kfp_bonsai.report import page
-
-    told = []
-    for run in runs:
-        lines = page.table(run.rows, run.document["task"])
-        for line in lines:
-            line["letter"] = letters.get(line["name"], "")
-        told.append(
-            {
-                "name": run.name,
-                "colour": run.colour,
-                "sign": MARKERS[run.marker],
-                "rows": lines,
-                "badge": "chosen" if _met(run) else "nearest",
-                "facts": [(name, value) for name, value in _facts(run) if value],
-            }
+    parts = [
+        levels_table.part(
+            name,
+            at,
+            each.rows,
+            each.task,
+            letters if figure["letters"] else {},
+            "chosen" if _met(each) else "nearest",
         )
-    states = [(run.name, control.of_results(run.document)) for run in runs]
+        for at, (name, each) in enumerate(found.items())
+    ]
+    columns = [*levels_table.kept_and_emitted(metric), *BESIDE]
+    caption = f"Relative {metric} and emission of the levels of each run"
+    states = [(name, control.of_results(each.document)) for name, each in found.items()]
     return {
+        "what": "comparison",
         "title": title,
-        "verdict": _verdict(runs),
+        "verdict": _verdict([*found.values()], metric),
         "doubts": [f"control {state}: {name}" for name, state in states if state != control.PASSED],
         "figure": figure,
-        "runs": told,
-        "metric": _metric(runs),
+        "table": levels_table.table_of(caption, columns, parts, figure["only_narrow"]),
+        "runs": [{"name": name, "facts": [fact for fact in _facts(each) if fact[1]]} for name, each in found.items()],
         "version": metadata.version("kfp-bonsai"),
     }
 
@@ -177,27 +116,20 @@ def _met(run: Run) -> bool:
     return bool((run.document.get("chosen") or {}).get("meets_target"))
 
 
-def _verdict(runs: list[Run]) -> str:
+def _verdict(found: list[Run], metric: str) -> str:
     """Say in one sentence what the runs' chosen models keep, and at what emission."""
-    chosen = [row for run in runs for row in run.rows if row["chosen"] and _drawable(row)]
+    chosen = [row for run in found for row in run.drawable if row["chosen"]]
     if not chosen:
-        return f"None of {len(runs)} runs chose a model."
+        return f"None of {len(found)} runs chose a model."
     kept, emitted = ([row[name] for row in chosen] for name in ("relative_accuracy", "relative_emission"))
-    whose = "The models chosen" if len(chosen) == len(runs) else f"The {len(chosen)} models chosen"
-    return (
-        f"{whose} in {len(runs)} runs keep {_range(kept)} of the {_metric(runs)} at {_range(emitted)} of the emission."
-    )
-
-
-def _range(values: list[float]) -> str:
-    low, high = min(values), max(values)
-    return percent(low) if percent(low) == percent(high) else percent_interval([low, high])
+    whose = "The models chosen" if len(chosen) == len(found) else f"The {len(chosen)} models chosen"
+    what = f"{percent_span(kept)} of the {metric} at {percent_span(emitted)} of the emission"
+    return f"{whose} in {len(found)} runs keep {what}."
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    document = run.document
-    task, energy = document["task"], document.get("energy") or {}
-    target, state = document.get("target") or {}, control.of_results(document)
+    document, task = run.document, run.task
+    energy, target, state = document.get("energy") or {}, document.get("target") or {}, control.of_results(document)
     return [
         ("data set", str(task.get("name", ""))),
         ("model", str(run.rows[0]["model"] or "")),
@@ -211,33 +143,14 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _write_csv(runs: list[Run], file: Path) -> None:
-    """Write all models of all runs, with the columns of the report's rows.csv."""
-    with file.open("w", newline="", encoding="utf-8") as target:
-        writer = csv.DictWriter(target, ["run", *tables.flat_columns()], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"run": run.name} | tables.flat(row) for run in runs for row in run.rows)
-
-
 def _markdown(page: dict[str, Any]) -> str:
     """Return the page's content as Markdown."""
-    from kfp_bonsai.report.markdown import line, text, with_interval
+    from kfp_bonsai.report.markdown import text
 
-    heads = ["run", "level", f"relative {page['metric']}", "relative emission", page["metric"], "FLOPs", "size"]
-    heads += ["p50, ms", "paid back after"]
     lines = [f"# {text(page['title'])}", "", f"**{text(page['verdict'])}**", ""]
     lines += [f"**{text(doubt)}**\n" for doubt in page["doubts"]]
-    lines += [f"![Relative {text(page['metric'])} against relative emission](compare.svg)", ""]
-    lines += [line(heads), line(["---", "---"] + ["---:"] * (len(heads) - 2))]
-    for run in page["runs"]:
-        for row in run["rows"]:
-            name = f"**{text(row['name'])}** ({run['badge']})" if row["chosen"] else text(row["name"])
-            cells = [text(run["name"]), name]
-            if row["error"]:
-                lines.append(line([*cells, f"failed: {text(row['error'])}", *[""] * (len(heads) - 3)]))
-                continue
-            cells += [with_interval(row, key) for key in ("relative_accuracy", "relative_emission", "accuracy")]
-            lines.append(line(cells + [row[key] for key in ("flops", "size", "p50", "payback")]))
+    lines += [f"![{text(page['figure']['about'])}]({page['figure']['file']})", ""]
+    lines += levels_table.as_markdown(page["table"], "run")
     lines += [
         "",
         "Relative figures are to the baseline of the same run on the same device; 95 % intervals in brackets.",

@@ -42,3 +42,21 @@ def report(
     results.metadata.update(storable(result))
     log_numbers(result, metrics)
     log_classes(json.loads(Path(results.path).read_text(encoding="utf-8")), classification)
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def study_report(
+    results: Input[list[Artifact]],
+    cells: list,
+    page: Output[Artifact],
+    html: Output[HTML],
+    title: str = "",
+):
+    """Write study.json of the cells' results, and the study's page."""
+    from pathlib import Path
+
+    from kfp_bonsai.report.study_gathered import report_study as stage
+    from kfp_bonsai.shared.core.scalars import storable
+
+    result = stage([Path(one.path) for one in results], cells, Path(page.path), Path(html.path), title=title)
+    page.metadata.update(storable(result))

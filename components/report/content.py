@@ -35,6 +35,7 @@ def content_of(
     document["control_covers_one"] = all(each in (control.PASSED, control.INCONCLUSIVE) for each in states.values())
 
     costs = page.stage_costs(_lineages(measurements, selection))
+    document["cost"] = {key: sum(line[key] for line in costs if line[key] is not None) for key in ("seconds", "joules")}
     return {
         "rows": rows,
         "parts": parts,

@@ -1,12 +1,15 @@
-"""The figures of a report, drawn into its folder and for its page."""
+"""The figures of a report, or of runs shown together, drawn into a folder and for a page."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.report.figures import accuracy_figure, describe
-from kfp_bonsai.report.series import Guides, Series
+from kfp_bonsai.report.series import Guides, Series, point_name
 from kfp_bonsai.report.strays import pairs_figure
 from kfp_bonsai.report.svg import inline_svg, write
+
+MOST_NAMES, MOST_NAMES_NARROW = 10, 6  # points of several lines that are named in full; more of them get letters
 
 
 def draw_figures(content: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -55,3 +58,35 @@ def draw_figures(content: dict[str, Any], folder: Path) -> dict[str, Any]:
             "is held against 1, where it must lie; the models against their own estimate.",
         }
     return made
+
+
+def draw_lines(
+    series: list[Series], metric: str, letters: Mapping[str, str], folder: Path, name: str, caption: str
+) -> dict[str, Any]:
+    """Draw several runs, or several models, a line each, into the folder and for the page.
+
+    Args:
+        series: the lines.
+        metric: what is kept, as people call it.
+        letters: of the levels, for where there are too many points for names.
+        folder: where the files go.
+        name: of the files, without an ending.
+        caption: what a point is, and a line, and the bars.
+    """
+    guides = Guides(None, None, None, metric)
+    names = [point_name(row) for each in series for row in each.rows if row["stage"] != "baseline"]
+    short, points = {level: letter for level, letter in letters.items() if level in names}, len(names)
+    wide = accuracy_figure(series, guides, short=short if points > MOST_NAMES else {})
+    narrow = accuracy_figure(series, guides, narrow=True, short=short if points > MOST_NAMES_NARROW else {})
+    write(wide, folder, name)
+    about = f"Relative {metric} against relative emission of {', '.join(each.name for each in series)}"
+    described = describe(series, guides)
+    return {
+        "wide": inline_svg(wide, "wide", about, described, name),
+        "narrow": inline_svg(narrow, "narrow", about, described, name),
+        "caption": f"{caption} Further left emits less, further up keeps more {metric}.",
+        "file": f"{name}.svg",
+        "about": about,
+        "letters": points > MOST_NAMES_NARROW,
+        "only_narrow": points <= MOST_NAMES,
+    }

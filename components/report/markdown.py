@@ -33,11 +33,16 @@ def render(page: dict[str, Any]) -> str:
     lines += ["Relative figures are to the baseline on the same device; 95 % intervals in brackets.", ""]
     lines += _labels(page)
     lines += ["### Can this be believed?", ""]
-    marks = {True: "yes", False: "**caution**", None: "note"}
-    lines += [f"- {marks[check.good]} – {text(check.name)}: {text(check.text)}" for check in page["checks"]]
+    lines += checks(page["checks"])
     if page["command"]:
         lines += ["", "### Do it again", "", "```", page["command"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def checks(found: list[Any]) -> list[str]:
+    """Return the reasons to believe the figures or not."""
+    marks = {True: "yes", False: "**caution**", None: "note"}
+    return [f"- {marks[check.good]} – {text(check.name)}: {text(check.text)}" for check in found]
 
 
 def _labels(page: dict[str, Any]) -> list[str]:
@@ -67,7 +72,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def with_interval(row: dict[str, Any], key: str) -> str:
     """Return a value of a row with what belongs beside it in brackets."""
-    beside = row[BESIDE[key]] if key in BESIDE else ""
+    found = [row[BESIDE[key]]] if key in BESIDE else []
+    beside = "; ".join(filter(None, [*found, *([row["scores"]] if key == "accuracy" else [])]))
     return f"{row[key]} ({beside})" if beside else row[key]
 
 

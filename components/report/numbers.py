@@ -53,6 +53,12 @@ def percent_interval(ends: Sequence[float] | None) -> str:
     return f"{_share(ends[0])}{SPACE}to{SPACE}{_share(ends[1])}{SPACE}%"
 
 
+def percent_span(values: Sequence[float]) -> str:
+    """Return from where to where some fractions go, or the one that they all are."""
+    low, high = min(values), max(values)
+    return percent(low) if percent(low) == percent(high) else percent_interval([low, high])
+
+
 def plain_interval(ends: Sequence[float] | None, decimals: int = 3) -> str:
     """Return an interval of plain numbers: "0.991 to 1.008"."""
     if not ends or any(end is None or not math.isfinite(end) for end in ends):

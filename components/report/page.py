@@ -10,7 +10,7 @@ from kfp_bonsai.report import numbers
 from kfp_bonsai.report.classes import MOST_CLASSES, of_labels, worst_first
 from kfp_bonsai.report.numbers import percent_interval
 from kfp_bonsai.report.series import is_ready_made
-from kfp_bonsai.report.words import GLOSSARY, metric_interval, metric_value, name_of
+from kfp_bonsai.report.words import GLOSSARY, metric_interval, metric_name, metric_value, name_of
 
 MOST_CONFUSION = 8
 
@@ -68,6 +68,7 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "relative_accuracy_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_accuracy_ci"]),
             "accuracy": metric_value(row["accuracy"], task),
             "accuracy_ci": metric_interval(row["accuracy_ci"], task),
+            "scores": " · ".join(_other_scores(row.get("scores") or {}, task)),
             "relative_emission": numbers.percent(row["relative_emission"]),
             "relative_emission_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_emission_ci"]),
             "bar": f"{100 * min(1.0, row['relative_emission'] or 0):.1f}",
@@ -84,6 +85,12 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
         }
         for row in rows
     ]
+
+
+def _other_scores(scores: dict[str, float], task: dict[str, Any]) -> list[str]:
+    """Return what a model scores by the kind's other metrics, in words."""
+    others = [{**task, "metric": name} for name in scores if name != task["metric"]]
+    return [f"{metric_name(each)} {metric_value(scores[each['metric']], each)}" for each in others]
 
 
 def _ready_made(row: dict[str, Any]) -> str:

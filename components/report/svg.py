@@ -30,9 +30,17 @@ COLOURS = {
 }
 
 
-def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Return the figure as an SVG element for the page: named colours, no ids that could clash, read aloud."""
-    text = _svg(figure)
+def inline_svg(figure: Figure, kind: str, title: str, description: str, name: str = "") -> str:
+    """Return the figure as an SVG element for the page: named colours, no ids that could clash, read aloud.
+
+    Args:
+        figure: what was drawn.
+        kind: the element's class, by which the page shows it or not.
+        title: what it is.
+        description: what it shows, in words.
+        name: tells its ids from those of others of its kind.
+    """
+    text, name = _svg(figure), f"{name}-{kind}" if name else kind
     text = text[text.index("<svg") :]
     for colour, value in COLOURS.items():
         text = text.replace(value, f"var(--f-{colour})")
@@ -41,7 +49,7 @@ def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     width, height = (figure.get_size_inches() * 72).round().astype(int)
     head = (
-        f'<svg class="{name}" role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {height}">'
+        f'<svg class="{kind}" role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {height}">'
         f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
     )
     return head + text[text.index(">") + 1 :]

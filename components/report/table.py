@@ -10,6 +10,7 @@ from kfp_bonsai.shared.metrics.target import shortfall
 # The columns of rows.csv and rows.parquet, in the order of results.json (README.md explains each).
 COLUMNS: dict[str, type] = {
     "model": str,
+    "family": str,
     "level": str,
     "stage": str,
     "student": str,
@@ -42,6 +43,7 @@ COLUMNS: dict[str, type] = {
     "making_seconds": float,
     "making_joules": float,
     "making_label": str,
+    "unlabelled_rows": int,
     "payback_inferences": int,
     "saved_kwh_per_year": float,
     "saved_kwh_per_year_ci": list,
@@ -69,8 +71,10 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "making_seconds": making.get("seconds"),
             "making_joules": making.get("joules"),
             "making_label": making.get("label"),
+            "unlabelled_rows": _unlabelled(model.get("lineage") or []),
             "error": model.get("error") or "",
             "sci_grams_per_1000": (model.get("sci_per_1000") or {}).get("sci_g"),
+            "scores": model.get("scores"),
             "scored": model.get("scored"),
             "errors": model.get("errors"),
             "by_label": model.get("by_label"),
@@ -79,6 +83,13 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
         }
         rows.append(row)
     return rows
+
+
+def _unlabelled(lineage: list[dict[str, Any]]) -> int | None:
+    """Return how many rows without labels a model was distilled with; None where its record does not say."""
+    taught = [stage for stage in lineage if stage["stage"] == "teacher-outputs"]
+    told = (taught[-1].get("arguments") or {}).get("unlabelled_rows") if taught else None
+    return told if isinstance(told, int) and told >= 0 else None
 
 
 def mark_chosen(rows: list[dict[str, Any]], selection: dict[str, Any]) -> dict[str, Any] | None:

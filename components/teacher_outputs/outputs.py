@@ -1,17 +1,24 @@
 """Run the fine-tuned teacher once over all text that students will learn from."""
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import ONE_OR_MORE, Range, check_ranges
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import tokens_sha256
+from kfp_bonsai.shared.kinds.kind import ROW, Kind
 from kfp_bonsai.shared.kinds.kinds import kind_of, unknown
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of, write_record
+from kfp_bonsai.teacher_outputs import room
+from kfp_bonsai.teacher_outputs.more_text import changed_copies, unlabelled_texts
 
+MOST_COPIES, MOST_COPIED_TOKENS = 65_000, 65_000 * 64  # of changed copies, where nothing else is asked for
 RANGES = {
     "augmentations": Range(-1, words="0 or more, or -1"),
     "unlabelled_rows": Range(-1, words="a number of rows, or -1 for all"),
@@ -35,8 +42,10 @@ def teacher_outputs(
     """Compute the teacher's logits and hidden states once, for all levels to be distilled from.
 
     The transfer set is the training rows, changed copies of them (word dropout, crops, mixes; as in TinyBERT,
-    arXiv 1909.10351, section 3, data augmentation, with simpler changes), and unlabelled text. What it
-    takes on disk is bounded by rows x hidden-positions x hidden width x 2 bytes, and the texts themselves, compressed.
+    arXiv 1909.10351, section 3, data augmentation, with simpler changes), and unlabelled text. What it takes on disk
+    is told first; where there is no room for all, fewer hidden states a row are kept, and then fewer copies and texts.
+    Of a model that writes, it holds at each token of an answer the 32 likeliest tokens and the mass of the rest, and
+    the teacher's own answers to text without one.
 
     Args:
         model: The fine-tuned baseline.
@@ -44,17 +53,18 @@ def teacher_outputs(
         unlabelled: Split with text only; may have no rows.
         output: Folder to write the transfer set to.
         augmentations: Changed copies of each training row, where a change makes another text of it; -1 makes 8, or as
-            many as give 65,000 in all.
+            many as give 65,000 rows and 4 million tokens in all; none of texts that are to be answered in writing, each
+            of which the teacher would have to answer.
         unlabelled_rows: Rows of unlabelled text to use; -1 for all.
         hidden_positions: Tokens a row whose hidden states are kept (evenly spaced in longer rows).
-        batch_size: Rows a step.
+        batch_size: Rows a step; fewer of rows above 128 tokens.
         seed: Seed of the changed copies and the choice of unlabelled rows.
 
     Returns:
-        Rows and tokens in the transfer set, megabytes, seconds and joules.
+        Rows and tokens in the transfer set, hidden states kept of a row at the most, megabytes, seconds and joules.
 
     Raises:
-        BonsaiError: the model or a split cannot be used, or the disk is full.
+        BonsaiError: the model or a split cannot be used, or the disk has no room for the training rows.
 
     Example:
         bonsai teacher-outputs --model baseline --train data/train.parquet --unlabelled data/unlabelled.parquet --output transfer
@@ -76,118 +86,154 @@ def teacher_outputs(
     check_ranges(RANGES, locals())
 
     from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.models.weights import size_bytes
     from kfp_bonsai.shared.training import scaling, transfer
+    from kfp_bonsai.shared.training.distillation import states_width
+    from kfp_bonsai.shared.training.trainer import device
+    from kfp_bonsai.teacher_outputs import own_answers
 
-    copies = suggested_copies(task.rows) if augmentations < 0 else augmentations
+    kind = kind_of(task)
     with new_folder(output) as folder:
         with energy.track() as meter:
             network, tokenizer = load(model)
-            items = _items(train, unlabelled, tokenizer, record["max_length"], copies, unlabelled_rows, seed)
+            network.to(device())
+            if kind.writes:
+                copies = max(0, augmentations)
+                parts = own_answers.parts(network, tokenizer, train, unlabelled, record, copies, unlabelled_rows, seed)
+            else:
+                parts = _parts(train, unlabelled, tokenizer, record["max_length"], augmentations, unlabelled_rows, seed)
+            if parts.cut:
+                say(f"teacher-outputs  {parts.cut:,} rows are longer than {record['max_length']} tokens and cut there")
+            width, said = states_width(network), partial(_numbers, kind, len(kind.outputs(task)))
+            size = room.settle(parts, output, width, said, hidden_positions, size_bytes(model))
+            items, positions = parts.first(size), size.positions
             scale = scaling.scale_of(record)
             if scale:  # what the students learn
                 scaling.to_learnt(network, scale)
-                for item in items[: task.rows]:
+                for item in items[: size.training]:
                     item["labels"] = scale.of(item["labels"])
-            tokens = _write(network, items, folder, tokenizer.pad_token_id, hidden_positions, batch_size)
-        arguments = {"augmentations": augmentations, "unlabelled_rows": unlabelled_rows, "seed": seed}
+            _write(network, items, folder, tokenizer.pad_token_id, positions, batch_size)
+        there = tasks.read_task(unlabelled).rows
+        used = min(there if unlabelled_rows < 0 else min(unlabelled_rows, there), size.unlabelled)
+        arguments = {"augmentations": augmentations, "unlabelled_rows": used, "seed": seed}
         made = extend_record(
             record,
             stage="teacher-outputs",
             arguments=arguments,
             reading=meter.reading,
-            hidden_positions=hidden_positions,
+            hidden_positions=positions,
             tokens_sha256=tokens_sha256(model),
             hidden_sha256=transfer.hidden_sha256(folder),
         )
         write_record(folder, made)
-        size = sum(path.stat().st_size for path in folder.iterdir())
+        taken = sum(path.stat().st_size for path in folder.iterdir())
     return {
         "rows": len(items),
-        "tokens": tokens,
-        "megabytes": round(size / 1e6, 1),
+        "tokens": size.tokens,
+        "hidden_positions": positions,
+        "megabytes": round(taken / 1e6, 1),
         "seconds": meter.reading.seconds,
         "joules": meter.reading.joules,
     }
 
 
-def suggested_copies(rows: int) -> int:
-    """Return the changed copies of each of so many training rows: few rows, once learnt by heart, teach no more."""
-    return min(8, 65_000 // max(rows, 1))
+def suggested_copies(rows: int, tokens: int) -> int:
+    """Return the changed copies of each of so many training rows: few rows, once learnt by heart, teach no more.
+
+    Args:
+        rows: how many there are.
+        tokens: how many tokens they have, as long texts are paid for by the token.
+    """
+    return min(8, MOST_COPIES // max(rows, 1), MOST_COPIED_TOKENS // max(tokens, 1))
 
 
-def _items(
+def _numbers(kind: Kind, outputs: int, item: dict[str, Any]) -> int:
+    """Return how many numbers a teacher says of an input."""
+    from kfp_bonsai.shared.training import soft_answers
+
+    if kind.writes:
+        return soft_answers.NUMBERS * len(item["labels"])
+    return outputs * (1 if kind.head == ROW else len(item["input_ids"]))
+
+
+def _parts(
     train: Path, unlabelled: Path, tokenizer: Any, max_length: int, copies: int, unlabelled_rows: int, seed: int
-) -> list[dict]:
-    import random
-
+) -> room.Parts:
     from kfp_bonsai.shared.data.rows import read_rows, tokenize
 
     task = tasks.read_task(train)
     windows = kind_of(task).windows
     known = read_rows(train, tokenizer, max_length)
-    items = [known[index] for index in range(len(known))]
+    cut = known.cut
+
+    def tokenized(texts: Iterable[list[list[str]]]) -> list[dict]:
+        nonlocal cut
+        found: list[dict] = []
+        for block in texts:
+            inputs = tokenize(tokenizer, block, max_length, windows)
+            items = [inputs[index] for index in range(len(inputs))]
+            items = [{**item, "labels": unknown(task, len(item["input_ids"]))} for item in items]
+            found += items if windows else _with_texts(items, block, task)  # else a row may be several inputs
+            cut += inputs.cut
+        return found
+
     columns = tasks.read_columns(train)
+    if copies < 0:
+        copies = suggested_copies(task.rows, sum(known.lengths))
     given = [columns[name] for name in task.columns]
-    texts = _copies(given, copies, seed)
-    if tasks.read_task(unlabelled).rows and unlabelled_rows:
-        more = tasks.read_columns(unlabelled)
-        order = list(range(len(more[task.columns[0]])))
-        random.Random(seed).shuffle(order)
-        chosen = order if unlabelled_rows < 0 else order[:unlabelled_rows]
-        texts.append([[more[name][index] for index in chosen] for name in task.columns])
-    for block in texts:
-        inputs = tokenize(tokenizer, block, max_length, windows)
-        found = (inputs[index] for index in range(len(inputs)))
-        items += [{**item, "labels": unknown(task, len(item["input_ids"]))} for item in found]
-    if not windows:  # else a row may be several inputs
-        whole = [row for block in (given, *texts) for row in zip(*block, strict=True)]
-        items = [item | dict(zip(task.columns, row, strict=True)) for item, row in zip(items, whole, strict=True)]
-    return items
+    training = [known[index] for index in range(len(known))]
+    if not windows:
+        training = _with_texts(training, given, task)
+    changed = tokenized(changed_copies(given, copies, seed))
+    more = tokenized(unlabelled_texts(unlabelled, task, unlabelled_rows, seed))
+    return room.Parts(training, more, changed, cut)
 
 
-def _copies(columns: list[list[str]], copies: int, seed: int) -> list[list[list[str]]]:
-    """Return the changed copies of all rows that are new: some texts are too short to be changed."""
-    from kfp_bonsai.shared.data.augment import augment
-
-    seen, found = set(zip(*columns, strict=True)), []
-    for copy in range(copies):
-        new = []
-        for row in zip(*augment(columns, seed + 1 + copy), strict=True):
-            if row not in seen:
-                seen.add(row)
-                new.append(row)
-        if new:
-            found.append([list(texts) for texts in zip(*new, strict=True)])
-    return found
+def _with_texts(items: list[dict], texts: list[list[str]], task: tasks.Task) -> list[dict]:
+    """Return inputs, each with its row's texts, of which a student with a tokenizer of its own makes its inputs."""
+    given = zip(*texts, strict=True)
+    return [item | dict(zip(task.columns, row, strict=True)) for item, row in zip(items, given, strict=True)]
 
 
-def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int, batch_size: int) -> int:
-    """Run the teacher in batches of like length; return the number of hidden states written."""
+def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int, batch_size: int) -> None:
+    """Run the teacher in batches of like length."""
     import numpy as np
     import torch
 
     from kfp_bonsai.shared.core.progress import Ticker
     from kfp_bonsai.shared.data import rows
-    from kfp_bonsai.shared.training import transfer
-    from kfp_bonsai.shared.training.distillation import states_width
+    from kfp_bonsai.shared.data.batches import by_length
+    from kfp_bonsai.shared.models.heads import writes
+    from kfp_bonsai.shared.training import soft_answers, transfer
+    from kfp_bonsai.shared.training.distillation import states_of, states_width
     from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
     network.to(device())
     lengths = np.array([len(item["input_ids"]) for item in items])
-    order = np.argsort(lengths, kind="stable")
     writer = transfer.Writer(folder, states_width(network), int(np.minimum(lengths, most).sum()))
-    ticker = Ticker("teacher-outputs", len(items))
+    ticker, done = Ticker("teacher-outputs", len(items)), 0
     with torch.inference_mode(), torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
-        for start in range(0, len(order), batch_size):
-            chosen = [items[index] for index in order[start : start + batch_size]]
-            batch = rows.pad([{name: item[name] for name in item if name.endswith("_ids")} for item in chosen], pad_id)
+        for numbers in by_length(lengths, batch_size):
+            chosen = [items[number] for number in numbers]
+            told_at = None
+            if writes(network):
+                batch = soft_answers.inputs(chosen, pad_id)
+                told_at = batch.pop("told_at")
+            else:
+                batch = rows.pad(
+                    [{name: item[name] for name in item if name.endswith("_ids")} for item in chosen], pad_id
+                )
             found = network(**{name: value.to(device()) for name, value in batch.items()}, output_hidden_states=True)
-            last = found.hidden_states[-1].float().cpu().numpy()
+            last = states_of(found)[-1].float().cpu().numpy()
             kept = [last[row, transfer.positions(len(item["input_ids"]), most)] for row, item in enumerate(chosen)]
-            logits = found.logits.float().cpu().numpy()
-            if logits.ndim > 2:
-                logits = [one[: len(item["input_ids"])] for one, item in zip(logits, chosen, strict=True)]
+            if told_at is not None:
+                told = soft_answers.told(found.logits.flatten(0, 1)[told_at.to(found.logits.device)])
+                logits = np.split(told, np.cumsum([len(item["labels"]) for item in chosen])[:-1])
+            else:
+                logits = found.logits.float().cpu().numpy()
+                if logits.ndim > 2:
+                    logits = [one[: len(item["input_ids"])] for one, item in zip(logits, chosen, strict=True)]
             writer.add(chosen, logits, kept)
-            ticker.step(min(start + batch_size, len(items)))
+            done += len(chosen)
+            ticker.step(done)
     writer.close()
-    return writer.filled

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.cluster.form import FORMS, OPTIONS, fitting, settle
-from kfp_bonsai.pipelines.options import EDGE, FIRST, LEVELS, arguments
+from kfp_bonsai.pipelines.cluster.form import FORMS, OPTIONS, settle
+from kfp_bonsai.pipelines.cluster.study_form import settle_study
+from kfp_bonsai.pipelines.options import EDGE, FIRST, LEVELS, STUDY, arguments
+from kfp_bonsai.pipelines.values import fitting
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.signatures import REQUIRED
 
@@ -34,11 +37,18 @@ def read_arguments(pipeline: Path, texts: Sequence[str]) -> dict[str, Any]:
     missing = [each for each in needed if not str(found.get(each, fields[each].get("defaultValue", ""))).strip()]
     if missing:
         raise BonsaiError(f"{pipeline} needs {FLAG}{f' {FLAG}'.join(f'{each}=...' for each in missing)}")
-    settled = settle(name, found, fixed, FLAG, whole=False)
+    settled = settle_any(name, found, fixed, FLAG)
     if LEVELS in found:
         found[LEVELS] = settled[LEVELS]
-    options = found.pop(OPTIONS, {}) | {each: found.pop(each) for each in [*found] if each not in fields}
+    options = {} if OPTIONS in arguments(name) else found.pop(OPTIONS, {})
+    options |= {each: found.pop(each) for each in [*found] if each not in fields}
     return {**found, OPTIONS: options} if options else found
+
+
+def settle_any(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any], flag: str) -> dict[str, Any]:
+    """Check the arguments that a pipeline is given, and return them, as `settle` and `settle_study` do."""
+    own = settle_study if pipeline == STUDY else partial(settle, pipeline)
+    return own(given, fixed, flag, whole=False)
 
 
 def read_texts(pipeline: str, texts: Sequence[str], flag: str) -> dict[str, Any]:

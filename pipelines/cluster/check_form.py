@@ -6,9 +6,11 @@ from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.cluster.form import in_the_forms_words, settle
-from kfp_bonsai.pipelines.options import arguments
+from kfp_bonsai.pipelines.cluster.study_form import arguments_of, cells, settle_study
+from kfp_bonsai.pipelines.options import CALLED, EDGE, LEVELS, arguments
 from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
 from kfp_bonsai.prepare_data.gather import look_at
+from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.storage.fingerprint import of_model
@@ -31,12 +33,7 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
         if pipeline == "retrain":
             check_champion(values["champion"], values["model"])
         else:
-            check_model(values["model"], values["levels"], values["max_length"])
-            values["model_fingerprint"] = of_model(values["model"])
-            for level in values["levels"]:
-                level["fingerprint"] = of_model(level["model"]) if level["model"] else ""
-            if any(level["model"] for level in values["levels"]):
-                check_taught(values["model"], values["levels"], values["max_length"], kind_of_rows(values))
+            _check_models(values["model"], values)
         values["data_fingerprint"] = look_at(**{name: values[name] for name in signature(look_at).parameters})
     except BonsaiError as error:
         raise type(error)(in_the_forms_words(error, "", arguments(pipeline))) from error
@@ -45,3 +42,54 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
         if name not in known or value != known[name].default:
             say(f"check-inputs  {name}: {value}")
     return values
+
+
+def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the cells of a study that can be made, as the loop over them reads them, and what is told of all.
+
+    Args:
+        given: the form's fields.
+        fixed: what was given when compiling.
+
+    Raises:
+        BonsaiError: an argument is unknown or wrong, or no cell's model and data can be had.
+    """
+    found, described = [], []
+    for cell in cells(settle_study(given, fixed), fixed):
+        values, error = {EDGE: bool(fixed.get(EDGE)), **arguments_of(cell)}, ""
+        try:
+            _check_models(cell.model, values)
+            values["data_fingerprint"] = look_at(**{name: values[name] for name in signature(look_at).parameters})
+            values[CALLED] = values.pop("name")
+            found.append(values)
+        except BonsaiError as problem:
+            error = in_the_forms_words(problem, "", values)
+        say(f"check-study  {cell.name}: {error or 'can be had'}")
+        described.append(
+            {
+                "name": cell.name,
+                "model": cell.model,
+                "model_name": cell.model_name,
+                "data": cell.data,
+                "data_name": cell.data_name,
+                "group": cell.group or group_of(cell.data, cell.data_name, None, values["max_rows"]),
+                "seed": cell.seed,
+                "state": REFUSED if error else WAITING,
+                "error": error,
+            }
+        )
+    if not found:
+        raise BonsaiError(f"no cell can be made: {described[0]['name']}: {described[0]['error']}")
+    return {"cells": found, "described": described}
+
+
+def _check_models(model: str, values: dict[str, Any]) -> None:
+    """Refuse a model, levels or ready-made models that a stage would refuse; add fingerprints of all models."""
+    levels, max_length = values[LEVELS], values["max_length"]
+    check_model(model, levels, max_length)
+    values["model_fingerprint"] = of_model(model)
+    ready_made = [level for level in levels if level["model"]]
+    for level in ready_made:
+        level["fingerprint"] = of_model(level["model"])
+    if ready_made:
+        check_taught(model, levels, max_length, kind_of_rows(values))

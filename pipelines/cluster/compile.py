@@ -19,7 +19,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.signatures import takes
 
-PIPELINES = ("compress", "retrain")
+PIPELINES = ("compress", "retrain", "study")
 MOST_RETRIES = 10  # the wait doubles each time: after the tenth it is four hours
 
 
@@ -33,6 +33,7 @@ def compile_pipeline(
     task_timeout: str = "24h",
     run_timeout: str = "7d",
     parallel_levels: int = 0,
+    parallel_cells: int = 0,
     edge: bool = False,
     edge_at_run_time: bool = False,
     fuse: bool = False,
@@ -47,7 +48,7 @@ def compile_pipeline(
     """Compile the pipeline for a Kubeflow cluster: upload the file there, or submit it with the KFP client.
 
     Args:
-        pipeline: Which one: compress, or retrain.
+        pipeline: Which one: compress, retrain, or study.
         output: File to write (YAML); else it has the pipeline's name.
         settings: YAML file with any of the other options but --output, such as "cpu: 8" or "gpu-node: {pool: gpu}".
             What is given here and is not the default wins over the file.
@@ -55,6 +56,7 @@ def compile_pipeline(
         task_timeout: How long an attempt at a task may take, such as 90m, 24h or 7d; 0 for no limit.
         run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
         parallel_levels: How many levels are trained at the same time; 0 for all.
+        parallel_cells: How many cells of a study are made at the same time; 0 for all.
         edge: Make int8 models for CPUs of every level too, and choose by their figures, measured on a CPU.
         edge_at_run_time: Let each run choose, by the argument `edge`; the graph then has both branches, a layer down.
         fuse: Run the three stages of a level in one pod instead of three, which costs 10 to 20 seconds each.
@@ -118,10 +120,16 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
     check_choice("--pipeline", options["pipeline"], [*PIPELINES])
     if not 0 <= options["retries"] <= MOST_RETRIES:
         raise BonsaiError(f"--retries {options['retries']}: give a number from 0 to {MOST_RETRIES}")
-    if options["parallel_levels"] < 0 or options["accelerators"] < 1:
-        raise BonsaiError("--parallel-levels must not be below 0, and --accelerators not below 1")
+    if min(options["parallel_levels"], options["parallel_cells"]) < 0 or options["accelerators"] < 1:
+        raise BonsaiError("--parallel-levels and --parallel-cells must not be below 0, and --accelerators not below 1")
+    if options["parallel_cells"] and options["pipeline"] != "study":
+        raise BonsaiError("--parallel-cells is for a study: the others have no cells")
     if options["pipeline"] == "retrain" and (options["edge"] or options["edge_at_run_time"]):
         raise BonsaiError("--edge and --edge-at-run-time are for compress: a retraining is of the champion as it is")
+    if options["pipeline"] == "study" and options["edge_at_run_time"]:
+        raise BonsaiError(
+            "--edge-at-run-time is for compress: no results leave a branch that is chosen in a run: give --edge or not"
+        )
     if options["edge"] and options["edge_at_run_time"]:
         raise BonsaiError("--edge chooses the branch now, --edge-at-run-time leaves it to each run: give one of them")
     if options["namespace"] and not options["kubernetes"]:
@@ -148,15 +156,15 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
 
 def _fixed(pipeline: str, texts: Sequence[str]) -> dict[str, Any]:
     """Read the defaults that are set, and refuse what a stage would refuse."""
-    from kfp_bonsai.pipelines.cluster.arguments import SET, read_texts
-    from kfp_bonsai.pipelines.cluster.form import OPTIONS, settle
-    from kfp_bonsai.pipelines.options import EDGE
+    from kfp_bonsai.pipelines.cluster.arguments import SET, read_texts, settle_any
+    from kfp_bonsai.pipelines.cluster.form import OPTIONS
+    from kfp_bonsai.pipelines.options import EDGE, arguments
 
     found = read_texts(pipeline, texts, SET)
     for name, instead in ((EDGE, "--edge"), (OPTIONS, "--set NAME=VALUE for each")):
-        if name in found:
+        if name in found and name not in ({OPTIONS} & arguments(pipeline).keys()):
             raise BonsaiError(f"{SET}{name}: give {instead} instead")
-    return settle(pipeline, found, {}, SET, whole=False)
+    return settle_any(pipeline, found, {}, SET)
 
 
 def _check_room(options: dict[str, Any]) -> None:
@@ -175,16 +183,18 @@ def _check_room(options: dict[str, Any]) -> None:
 def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     """Return the pipeline, placed on the cluster that the options describe."""
     from kfp_bonsai.images import PREFIX
-    from kfp_bonsai.pipelines.cluster.arguments import SET
-    from kfp_bonsai.pipelines.cluster.build import compress_on, retrain_on
-    from kfp_bonsai.pipelines.cluster.form import settle
+    from kfp_bonsai.pipelines.cluster.arguments import SET, settle_any
+    from kfp_bonsai.pipelines.cluster.build import compress_on, retrain_on, study_on
     from kfp_bonsai.pipelines.cluster.placing import measuring_device
 
     known = {**options, **read, "images": options["images"] or PREFIX}
     cluster = Cluster(**{each.name: known[each.name] for each in fields(Cluster)})
-    settle(options["pipeline"], read["fixed"], {"device": measuring_device(cluster)}, SET, whole=False)
+    settle_any(options["pipeline"], read["fixed"], {"device": measuring_device(cluster)}, SET)
     if options["pipeline"] == "retrain":
         return retrain_on(cluster, options["fuse"], read["fixed"])
+    if options["pipeline"] == "study":
+        levels, cells = options["parallel_levels"], options["parallel_cells"]
+        return study_on(cluster, cells, levels, options["edge"], options["fuse"], read["fixed"])
     edge = None if options["edge_at_run_time"] else options["edge"]
     return compress_on(cluster, options["parallel_levels"], edge, options["fuse"], read["fixed"])
 

@@ -4,6 +4,8 @@ It gives every argument its value, as KFP gives a pipeline no access to what is 
 the names stand for, so that KFP's cache answers for the same data and the same model, and for no others. Never cached.
 """
 
+from typing import NamedTuple
+
 from kfp.dsl import component
 
 from kfp_bonsai.images import CPU
@@ -59,3 +61,22 @@ def check_retraining(
 
     found = check_form("retrain", given, fixed)
     return values_of("retrain")(**found)
+
+
+@component(base_image=CPU, install_kfp_package=False)
+def check_study(
+    models: list,
+    data: list,
+    levels: list,
+    seeds: list,
+    title: str,
+    options: dict,
+    fixed: dict,
+) -> NamedTuple("Outputs", [("cells", list), ("described", list)]):  # type: ignore[valid-type]
+    """Check what was typed into the form; give the cells whose models and data can be had, and what is told of all."""
+    given = {name: value for name, value in locals().items() if name != "fixed"}
+
+    from kfp_bonsai.pipelines.cluster.check_form import check_cells
+
+    found = check_cells(given, fixed)
+    return found["cells"], found["described"]

@@ -12,8 +12,8 @@ from typing import Any
 
 from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
 from kfp_bonsai.pipelines.options import EDGE, LEVELS, arguments
-from kfp_bonsai.pipelines.values import check_values
-from kfp_bonsai.prepare_data.read import is_hub_name
+from kfp_bonsai.pipelines.values import check_values, fitting
+from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.signatures import REQUIRED
@@ -84,6 +84,28 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "on_drift": ("What to do if the data moved far from the champion's: warn or stop.", "stop"),
     },
+    "study": {
+        "models": (
+            "Pretrained models: a list of names on the hub, folders on the cache volume, or objects with options of "
+            "their own.",
+            '["google-bert/bert-base-uncased", {"model": "/cache/models/opt", "name": "OPT", "batch_size": 16}]',
+        ),
+        "data": (
+            "Data sets: a list of gs://bucket/path, paths on the cache volume or names on the hub, or objects with "
+            "options of their own, a name and a group (the figure that they are drawn into).",
+            '["glue:mrpc", {"data": "gs://my-bucket/reviews/", "group": "ours", "label_column": "stars"}]',
+        ),
+        LEVELS: (
+            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs.",
+            '["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]',
+        ),
+        "seeds": ("Seeds of everything that is drawn: a list; each cell is made with each.", "[0, 1, 2]"),
+        "title": ("What the study is called.", "GLUE"),
+        OPTIONS: (
+            "Everything else, of all cells, by name as in `bonsai run --help`, with _ for -.",
+            '{"epochs": 2, "country": "DEU"}',
+        ),
+    },
 }
 
 
@@ -101,7 +123,8 @@ def form(pipeline: str, *, edge: bool, fixed: Mapping[str, Any]) -> tuple[list[i
         if name == EDGE and not edge:
             continue
         if name == OPTIONS:
-            field = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dict, default={})
+            field = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dict)
+            field = field.replace(default=fixed.get(name, {}))
         else:
             field = known[name].replace(default=fixed.get(name, known[name].default))
         if name == LEVELS and name not in fixed:
@@ -148,7 +171,7 @@ def settle(
     try:
         if LEVELS in found:
             found[LEVELS] = _levels(found[LEVELS])
-        _check_for_cluster(found, found.get(LEVELS, ()))
+        check_for_cluster(found, found.get(LEVELS, ()))
         if fixed.get("device") == "cpu" and found.get("device") == "cuda":
             raise BonsaiError(
                 "--device cuda: this pipeline was compiled to measure on a CPU (no --accelerator, one without a "
@@ -158,30 +181,6 @@ def settle(
     except BonsaiError as error:
         raise BonsaiError(in_the_forms_words(error, flag, known)) from error
     return found
-
-
-def fitting(value: Any, kind: type, what: str) -> Any:
-    """Return a value as an argument has it; JSON and KFP know one kind of numbers.
-
-    Raises:
-        BonsaiError: it is of another type.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number:
-        return value
-    if kind is int and number and float(value).is_integer():
-        return int(value)
-    if kind in (str, bool, list, dict) and isinstance(value, kind):
-        return value
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        dict: 'a JSON object such as {"epochs": 1}',
-        list: 'a JSON list such as ["half:layers=1/2", "tiny:layers=1/3"]',
-    }
-    raise BonsaiError(f"{what} is {json.dumps(value)}: give {words[kind]}")
 
 
 def in_the_forms_words(error: BonsaiError, flag: str, known: Mapping[str, Any]) -> str:
@@ -222,7 +221,7 @@ def _level_text(level: Any) -> str:
     return f"{level['label']}:" + ",".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> None:
+def check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> None:
     """Refuse places that a folder on one's own machine may be, and what a task's pod cannot reach or install."""
     named = ("model", "data", "test_data", "validation_data", "unlabelled_data")
     given = {f"{_option(name)}=": arguments.get(name, "") for name in named}

@@ -2,9 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from kfp_bonsai.pipelines.yaml_file import read_mapping
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
 
@@ -23,7 +23,7 @@ def with_settings(file: str, given: Mapping[str, Any], function: Callable[..., A
         return dict(given)
     hints, parameters = get_type_hints(function), inspect.signature(function).parameters
     found = dict(given)
-    for key, value in _read(file).items():
+    for key, value in read_mapping(file, "--settings", "cpu: 8").items():
         name = str(key).replace("-", "_")
         if name not in given:
             known = [each.replace("_", "-") for each in given]
@@ -35,26 +35,6 @@ def with_settings(file: str, given: Mapping[str, Any], function: Callable[..., A
         if given[name] == default or not (given[name] or default):  # an empty list is the command line's ()
             found[name] = value
     return found
-
-
-def _read(file: str) -> Mapping[Any, Any]:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Takes true and false for booleans as YAML 1.2 does, and leaves yes, no, on and off the texts they are."""
-
-        yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
-            first: [one for one in found if not one[0].endswith(":bool") or first in "tTfF"]
-            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    try:
-        found = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BonsaiError(f"--settings {file} cannot be read ({error})") from error
-    if not isinstance(found or {}, dict):
-        raise BonsaiError(f"--settings {file}: write one 'option: value' a line, such as 'cpu: 8'")
-    return found or {}
 
 
 def _fitting(value: Any, hint: Any, what: str) -> Any:

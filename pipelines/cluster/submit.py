@@ -1,7 +1,6 @@
 """`bonsai submit` and `bonsai schedule`: start a compiled pipeline on a Kubeflow cluster, now or again and again."""
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from json import dumps
@@ -13,6 +12,7 @@ from kfp_bonsai.pipelines.cluster.cron import check_cron
 from kfp_bonsai.pipelines.cluster.endpoint import ACCESS, Access, answers, given
 from kfp_bonsai.pipelines.cluster.follow import TIMEOUT, check_waiting, wait_for
 from kfp_bonsai.pipelines.cluster.printed import printed
+from kfp_bonsai.pipelines.place_names import last_parts
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import options_of, takes
@@ -87,18 +87,16 @@ def submit(
 
 def run_name(arguments: Mapping[str, Any]) -> str:
     """Return what a run is called: model, data and target, such as "bert-base-uncased on reviews · 0.98"."""
-    model = _last_part(str(arguments.get("champion") or arguments.get("model") or "model"))
-    data = _last_part(str(arguments.get("data") or "data").partition(",")[0])
+    if isinstance(arguments.get("models"), list):
+        counted = [(len(arguments[each]), what) for each, what in (("models", "model"), ("data", "data set"))]
+        told = " on ".join(f"{number} {what}{'' if number == 1 else 's'}" for number, what in counted)
+        return arguments.get("title") or f"study of {told}"
+    model = last_parts(str(arguments.get("champion") or arguments.get("model") or "model"))
+    data = last_parts(str(arguments.get("data") or "data").partition(",")[0])
     target = [str(arguments["min_accuracy"])] if arguments.get("min_accuracy") else []
     target += [f"emission {arguments['max_emission']}"] if arguments.get("max_emission") else []
     told = f"{'retrain ' if arguments.get('champion') else ''}{model} on {data}"
     return " · ".join([told[:LONGEST_NAME], *target])
-
-
-def _last_part(place: str) -> str:
-    """Return what a person calls a place: the last part of its path, without a suffix such as .csv.gz."""
-    *_, last = [each for each in re.split(r"[/:]", place) if each.strip("*?")] or [place]
-    return re.sub(r"(\.(csv|tsv|jsonl?|parquet|txt|gz|zip|bz2|xz|zst))+$", "", last) or place
 
 
 def _experiment(api: Access, name: str) -> str:

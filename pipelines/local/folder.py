@@ -38,8 +38,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use; or this
             is Windows.
     """
-    if find_spec("fcntl") is None:
-        raise BonsaiError("bonsai runs pipelines on Linux and macOS: on Windows, use WSL")
+    check_platform()
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise BonsaiError(f"--output {output} is a file: name a folder")
@@ -48,16 +47,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
     if found - ours and RECORD not in found:
         raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
     check_writable(output / RECORD)
-    try:
-        lock = (output / LOCK).open("w")
-    except OSError as error:
-        raise BonsaiError(f"{output / LOCK} cannot be written ({error.strerror}): name another --output") from error
-    with lock:
-        locked = try_lock(lock)
-        if locked is False:
-            raise BonsaiError(f"another run is at work in {output}: wait for it, or name another --output")
-        if locked is None:
-            say(f"note: the file system of {output} has no locks: start no second run there before this one has ended")
+    with held(output, "run"):
         _put_back(output)
         started = _check(output, arguments, overwrite)
         if overwrite:
@@ -65,7 +55,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         record = {
             "format": 1,
             "version": __version__,
-            "code": _code(),
+            "code": code(),
             "arguments": dict(arguments),
             "started": started,
         }
@@ -89,6 +79,36 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
         clear(output, (BEFORE,))
 
 
+def check_platform() -> None:
+    """Refuse to run a pipeline where folders cannot be locked."""
+    if find_spec("fcntl") is None:
+        raise BonsaiError("bonsai runs pipelines on Linux and macOS: on Windows, use WSL")
+
+
+@contextmanager
+def held(output: Path, what: str) -> Iterator[None]:
+    """Hold a folder that exists for this process alone.
+
+    Args:
+        output: the folder.
+        what: what works in it, for messages: a run, a study.
+
+    Raises:
+        BonsaiError: another process holds it, or it cannot be written.
+    """
+    try:
+        lock = (output / LOCK).open("w")
+    except OSError as error:
+        raise BonsaiError(f"{output / LOCK} cannot be written ({error.strerror}): name another --output") from error
+    with lock:
+        locked = try_lock(lock)
+        if locked is False:
+            raise BonsaiError(f"another {what} is at work in {output}: wait for it, or name another --output")
+        if locked is None:
+            say(f"note: the file system of {output} has no locks: start no second {what} there before this one's end")
+        yield
+
+
 def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
     """Check that a run with these arguments may work here, and return when it began."""
     path = output / RECORD
@@ -106,20 +126,33 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
         return _now()
     if state == FINISHED:
         raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
-    asked = json.loads(_json(arguments))
-    different = sorted(key for key in {*known, *asked} - {*LATE} if known.get(key) != asked.get(key))
-    if found.get("code") != _code():
+    different = differences(known, arguments)
+    if found.get("code") != code():
         different.append(f"the code of kfp-bonsai (version {found.get('version')}, now {__version__})")
     if different:
-        named = {"levels": "--level", "files": "the files that it reads"}
-        flags = ", ".join(
-            named.get(key, "--" + key.replace("_", "-") if key in arguments else key) for key in different
-        )
+        flags = ", ".join(different)
         raise BonsaiError(
             f"{output} holds an interrupted run that differs in {flags}: run with its arguments to go on with it, "
             "add --overwrite to start over, or name another --output"
         )
     return started
+
+
+def differences(known: Mapping[str, Any], arguments: Mapping[str, Any], but: Sequence[str] = LATE) -> list[str]:
+    """Return the flags of the arguments that are not those of a run's record.
+
+    Args:
+        known: those of the record.
+        arguments: those that are asked for.
+        but: which may differ.
+    """
+    asked = json.loads(_json(arguments))
+    named = {"levels": "--level", "files": "the files that it reads"}
+    return [
+        named.get(key, "--" + key.replace("_", "-") if key in arguments else key)
+        for key in sorted({*known, *asked} - {*but})
+        if known.get(key) != asked.get(key)
+    ]
 
 
 def _finished(output: Path) -> bool:
@@ -167,7 +200,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, default=str)
 
 
-def _code() -> str:
+def code() -> str:
     """Return a hash of this package's source: results of other code are another run's."""
     digest = hashlib.sha256()
     for name in ("kfp_bonsai", "kfp_bonsai.pipelines"):

@@ -39,6 +39,24 @@ def check_inputs(arguments: Mapping[str, Any]) -> None:
         open_source(text, "--unlabelled-data")
 
 
+def check_room(work: Path, model: str, epochs: float, freeze_embeddings: bool) -> None:
+    """Refuse a disk without room for what is known before the rows are: teacher-outputs thins to what is left there.
+
+    Args:
+        work: the folder of the work.
+        model: as users name it.
+        epochs: of fine-tuning.
+        freeze_embeddings: whether the embeddings stay.
+
+    Raises:
+        BonsaiError: there is no room for the fine-tune.
+    """
+    from kfp_bonsai.fine_tune import attempts
+    from kfp_bonsai.shared.models.pretrained import read
+
+    attempts.check_room(work, read(model).outline, epochs, freeze_embeddings)
+
+
 def _apart(check: Callable[[], None]) -> None:
     """Do a check in a process of its own: one that has used a GPU holds memory there for as long as it lives."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:

@@ -1,15 +1,13 @@
 """`bonsai retrain`: the retrain pipeline on one's own machine."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
-from kfp_bonsai.pipelines.local.run import Headlines, run_here
+from kfp_bonsai.pipelines.local.run import Headlines, check_kfp, run_here
 from kfp_bonsai.pipelines.options import PIPELINES, RETRAIN
-from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.signatures import takes
 
 TASKS = 13
@@ -52,8 +50,7 @@ def retrain(
         bonsai retrain --champion champions/reviews --data reviews.csv --output runs/second
     """  # noqa: E501
     arguments = {"champion": champion, "data": data, "model": model, **options}
-    if find_spec("kfp") is None:
-        raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
+    check_kfp()
     check_inputs(arguments)
     document = check_champion(champion, model)
     files = fingerprint(

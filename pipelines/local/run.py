@@ -14,8 +14,8 @@ from typing import Any
 from kfp_bonsai.fine_tune.train import SCRATCH
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.local.collect import collect, every, result_table
-from kfp_bonsai.pipelines.local.folder import LOG, run_folder
-from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
+from kfp_bonsai.pipelines.local.folder import LOG, WORK, run_folder
+from kfp_bonsai.pipelines.local.inputs import check_inputs, check_room, fingerprint
 from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, PIPELINES
 from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -53,7 +53,8 @@ def run(
         split_by: random draws splits anew for every data set; hash goes by each row's text, so that a row stays in its
             split when the data set grows. Use it for a model that `bonsai retrain` is to renew.
         level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
-            count or indices that stay; flops: share of the baseline's FLOPs; shape: free (keeps more) or stock
+            count or indices that stay; flops: share of the baseline's FLOPs; emission: share of its energy instead, by
+            costs timed on the device that is measured on; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
             either by the size). By default the three of the white paper: "2/3 layers", "1/3 layers", "1/3 layers +
             matrix pruning" (flops=0.1). LABEL:model=embedded:bert-tiny takes a ready-made model (folder, hub name or
@@ -79,21 +80,12 @@ def run(
         bonsai run --model ./my-bert --data reviews.csv --label-column stars --min-accuracy 0.98 --output runs/mine
             --level "half:layers=1/2" --level "tiny:layers=1/3,flops=0.05,epochs=10"
     """
-    arguments = {"model": model, "data": data, **options}
-    if find_spec("kfp") is None:
-        raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
-    levels = parse_levels(level, distill_epochs)
-    ready_made = [each["model"] for each in levels if each["model"]]
-    check_model(model, levels, options["max_length"])
-    check_inputs(arguments)
-    if ready_made:
-        check_taught(model, levels, options["max_length"], kind_of_rows(arguments))
-    edge = options[EDGE]
-    files = fingerprint(
-        *(model, *ready_made, data, options["test_data"], options["validation_data"]),
-        *options["unlabelled_data"].split(","),
-    )
-    arguments[LEVELS] = levels
+    check_kfp()
+    arguments, files = settled(model, data, level, distill_epochs, options)
+    check_run(arguments)
+    if not (Path(output) / WORK).exists():  # else it goes on with what has its room already
+        check_room(Path(output) / WORK, model, options["epochs"], options["freeze_embeddings"])
+    levels, edge = arguments[LEVELS], options[EDGE]
 
     def pipeline() -> Any:
         from kfp_bonsai.pipelines.compress import compress_pipeline
@@ -104,6 +96,51 @@ def run(
     headlines = Headlines(tasks, [each["label"] for each in levels])
     run_here(pipeline, arguments, files, Path(output), overwrite, headlines)
     return {"report": str(Path(output) / "report.html")}
+
+
+def check_kfp() -> None:
+    """Refuse to run a pipeline where nothing can."""
+    if find_spec("kfp") is None:
+        raise BonsaiError("KFP is not installed, whose local runner runs the stages: pip install 'kfp-bonsai[kfp]'")
+
+
+def settled(
+    model: str, data: str, level: Sequence[str], distill_epochs: float, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the pipeline's arguments, and what tells the local files that it reads from others.
+
+    Args:
+        model: as `run` takes it, and the others too.
+        data: the rows.
+        level: levels as texts.
+        distill_epochs: of the levels that do not state them.
+        options: all others.
+
+    Raises:
+        BonsaiError: a level cannot be read.
+    """
+    levels = parse_levels(level, distill_epochs)
+    files = fingerprint(
+        *(model, *(each["model"] for each in levels), data, options["test_data"], options["validation_data"]),
+        *options["unlabelled_data"].split(","),
+    )
+    return {"model": model, "data": data, **options, LEVELS: levels}, files
+
+
+def check_run(arguments: Mapping[str, Any]) -> None:
+    """Refuse a model, levels and data that a stage would refuse.
+
+    Args:
+        arguments: the pipeline's.
+
+    Raises:
+        BonsaiError: one cannot be had or used.
+    """
+    model, levels, max_length = arguments["model"], arguments[LEVELS], arguments["max_length"]
+    check_model(model, levels, max_length)
+    check_inputs(arguments)
+    if any(each["model"] for each in levels):
+        check_taught(model, levels, max_length, kind_of_rows(arguments))
 
 
 def run_here(

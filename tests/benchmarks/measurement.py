@@ -21,8 +21,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, a
 import numpy as np
 from arguments import json_file, write_json
 
-from kfp_bonsai.evaluate_emissions import machine, protocol
+from kfp_bonsai.evaluate_emissions import protocol
 from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.inference.threads import threads
 from kfp_bonsai.shared.metrics import statistics
 
 LAYERS, ROWS, TOKENS = 6, 8, 32  # with 16 tokens, what a call costs beside its layers is 1 to 6 % of the whole
@@ -107,7 +108,7 @@ def networks() -> dict[int, Any]:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    torch.set_num_threads(machine.threads())
+    torch.set_num_threads(threads())
     config = BertConfig(hidden_size=384, num_attention_heads=12, intermediate_size=1536, num_hidden_layers=LAYERS)
 
     def cut(layers: int) -> Any:

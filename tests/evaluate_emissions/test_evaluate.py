@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kfp_bonsai.evaluate_emissions import machine, protocol, results, speed
+from kfp_bonsai.evaluate_emissions import machine, protocol, results, rounds, speed
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
@@ -71,6 +71,7 @@ def test_a_third_of_the_layers_costs_about_a_third(measurement):
     assert 0.2 < row["relative_emission"] < 0.55
     assert row["relative_emission_ci"][0] < row["relative_emission"] < row["relative_emission_ci"][1]
     assert row["flops_ratio"] == pytest.approx(1 / 3, abs=0.02)
+    assert row["family"] == "bert"
 
 
 def test_the_file_holds_what_readers_take_from_it(measurement):
@@ -86,6 +87,9 @@ def test_the_file_holds_what_readers_take_from_it(measurement):
     assert row["model"] == "tiny" and row["emission_label"] == found["energy"]["label"] == energy.ESTIMATED
     assert row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
     assert sum(map(sum, row["confusion"])) == found["rows"] == 96
+    (_, false), (missed, hit) = row["confusion"]
+    assert row["scores"]["f1"] == pytest.approx(2 * hit / max(1, 2 * hit + missed + false))
+    assert row["scores"]["accuracy"] == row["accuracy"] and "matthews_correlation" in row["scores"]
     assert 0 < row["latency_ms_p50"] <= row["latency_ms_p95"] <= row["latency_ms_p99"]
     assert 5e7 < row["peak_memory_bytes"] < 4e9 and row["peak_memory_problem"] == ""
     assert row["best_batch_size"] in (1, 8, 32, 64) and row["throughput_rows_per_s"] > 1000 / row["latency_ms_p95"]
@@ -423,9 +427,63 @@ def test_a_batch_that_is_too_slow_or_too_big_is_not_tried():
 def test_blocks_take_batches_of_all_lengths():
     """Only short rows in the blocks would flatter models that are weak on long ones."""
     batches = [{"input_ids": np.ones((2, length))} for length in range(1, 101)]
-    chosen = protocol.block_batches(batches, [0.1] * 100, 2.0)
+    chosen, seconds = protocol.block_batches(batches, [0.1] * 100, 2.0)
+    assert seconds == pytest.approx(2) and all(len(batch["input_ids"]) == 2 for batch in chosen)
     lengths = [batch["input_ids"].shape[1] for batch in chosen]
     assert len(chosen) == 20 and np.mean(lengths) == pytest.approx(50, abs=3)
+
+
+@pytest.mark.parametrize(("seconds", "rows", "slices"), [(0.2, 32, 9), (1.0, 16, 4), (8.0, 2, 4), (90.0, 1, 4)])
+def test_a_batch_that_takes_long_is_cut_to_fewer_rows(seconds, rows, slices):
+    """Models that take turns every second or minute do not share what a neighbour does; and rounds take hours."""
+    batches = [{"input_ids": np.ones((32, 512)), "attention_mask": np.ones((32, 512))}] * 30
+    took = [seconds] * 29 + [50 * seconds]  # a neighbour's burst
+    chosen, whole = protocol.block_batches(batches, took, 2.0)
+    assert {one.shape for batch in chosen for one in batch.values()} == {(rows, 512)}
+    assert len(chosen) <= slices and (seconds * rows / 32 <= 0.5 or rows == 1)
+    assert whole == pytest.approx(sum(took) / 30 * rows / 32 * len(chosen))
+
+
+def test_a_batch_of_fewer_rows_keeps_all_windows_of_each():
+    """A row's energy would be that of a part of its windows."""
+    row_of = np.repeat(np.arange(10, 14), [1, 3, 2, 1])
+    batch = {"input_ids": np.arange(7)[:, None] * np.ones((1, 8)), protocol.ROW_OF: row_of}
+    (found, *_), _ = protocol.block_batches([batch] * 4, [1.0] * 4, 2.0)
+    assert found[protocol.ROW_OF].tolist() == [10, 11, 11, 11] and found["input_ids"][:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_rounds_of_slow_models_take_no_longer_than_was_said(capsys):
+    """A measurement of long texts that goes on for hours, and nobody knew."""
+
+    def slow(name, each):
+        return protocol.Subject(name, lambda batch: time.sleep(each * len(batch["input_ids"])) or sum(range(9_000)))
+
+    subjects = [slow("base", 0.002), slow("small", 0.001)]
+    batches = [{"input_ids": np.ones((32, 512))}] * 6
+    plan = protocol.Plan(2, 0.1, 0)
+    _, seconds = protocol.run_all(subjects[0], batches)
+    chosen, whole = protocol.block_batches(batches, seconds, plan.block_seconds)
+    assert len(chosen) == 4 and 8 <= len(chosen[0]["input_ids"]) <= 12
+    rounds.announce(2, chosen, whole, plan)
+    least, most = protocol.longest_seconds(2, chosen, whole, plan)
+    found = protocol.measure(subjects, chosen, plan, energy.find_sources())
+    assert least == most and 0.3 * most < found.seconds < 2 * most  # sleep takes longer on a busy machine
+    assert "2 rounds or more of 3 blocks (the baseline's twice), each of at least 0.1s in 4 slices of " in (
+        capsys.readouterr().out
+    )
+
+
+def test_few_single_rows_are_asked_where_each_takes_long():
+    """Sixty requests of a second, by each of nine models, are half an hour for a percentile."""
+    met = []
+    subject = protocol.Subject("s", lambda batch: met.append(batch["input_ids"].shape[1]) or time.sleep(0.01))
+    batches = [{"input_ids": np.ones((1, length))} for length in range(1, 61)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "PASS_SECONDS", 0.2)
+        patch.setattr(speed, "SINGLE_SECONDS", 0.1)
+        asked = speed.single_rows([subject], batches)
+    assert 12 <= asked <= 20 and len(set(met[2:])) == asked and {1, 60} <= set(met)
+    assert len(subject.latency) == asked
 
 
 def test_flags_stand_flops_that_are_not_known():

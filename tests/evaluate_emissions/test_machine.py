@@ -7,13 +7,14 @@ import sys
 import pytest
 
 from kfp_bonsai.evaluate_emissions import machine
+from kfp_bonsai.shared.inference import threads as threads_here
 
 
 def test_threads_are_known_without_affinity(monkeypatch):
     """On macOS, where a process has no affinity, a measurement would crash once everything is trained."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert machine.threads() == os.cpu_count()
+    assert threads_here.threads() == os.cpu_count()
 
 
 @pytest.mark.parametrize(
@@ -30,11 +31,11 @@ def test_a_containers_quota_limits_the_threads(files, threads, tmp_path, monkeyp
     """64 threads share the time of two processors, and the served model asks for 64."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(threads_here, "CGROUP", tmp_path)
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert machine.threads() == threads
+    assert threads_here.threads() == threads
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_a_containers_quota_limits_the_threads(files, threads, tmp_path, monkeyp
 def test_threads_that_cannot_be_are_not_taken(stated, threads, monkeypatch):
     """A traceback for a variable that a scheduler set, or as many threads as no machine has."""
     monkeypatch.setenv("OMP_NUM_THREADS", stated)
-    assert machine.threads() == (threads or len(os.sched_getaffinity(0)))
+    assert threads_here.threads() == (threads or len(os.sched_getaffinity(0)))
 
 
 def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatch):
@@ -62,7 +63,7 @@ def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatc
     monkeypatch.setattr(memory.tempfile, "mkdtemp", fails)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with machine.alone():
-        found = machine.environment(machine.threads())
+        found = machine.environment(threads_here.threads())
     assert (found["memory_bytes"], machine.load(), protocol._machine_busy()) == (0, 0, 0)
     assert "/proc" in memory.peaks([tmp_path], [{}], 1)[0].problem
 
@@ -72,6 +73,7 @@ import sys
 sys.modules["fcntl"] = None
 from pathlib import Path
 from kfp_bonsai.evaluate_emissions import machine
+from kfp_bonsai.shared.inference import threads as threads_here
 from kfp_bonsai.pipelines.local.folder import run_folder
 from kfp_bonsai.shared.core.errors import BonsaiError
 for need in (machine.alone(), run_folder(Path(sys.argv[1]) / "run", {}, overwrite=False)):

@@ -7,18 +7,23 @@ import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
+from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.models import stored
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.training import trainer
+
+EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 
 
 def tune(made, output, **options):
@@ -69,16 +74,86 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused_one(made, lost, monkeypatch):
-    """Else training takes a third longer there, or the models that it leaves are slower than need be."""
+    """Else training takes a third longer there, long rows take gigabytes, or the models it leaves are slow."""
     monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: False)
-    for bf16, during in ((True, "eager"), (False, "sdpa")):
+    for bf16, during in ((True, ["eager", "sdpa", "eager"]), (False, ["sdpa"] * 3)):
         monkeypatch.setattr(trainer, "bf16_is_faster", lambda bf16=bf16: bf16)
         model, _ = load(made.baseline)
-        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model):
-            assert model.base_model.encoder.layer[0].attention.self.config._attn_implementation == during
+        found = []
+        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model) as attend:
+            for width in (26, 256, 128):
+                attend(width)
+                found.append(model.base_model.encoder.layer[0].attention.self.config._attn_implementation)
             if lost:
                 raise KeyboardInterrupt
-        assert model.config._attn_implementation == "sdpa"
+        assert found == during and model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(("has", "seconds", "wanted"), [(True, 0.5, True), (True, 1.6, False), (False, 0.5, False)])
+def test_bfloat16_is_used_where_a_cpu_gains_by_it(monkeypatch, has, seconds, wanted):
+    """Training took half as long again on a processor that has the instructions, and computes slower by them."""
+    clock = {"now": 0.0}
+
+    class Product:
+        def __init__(self, dtype):
+            self.seconds = seconds if dtype is trainer.torch.bfloat16 else 1.0
+
+        def __matmul__(self, other):
+            clock["now"] += self.seconds
+
+    monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(trainer.torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    monkeypatch.setattr(trainer.torch, "ones", lambda *_, dtype: Product(dtype))
+    monkeypatch.setattr(trainer.time, "process_time", lambda: clock["now"])
+    trainer._bf16_gains.cache_clear()
+    assert trainer.bf16_is_faster() is wanted
+    trainer._bf16_gains.cache_clear()
+
+
+def test_rows_attend_by_their_length_while_a_model_trains(tmp_path, monkeypatch):
+    """Else what sets the attention is never asked, and rows of 512 tokens take gigabytes of scores."""
+    monkeypatch.setattr(trainer, "bf16_is_faster", lambda: True)
+    monkeypatch.setattr(trainer, "device", lambda: "cpu")
+    monkeypatch.setattr(trainer, "FUSED_FROM", 20)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.pretrained(tmp_path / "model"))
+    inputs = [np.full(length, 7, np.int32) for length in [8] * 3 + [24] * 3]
+    given, met = rows.Rows({"input_ids": inputs}, np.zeros(6, np.int64)), set()
+
+    def objective(network, batch):
+        met.add((batch["input_ids"].shape[1], network.config._attn_implementation))
+        return network(**batch).loss
+
+    recipe = trainer.Recipe("fine-tune", 1, 1e-4, 1)
+    trainer.train(model, given, recipe, tmp_path / "scratch", objective=objective)
+    assert met == {(8, "eager"), (24, "sdpa")}
+
+
+@pytest.mark.parametrize(("epochs", "frozen", "left"), [(1, False, 0), (3, False, 0), (9, True, 0), (9, False, 2)])
+def test_checkpoints_that_have_no_room_are_refused_before_the_training(
+    made, tmp_path, monkeypatch, epochs, frozen, left
+):
+    """Epochs are lost at the checkpoint that fills the disk; or one that has room is refused."""
+    network, _ = load(made.baseline)
+    whole, embeddings = network.num_parameters(), network.get_input_embeddings().weight.numel()
+    for number in range(left):
+        (tmp_path / "scratch" / f"checkpoint-{number}").mkdir(parents=True)
+    needed = (min(3, epochs) - left) * (12 * whole - 8 * embeddings * frozen)
+    monkeypatch.setattr(attempts, "free_bytes", lambda folder: needed)
+    attempts.check_room(tmp_path / "scratch", network, epochs, frozen)
+    monkeypatch.setattr(attempts, "free_bytes", lambda folder: needed - 1)
+    with pytest.raises(BonsaiError, match=rf"\({min(3, epochs) - left} times "):
+        attempts.check_room(tmp_path / "scratch", network, epochs, frozen)
+    with pytest.raises(BonsaiError, match="free, and fine-tuning's checkpoints"):
+        monkeypatch.setattr(attempts, "free_bytes", lambda folder: 0)
+        tune(made, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_rows_that_are_cut_are_counted_in_the_log(made, tmp_path, capsys):
+    """Else most rows lose their ends, and nobody is told to give --max-length."""
+    tune(made, tmp_path / "model", epochs=0.1, max_length=10)
+    longer = sum(len(text.split()) > 8 for text in tasks.read_columns(made.train)["text"])
+    assert f"{longer} of 320 training rows are longer than 10 tokens" in capsys.readouterr().out and 50 < longer < 320
 
 
 def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch):
@@ -327,12 +402,13 @@ def test_the_best_epoch_is_kept_of_a_model_with_old_names_too(made, tmp_path, mo
     old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     names = {name: functools.reduce(lambda text, pair: text.replace(*pair), old.items(), name) for name in weights}
     save_file({names[name]: value for name, value in weights.items()}, start / "model.safetensors", {"format": "pt"})
-    seen = []
+    seen, used = [], []
     evaluate = trainer._Trainer.evaluate
 
     def best_first(self, *args, **options):
         found = evaluate(self, *args, **options)
         seen.append({name: value.detach().clone() for name, value in self.model.state_dict().items()})
+        used.append(self.model.get_input_embeddings().used)
         found["eval_accuracy"] = 1 / len(seen)
         return found
 
@@ -340,7 +416,9 @@ def test_the_best_epoch_is_kept_of_a_model_with_old_names_too(made, tmp_path, mo
     fine_tune(str(start), made.train, made.validation, tmp_path / "model", epochs=3, learning_rate=3e-3)
     found = load_file(tmp_path / "model" / "model.safetensors")
     assert len(seen) == 3 and found.keys() == weights.keys()
+    found[EMBEDDINGS] = found[EMBEDDINGS][used[0]]  # those of the tokens that occur
     assert all(value.equal(seen[0][name]) for name, value in found.items())
+    assert not seen[0][EMBEDDINGS].equal(seen[-1][EMBEDDINGS])
     norm = next(name for name in found if "LayerNorm.weight" in name)
     assert not seen[0][norm].equal(seen[-1][norm])
 

@@ -16,13 +16,16 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaCo
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune import budget
-from kfp_bonsai.matrix_prune.prune import _mean_length, _Pruning, matrix_prune
+from kfp_bonsai.matrix_prune.prices import Prices
+from kfp_bonsai.matrix_prune.prune import _mean_lengths, _Pruning, matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.models import one_token
 from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models.costs import Costs
 from kfp_bonsai.shared.models.flops import ratio
 from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape
+from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape, shape_of
 from kfp_bonsai.shared.training.transfer import open_set
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
@@ -53,9 +56,9 @@ def test_the_flops_are_those_of_the_tasks_texts(made, short, tmp_path, shape):
     task = replace(tasks.read_task(made.unlabelled), rows=400)
     pq.write_table(long.cast(tasks.schema(task)), tmp_path / "unlabelled.parquet")
     teacher_outputs(made.baseline, made.train, tmp_path / "unlabelled.parquet", tmp_path / "t", augmentations=0)
-    assert _mean_length(open_set(tmp_path / "t")) == pytest.approx(_mean_length(open_set(made.transfer)))
+    assert _mean_lengths(open_set(tmp_path / "t")) == pytest.approx(_mean_lengths(open_set(made.transfer)))
     matrix_prune(short, tmp_path / "t", tmp_path / "out", flops=0.4, shape=shape, steps=2)
-    length = _mean_length(open_set(made.transfer))
+    length, _ = _mean_lengths(open_set(made.transfer))
     assert ratio(read_record(tmp_path / "out"), read_record(made.baseline), length) <= 0.4
 
 
@@ -65,6 +68,57 @@ def test_tokens_that_nobody_reads_go_first(made, short, tmp_path):
     result = matrix_prune(short, made.transfer, tmp_path / "out", flops=0.6, steps=4)
     assert result["flops_ratio"] < 0.6
     assert read_record(tmp_path / "out")["shape"]["layers"] == record["shape"]["layers"]
+
+
+PRICES = {  # of the made baseline, which has 3 layers of 4 heads and 64 neurons: 100 together
+    **{"model": 10.0, "layer.0": 6.0, "heads.0": 4.0, "ffn.0": 0.125},
+    **{"layer.last": 3.0, "heads.last": 2.0, "ffn.last": 0.0625},
+}
+NARROW = {"model": 5.0, "model.wide": 5 / 32, "layer.0": 6.0, "heads.0.wide": 4 / 32, "ffn.0.wide": 0.125 / 32}
+
+
+def by_hand(monkeypatch, prices=PRICES):
+    """A table as if it had been timed here."""
+    monkeypatch.setattr("kfp_bonsai.matrix_prune.prices.table_for", lambda *_: Costs(prices, 100.0, 0.03, "made"))
+
+
+@pytest.mark.parametrize(("shape", "prices"), [("free", PRICES), ("stock", NARROW)])
+@pytest.mark.parametrize("share", [0.33, 0.4, 0.5])
+def test_the_emission_asked_for_is_reached_by_the_table(made, short, tmp_path, monkeypatch, shape, prices, share):
+    """A level by emission that is pruned by its FLOPs, or whose prediction is not that of the model that was made."""
+    by_hand(monkeypatch, prices)
+    found = matrix_prune(short, made.transfer, tmp_path / "out", emission=share, shape=shape, steps=4)
+    assert share - 0.13 < found["predicted_emission"] <= share
+    record = read_record(tmp_path / "out")
+    assert record["predicted_emission"] == {"share": found["predicted_emission"], "error": 0.03, "device": "made"}
+    network, _ = load(tmp_path / "out")
+    table = Costs(prices, 100.0, 0.03, "made")
+    assert found["predicted_emission"] == table.share(shape_of(network), one_token.leaves_out(network))
+    assert record["lineage"][-1]["arguments"]["emission"] == share
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"emission": 0}, "--emission is 0"),
+        ({"emission": 1.2}, "--emission is 1.2"),
+        ({"emission": 0.2}, "--emission 0.2: one head and 32 neurons a layer cost 0.310 of the baseline"),
+        (
+            {"emission": 0.2, "shape": "stock"},
+            "--emission 0.2: one head and 32 neurons a layer cost 0.380 of the baseline",
+        ),
+        ({"emission": 0.9}, "--emission 0.9: the model costs 0.700 of the baseline"),
+        ({"emission": 0.5, "device": "gpu"}, "--device"),
+    ],
+)
+def test_an_emission_that_cannot_be_reached_is_refused_with_what_can(
+    made, short, tmp_path, monkeypatch, options, message
+):
+    """A user who asks again and again, each time after minutes of timing."""
+    by_hand(monkeypatch)
+    with pytest.raises(BonsaiError, match=message):
+        matrix_prune(short, made.transfer, tmp_path / "out", **options, steps=4)
+    assert not (tmp_path / "out").exists()
 
 
 def test_stated_widths_are_given(made, short, tmp_path):
@@ -108,7 +162,8 @@ def test_stock_shapes_have_heads_that_divide_the_hidden_width_where_they_must(sh
     """Transformers refuses a Llama of width 64 with 6 heads: after all steps."""
     shape = Shape(64, 8, (LayerShape(8, 64),) * 2, group=2, tied=False, divided=True)
     costs = {"heads.0": 64.0, "heads.1": 64.0, "ffn.0": 1.0, "ffn.1": 1.0}
-    found = budget.uniform(shape, lambda _: costs, lambda _: share * 640)
+    prices = Prices("--flops", 640, 640, share * 640, lambda *_: costs, lambda *_: 0.0)
+    found = budget.uniform(shape, prices)
     assert found.kind == STOCK and 64 % found.layers[0].heads == 0
     asked = SimpleNamespace(shape=shape, network=SimpleNamespace(config=LlamaConfig()))
     with pytest.raises(BonsaiError, match="--heads 6: a stock llama model has heads whose number divides"):

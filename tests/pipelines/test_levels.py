@@ -3,7 +3,7 @@
 import pytest
 from transformers import BertConfig, ModernBertConfig, T5Config
 
-from kfp_bonsai.pipelines.levels import check_fit, check_flops, check_layers, compressed, parse_levels
+from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed, parse_levels
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.free_models import free_config
 from kfp_bonsai.shared.models.shapes import LayerShape
@@ -23,8 +23,10 @@ def test_without_levels_there_are_the_three_of_the_white_paper():
 def test_a_level_says_all_that_can_be_said():
     """A setting that is read and forgotten."""
     (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6, rate=3e-4"])
-    said = {"layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0, "rate": 3e-4}
-    assert level == {"label": "small", "model": "", "fingerprint": "", **said}
+    own = {"label": "small", "layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0, "rate": 3e-4}
+    assert level == {**own, "model": "", "fingerprint": "", "emission": 1.0}
+    (level,) = parse_levels(["small:layers=1/3, emission=0.1"])
+    assert (level["flops"], level["emission"]) == (1.0, 0.1)
 
 
 def test_a_level_without_a_label_is_called_by_its_settings():
@@ -80,6 +82,14 @@ def test_what_a_ready_made_model_cannot_be_asked_for(text, said):
         ("a:flops=1.5", "at most 1"),
         ("a:flops=lots", "not a number"),
         ("a:flop=0.1", "did you mean 'flops'"),
+        ("a:emission=0", "emission=0 must be above 0"),
+        ("a:emission=-0.1", "above 0"),
+        ("a:emission=10", "at most 1"),
+        ("a:emission=nan", "above 0"),
+        ("a:emission=10 %", "not a number"),
+        ("a:emissions=0.1", "did you mean 'emission'"),
+        ("a:flops=0.1,emission=0.1", "give one of them"),
+        ("a:emission=0.1,emission=0.2", "twice"),
         ("a:shape=round", "free or stock"),
         ("a:epochs=-1", "such as 3, or 0"),
         ("a:epochs=nan", "such as 3, or 0"),
@@ -115,26 +125,31 @@ BASE = BertConfig()
         ("a:layers=0,11,flops=0.5", "flops=0.5 is more than its 2 of 12 layers cost"),
         ("a:layers=1/3,flops=0.4", "flops=0.4 is more than its 4 of 12 layers cost"),
         ("a:shape=stock,flops=0.0001", "is less than one head"),
+        ("a:emission=0.01", "emission=0.01 is less than one head and 32 neurons in each of its 12 layers"),
+        ("a:layers=1/3,emission=0.6", "emission=0.6 is more than its 4 of 12 layers cost"),
     ],
 )
 def test_flops_out_of_reach_are_refused_at_the_start(text, said):
     """A refusal by matrix-prune, hours of training later."""
     with pytest.raises(BonsaiError, match=said):
-        check_flops(parse_levels([text]), BASE)
+        check_shares(parse_levels([text]), BASE)
 
 
-@pytest.mark.parametrize("text", ["", "a:layers=1/3,flops=0.1", "a:flops=0.05", "a:layers=1/3,flops=0.3,shape=stock"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a:layers=1/3,flops=0.1", "a:layers=1/3,emission=0.4", "a:flops=0.05", "a:layers=1/3,flops=0.3,shape=stock"],
+)
 def test_flops_within_reach_are_not_refused(text):
     """A bound that forbids what works."""
-    check_flops(parse_levels([text] if text else []), BASE)
+    check_shares(parse_levels([text] if text else []), BASE)
 
 
 def test_the_bounds_are_of_both_stacks():
     """A bound for T5 that takes its encoder for the whole model."""
     config = T5Config(num_layers=6, num_decoder_layers=3)
-    check_flops(parse_levels(["a:layers=1/3,flops=0.1", "b:layers=1/3,flops=0.1,shape=stock"]), config)
+    check_shares(parse_levels(["a:layers=1/3,flops=0.1", "b:layers=1/3,flops=0.1,shape=stock"]), config)
     with pytest.raises(BonsaiError, match="more than its 3 of 9 layers"):
-        check_flops(parse_levels(["a:layers=1/3,flops=0.6"]), config)
+        check_shares(parse_levels(["a:layers=1/3,flops=0.6"]), config)
 
 
 def test_layers_and_shapes_that_a_model_cannot_have():

@@ -304,6 +304,21 @@ def test_a_data_set_of_the_hub_uses_its_own_splits(tmp_path):
     assert any("used as test" in note for note in described["test"].notes)
 
 
+def test_a_test_of_nothing_but_minus_one_has_no_labels(tmp_path):
+    """GLUE's rows as a table: a test of -1 that is refused, or scored as numbers, where nobody named the classes."""
+    for labels in ([0, 1], [round(0.1 * i, 1) for i in range(50)]):
+        folder = tmp_path / f"of {len(labels)}"
+        folder.mkdir()
+        for split, count, start in (("train", 100, 0), ("dev", 20, 200), ("test", 9, 300)):
+            data = [{"text": f"t {start + i}", "label": labels[i % len(labels)]} for i in range(count)]
+            made = data if split != "test" else [row | {"label": -1} for row in data]
+            write_csv(folder / f"{split}.csv", made)
+        outcome, found, described = prepare(folder, folder)
+        assert outcome["test_rows"] == 20 and found["test"]["text"][0] == "t 200"
+        assert any("test split has no labels" in note for note in described["test"].notes)
+        refused(folder / "train.csv", folder / "x", "no label at all", test_data=str(folder / "test.csv"))
+
+
 def test_many_rows_in_small_batches(tmp_path):
     """Rows beyond the first batch must not shift against their labels."""
     data = [{"text": f"t {i}", "label": f"c{i % 7}"} for i in range(20_001)]

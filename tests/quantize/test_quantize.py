@@ -54,6 +54,16 @@ def test_int8_predicts_what_the_checkpoint_predicts(made, auto):
     assert all(value is not None and isinstance(value, str | int | float) for value in result.values())
 
 
+@pytest.mark.parametrize(("long", "most"), [(128, 16), (4, 4), (1, 2)])
+def test_long_rows_are_read_a_few_at_a_time(made, monkeypatch, long, most):
+    """Else sixteen rows of 512 tokens, with what every layer gives for them, take gigabytes; or a row is lost."""
+    monkeypatch.setattr(stage, "LONG", long)
+    texts = [("good film " * 6,)] * 18 + [("bad",)] * 2
+    shapes = [one.batch["input_ids"].shape for one in stage._batches(made.baseline, texts, tasks.read_task(made.train))]
+    assert sum(rows for rows, _ in shapes) == 20 and max(shapes)[0] == most
+    assert all(rows == 1 or rows * width <= 16 * long for rows, width in shapes)
+
+
 @pytest.mark.parametrize(("runtime", "scheme"), [("openvino", "static"), ("onnxruntime", None)])
 def test_the_runtime_asked_for_is_used(made, tmp_path, runtime, scheme, capsys):
     """Else a device without OpenVINO would get a folder that it cannot run."""

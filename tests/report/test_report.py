@@ -610,3 +610,17 @@ def test_int8_is_not_credited_to_compression_alone(tmp_path: Path):
     assert "a quantized baseline" not in make(tmp_path / "main", measurement, made_selection(measurement)).text(
         "report.md"
     )
+
+
+def test_what_models_score_by_the_other_metrics_is_beside_the_first(tmp_path: Path):
+    """A task that the field scores by two metrics, of which the report leaves one out."""
+    measurement = made_measurement(metric="f1")
+    for row in measurement["models"]:
+        row["scores"] = {"accuracy": 0.8412, "f1": row["accuracy"], "matthews_correlation": 0.6234}
+    made = make(tmp_path / "new", measurement, made_selection(measurement))
+    for name in ("report.html", "report.md"):
+        assert "accuracy 84.1\u00a0% · Matthews correlation 0.623" in made.text(name)
+    assert json.loads(made.text("results.json"))["rows"][0]["scores"]["matthews_correlation"] == 0.6234
+    for row in measurement["models"]:
+        del row["scores"]  # as of a measurement that was made before
+    assert "Matthews" not in make(tmp_path / "old", measurement, made_selection(measurement)).text("report.html")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -12,13 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from kfp_bonsai.report.table import make_rows
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.augment import augment
+from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.data.rows import tokenize
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.training import transfer
-from kfp_bonsai.teacher_outputs.outputs import _copies, suggested_copies, teacher_outputs
+from kfp_bonsai.teacher_outputs import room
+from kfp_bonsai.teacher_outputs.more_text import changed_copies
+from kfp_bonsai.teacher_outputs.outputs import suggested_copies, teacher_outputs
 
 
 def test_it_holds_training_rows_copies_and_unlabelled_text(made):
@@ -33,13 +38,18 @@ def test_few_rows_are_changed_more_often(made, tmp_path):
     """Else a student learns few rows by heart; or many rows fill the disk with hidden states for nothing."""
     found = teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", unlabelled_rows=0)
     assert 320 * 8 < found["rows"] <= 320 * (1 + 8)
-    assert (suggested_copies(20_000), suggested_copies(1_000_000)) == (3, 0)
+    assert (suggested_copies(20_000, 400_000), suggested_copies(1_000_000, 20_000_000)) == (3, 0)
+
+
+def test_long_texts_are_changed_as_often_as_their_tokens_allow():
+    """Copies were counted by rows alone: of 5,000 reviews of 230 tokens, ten times the price of as many snippets."""
+    assert [suggested_copies(rows, rows * 230) for rows in (1_000, 5_000, 25_000)] == [8, 3, 0]
 
 
 def test_text_without_spaces_is_changed_by_its_signs():
     """Else Chinese, Japanese or Thai gets no changed copies, or two whole texts glued together."""
     texts = ["这部电影的情节非常精彩而且演员也很好", "故事太长了让人觉得无聊并且没有什么意思"]
-    found = [row for block in _copies([texts], 8, seed=0) for row in block[0]]
+    found = [row for block in changed_copies([texts], 8, seed=0) for row in block[0]]
     assert len(found) > 10 and all(set(row) <= set("".join(texts)) for row in found)
     assert sum(len(row) < len(texts[0]) for row in found) > 5 and max(map(len, found)) < sum(map(len, texts))
 
@@ -47,17 +57,28 @@ def test_text_without_spaces_is_changed_by_its_signs():
 def test_short_comments_without_spaces_are_changed_too():
     """Of at most 12 signs they counted as one word: few copies were new, each two whole texts and a space."""
     texts = ["剧情很无聊", "演员演得真好", "这部电影太长了", "音乐好听"]
-    found = [row for block in _copies([texts], 8, seed=0) for row in block[0]]
+    found = [row for block in changed_copies([texts], 8, seed=0) for row in block[0]]
     assert len(found) > 16 and not any(" " in row for row in found)
 
 
 def test_no_text_is_answered_twice():
     """Else texts that are too short to be changed are learnt several times over, and paid for each time."""
     columns = [["good", "a bad film", "the same again and again"], ["x", "y", "z"]]
-    found = _copies(columns, 8, seed=0)
+    found = changed_copies(columns, 8, seed=0)
     rows = [row for block in found for row in zip(*block, strict=True)]
     assert len(rows) == len(set(rows)) > 4
     assert not set(rows) & set(zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize(("asked", "used"), [(-1, 64), (10, 10), (500, 64), (0, 0)])
+def test_the_record_says_how_much_text_without_labels_was_used(made, tmp_path, asked, used):
+    """Else nobody can tell afterwards whether such text was there, and what it was worth."""
+    options = {"augmentations": 0, "hidden_positions": 1, "unlabelled_rows": asked}
+    teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
+    lineage = read_record(tmp_path / "out")["lineage"]
+    assert lineage[-1]["arguments"]["unlabelled_rows"] == used
+    assert len(transfer.open_set(tmp_path / "out")) == 320 + used
+    assert make_rows({"models": [{"level": "tiny", "lineage": lineage}]}, "main")[0]["unlabelled_rows"] == used
 
 
 def test_long_rows_keep_only_so_many_hidden_states(made, tmp_path):
@@ -119,6 +140,74 @@ def test_a_full_disk_is_told_as_one(made, tmp_path, monkeypatch):
     with pytest.raises(BonsaiError, match="no space left on the disk"):
         teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def sized(made, tmp_path, monkeypatch, free):
+    """Make a transfer set on a disk with so much room beside the models to come."""
+    monkeypatch.setattr(room, "MODELS", 0)
+    monkeypatch.setattr(room, "free_bytes", lambda folder: free)
+    return teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", augmentations=3)
+
+
+def test_its_size_is_told_before_it_is_made(made, tmp_path, monkeypatch, capsys):
+    """Else a disk is full after an hour, or is bought twice as large as needed."""
+    found = sized(made, tmp_path, monkeypatch, 10**12)
+    first = capsys.readouterr().out.splitlines()[0]
+    rows, tokens, most = (
+        float(text.replace(",", "")) for text in re.findall(r"([\d,.]+) (?:rows|tokens|MB)", first)[:3]
+    )
+    assert (rows, tokens) == (found["rows"], found["tokens"]) and "(320 of training, " in first
+    taken = sum(path.stat().st_size for path in (tmp_path / "out").glob("[hr]*[ty]")) / 1e6
+    assert 0.6 * most < taken <= most + 0.05
+
+
+def test_what_has_no_room_on_the_disk_is_left_out_and_told(made, tmp_path, monkeypatch, capsys):
+    """Else a long text's transfer set fills the disk, or is another one than was asked for without a word."""
+    whole = sized(made, tmp_path / "whole", monkeypatch, None)
+    taken = sum(path.stat().st_size for path in (tmp_path / "whole" / "out").iterdir())
+    assert "WARNING" not in capsys.readouterr().out
+    fewer = sized(made, tmp_path / "fewer", monkeypatch, int(0.95 * taken))
+    assert fewer["rows"] == whole["rows"] and 8 <= fewer["hidden_positions"] < 64
+    assert f"with {fewer['hidden_positions']} hidden states a row" in capsys.readouterr().out.splitlines()[1]
+    assert read_record(tmp_path / "fewer" / "out")["hidden_positions"] == fewer["hidden_positions"]
+    less = sized(made, tmp_path / "less", monkeypatch, int(0.5 * taken))
+    said = capsys.readouterr().out.splitlines()[1]
+    assert less["hidden_positions"] == 8 and "WARNING" in said and f"{less['rows']:,} rows (320 of training, " in said
+    data = transfer.open_set(tmp_path / "less" / "out")
+    assert len(data) == less["rows"] < whole["rows"] and int((data.labels != transfer.NO_LABEL).sum()) == 320
+    assert "64 unlabelled" in said, "changed copies go before real text"
+    for name in ("whole", "fewer", "less"):
+        assert sum(path.stat().st_size for path in (tmp_path / name / "out").glob("[hr]*[ty]")) <= taken
+    least = sized(made, tmp_path / "least", monkeypatch, int(0.25 * taken))
+    assert least["rows"] < 320 + 64 and " 0 changed copies" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_a_disk_without_room_for_the_training_rows_is_refused_before_the_teacher_runs(made, tmp_path, monkeypatch):
+    """Else the teacher runs for an hour, and the student learns from a part of the labels."""
+    monkeypatch.setattr(transfer, "Writer", None)
+    with pytest.raises(BonsaiError, match=r"with 0.0 MB free.* training rows alone .*larger disk"):
+        sized(made, tmp_path, monkeypatch, 20_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_rows_make_small_batches():
+    """Else 64 rows of 512 tokens with all layers' states take gigabytes; or a row is answered twice or never."""
+    lengths = [3] * 10 + [200] * 5 + [512] * 3 + [128] * 4
+    found = list(by_length(lengths, 8))
+    assert sorted(number for numbers in found for number in numbers) == list(range(22))
+    assert [len(numbers) for numbers in found] == [8, 5, 2, 2, 2, 2, 1]
+    assert all(len(numbers) * lengths[numbers[-1]] <= 8 * 128 for numbers in found)
+    assert list(by_length([5000], 4)) == [[0]] and list(by_length([], 4)) == []
+
+
+def test_rows_that_are_cut_are_counted(made, tmp_path, capsys):
+    """Else nobody learns that most reviews are read to their 256th token only."""
+    shutil.copytree(made.baseline, tmp_path / "base")
+    write_record(tmp_path / "base", {**read_record(made.baseline), "max_length": 10})
+    teacher_outputs(tmp_path / "base", made.train, made.unlabelled, tmp_path / "out", augmentations=0)
+    columns = [tasks.read_columns(path)["text"] for path in (made.train, made.unlabelled)]
+    longer = sum(len(text.split()) > 8 for texts in columns for text in texts)
+    assert f"{longer} rows are longer than 10 tokens" in capsys.readouterr().out and 50 < longer < 384
 
 
 @pytest.mark.parametrize(

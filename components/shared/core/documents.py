@@ -45,6 +45,7 @@ TEXT = Kind("text", lambda value: isinstance(value, str) and not re.search("[\ud
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NUMBER = Kind("a number", is_number)
 ABOVE_ZERO = Kind("a number above zero", lambda value: is_number(value) and value > 0)
+NUMBERS = Kind("numbers by names", lambda value: isinstance(value, dict) and all(map(is_number, value.values())))
 COUNT = Kind("a whole number", lambda value: is_number(value) and 0 <= value < 2**63 and value == int(value))
 
 

@@ -25,7 +25,11 @@ NOT_REACHED = (
     "ConnectError",
     "ConnectTimeout",
     "ReadTimeout",
+    "ReadError",
+    "RemoteProtocolError",
+    "ProxyError",
     "LocalEntryNotFoundError",
+    "IncompleteSnapshotError",
     "gaierror",
 )
 

@@ -186,6 +186,16 @@ def _check_room(target: Path, folder: Path) -> None:
         raise BonsaiError(f"{target} cannot be written ({error.strerror}): name another output") from error
 
 
+def free_bytes(folder: Path) -> int | None:
+    """Return how much can still be written where a folder is, or is to be; None where that cannot be told."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.is_dir()), folder)
+    try:
+        found = shutil.disk_usage(there)
+    except OSError:
+        return None
+    return found.free if found.total else None  # some mounted buckets say 0 of both
+
+
 def text_in(file: Path) -> str:
     """Return a file's text without white space around it, "" if it cannot be read."""
     try:

@@ -48,6 +48,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def megabytes(count: int) -> str:
+    """Return a number of bytes in words."""
+    return f"{count / 1e6:,.1f} MB" if count < 1e8 else f"{count / 1e6:,.0f} MB"
+
+
 class Ticker:
     """Say how far a loop of `total` steps is, about every ten seconds and at its end."""
 
@@ -65,3 +70,8 @@ class Ticker:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         when = f"{duration(left)} left" if done < self.total else f"took {duration(now - self.started)}"
         say(f"{self.stage}  step {done}/{self.total}  {shown}  {when}".replace("    ", "  "))
+
+    def middle(self, done: int) -> None:
+        """Note it, without a line at the end: of what mostly takes no ten seconds."""
+        if done < self.total:
+            self.step(done)

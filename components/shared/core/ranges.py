@@ -36,13 +36,14 @@ def check_ranges(ranges: Mapping[str, Range], given: Mapping[str, Any]) -> None:
 
     Args:
         ranges: by the options' names.
-        given: what is given, by the same names; other names are not looked at.
+        given: what is given, by the same names, a number or several; other names are not looked at.
 
     Raises:
         BonsaiError: one is.
     """
     for name, one in ranges.items():
-        value = given.get(name, one.least)
-        if not one.least <= value <= one.most:
-            hint = f" ({value / 100:g} for {value:g} %)" if one is FRACTION and 1 < value <= 100 else ""
-            raise BonsaiError(f"--{name.replace('_', '-')} is {value}: give {one.words}{hint}")
+        found = given.get(name, one.least)
+        for value in found if isinstance(found, list) else [found]:
+            if not one.least <= value <= one.most:
+                hint = f" ({value / 100:g} for {value:g} %)" if one is FRACTION and 1 < value <= 100 else ""
+                raise BonsaiError(f"--{name.replace('_', '-')} is {value}: give {one.words}{hint}")

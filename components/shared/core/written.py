@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, is_number
+from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, NUMBERS, TEXT, Kind, is_number
 
 
 def _rises(value: Any) -> bool:
@@ -37,9 +37,9 @@ _TARGET = {"min_accuracy?": NUMBER, "max_emission?": NUMBER}
 _LINEAGE = [{"stage": TEXT, "arguments?": {}, "seconds?": NUMBER, "joules?": NUMBER, "energy_label?": TEXT}]
 _ENERGY = {"label?": TEXT, "source?": TEXT, "detail?": TEXT}
 _CARBON = {"intensity_g_per_kwh": NUMBER, "country?": TEXT, "source?": TEXT}
-_TEXTS = ("model", "student", "shape", "runtime", "device", "sha256", "emission_label", "error")
+_TEXTS = ("model", "family", "student", "shape", "runtime", "device", "sha256", "emission_label", "error")
 _INTERVALS = ("accuracy_ci", "relative_accuracy_ci", "relative_emission_ci", "saved_kwh_per_year_ci")
-_COUNTS = ("parameters", "size_bytes", "peak_memory_bytes", "best_batch_size", "payback_inferences")
+_COUNTS = ("unlabelled_rows", "parameters", "size_bytes", "peak_memory_bytes", "best_batch_size", "payback_inferences")
 _NUMBERS = (
     "accuracy",
     "relative_accuracy",
@@ -60,7 +60,9 @@ _MODEL: Mapping[str, Any] = {
     "stage": TEXT,
     "relative_emission?": ABOVE_ZERO,
     "confusion?": SQUARE,
+    "scores?": NUMBERS,
     "scored?": COUNT,
+    "predicted_emission?": {"share": NUMBER, "error": NUMBER, "device": TEXT},
     "errors?": COUNT,
     "by_label?": [{"label": TEXT, "items": COUNT, "precision?": NUMBER, "recall?": NUMBER, "f1?": NUMBER}],
     "roc?": {"fpr": RISING, "tpr": RISING, "thresholds": [NUMBER], "auc": NUMBER},
@@ -120,6 +122,7 @@ RESULTS = {
     "carbon?": _CARBON,
     "traffic_per_day?": COUNT,
     "embodied_g_per_hour?": NUMBER,
+    "cost?": {"seconds?": NUMBER, "joules?": NUMBER},
     "rows": [
         {
             **_MODEL,
@@ -131,4 +134,39 @@ RESULTS = {
             "making_label?": TEXT,
         }
     ],
+}
+STUDY = {
+    "title": TEXT,
+    "started": TEXT,
+    "finished": TEXT,
+    "command": TEXT,
+    "cells": [
+        {
+            **dict.fromkeys(("name", "model", "model_name", "data", "data_name", "group"), TEXT),
+            "seed": COUNT,
+            "rows?": COUNT,
+            "state": Kind("done, failed, refused or waiting", {"done", "failed", "refused", "waiting"}.__contains__),
+            "error": TEXT,
+            "results": TEXT,
+            "seconds": NUMBER,
+            "joules?": NUMBER,
+        }
+    ],
+}
+_SHARE = Kind("a share of the baseline's, above zero", lambda value: is_number(value) and 0 < value < 100)
+EVIDENCE = {
+    "evidence": [
+        {
+            **dict.fromkeys(("family", "model", "level", "source"), TEXT),
+            "rows": COUNT,
+            "flops_ratio": _SHARE,
+            "relative_accuracy": NUMBER,
+            **dict.fromkeys(("data?", "kind?", "metric?", "shape?", "student?", "emission_label?"), TEXT),
+            **dict.fromkeys(("parameters?", "test_rows?", "seed?", "unlabelled_rows?"), COUNT),
+            **dict.fromkeys(("score?", "floor?", "divergence?"), NUMBER),
+            "relative_emission?": _SHARE,
+            "relative_accuracy_ci?": INTERVAL,
+            "from_scratch?": FLAG,
+        }
+    ]
 }

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data import prompts, tasks
 from kfp_bonsai.shared.data.encoding import FIELDS, encode_rows, split
 from kfp_bonsai.shared.kinds.kind import IGNORED
 from kfp_bonsai.shared.kinds.kinds import kind_of
@@ -25,15 +25,18 @@ class Rows(torch.utils.data.Dataset):
 
     Attributes:
         inputs: one array for each input of a model, by its name ("input_ids", ...); the attention mask is made later.
-        labels: the losses' targets, one an input of the model, as the kind gives them; None for unlabelled text.
+        labels: the losses' targets, one an input of the model, as the kind gives them, or the tokens of what is to be
+            written; None for unlabelled text.
         right: the right answers, one a row, as the metrics take them; None for unlabelled text.
         windows: which part of which row each input is; None where each is a row.
+        cut: how many rows are longer than an input, and cut.
     """
 
     inputs: dict[str, list[np.ndarray]]
     labels: Any = None
     right: Any = None
     windows: Windows | None = None
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -56,15 +59,22 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     Args:
         path: a Parquet split.
         tokenizer: the model's tokenizer.
-        max_length: tokens at which rows are cut, or parted.
+        max_length: tokens at which rows are cut, or parted; of a model that writes, its prompts.
     """
     task = tasks.read_task(path)
     kind = kind_of(task)
     parts: list[Rows] = []
     answers: dict[str, list] = {}
     tokens = silent = 0
+    targets: list[np.ndarray] = []
     for batch in tasks.batches(path):
-        parts.append(tokenize(tokenizer, [batch[column] for column in task.columns], max_length, kind.windows))
+        columns = [batch[column] for column in task.columns]
+        if kind.writes:
+            encoded = prompts.asked(tokenizer, columns[0], task, str(path), tokens + 1, max_length)
+            parts.append(Rows(_arrays(tokenizer, encoded)))
+            targets += prompts.answers(tokenizer, batch.get("label", ()), str(path), tokens + 1)
+        else:
+            parts.append(tokenize(tokenizer, columns, max_length, kind.windows))
         silent += _silent(tokenizer, parts[-1].inputs["input_ids"])
         tokens += len(parts[-1])
         if silent > tokens / 2:
@@ -77,9 +87,11 @@ def read_rows(path: Path, tokenizer: Any, max_length: int) -> Rows:
     if not parts:
         raise BonsaiError(f"{path} has no rows: prepare the data set again")
     inputs, windows = _joined(parts)
+    cut = sum(part.cut for part in parts)
     if "label" not in answers:
-        return Rows(inputs, windows=windows)
-    return Rows(inputs, kind.targets(answers["label"], task, windows), kind.right(answers, task), windows)
+        return Rows(inputs, windows=windows, cut=cut)
+    labels = targets if kind.writes else kind.targets(answers["label"], task, windows)
+    return Rows(inputs, labels, kind.right(answers, task), windows, cut)
 
 
 def _joined(parts: Sequence[Rows]) -> tuple[dict[str, list[np.ndarray]], Windows | None]:
@@ -116,13 +128,19 @@ def tokenize(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, 
         encoded, windows = split(backend, columns, max_length, cut)
     else:
         encoded = encode_rows(backend, *columns)
+    return Rows(
+        _arrays(tokenizer, encoded), windows=windows, cut=0 if cut else sum(bool(row.overflowing) for row in encoded)
+    )
+
+
+def _arrays(tokenizer: Any, encoded: Sequence[Any]) -> dict[str, list[np.ndarray]]:
+    """Return the inputs of a model of encoded rows."""
     empty = {"input_ids": [tokenizer.pad_token_id]}  # a text of no tokens, where nothing marks beginning or end
-    inputs = {
+    return {
         name: [np.asarray(getattr(row, field) or empty.get(name, [0]), np.int32) for row in encoded]
         for name, field in FIELDS.items()
         if name in tokenizer.model_input_names and name != "attention_mask"
     }
-    return Rows(inputs, windows=windows)
 
 
 def longest(path: Path, tokenizer: Any, positions: int) -> int:

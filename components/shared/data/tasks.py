@@ -29,6 +29,7 @@ TYPES = {  # of right answers in a file
     "classes": pa.list_(pa.int64()),
     "spans": pa.list_(pa.struct({"begin": pa.int64(), "end": pa.int64(), "label": pa.int64()})),
     "answers": pa.list_(pa.struct({"text": pa.string(), "begin": pa.int64()})),
+    "text": pa.string(),
 }
 
 TEXTS = tuple(each.name for each in fields(Task) if each.type is str)

@@ -122,20 +122,28 @@ def _torch(folder: Path, device: str, threads: int) -> Predictor:
     import torch
 
     from kfp_bonsai.shared.models import checkpoint
-    from kfp_bonsai.shared.models.configuration import inputs_of
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")
     if threads and device == "cpu":
         torch.set_num_threads(threads)
-    model = checkpoint.load(folder)[0].to(device).eval()
+    return torch_predictor(checkpoint.load(folder)[0], device)
+
+
+def torch_predictor(network: Any, device: str) -> Predictor:
+    """Return a model of torch, ready to run on a device."""
+    import torch
+
+    from kfp_bonsai.shared.models.configuration import inputs_of
+
+    network = network.to(device).eval()
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-            return model(**tensors).logits.float().cpu().numpy()
+            return network(**tensors).logits.float().cpu().numpy()
 
-    return Predictor(TORCH, inputs_of(model.config), run)
+    return Predictor(TORCH, inputs_of(network.config), run)
 
 
 def _openvino(file: Path, threads: int) -> Predictor:

@@ -15,18 +15,19 @@ from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 from kfp_bonsai.shared.metrics.scores import METRICS, score_predictions
 
-# What a head gives logits for: a row, each token, where a span begins and ends.
-ROW, TOKEN, SPAN = "row", "token", "span"
+# What a head gives logits for: a row, each token, where a span begins and ends, each token that is written.
+ROW, TOKEN, SPAN, WRITTEN = "row", "token", "span", "text"
 # What they say, of the last axis (of a span: of all tokens): one is right, any may be, a number.
 ONE, ANY, NUMBER = "one", "any", "number"
-LEARNT = ((ROW, ONE), (ROW, ANY), (ROW, NUMBER), (TOKEN, ONE), (SPAN, ONE))  # what there are losses for
+# What there are losses for.
+LEARNT = ((ROW, ONE), (ROW, ANY), (ROW, NUMBER), (TOKEN, ONE), (SPAN, ONE), (WRITTEN, ONE))
 TEXT, PAIR = ("text",), ("text_a", "text_b")
 TEXT_TENSOR, NUMBERS, PLACES = "BYTES", "FP32", "INT64"  # types of the Open Inference Protocol
 NEVER = -1e4  # a logit of what cannot be
 IGNORED = -100  # a target that no loss looks at, as torch's own
 
 
-Logits = np.ndarray | Sequence[np.ndarray]
+Logits = Any  # arrays, or a sequence of such; of a model that writes, the texts that it wrote
 Columns = Mapping[str, Sequence[Any]]  # of rows: texts, and "label"
 
 
@@ -49,7 +50,7 @@ class Kind:
         columns: names of the text columns that its rows may have.
         target: what a row's right answer is, the column "label": a key of tasks.TYPES.
         named: whether the classes have names, task.labels; there may be fewer outputs, such as one number.
-        head: what the model gives logits for, ROW, TOKEN or SPAN.
+        head: what the model gives logits for, ROW, TOKEN, SPAN or WRITTEN.
         says: what its logits say, ONE, ANY or NUMBER: it decides the losses.
         windows: which text of a row is cut into windows that overlap, where a row is longer than an input:
             "longest_first" or "only_second", as the tokenizers library calls it; empty: such a row is cut off.
@@ -58,7 +59,8 @@ class Kind:
         answer: what an answer is, in words, such as "a number".
         means: what a right answer is, for the message about one that is none.
         is_answer: whether a stored value is a right answer.
-        targets: the losses' targets, of the labels of a column and, where there are windows, of those: one a window.
+        targets: the losses' targets, of the labels of a column and, where there are windows, of those: one a window;
+            of a model that writes, the answers as texts, of which a tokenizer makes tokens.
         right: the right answers as the metrics take them, of a split's columns.
         predict: what logits predict, as the metrics take it, one a row.
         group: the text whose rows belong together, so that no split parts them; empty: each row stands alone.
@@ -80,6 +82,7 @@ class Kind:
         tell: what is answered for each row, of logits, as plain JSON.
         tensors: the entries of such an answer: each one's name, its type in the Open Inference Protocol, and how many
             numbers it has a row, 0 if it is one.
+        lacking: stages that do not know such tasks yet, by their commands.
     """
 
     columns: tuple[tuple[str, ...], ...]
@@ -111,6 +114,12 @@ class Kind:
     all_alike: Callable[[Sequence[Any]], bool] = lambda _labels: False
     setting: Callable[[Sequence[Any]], str] = lambda _answers: ""
     hits: Callable[[Any, Any], np.ndarray] | None = None
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def writes(self) -> bool:
+        """Whether a model writes its answers, token by token."""
+        return self.head == WRITTEN
 
     def __post_init__(self) -> None:
         """Refuse what nothing here learns."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.kinds import classification, multi_label, questions, ranking, regression, tagging
+from kfp_bonsai.shared.kinds import classification, generation, multi_label, questions, ranking, regression, tagging
 from kfp_bonsai.shared.kinds.kind import ANY, IGNORED, ROW, TOKEN, Columns, Kind, Logits
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
@@ -19,6 +19,7 @@ KINDS: dict[str, Kind] = {
     "tokens": tagging.KIND,
     "questions": questions.KIND,
     "ranking": ranking.KIND,
+    "generation": generation.KIND,
 }
 
 
@@ -49,7 +50,7 @@ def predict(task: Task, logits: Logits, windows: Windows | None = None) -> Any:
     Raises:
         BonsaiError: logits that are not finite.
     """
-    _check_finite(logits)
+    _check_finite(task, logits)
     return kind_of(task).predict(logits, task, windows)
 
 
@@ -59,11 +60,32 @@ def tell(task: Task, logits: Logits, windows: Windows | None = None) -> list[dic
     Raises:
         BonsaiError: logits that are not finite.
     """
-    _check_finite(logits)
+    _check_finite(task, logits)
     return kind_of(task).tell(logits, task, windows)
 
 
-def _check_finite(logits: Logits) -> None:
+def check_stage(kind: str, *stages: str) -> None:
+    """Refuse a kind of task that a stage does not know yet.
+
+    Args:
+        kind: a key of KINDS; another one is of no concern here.
+        stages: the stages' commands.
+
+    Raises:
+        BonsaiError: one of them does not know it.
+    """
+    lacking = KINDS[kind].lacking if kind in KINDS else ()
+    unable = [stage for stage in stages if stage in lacking]
+    if unable:
+        raise BonsaiError(
+            f"{unable[0]} does not know tasks of the kind {kind} yet: in this version they go as far as the stages "
+            f"that do, each by itself (not {', '.join(lacking)})"
+        )
+
+
+def _check_finite(task: Task, logits: Logits) -> None:
+    if kind_of(task).writes:
+        return
     if not all(np.isfinite(one).all() for one in logits):
         raise BonsaiError(
             "the model's outputs hold NaN or infinity, so its weights are broken: make the model again, with a lower "

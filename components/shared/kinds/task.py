@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+CHAT = "chat"  # the setting of a task whose texts are conversations, as JSON
+JOINED = "joined"  # of one whose answers go on where their texts end, as each begins with white space
+
 
 @dataclass(frozen=True)
 class Task:

@@ -1,106 +1,302 @@
-"""Which compression levels are sensible for a family and a number of rows, from what was measured.
+"""What to expect of compression in a situation, from what was measured in the nearest ones (evidence.py).
 
-The white paper advises from its Table 1; this does from our own runs, which are listed here with how to repeat them.
+The white paper advises from its Table 1; this does from evidence, and says on which.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from kfp_bonsai.shared.metrics.evidence import Evidence, left_here, shipped
+from kfp_bonsai.shared.metrics.statistics import Z
 
 LEVELS = ("2/3 layers", "1/3 layers", "1/3 layers + matrix pruning")
 KEEPS, COSTS = 0.98, 0.95  # relative accuracies above which a level is sensible, or has its price
 FAR = 2.0  # rows that differ by more than this factor are another situation
+FAR_SIZES = 4.0  # and so are sizes of models
+ANOTHER_KIND = 2.0  # another kind of task is as far as four times the rows
+NEAR = 1.0  # what is no farther than this, as twice the rows or four times the size, is a like situation
+LIKE = 1.25  # FLOPs or emissions within this factor are alike
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One measured level.
+class Situation:
+    """What is to be compressed, as far as it is known.
 
     Attributes:
-        family: the model's family.
-        start: what was fine-tuned or trained.
-        rows: labelled training rows.
-        level: one of LEVELS.
-        flops_ratio: FLOPs relative to the baseline's.
-        relative_accuracy: accuracy relative to the baseline's.
-        source: what to run to see it again.
+        family: of the model.
+        rows: labelled rows to train on.
+        parameters: of the model; 0 if that is not known.
+        kind: of task; "" if that is not known.
     """
 
     family: str
-    start: str
     rows: int
-    level: str
-    flops_ratio: float
-    relative_accuracy: float
-    source: str
+    parameters: int = 0
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to expect of a level, and why."""
+    """What to expect of a level, or what to do, and why."""
 
-    level: str
+    about: str
     verdict: str
     why: str
 
 
-def _measured(family: str, start: str, rows: int, source: str, *figures: tuple[float, float]) -> list[Evidence]:
-    """Return the three levels of one run: (FLOPs, relative accuracy) of each."""
-    return [Evidence(family, start, rows, level, *pair, source) for level, pair in zip(LEVELS, figures, strict=True)]
+@dataclass(frozen=True)
+class Finding:
+    """One level in one situation, over its seeds."""
+
+    seeds: tuple[Evidence, ...]
+
+    @property
+    def one(self) -> Evidence:
+        """What all seeds have in common, as the first has it."""
+        return self.seeds[0]
+
+    @property
+    def kept(self) -> float:
+        """The mean of what the seeds kept."""
+        return sum(one.relative_accuracy for one in self.seeds) / len(self.seeds)
+
+    @property
+    def emission(self) -> float:
+        """The mean emission; where it was not measured, FLOPs."""
+        emissions = [one.relative_emission or one.flops_ratio for one in self.seeds]
+        return sum(emissions) / len(emissions)
+
+    def said(self) -> str:
+        """Say what was kept, of what, and where."""
+        one, over = self.one, f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        on = f" on {one.data}" if one.data else ""
+        start = f"{one.family or 'a model'} ({one.model}){on}, {one.rows:,} rows{over}"
+        return f"{self.kept:.1%} kept at {one.flops_ratio:.1%} FLOPs by {start} [{one.source}]"
 
 
-SCRATCH, FAMILIES_RUN = "from scratch (a weak baseline)", "tests/benchmarks/families.py"
-MINILM = "pretrained MiniLM"
-
-# Test rows: 2,000 movie reviews each, or 1,000 Amazon reviews, so that one figure is good to about +-2 %.
-EVIDENCE: tuple[Evidence, ...] = (
-    *_measured("bert", MINILM, 8066, "make demo", (0.667, 0.985), (0.334, 0.988), (0.099, 0.986)),
-    Evidence("bert", MINILM, 2100, LEVELS[2], 0.098, 0.993, "quality.py --data embedded:amazon-reviews"),
-    Evidence("bert", MINILM, 500, LEVELS[1], 0.334, 0.953, "quality.py --max-rows 500 --unlabelled ''"),
-    Evidence("bert", MINILM, 500, LEVELS[2], 0.099, 0.961, "quality.py --max-rows 500 --unlabelled ''"),
-    *_measured("bert", SCRATCH, 8066, FAMILIES_RUN, (0.667, 0.999), (0.334, 0.996), (0.099, 1.004)),
-    *_measured("gpt2", SCRATCH, 8066, FAMILIES_RUN, (0.667, 1.002), (0.333, 1.006), (0.099, 1.003)),
-    *_measured("opt", SCRATCH, 8066, FAMILIES_RUN, (0.667, 1.001), (0.333, 1.000), (0.099, 0.996)),
-    *_measured("t5", SCRATCH, 8066, FAMILIES_RUN, (0.684, 0.997), (0.368, 1.013), (0.093, 0.995)),
-)
+def findings(evidence: Iterable[Evidence]) -> list[Finding]:
+    """Return what was measured, seeds together."""
+    found: dict[tuple[object, ...], list[Evidence]] = {}
+    for one in evidence:
+        what = (one.level, one.shape, one.student, bool(one.unlabelled_rows), one.unlabelled_rows is None)
+        found.setdefault((*_where(one), one.source, one.from_scratch, *what), []).append(one)
+    return [Finding(tuple(seeds)) for seeds in found.values()]
 
 
-def advice(family: str, rows: int, evidence: Sequence[Evidence] = EVIDENCE) -> list[Advice]:
-    """Return what to expect of each level for a family and a number of labelled rows.
+def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evidence] = ()) -> list[Advice]:
+    """Return what to expect of each level, and what else the evidence says.
 
-    Of the family's own evidence and that of pretrained models, each at the nearest number of rows, the worse decides:
-    a model that was trained from scratch has less to lose.
+    The family's own evidence decides where it is near and its baseline had something to lose. Else it does together
+    with that of other families' baselines that had, each in its nearest situation, and the worse counts: a model that
+    was trained from scratch loses less, and much data hides what little data would lose.
+
+    Args:
+        situation: what is to be compressed.
+        evidence: what is shipped.
+        own: what the user measured; levels of other names than the paper's are told of too.
     """
-    return [_of_level(level, family, rows, evidence) for level in LEVELS]
+    found = findings([*evidence, *own])
+    made = [each for each in found if not each.one.student]
+    names = dict.fromkeys([*LEVELS, *(one.level for one in own if not one.student)])
+    levels = [_of_level(name, [each for each in made if each.one.level == name], situation) for name in names]
+    return [
+        *(one for one in levels if one),
+        *_shapes(made, situation),
+        *_text(made, situation),
+        *_rivals(found, situation),
+    ]
 
 
-def lines(family: str, rows: int) -> list[str]:
-    """Return the advice as lines for a log."""
-    return [f"{one.level:{max(map(len, LEVELS))}}  {one.verdict:11}  {one.why}" for one in advice(family, rows)]
+def lines(situation: Situation) -> list[str]:
+    """Return the advice as lines for a log, from what is shipped and what was left here."""
+    found = advice(situation, shipped(), left_here())
+    width = max(len(one.about) for one in found)
+    return [f"{one.about:{width}}  {one.verdict:11}  {one.why}" for one in found]
 
 
-def _of_level(level: str, family: str, rows: int, evidence: Sequence[Evidence]) -> Advice:
-    there = [one for one in evidence if one.level == level]
-    own = [one for one in there if one.family == family]
-    pretrained = [one for one in there if one.start != SCRATCH]
-    known = [_nearest(found, rows) for found in (own, pretrained) if found]
-    worst = min(known, key=lambda one: one.relative_accuracy)
-    kept = worst.relative_accuracy
-    verdict = "sensible" if kept >= KEEPS else "at a price" if kept >= COSTS else "not advised"
-    why = "; ".join(dict.fromkeys(map(_said, known)))
-    doubts = [] if own else [f"{family} itself was not measured"]
-    if rows * FAR < worst.rows:
-        doubts.append(f"with only {rows:,} rows expect less")
+def _where(one: Evidence) -> tuple[object, ...]:
+    """Return the situation that evidence is of; numbers of rows within a tenth are one, as splits differ by seed."""
+    rows = round(8 * math.log2(max(one.rows, 1)))
+    return one.family, one.model, one.parameters, one.data, one.kind, rows
+
+
+def _distance(one: Evidence, situation: Situation) -> float:
+    """Return how far evidence is from a situation, in doublings of the rows."""
+    far = abs(math.log2(max(one.rows, 1) / max(situation.rows, 1)))
+    if one.parameters and situation.parameters:
+        far += abs(math.log2(one.parameters / situation.parameters)) / 2
+    if one.kind and situation.kind and one.kind != situation.kind:
+        far += ANOTHER_KIND
+    return round(far, 1)
+
+
+def _of_level(level: str, there: Sequence[Finding], situation: Situation) -> Advice | None:
+    """Return what to expect of a level; None where it was not measured."""
+    strong = [each for each in there if not each.one.is_weak]
+    own = [each for each in there if each.one.family == situation.family]
+    own_strong = [each for each in strong if each in own]
+    near = [each for each in own_strong if _distance(each.one, situation) <= NEAR]
+    pools = [near] if near else [own_strong or own, strong]
+    known = [min(found, key=lambda each: (_distance(each.one, situation), each.kept)) for found in pools if found]
+    if not known:
+        return None
+    worst = min(known, key=lambda each: each.kept)
+    doubts, notes = _doubts(worst.one, own, situation)
+    if situation.rows * FAR < worst.one.rows:
+        doubts.append(f"with only {situation.rows:,} rows expect less")
+    as_near = [each for each in near or strong if _distance(each.one, situation) <= NEAR]
+    lowest = min(as_near, key=lambda each: each.kept, default=worst)
+    if _verdict(lowest.kept) != _verdict(worst.kept) and lowest.kept < worst.kept:
+        doubts.append(f"as near, {lowest.said()}")
+    verdict = _verdict(worst.kept)
     if doubts and verdict == "sensible":
         verdict = "uncertain"
-    return Advice(level, verdict, "; ".join([why, *doubts]))
+    return Advice(level, verdict, "; ".join([*dict.fromkeys(each.said() for each in known), *doubts, *notes]))
 
 
-def _nearest(evidence: Sequence[Evidence], rows: int) -> Evidence:
-    """Return the evidence with the nearest number of rows, the worst of several."""
-    return min(evidence, key=lambda one: (abs(math.log(one.rows / max(rows, 1))), one.relative_accuracy))
+def _verdict(kept: float) -> str:
+    """Return what is said of a level, by its share as it is shown."""
+    shown = round(kept, 3)
+    return "sensible" if shown >= KEEPS else "at a price" if shown >= COSTS else "not advised"
 
 
-def _said(one: Evidence) -> str:
-    kept = f"{one.relative_accuracy:.1%} kept at {one.flops_ratio:.1%} FLOPs"
-    return f"{kept} by {one.family}, {one.start}, {one.rows:,} rows [{one.source}]"
+def _doubts(worst: Evidence, own: Sequence[Finding], situation: Situation) -> tuple[list[str], list[str]]:
+    """Return what makes the nearest evidence doubtful, and what else is to be said of it."""
+    doubts, notes = [] if own else [f"{situation.family} itself was not measured"], []
+    if situation.kind and worst.kind and situation.kind != worst.kind:
+        doubts.append(f"that was {worst.kind}, not {situation.kind}")
+    if worst.parameters and situation.parameters:
+        ratio = situation.parameters / worst.parameters
+        sizes = f"of {worst.parameters / 1e6:,.0f} million parameters, not {situation.parameters / 1e6:,.0f}"
+        if ratio * FAR_SIZES < 1:
+            doubts.append(f"that was a larger model, {sizes}")
+        elif ratio > FAR_SIZES:
+            notes.append(f"that was a smaller model, {sizes}")
+    return doubts, notes
+
+
+def _difference(one: Finding, other: Finding) -> tuple[float, bool, str]:
+    """Return how much more one keeps than another, whether that is more than chance, and how it was told.
+
+    Pairs of the same seeds are held against each other where there are three or more; else the intervals.
+    """
+    values, others = ({each.seed: each for each in finding.seeds} for finding in (one, other))
+    both = sorted(seed for seed in values.keys() & others.keys() if seed is not None)
+    differences = [values[seed].relative_accuracy - others[seed].relative_accuracy for seed in both]
+    if len(differences) >= 3:
+        mean = sum(differences) / len(differences)
+        spread = math.sqrt(sum((each - mean) ** 2 for each in differences) / (len(differences) - 1))
+        return mean, abs(mean) > 2 * spread / math.sqrt(len(differences)), f"{len(differences)} seeds"
+    mean, variances = one.kept - other.kept, []
+    for finding in (one, other):
+        ends = [each.relative_accuracy_ci for each in finding.seeds]
+        if None in ends:
+            return mean, False, "one seed" if len(both) < 2 else f"{len(both)} seeds"
+        variances.append(sum(((high - low) / 2 / Z) ** 2 for low, high in ends if ends) / len(ends) ** 2)  # type: ignore[misc]
+    return mean, abs(mean) > 2 * math.sqrt(sum(variances)), "by their intervals"
+
+
+def _nearest(pairs: Sequence[tuple[Finding, Finding]], situation: Situation) -> list[tuple[Finding, Finding]]:
+    """Return the pairs of the situation that is nearest; the family's own first."""
+    if not pairs:
+        return []
+    of_family = [pair for pair in pairs if pair[0].one.family == situation.family] or list(pairs)
+    nearest = min(_distance(pair[0].one, situation) for pair in of_family)
+    return [pair for pair in of_family if _distance(pair[0].one, situation) == nearest]
+
+
+def _pairs(
+    found: Sequence[Finding],
+    first: Callable[[Evidence], bool],
+    second: Callable[[Evidence], bool],
+    alike: Callable[[Evidence], object],
+) -> list[tuple[Finding, Finding]]:
+    """Return the pairs of which one is the first, the other the second, and which are alike otherwise."""
+    return [
+        (one, other)
+        for one in found
+        if first(one.one)
+        for other in found
+        if second(other.one) and _where(one.one) == _where(other.one) and alike(one.one) == alike(other.one)
+    ]
+
+
+def _shapes(found: Sequence[Finding], situation: Situation) -> list[Advice]:
+    """Say which shape keeps more at like FLOPs, where both were measured."""
+    pairs = _pairs(
+        found,
+        lambda one: one.shape == "free",
+        lambda one: one.shape == "stock",
+        lambda one: (one.source, one.unlabelled_rows),
+    )
+    like = [pair for pair in pairs if _alike(pair[0].one.flops_ratio, pair[1].one.flops_ratio)]
+    told = []
+    for free, stock in sorted(_nearest(like, situation), key=lambda pair: -pair[0].one.flops_ratio):
+        more, sure, how = _difference(free, stock)
+        verdict = ("free" if more > 0 else "stock") if sure else "either"
+        chance = "" if sure else ", which may be chance"
+        why = f"free keeps {100 * more:+.1f} points beside stock{chance} ({how}): {free.said()}; {stock.said()}"
+        told.append(_further(f"shape at {free.one.flops_ratio:.0%} FLOPs", verdict, why, free, situation))
+    return told
+
+
+def _text(found: Sequence[Finding], situation: Situation) -> list[Advice]:
+    """Say whether text without labels was worth finding, where a level was made with it and without."""
+    pairs = _pairs(
+        found,
+        lambda one: bool(one.unlabelled_rows),
+        lambda one: one.unlabelled_rows == 0,
+        lambda one: (one.level, one.shape),
+    )
+    told = []
+    nearest = _nearest(pairs, situation)
+    fair = [pair for pair in nearest if pair[0].one.source == pair[1].one.source]
+    for having, lacking in fair or nearest:
+        more, sure, how = _difference(having, lacking)
+        verdict = ("worth it" if more > 0 else "not worth it") if sure else "uncertain"
+        chance = "" if sure else ", which may be chance"
+        with_it, without = having.one.divergence, lacking.one.divergence
+        nearer = ""
+        if with_it is not None and without is not None:
+            nearer = f", answers {with_it:.3f} instead of {without:.3f} from the baseline's (KL)"
+        text = f"{having.one.unlabelled_rows:,} more texts gave {100 * more:+.1f} points{chance} ({how}){nearer}"
+        told.append(_further("unlabelled text", verdict, f"{text}: {having.said()}", having, situation))
+    return told
+
+
+def _rivals(found: Sequence[Finding], situation: Situation) -> list[Advice]:
+    """Say of each ready-made model whether it does as well as compressing, where both were measured."""
+    pairs = _pairs(
+        found, lambda one: bool(one.student), lambda one: not one.student, lambda one: (one.source, one.unlabelled_rows)
+    )
+    by_rival: dict[Finding, list[Finding]] = {}
+    for rival, level in _nearest(pairs, situation):
+        by_rival.setdefault(rival, []).append(level)
+    told = []
+    for rival, levels in by_rival.items():
+        name = f"{rival.one.student}: {rival.kept:.1%} kept at {rival.emission:.1%} of the emission"
+        cheaper = [each for each in levels if each.emission <= rival.emission * LIKE]
+        dearer = [each for each in levels if each.emission >= rival.emission / LIKE]
+        best = max(cheaper, key=lambda each: each.kept, default=None)
+        more, sure, _ = _difference(best, rival) if best else (0.0, False, "")
+        if best and sure and more > 0:
+            verdict, beside = "compress", best
+        elif beaten := [each for each in dearer if each.kept <= rival.kept]:
+            verdict, beside = "does as well", min(beaten, key=lambda each: each.emission)
+        else:
+            verdict, beside = "a choice", min(levels, key=lambda each: abs(math.log(each.emission / rival.emission)))
+        why = f"{name}; {beside.one.level}: {beside.kept:.1%} at {beside.emission:.1%}; {rival.said()}"
+        told.append(_further(f"ready-made {rival.one.level}", verdict, why, rival, situation))
+    return told
+
+
+def _further(about: str, verdict: str, why: str, finding: Finding, situation: Situation) -> Advice:
+    """Return advice beyond the levels, with what makes it doubtful."""
+    own = [finding] if finding.one.family == situation.family else []
+    doubts, notes = _doubts(finding.one, own, situation)
+    return Advice(about, verdict, "; ".join([why, *doubts, *notes]))
+
+
+def _alike(one: float, other: float) -> bool:
+    return max(one, other) <= LIKE * min(one, other)

@@ -6,12 +6,13 @@ from the same two functions.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
-from kfp_bonsai.shared.metrics import items, ordering, squad
+from kfp_bonsai.shared.metrics import items, ordering, squad, texts
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Metric:
             the number of classes: shape (rows, ...).
         of: the score of such a table, given the number of classes.
         is_share: whether it is shown as a percentage.
+        needs: the package that counts it, which kfp-bonsai[generation] brings.
     """
 
     words: str
     table: Callable[[Any, Any, int], np.ndarray]
     of: Callable[[np.ndarray, int], float]
     is_share: bool = True
+    needs: str = ""
 
 
 def score_predictions(metric: str, predicted: Any, right: Any, *, classes: int = 2) -> float:
@@ -59,6 +62,17 @@ def find_metric(name: str) -> Metric:
     if name not in METRICS:
         raise BonsaiError(f"metric '{name}' is unknown (known: {', '.join(METRICS)}){nearest(name, [*METRICS])}")
     return METRICS[name]
+
+
+def check_counted(name: str) -> None:
+    """Refuse a metric that nothing here can count.
+
+    Raises:
+        BonsaiError: there is none of that name, or its package is not installed.
+    """
+    needs = find_metric(name).needs
+    if needs and find_spec(needs) is None:
+        raise BonsaiError(f"the metric {name} needs {needs}: pip install 'kfp-bonsai[generation]', or choose another")
 
 
 def in_words(name: str) -> str:
@@ -136,5 +150,8 @@ METRICS = {
     "answer_f1": Metric("F1 of answers", squad.compared, _mean_of(1)),
     "mrr@10": Metric("MRR@10", ordering.by_query(ordering.reciprocal_rank), ordering.mean, is_share=False),
     "ndcg@10": Metric("nDCG@10", ordering.by_query(ordering.gain), ordering.mean, is_share=False),
+    "rouge_l": Metric("ROUGE-L", texts.rouge_l, _mean_of(0), needs="rouge_score"),
+    "chrf": Metric("chrF", texts.counted_characters, texts.chrf, needs="sacrebleu"),
+    "exact_text": Metric("exact match", texts.same, _mean_of(0)),
 }
 OF_CLASSES = ("accuracy", "f1", "matthews_correlation")  # of rows that are of one class each

@@ -86,6 +86,40 @@ def mean(values: Sequence[float]) -> Interval:
     return Interval(float(found.mean()), float(found.mean() - half), float(found.mean() + half))
 
 
+def mean_of_means(groups: Sequence[Sequence[tuple[float, Sequence[float] | None]]]) -> tuple[float, Interval | None]:
+    """Return the mean of some groups' means, each counting once, with the interval that repeating it would give.
+
+    Groups are tasks, and what is in them seeds: each group's variance is that of its seeds, or where it has but one,
+    that of the seed's own interval. Variances add up, and Student's degrees of freedom are Welch and Satterthwaite's.
+    The interval is that of other seeds on these groups; what other groups would give, it does not say.
+
+    Args:
+        groups: of each its values, each with its own 95 % interval, or None.
+
+    Returns:
+        The mean, and its interval; None where a group has one value and no interval.
+    """
+    from scipy import stats
+
+    value = float(np.mean([np.mean([one for one, _ in group]) for group in groups]))
+    variances, freedom = [], []
+    for group in groups:
+        if len(group) > 1:
+            variances.append(float(np.var([one for one, _ in group], ddof=1)) / len(group))
+            freedom.append(len(group) - 1.0)
+        elif group[0][1] is not None:
+            low, high = group[0][1]
+            variances.append(((high - low) / 2 / Z) ** 2)
+            freedom.append(math.inf)
+        else:
+            return value, None
+    total = sum(variances)
+    parts = sum(one * one / degrees for one, degrees in zip(variances, freedom, strict=True))
+    degrees = total * total / parts if parts else math.inf
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(total) / len(groups)
+    return value, Interval(value, value - half, value + half)
+
+
 def share(hits: int, rows: int) -> Interval:
     """Return a share with Wilson's interval, which is right near 0 and 1 and for few rows too."""
     fraction = hits / rows

@@ -78,12 +78,13 @@ class Stack:
     places: Places | None = None
 
     def of_one_token(self) -> set[str]:
-        """Return a layer's matrices that need no other token than the one whose output is read.
+        """Return a layer's modules that need no other token than the one whose output is read.
 
-        Those are all but keys and values, as the one token attends to every token.
+        Those are the matrix of the queries, and all that follows the attention: it reads keys and values of all tokens.
         """
-        matrices = {path: axes[0] for path, axes in self.layer.items() if len(axes) == 2}
-        return {path for path, written in matrices.items() if path == self.query or written in _OF_ONE_TOKEN}
+        paths = list(self.layer)
+        after = paths.index(next(path for path in paths if self.layer[path][1:] == ("heads",)))
+        return {self.query} & {*paths} | {path for path in paths[after:] if self.layer[path][0] in _OF_ONE_TOKEN}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import encode
-from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.models import heads, pretrained, tokens
 from kfp_bonsai.shared.models.configuration import is_free
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.models.weights import check_files, tokenizer_sha256, weights_sha256
@@ -35,6 +35,8 @@ def load(folder: Path) -> tuple[Any, Any]:
         wrong = ", ".join((*loaded.new, *loaded.spare)[:5])
         raise BonsaiError(f"{folder} is damaged: weights missing or not expected: {wrong}")
     check_tokenizer(folder, found.tokenizer)
+    if heads.writes(loaded.network) and not found.config.is_encoder_decoder:
+        tokens.pad_before(found.tokenizer)
     return loaded.network.eval(), found.tokenizer
 
 
@@ -89,7 +91,8 @@ def rehearse(network: Any, tokenizer: Any, columns: Sequence[Sequence[str]], max
     for name, found in mine.items():
         for number, row in enumerate(found):
             others = [served[name][number], *([theirs[name][number]] if theirs["attention_mask"][number].any() else [])]
-            if not all(np.array_equal(row, other[: len(row)]) for other in others):
+            first = served[name].shape[1] - len(row) if tokenizer.padding_side == "left" else 0
+            if not all(np.array_equal(row, other[first : first + len(row)]) for other in others):
                 raise BonsaiError(
                     f"the tokenizer of {tokenizer.name_or_path} splits a text otherwise once it is saved "
                     f"({columns[0][number][:80]!r}): save it with this version of transformers, and look at its tokens"
@@ -104,6 +107,9 @@ def _try(network: Any, batch: Mapping[str, Any]) -> None:
     import torch
 
     where = f"the model in {network.config.name_or_path}"
+    if heads.writes(network) and network.config.is_encoder_decoder:
+        start = torch.full((len(batch["input_ids"]), 1), network.config.decoder_start_token_id)
+        batch = {**batch, "decoder_input_ids": start}
     wrong = pretrained.in_words(where, "its config.json describes no model that runs")
     with wrong, torch.random.fork_rng(), torch.no_grad():
         found = [network.train(training)(**batch).logits for training in (True, False)]

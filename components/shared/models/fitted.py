@@ -7,14 +7,44 @@ import torch
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE
+from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS, kind_of
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.models import answers, pretrained, tokens
 from kfp_bonsai.shared.models.configuration import family_of
+from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.shapes import last_matrix
 
 PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
+
+
+def settle(source: pretrained.Pretrained, task: Task) -> Kind:
+    """Settle a pretrained model's configuration and tokenizer for a task, and return the task's kind.
+
+    Raises:
+        BonsaiError: the model cannot do it.
+    """
+    config, tokenizer = source.config, source.tokenizer
+    kind = kind_of(task)
+    check_kind(source, task.kind)
+    if kind.writes:
+        task_class(config, kind.head)  # whether there is one
+        tokens.settle_writing(tokenizer, config, mark=not task.setting)
+        if hasattr(config, "label_tokens"):
+            del config.label_tokens
+        config.use_cache = False  # while it learns; how it writes is its generation_config's
+        return kind
+    outputs = kind.outputs(task)
+    if len(task.columns) == 2:
+        tokens.separate(tokenizer, config)
+    if family_of(config).answers_in_text:
+        config.label_tokens = answers.label_tokens(tokenizer, task.labels)
+    else:
+        config.num_labels, config.use_cache = len(outputs), False
+        config.problem_type = PROBLEMS[kind.says]
+    config.id2label = dict(enumerate(outputs))
+    config.label2id = {name: index for index, name in enumerate(outputs)}
+    return kind
 
 
 def fit(source: pretrained.Pretrained, task: Task, stage: str) -> tuple[Any, Any, bool]:
@@ -26,38 +56,30 @@ def fit(source: pretrained.Pretrained, task: Task, stage: str) -> tuple[Any, Any
         stage: who says what is done.
 
     Raises:
-        BonsaiError: the model can have no such head.
+        BonsaiError: the model can have no such head, or lacks what it writes with.
     """
-    config, tokenizer = source.config, source.tokenizer
-    family, before = family_of(config), dict(config.id2label)
-    kind = kind_of(task)
-    outputs = kind.outputs(task)
-    check_kind(source, task.kind)
-    if len(task.columns) == 2:
-        tokens.separate(tokenizer, config)
-    if family.answers_in_text:
-        config.label_tokens = answers.label_tokens(tokenizer, task.labels)
-    else:
-        config.num_labels, config.use_cache = len(outputs), False
-        config.problem_type = PROBLEMS[kind.says]
-    config.id2label = dict(enumerate(outputs))
-    config.label2id = {name: index for index, name in enumerate(outputs)}
+    config, before = source.config, dict(source.config.id2label)
+    kind = settle(source, task)
     loaded = pretrained.load(source.folder, config, kind.head)
-    network, new = loaded.network, loaded.new
-    if not kind.is_number and not family.answers_in_text:
-        _settle_classes(network, before, outputs, new, stage)
-    tokens.make_room(tokenizer, network)
-    return network, tokenizer, bool(new)
+    if kind.writes and loaded.new:
+        raise BonsaiError(
+            f"{source.folder} lacks {loaded.new[0]}, with which the model would write: give a whole model, saved by "
+            "AutoModelForCausalLM or AutoModelForSeq2SeqLM"
+        )
+    if not (kind.writes or kind.is_number or family_of(config).answers_in_text):
+        _settle_classes(loaded.network, before, kind.outputs(task), loaded.new, stage)
+    tokens.make_room(source.tokenizer, loaded.network)
+    return loaded.network, source.tokenizer, bool(loaded.new)
 
 
 def check_kind(source: pretrained.Pretrained, kind: str) -> None:
-    """Refuse a model that answers in text for what is no class.
+    """Refuse a model that answers in text for what is neither a class nor a text.
 
     Raises:
         BonsaiError: it is one.
     """
     asked = KINDS[kind]
-    if family_of(source.config).answers_in_text and not asked.is_one_class:
+    if family_of(source.config).answers_in_text and not (asked.is_one_class or asked.writes):
         raise BonsaiError(
             f"{source.folder} answers in text ({source.config.model_type}), which cannot be {asked.answer} here: "
             f"use a model with a head of its own for {kind}"

@@ -4,7 +4,9 @@ The definition, used on every side of every ratio: two FLOPs a multiply-add of e
 all linear layers plus the two products of attention (query x key, weights x value). Embedding look-ups,
 norms, softmax and activations are left out. What is computed counts: in its last layer a stock model computes
 also the tokens that a classifier never reads, a free shape does not (one_token.py). A model that answers in text
-computes the tokens of the answer too.
+computes the tokens of the answer too. One that writes reads its prompt once, keeps keys and values, and then reads
+each token that it wrote but the last; its output matrix works once a token that it writes. Attention near a token
+alone (a sliding window) is counted as if it reached everywhere.
 """
 
 from dataclasses import asdict, astuple, dataclass
@@ -17,15 +19,25 @@ AGREEMENT = 1.5  # emission and FLOPs that are further apart than by this factor
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of one sequence of L tokens: per_sequence + per_token * L + per_pair * L * L."""
+    """FLOPs of one sequence of L tokens: per_sequence + per_token * L + per_pair * L * L.
+
+    To that come, where more than one token is written, for the n that are read again: per_written * n +
+    per_written_read * n * L + per_written_own * n * (n + 1) / 2.
+    """
 
     per_sequence: float = 0.0
     per_token: float = 0.0
     per_pair: float = 0.0
+    per_written: float = 0.0
+    per_written_read: float = 0.0
+    per_written_own: float = 0.0
 
-    def at(self, length: float) -> float:
-        """Return the FLOPs of one inference over a sequence of `length` tokens."""
-        return self.per_sequence + self.per_token * length + self.per_pair * length * length
+    def at(self, length: float, written: float = 1) -> float:
+        """Return the FLOPs of one inference over a sequence of `length` tokens, and so many that are written."""
+        again = max(0, written - 1)
+        reading = self.per_sequence + self.per_token * length + self.per_pair * length * length
+        writing = self.per_written + self.per_written_read * length + self.per_written_own * (again + 1) / 2
+        return reading + again * writing
 
     def __add__(self, other: "Flops") -> "Flops":
         return Flops(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
@@ -34,8 +46,8 @@ class Flops:
         return Flops(*(one * factor for one in astuple(self)))
 
     def as_dict(self) -> dict[str, float]:
-        """Return the three coefficients, as a model's record keeps them."""
-        return asdict(self)
+        """Return the coefficients, as a model's record keeps them: of writing only where it writes."""
+        return {name: value for name, value in asdict(self).items() if value or not name.startswith("per_written")}
 
     @staticmethod
     def from_record(record: dict) -> "Flops":
@@ -51,7 +63,7 @@ def agree(emission: float, share: float) -> bool:
 def count(model: Any) -> Flops:
     """Count the FLOPs of a model of a known family from its weights."""
     from kfp_bonsai.shared.models.configuration import family_of
-    from kfp_bonsai.shared.models.heads import axes_of, is_of_tokens
+    from kfp_bonsai.shared.models.heads import axes_of, is_of_tokens, writes
     from kfp_bonsai.shared.models.one_token import leaves_out
     from kfp_bonsai.shared.models.shapes import matrices, shape_of
 
@@ -63,7 +75,11 @@ def count(model: Any) -> Flops:
     head = Flops(per_sequence=rows * tokens if family.answers_in_text else 1)
     if family.reads == "last" or is_of_tokens(model):
         head = Flops(per_token=1)
-    total = head * products(axes_of(family)) + Flops(per_token=products(family.tokens))
+    written = float(writes(model))
+    if written:
+        head = Flops(per_sequence=1, per_written=1)
+    each = Flops(per_token=1, per_written=0 if family.answers_in_text else written)
+    total = head * products(axes_of(family)) + each * products(family.tokens)
     for layer, costs in zip(shape.layers, units(model, one_token=leaves_out(model)), strict=True):
         for unit, cost in costs.items():
             total += cost * shape.units(layer)[unit]
@@ -78,9 +94,12 @@ def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str
         hidden: the width of the residual stream to reckon with; 0 for the model's.
         one_token: reckon that the last layer computes only the token that is read.
     """
+    from kfp_bonsai.shared.models.configuration import family_of
+    from kfp_bonsai.shared.models.heads import writes
+    from kfp_bonsai.shared.models.one_token import attentions
     from kfp_bonsai.shared.models.shapes import layers_of, matrices, shape_of, unit_width
 
-    shape = shape_of(model)
+    shape, written, reads_on = shape_of(model), float(writes(model)), not family_of(model.config).answers_in_text
     width = hidden or shape.hidden
     rows, tokens = _answers(model.config)
     found = []
@@ -89,10 +108,18 @@ def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str
         single = stack.of_one_token() if one_token and number == len(layers) else set()
         own = Flops(per_sequence=rows * tokens) if stack.answers else Flops(per_token=1.0)
         pairs = Flops(per_sequence=rows * tokens * tokens) if stack.answers else Flops(per_pair=1.0)
+        if stack.answers:  # its first token is among those of the sequence
+            own += Flops(per_written=written)
+            pairs += Flops(per_written=written, per_written_own=written)
+        elif reads_on:
+            own += Flops(per_written=written)
+            pairs += Flops(per_written_read=written, per_written_own=written)
+        if single and attentions(layer):
+            pairs = Flops(per_token=1.0)
         places, compared, readers = _places(model, stack)
         attention = {
             "heads": pairs + Flops(per_token=places * compared / 2),
-            "cross_heads": Flops(per_token=rows * tokens),
+            "cross_heads": Flops(per_token=rows * tokens, per_written_read=written),
         }
         costs: dict[str, Flops] = {}
         for path, axes in stack.layer.items():
@@ -115,11 +142,15 @@ def units(model: Any, hidden: int = 0, one_token: bool = False) -> list[dict[str
 
 
 def ratio(record: dict, baseline: dict, length: float) -> float:
-    """Return a model's FLOPs as a fraction of the baseline's, both from their records, at `length` tokens."""
-    below = Flops.from_record(baseline).at(length)
+    """Return a model's FLOPs as a fraction of the baseline's, both from their records, at `length` tokens.
+
+    Those of models that write are at the mean tokens of what they read and write instead.
+    """
+    length, written = baseline.get("read_tokens", length), baseline.get("written_tokens", 1)
+    below = Flops.from_record(baseline).at(length, written)
     if below <= 0:
         raise BonsaiError("the baseline's record counts no FLOPs: fine-tune it again with this version")
-    return Flops.from_record(record).at(length) / below
+    return Flops.from_record(record).at(length, written) / below
 
 
 def _places(model: Any, stack: Any) -> tuple[int, int, dict[str, bool]]:

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import FREE_PREFIX, family_name, family_of, is_free, token_read
 from kfp_bonsai.shared.models.families import FAMILIES
 
-AUTO_CLASSES = ("AutoModel", *heads.AUTO.values(), "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+AUTO_CLASSES = ("AutoModel", *heads.AUTO.values(), heads.IN_TEXT)
 
 
 def stock_config_class(family: str) -> Any:
@@ -91,10 +92,10 @@ def task_class(config: Any, head: str = "") -> Any:
         config: its configuration.
         head: what it gives logits for; empty for what the configuration says.
     """
-    stock = heads.stock_class(
-        stock_config_class(family_name(config.model_type)), family_of(config), head or heads.head_of(config)
-    )
-    return heads.wrapped(free_class(stock) if is_free(config) else stock, config)
+    head = head or heads.head_of(config)
+    stock = heads.stock_class(stock_config_class(family_name(config.model_type)), family_of(config), head)
+    found = free_class(stock) if is_free(config) else stock
+    return found if head == WRITTEN else heads.wrapped(found, config)
 
 
 def free_config(config: Any, layers: Sequence[Any]) -> Any:

@@ -1,10 +1,10 @@
-"""What a model gives logits for: transformers' classes for rows, tokens and spans, behind one `logits`."""
+"""What a model gives logits for: transformers' classes for rows, tokens, spans and texts, behind one `logits`."""
 
 from functools import cache
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.kinds.kind import IGNORED, NEVER, ROW, SPAN, TOKEN
+from kfp_bonsai.shared.kinds.kind import IGNORED, NEVER, ROW, SPAN, TOKEN, WRITTEN
 from kfp_bonsai.shared.models.axes import Axes, Family
 from kfp_bonsai.shared.models.configuration import family_of
 
@@ -12,7 +12,10 @@ AUTO = {
     ROW: "AutoModelForSequenceClassification",
     TOKEN: "AutoModelForTokenClassification",
     SPAN: "AutoModelForQuestionAnswering",
+    WRITTEN: "AutoModelForCausalLM",
 }
+IN_TEXT = "AutoModelForSeq2SeqLM"
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # what their classes' names end with
 ENDINGS = {TOKEN: "ForTokenClassification", SPAN: "ForQuestionAnswering"}
 PLAIN: Axes = dict.fromkeys(("classifier", "score", "qa_outputs"), (None, "hidden"))  # a matrix and nothing else
 
@@ -20,12 +23,19 @@ PLAIN: Axes = dict.fromkeys(("classifier", "score", "qa_outputs"), (None, "hidde
 def head_of(config: Any) -> str:
     """Return what a saved model gives logits for, by the class that its configuration names."""
     named = (getattr(config, "architectures", None) or [""])[0]
+    if named.endswith(WRITERS) and not getattr(config, "label_tokens", None):
+        return WRITTEN
     return next((head for head, ending in ENDINGS.items() if named.endswith(ending)), ROW)
 
 
 def axes_of(family: Family) -> Axes:
     """Return the modules that a family's models may have as heads, and their axes."""
     return {**family.head, **{name: axes for name, axes in PLAIN.items() if name not in family.head}}
+
+
+def writes(model: Any) -> bool:
+    """Say whether a model writes texts: its class is one that does, and was not made to classify by them."""
+    return type(model).__name__.endswith(WRITERS) and not hasattr(model, "plain_class")
 
 
 def is_of_tokens(model: Any) -> bool:
@@ -41,11 +51,13 @@ def stock_class(config_class: Any, family: Family, head: str) -> Any:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    name = "AutoModelForSeq2SeqLM" if family.answers_in_text and head == ROW else AUTO[head]
-    mapping = getattr(auto, name)._model_mapping
-    if config_class not in mapping or (family.answers_in_text and head != ROW):
-        what = {TOKEN: "tags tokens", SPAN: "finds answers in texts"}.get(head, "classifies")
-        raise BonsaiError(f"no {config_class.model_type} model {what}: use another family, such as bert")
+    in_text = family.answers_in_text
+    mapping = getattr(auto, IN_TEXT if in_text and head in (ROW, WRITTEN) else AUTO[head])._model_mapping
+    able = head in (ROW, WRITTEN) if in_text else head != WRITTEN or family.reads == "last"
+    if config_class not in mapping or not able:
+        what = {TOKEN: "tags tokens", SPAN: "finds answers in texts", WRITTEN: "writes texts"}.get(head, "classifies")
+        other = "llama or t5" if head == WRITTEN else "bert"
+        raise BonsaiError(f"no {config_class.model_type} model {what}: use another family, such as {other}")
     return mapping[config_class]
 
 

@@ -14,7 +14,9 @@ from typing import Any
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
+from kfp_bonsai.shared.core.hub import parted, refusal
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import check_settings, family_of
 from kfp_bonsai.shared.models.embedded import embedded_model
@@ -100,7 +102,7 @@ def find_model(reference: str) -> str:
     folder = Path(reference)
     if folder.is_dir():
         check_folder(folder)
-    elif folder.exists() or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
+    elif folder.exists() or reference.startswith((".", "/", "~")) or parted(reference)[0].count("/") > 1:
         raise BonsaiError(f"no model folder at {reference}: give a folder with config.json and model.safetensors")
     return reference
 
@@ -212,7 +214,7 @@ def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> L
             ignore_mismatched_sizes=True,
             dtype="float32",
             device_map=device,
-            generation_config=_writing(config),
+            generation_config=_writing(config, head or heads.head_of(config)),
         )
     network._weight_conversions = None  # else checkpoints have the old names (BERT's gamma, beta), which nobody reads
     replaced = tuple(path + "." for path in heads.axes_of(family_of(config)))
@@ -236,9 +238,12 @@ def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> L
     return Loaded(network, tuple(new), tuple(spare))
 
 
-def _writing(config: Any) -> Any:
-    """Return how a model that answers in text writes, if asked to: its labels, whatever it was set to write before."""
-    if not family_of(config).answers_in_text:
+def _writing(config: Any, head: str) -> Any:
+    """Return how a model that answers in text writes, if asked to: its labels, whatever it was set to write before.
+
+    One that writes other texts does so as it is stored.
+    """
+    if not family_of(config).answers_in_text or head == WRITTEN:
         return None
     from transformers import GenerationConfig
 
@@ -250,16 +255,15 @@ def _writing(config: Any) -> Any:
 def _of_hub(name: str, weights: bool) -> Path:
     """Return the folder in the hub's cache with the files of a model that are read here."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    found, revision = parted(name)
     wanted = [*READ, *ADAPTERS, *(["model*.safetensors"] if weights else [])]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "pytorch_model*"]))
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
-        raise kind_of(error)(
-            f"--model {name}: there is no such folder, and no such model could be loaded from the hub "
-            f"({type(error).__name__}): correct --model"
-        ) from error
+        left = ["*/*", "pytorch_model*"]
+        folder = Path(snapshot_download(found, revision=revision, allow_patterns=wanted, ignore_patterns=left))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        said = refusal(error, "model", name, "--model")
+        raise type(said)(f"--model {name}: there is no such folder, and {said}") from error
     if weights and not weight_files(folder):
         raise BonsaiError(pickled(name, read_document(folder / "config.json", SAVED_BY).get("architectures")))
     if weights:

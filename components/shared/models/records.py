@@ -18,6 +18,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.tasks import Task, task_in
 
 MADE_BY = "a bonsai stage such as fine-tune"
+FLOPS = ("per_sequence", "per_token", "per_pair", "per_written", "per_written_read", "per_written_own")
 NUMBER = (int, float, NoneType)
 TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or lists of them
     "stage": str,
@@ -30,13 +31,16 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
     "max_length": int,
     "parameters": int,
     "pad_token_id": int,
+    "read_tokens": (int, float),
+    "written_tokens": (int, float),
     "seed": int,
     "parent": (dict, NoneType),
     "lineage": [{"stage": str, "arguments": dict, "seconds": NUMBER, "joules": NUMBER, "energy_label": str}],
     "versions": dict,
     "validation": dict,
     "quantization": dict,
-    "flops": dict.fromkeys(("per_sequence", "per_token", "per_pair"), (int, float)),
+    "predicted_emission": {"share": (int, float), "error": (int, float), "device": str},
+    "flops": dict.fromkeys(FLOPS, (int, float)),
     "task": {
         **dict.fromkeys(("name", "kind", "metric", "source", "split", "sha256"), str),
         **{"columns": [str], "labels": [str], "notes": [str], "rows": int},

@@ -109,7 +109,7 @@ def cut(model: Any, kept: Sequence[Kept], hidden: torch.Tensor | None = None, fr
         if module is not None:
             narrow = narrowed(module, axes, everywhere, shape)
             weights |= {f"{names[module]}.{name}": value for name, value in narrow.items()}
-    return _loaded(model, variant(type(model), free), _config_for(model.config, after, free), weights)
+    return _loaded(model, variant(type(model), free), config_for(model.config, after, free), weights)
 
 
 def _names(model: nn.Module) -> dict[nn.Module, str]:
@@ -180,7 +180,7 @@ def unreachable_width(config: Any) -> int:
     return int(getattr(config, names["embedding"])) if "embedding" in names and not _embeddings_follow(config) else 0
 
 
-def _config_for(config: Any, shape: Shape, free: bool) -> Any:
+def config_for(config: Any, shape: Shape, free: bool) -> Any:
     """Return the configuration of a model of this shape."""
     names, made = family_of(config).config, stock_config(config)
     if "head_dim" in names:

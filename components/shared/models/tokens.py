@@ -78,6 +78,44 @@ def separate(tokenizer: Any, config: Any) -> None:
         say("the model knows one type of token: the two texts of a pair are told apart by what is between them alone")
 
 
+def settle_writing(tokenizer: Any, config: Any, *, mark: bool) -> None:
+    """Settle how a model that writes is asked, in place: how prompts end and are padded, and that answers have an end.
+
+    A decoder reads on from its prompt: padding goes before that, and a text is told from its answer by the end token,
+    which every tokenizer that is read from the folder adds.
+
+    Args:
+        tokenizer: the tokenizer.
+        config: the model's configuration.
+        mark: whether texts are marked; nothing stands between texts and answers that were written to be joined.
+
+    Raises:
+        BonsaiError: there is no token to end an answer with.
+    """
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise BonsaiError(
+            f"the tokenizer of {tokenizer.name_or_path} has no eos_token, with which answers end: set it and save it"
+        )
+    if family_of(config).answers_in_text:
+        return
+    pad_before(tokenizer)
+    backend, end = tokenizer.backend_tokenizer, tokenizer.eos_token
+    if not mark or backend.encode("a").ids[-1:] == [tokenizer.eos_token_id]:
+        return
+    if {"add_bos_token", "add_eos_token"} & tokenizer.init_kwargs.keys():  # by which transformers makes its own
+        tokenizer.add_eos_token = tokenizer.init_kwargs["add_eos_token"] = True
+        return
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    ended = TemplateProcessing(single=f"$A {end}", pair=f"$A $B {end}", special_tokens=[(end, tokenizer.eos_token_id)])
+    backend.post_processor = Sequence([backend.post_processor, ended]) if backend.post_processor else ended
+
+
+def pad_before(tokenizer: Any) -> None:
+    """Let padding go before what a decoder reads on from, in place."""
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
+
+
 def end_token(tokenizer: Any) -> str | None:
     """Return the token that marks an end, as far as there is one."""
     return tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kfp_bonsai.shared.core.files import sha256
+from kfp_bonsai.shared.core.hub import parted
 
 
 def of_model(reference: str) -> str:
@@ -20,7 +21,8 @@ def of_model(reference: str) -> str:
     found = Path(find_model(reference))
     if found.is_dir():
         return of_folder(found)
-    return f"commit {Path(hf_hub_download(reference, 'config.json')).parent.name}"
+    name, revision = parted(reference)
+    return f"commit {Path(hf_hub_download(name, 'config.json', revision=revision)).parent.name}"
 
 
 def of_folder(folder: Path) -> str:

@@ -15,7 +15,8 @@ from torch import nn
 from kfp_bonsai.shared.core import parallel
 from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
-from kfp_bonsai.shared.training import losses, scaling, trainer, transfer
+from kfp_bonsai.shared.models.heads import writes
+from kfp_bonsai.shared.training import losses, scaling, soft_answers, trainer, transfer
 
 PROJECTION = "distillation_projection"
 
@@ -36,10 +37,15 @@ def objective(
         inputs = {name: value for name, value in batch.items() if name.endswith("_ids") or name == "attention_mask"}
         plain = getattr(model, "module", model)
         found = model(**inputs, output_hidden_states=True)
-        logits = found.logits.float()
-        total = losses.of_teacher(kind, logits, batch["teacher_logits"], batch["attention_mask"], temperature)
+        logits = found.logits
+        if kind.writes:
+            logits = logits.flatten(0, 1)[batch["told_at"]].float()
+            total = soft_answers.divergence(logits, batch["teacher_logits"], temperature)
+        else:
+            logits = logits.float()
+            total = losses.of_teacher(kind, logits, batch["teacher_logits"], batch["attention_mask"], temperature)
         if hidden_weight and "teacher_hidden" in batch:
-            student = found.hidden_states[-1].flatten(0, 1)[batch["hidden_at"]]
+            student = states_of(found)[-1].flatten(0, 1)[batch["hidden_at"]]
             projection = getattr(plain, PROJECTION, None)
             if projection is not None:
                 student = projection(student)
@@ -52,12 +58,18 @@ def objective(
     return loss
 
 
+def states_of(found: Any) -> Any:
+    """Return the hidden states of the tokens that a model was given: its encoder's, where it has one."""
+    return getattr(found, "encoder_hidden_states", None) or found.hidden_states
+
+
 def states_width(model: Any) -> int:
     """Return the width of a model's last hidden states, which some models project to another than their layers'."""
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    more = {soft_answers.READ: token} if writes(model) and model.config.is_encoder_decoder else {}
     with torch.no_grad():
-        found = model(input_ids=token, attention_mask=torch.ones_like(token), output_hidden_states=True)
-    return int(found.hidden_states[-1].shape[-1])
+        found = model(input_ids=token, attention_mask=torch.ones_like(token), output_hidden_states=True, **more)
+    return int(states_of(found)[-1].shape[-1])
 
 
 def without_dropout(model: Any) -> None:
@@ -110,7 +122,7 @@ def distill_into(
         recipe,
         scratch,
         objective=objective(kind, temperature, hidden_weight, label_weight),
-        collate=lambda items: transfer.collate(items, pad_id),
+        collate=lambda items: _collate(kind, items, pad_id),
         pad_id=pad_id,
         callbacks=callbacks,
     )
@@ -118,6 +130,13 @@ def distill_into(
         scaling.to_labels(student, scale)
     if hasattr(student, PROJECTION):
         delattr(student, PROJECTION)
+
+
+def _collate(kind: Kind, items: Sequence[Any], pad_id: int) -> dict[str, torch.Tensor]:
+    if not kind.writes:
+        return transfer.collate(items, pad_id)
+    batch = soft_answers.collate(items, pad_id)
+    return {**batch, **transfer.hidden_of(items, batch["input_ids"].shape[1])}
 
 
 def _hidden_error(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

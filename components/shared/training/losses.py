@@ -43,13 +43,15 @@ def of_labels(kind: Kind, logits: torch.Tensor, labels: torch.Tensor, mask: torc
 
     Args:
         kind: what logits say.
-        logits: shape (rows, labels), or (rows, tokens, labels).
+        logits: shape (rows, labels), or (rows, tokens, labels); of what is written (tokens, vocabulary).
         labels: targets as the kind gives them, IGNORED where there is none.
         mask: 1 where there is a token, shape (rows, tokens).
         config: the model's configuration.
     """
     known = labels != IGNORED
-    if kind.is_number:
+    if kind.writes:
+        total = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    elif kind.is_number:
         total = ((logits[:, 0] - labels.float()) * known).square().sum()
     elif kind.says == ANY:
         right = labels.float() * known

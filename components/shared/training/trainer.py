@@ -3,9 +3,11 @@
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,18 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.heap import keep_freed_memory
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.training import writing
 from kfp_bonsai.shared.training.scaling import Scale
+from kfp_bonsai.shared.training.vocabulary import only_used
 
 Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
+PRODUCTS = 6  # that are timed, of which the fastest counts
+BF16_GAIN = 1.2  # times as fast, as weights and inputs are converted for it
+FUSED_FROM = 256  # tokens a row from which torch's fused attention is faster in training, too
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,27 @@ def device() -> str:
 
 
 def bf16_is_faster() -> bool:
-    """Say whether bfloat16 has hardware here: a GPU that supports it, or a CPU with AMX or AVX-512 BF16."""
+    """Say whether bfloat16 is faster here than float32: on a GPU that supports it, or a CPU that shows it."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
-    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16")) and _bf16_gains()
+
+
+@cache
+def _bf16_gains() -> bool:
+    """Say whether a CPU with instructions for bfloat16 gains by them, by trying a product as training has them.
+
+    AMX does several times as many; but an Intel Xeon with AVX-512 BF16 alone did 79 GFLOP/s a core, and in float32 130.
+    """
+    best = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    for _ in range(PRODUCTS):
+        for kind in best:
+            left, right = torch.ones(832, 384, dtype=kind), torch.ones(384, 1536, dtype=kind)
+            started = time.process_time()
+            left @ right
+            best[kind] = min(best[kind], time.process_time() - started)
+    return best[torch.float32] > BF16_GAIN * best[torch.bfloat16]
 
 
 def train(
@@ -92,13 +116,13 @@ def train(
 
     Args:
         model: the model to train.
-        train_rows: a data set of items with "input_ids", that knows its `lengths`.
+        train_rows: a data set of items with "input_ids", that knows its `lengths` and `inputs`.
         recipe: how long and how fast.
         scratch: folder for checkpoints.
         objective: (model, batch) -> scalar loss; None for the model's own loss on the labels.
         collate: items -> batch; None pads them.
         validation: rows to choose the best epoch by; None trains to the end and saves no checkpoints.
-        task: what is learnt; its metric says which epoch is best.
+        task: what is learnt; its metric says which epoch is best, or, of answers that are written, their likelihood.
         pad_id: the tokenizer's padding token.
         callbacks: more of transformers' callbacks.
         scale: at which numbers are learnt: epochs are scored in the labels' unit.
@@ -113,13 +137,15 @@ def train(
     parallel.begin()
     keep_freed_memory()
     keep_best = validation is not None
-    metric = task.metric if task else ""
+    metric, on = task.metric if task else "", None
+    if task and kinds.kind_of(task).writes:
+        metric, on = writing.LIKELIHOOD, writing.reads_on(model)
     arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         per_device_train_batch_size=recipe.batch_size // ranks.processes(),
-        per_device_eval_batch_size=max(64, recipe.batch_size),
+        per_device_eval_batch_size=max(64, recipe.batch_size) if on is None else recipe.batch_size,
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
@@ -151,6 +177,7 @@ def train(
         eval_dataset=validation,
         data_collator=collate or (lambda items: rows.pad(items, pad_id)),
         compute_metrics=lambda found: {metric: trainer.score(found, recipe)},
+        preprocess_logits_for_metrics=None if on is None else partial(_likelihoods, on=on),
         callbacks=[_Progress(recipe, metric), *callbacks],
     )
     trainer.objective, trainer.task, trainer.scale = objective, task, scale
@@ -161,25 +188,33 @@ def train(
     resume = keep_best and any(Path(scratch).glob("checkpoint-*"))
     if resume:
         say(f"{recipe.stage}  resuming from the last checkpoint in {scratch}")
-    with _attention_for_training(model):
+    inputs = [row for each in (train_rows, validation) if each is not None for row in each.inputs["input_ids"]]
+    with only_used(model, inputs, pad_id), _attention_for_training(model) as trainer.attend:
         trainer.train(resume_from_checkpoint=resume or None)
     model.eval()
 
 
 @contextmanager
-def _attention_for_training(model: Any) -> Iterator[None]:
-    """Let a CPU in bfloat16 attend by plain matrix products: the backward pass of torch's fused kernel is slow there.
+def _attention_for_training(model: Any) -> Iterator[Callable[[int], None]]:
+    """Yield what sets how a model attends, before a batch of so many tokens a row; put it back in the end.
 
-    A step takes a quarter less time for a student of two layers, a tenth less for a whole BERT (torch 2.13, AMX,
-    26 tokens a row); in float32, and in inference, the fused kernel is as good or better.
+    On a CPU in bfloat16 short rows attend by plain matrix products, as the backward pass of torch's fused kernel is
+    slow there: a step takes a quarter less time for a student of two layers, a tenth less for a whole BERT (torch 2.13,
+    AMX, 26 tokens a row). Their scores grow by the square of the length, in time and in memory: at 512 tokens the fused
+    kernel takes a quarter less. In float32, and in inference, it is as good or better at any length.
     """
     before = model.config._attn_implementation
     if torch.cuda.is_available() or not bf16_is_faster() or before != "sdpa":
-        yield
+        yield lambda width: None
         return
-    model.set_attn_implementation("eager")
+
+    def attend(width: int) -> None:
+        wanted = before if width >= FUSED_FROM else "eager"
+        if model.config._attn_implementation != wanted:
+            model.set_attn_implementation(wanted)
+
     try:
-        yield
+        yield attend
     finally:
         model.set_attn_implementation(before)
 
@@ -193,14 +228,11 @@ def predict(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 64) -> L
 
     They are one array of shape (rows, labels), or for each window one of shape (tokens, labels).
     """
-    lengths = data.lengths
-    order = np.argsort(lengths, kind="stable")
     device = next(model.parameters()).device
     logits: dict[int, np.ndarray] = {}
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size].tolist()
+        for chosen in by_length(data.lengths, batch_size):
             batch = rows.pad([data[index] for index in chosen], pad_id)
             batch.pop("labels", None)
             found = model(**{name: value.to(device) for name, value in batch.items()}).logits
@@ -216,27 +248,36 @@ def _in_order(logits: Mapping[int, np.ndarray], data: rows.Rows) -> Logits:
     return [one[: len(offsets)] for one, offsets in zip(found, data.windows.offsets, strict=True)]
 
 
+def _likelihoods(logits: Any, labels: torch.Tensor, on: bool) -> torch.Tensor:
+    """Return of each row what its likelihood is reckoned from, as logits of all tokens would fill the memory."""
+    return writing.log_likelihoods(logits[0] if isinstance(logits, tuple) else logits, labels, on)
+
+
 class _Trainer(Trainer):
     """transformers' Trainer with our objective, and rows of like length in one batch."""
 
     objective: Objective | None = None
     task: Task | None = None
     scale: Scale | None = None
+    attend: Callable[[int], None]
 
     def score(self, found: Any, recipe: Recipe) -> float:
         """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""
         if not np.isfinite(found.predictions).all():
             raise BonsaiError(_lost(recipe, "model gives no numbers any more"))
+        assert self.task is not None
+        if kinds.kind_of(self.task).writes:
+            return writing.likelihood(found.predictions)
         data: Any = self.eval_dataset
         order: Any = self._get_eval_sampler(data)
         said = self.scale.undone(found.predictions) if self.scale else found.predictions
         logits = _in_order(dict(zip(order, said, strict=True)), data)
-        assert self.task is not None
         return kinds.score(self.task, logits, data.right, data.windows)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        self.attend(inputs["input_ids"].shape[1])
         if self.objective is None or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return self.objective(model, inputs)

@@ -134,9 +134,10 @@ def open_set(folder: Path) -> TransferSet:
         most = int(record["hidden_positions"])
         kept = np.array([min(len(row), most) for row in inputs["input_ids"]])
         whole = hidden.ndim == 2 and hidden.dtype == np.float16 and kept.sum() == len(hidden) and kept.min() > 0
-        logits = _shaped(list(_rows(table["logits"])), record, [len(row) for row in inputs["input_ids"]])
         of_each = pa.types.is_list(table["labels"].type)
         labels = list(_rows(table["labels"])) if of_each else table["labels"].to_numpy()
+        told = labels if KINDS[record["task"]["kind"]].writes else inputs["input_ids"]
+        logits = _shaped(list(_rows(table["logits"])), record, [len(row) for row in told])
     if not whole or not all(len(column) == len(kept) for column in inputs.values()):
         raise BonsaiError(f"{folder} is incomplete: {AGAIN}")
     if record["hidden_sha256"] != hidden_sha256(folder):
@@ -160,7 +161,7 @@ def texts_of(folder: Path) -> list[list[str]]:
 
 
 def _shaped(logits: Sequence[np.ndarray], record: dict[str, Any], tokens: Sequence[int]) -> Any:
-    """Return the teacher's outputs in their shape: (rows, labels), or (tokens, labels) of each input."""
+    """Return the teacher's outputs in their shape: (rows, labels), or (tokens, labels) of each input or answer."""
     if KINDS[record["task"]["kind"]].head == ROW:
         return np.stack(logits).astype(np.float32)
     return [one.reshape(count, -1) for one, count in zip(logits, tokens, strict=True)]
@@ -182,12 +183,18 @@ def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
     width = batch["input_ids"].shape[1]
     batch["teacher_logits"] = torch.from_numpy(_padded([item["teacher_logits"] for item in items], width))
     batch["labels"] = torch.from_numpy(rows.stack([item["labels"] for item in items], width))
-    if "teacher_hidden" in items[0]:
-        batch["teacher_hidden"] = torch.from_numpy(np.concatenate([item["teacher_hidden"] for item in items]))
-        batch["hidden_at"] = torch.from_numpy(
-            np.concatenate([item["positions"] + row * width for row, item in enumerate(items)])
-        )
-    return batch
+    return {**batch, **hidden_of(items, width)}
+
+
+def hidden_of(items: Sequence[rows.Item], width: int) -> dict[str, torch.Tensor]:
+    """Return the kept hidden states of a batch's inputs, and where they belong in it: see `collate`."""
+    if "teacher_hidden" not in items[0]:
+        return {}
+    places = [item["positions"] + row * width for row, item in enumerate(items)]
+    return {
+        "teacher_hidden": torch.from_numpy(np.concatenate([item["teacher_hidden"] for item in items])),
+        "hidden_at": torch.from_numpy(np.concatenate(places)),
+    }
 
 
 def _padded(logits: Sequence[np.ndarray], width: int) -> np.ndarray:

@@ -26,7 +26,12 @@ from kfp.dsl.types import artifact_types
 
 from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
 
-SHAPES = ({"edge_at_run_time": True}, {"fuse": True}, {"pipeline": "retrain"})  # all components there are
+SHAPES = (
+    {"edge_at_run_time": True},
+    {"fuse": True},
+    {"pipeline": "retrain"},
+    {"pipeline": "study"},
+)  # all components there are
 BUCKET = "mlpipeline/v2/artifacts/task"
 VALUES = {"STRING": "text", "NUMBER_INTEGER": 3, "NUMBER_DOUBLE": 2, "BOOLEAN": True, "LIST": ["half:layers=1/2"]}
 VALUES |= {"STRUCT": {"epochs": 1}}

@@ -360,7 +360,7 @@ def test_a_hub_that_is_away_is_told_from_a_name_that_is_wrong(monkeypatch, error
         raise error
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    monkeypatch.setattr("datasets.load_dataset", fail)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)
     for ask in (lambda: read("nobody/such-model"), lambda: open_source("nobody/such-data", "--data")):
         with pytest.raises(BonsaiError) as found:
             ask()

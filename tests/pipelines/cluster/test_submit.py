@@ -221,7 +221,7 @@ def test_what_the_cluster_alone_can_read_is_taken(compiled):
         ({"model": "a/bert", "data": "gs://b/reviews/", "min_accuracy": 0.98}, "bert on reviews · 0.98"),
         ({"model": "/cache/bert/", "data": "/d/x.csv.gz,/d/y.csv", "max_emission": 0.2}, "bert on x · emission 0.2"),
         ({"model": "bert", "data": "glue:sst2"}, "bert on sst2"),
-        ({"model": "bert", "data": "gs://bucket/reviews/*.parquet"}, "bert on *"),
+        ({"model": "bert", "data": "gs://bucket/reviews/*.parquet"}, "bert on reviews"),
         ({"champion": "gs://b/reviews-champion", "data": "gs://b/r.jsonl"}, "retrain reviews-champion on r"),
         ({}, "model on data"),
     ],

@@ -6,6 +6,7 @@ import json
 import pytest
 import tiny
 
+from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.pipelines.local import runner
 from kfp_bonsai.pipelines.local.inputs import check_inputs
 from kfp_bonsai.pipelines.local.run import run, run_here
@@ -47,6 +48,20 @@ def test_what_a_late_stage_would_refuse(inputs, tmp_path, options, said):
     with pytest.raises(BonsaiError, match=said):
         run(str(inputs / "model"), str(inputs / "reviews.csv"), tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_without_room_for_the_checkpoints(inputs, tmp_path, monkeypatch):
+    """Epochs of training, and then a full disk; a run that goes on is not asked for the room that it has taken."""
+    monkeypatch.setattr(attempts, "free_bytes", lambda folder: 200_000)
+    files = str(inputs / "model"), str(inputs / "reviews.csv"), tmp_path / "run"
+    with pytest.raises(
+        BonsaiError, match=r"with 0\.2 MB free, and fine-tuning's checkpoints .*\(3 times 0\.[3-9] MB\)"
+    ):
+        run(*files, level=["x:layers=2/3"])
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("kfp_bonsai.pipelines.local.run.run_here", lambda *_: None)
+    (tmp_path / "run" / "work").mkdir(parents=True)
+    assert run(*files, level=["x:layers=2/3"])
 
 
 def test_an_edge_model_without_its_packages(inputs, tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ def test_a_model_of_a_gguf_file_computes_what_it_did(tmp_path, monkeypatch):
     monkeypatch.setitem(embedded.MODELS, "smollm2", replace(embedded.MODELS["smollm2"], packages=(package,)))
     found = pretrained.read("embedded:smollm2")
     assert found.config.model_type == "llama" and found.tokenizer.decode(found.tokenizer("ab")["input_ids"]) == "ab"
-    assert pretrained.load(found.folder, found.config).new == ("score.weight",)
+    assert pretrained.load(found.folder, found.config, "row").new == ("score.weight",)
     inputs = torch.randint(0, 260, (2, 9))
     with torch.no_grad():
         written = AutoModelForCausalLM.from_pretrained(found.folder).eval()(inputs).logits

@@ -1,5 +1,6 @@
 """The contract that every family must pass: surgery is exact, and what it gives back loads."""
 
+import copy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -225,6 +226,27 @@ def test_counted_flops_are_what_torch_counts(name):
         assert flops.count(smaller).at(length) == counter.get_total_flops()
 
 
+@pytest.mark.parametrize("free", [False, True], ids=["stock", "free"])
+@pytest.mark.parametrize("name", GENERATING)
+def test_counted_flops_of_writing_are_what_torch_counts(name, free):
+    """Else a level's share of the FLOPs a written token is wrong: of keys and values that are kept, or of the head."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = models.made(name, head=GENERATING[name]).float()
+    model.config.label_tokens = None
+    smaller = surgery.cut(model, ragged(model) if free else alike(model)).eval()
+    smaller.set_attn_implementation("eager")
+    for length, written in ((5, 1), (5, 2), (9, 7)):
+        options = {"max_new_tokens": written, "min_new_tokens": written, "do_sample": False, "use_cache": True}
+        with FlopCounterMode(display=False) as counter:
+            smaller.generate(**batch(1, length), **options)
+        counted, computed = flops.count(smaller).at(length, written), counter.get_total_flops()
+        windowed = getattr(
+            smaller.config, "sliding_window", None
+        )  # of which all keys are counted, as if they were kept
+        assert counted == computed or (windowed and computed <= counted < 1.02 * computed)
+
+
 @every_model
 def test_tokens_that_nobody_reads_are_not_computed_and_change_nothing(name):
     """Else a free shape pays for them, or gives other logits without them, or wrong states to whoever asks."""
@@ -247,6 +269,33 @@ def test_tokens_that_nobody_reads_are_not_computed_and_change_nothing(name):
         torch.testing.assert_close(seen[0][-1], seen[1][-1], rtol=0, atol=1e-9)
     assert one_token.leaves_out(free) == (not family_of(model.config).answers_in_text)
     assert (flops.count(free).at(9) < flops.count(model).at(9)) == one_token.leaves_out(free)
+
+
+@every_model
+def test_the_last_layer_asks_attention_for_one_query(name, monkeypatch):
+    """Else a free shape takes the time of all queries, and in torch's kernel more, as they are a view of one."""
+    asked = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def recorded(query, *others, **options):
+        asked.append(query.shape[2])
+        return attend(query, *others, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorded)
+    model = models.made(name)
+    free = surgery.cut(model, [{} for _ in shapes.shape_of(model).layers], free=True)
+    for each in (free, copy.deepcopy(free)):
+        asked.clear()
+        logits(each, batch(2, 9))
+        if one_token.leaves_out(free) and one_token.attentions(shapes.layers_of(free)[-1][1]):
+            *others, last = asked
+            assert others == [9] * (len(shapes.layers_of(free)) - 1)
+            assert last in (1, shapes.shape_of(free).group)  # transformers lays heads that share keys side by side
+        else:
+            assert {*asked} <= {9} or family_of(model.config).answers_in_text
+    asked.clear()
+    free.train()(**batch(2, 9))
+    assert {*asked} <= {9} or family_of(model.config).answers_in_text
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])

@@ -385,7 +385,7 @@ def test_a_hubs_cache_is_read_like_a_folder(made_once, monkeypatch, tmp_path):
         (snapshot / file.name).symlink_to(file)
     asked = SimpleNamespace(patterns=[])
 
-    def download(name, allow_patterns, ignore_patterns):
+    def download(name, revision, allow_patterns, ignore_patterns):
         assert name == "org/model"
         asked.patterns = allow_patterns
         return str(snapshot)

@@ -1,0 +1,243 @@
+"""Time what shapes of a model cost on a device: a few are timed, the rest is fitted (models/costs.py).
+
+The shapes are of random weights, as what a batch takes does not depend on them, and take turns with the baseline as in
+a measurement, so that a neighbour's burst hits all alike. Seconds are this process's CPU time on a CPU, and wall time
+on a GPU. That a second costs the same energy in any shape is assumed: it is so where the energy is estimated from CPU
+time, and nearly so where a counter reads it at a fixed number of threads.
+
+A table is kept in the cache for its device (CPU, threads, type of numbers, version of torch), the model's widths, and
+the rows and tokens of a batch.
+"""
+
+import copy
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from kfp_bonsai.shared.core.cache import cached
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import new_file
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.energy.cpu_estimate import cpu_model
+from kfp_bonsai.shared.inference.runtimes import torch_predictor
+from kfp_bonsai.shared.inference.threads import threads
+from kfp_bonsai.shared.models import one_token
+from kfp_bonsai.shared.models.configuration import family_of, inputs_of, is_free
+from kfp_bonsai.shared.models.costs import Costs, Priced, fitted
+from kfp_bonsai.shared.models.free_models import task_class
+from kfp_bonsai.shared.models.shapes import FREE, STOCK, LayerShape, Shape
+from kfp_bonsai.shared.models.surgery import config_for, unreachable_width
+
+ROWS, MOST_TOKENS = 32, 8192  # of a batch: evaluate-emissions' rows, fewer of texts so long that a batch takes seconds
+TIMED, HELD_OUT = 16, 5  # shapes
+ROUNDS, FEWEST_ROUNDS, MOST_SECONDS = 9, 3, 60.0
+TURN_SECONDS = 0.02
+NARROWEST = 32  # neurons, which come and go by as many
+
+
+def cost_table(
+    config: Any, whole: Shape, kept: Sequence[int], kind: str, length: float, device: str, stage: str = "costs"
+) -> Costs:
+    """Return the table of a model's shapes on a device here, timed now unless the cache has it.
+
+    Args:
+        config: the model's configuration, or that of some of its layers.
+        whole: the baseline's widths.
+        kept: about how many layers of each stack the shapes of interest have.
+        kind: "free" or "stock".
+        length: tokens of a text.
+        device: "auto", "cpu" or "cuda", as emissions are measured.
+        stage: who says what is done.
+
+    Raises:
+        BonsaiError: there is no such device here, whose costs nothing else tells.
+    """
+    device = _device(device)
+    tokens = max(1, round(length))
+    key = {
+        **described(device),
+        "model_type": config.model_type,
+        "whole": asdict(whole),
+        "kept": list(kept),
+        "kind": kind,
+        "rows": max(1, min(ROWS, MOST_TOKENS // tokens)),
+        "tokens": tokens,
+    }
+    words = f"{key['device']}, threads: {key['threads']}, {key['dtype']}, torch {key['torch']}"
+    written = json.dumps(key, sort_keys=True)
+    name = hashlib.sha256(written.encode()).hexdigest()[:16]
+    file = cached(f"costs/{name}.json")
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["key"] == json.loads(written) and found["costs"]["baseline"] > 0:
+            costs = Costs(**found["costs"])
+            say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")
+            return costs
+    say(f"{stage}  timing {TIMED + HELD_OUT} shapes on {words}: {key['rows']} rows of {tokens} tokens")
+    seconds, timed = _timed(config, whole, designs(whole, kept, kind, config), key["rows"], tokens, device, kind)
+    costs = fitted(timed[:-HELD_OUT], timed[-HELD_OUT:], seconds, words)
+    say(
+        f"{stage}  cost table: the baseline takes {1000 * seconds:.1f} ms a batch; {HELD_OUT} shapes that it was not "
+        f"fitted to are off by {100 * costs.error:.1f} % at the most ({file})"
+    )
+    with suppress(OSError, BonsaiError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(file) as path:
+            path.write_text(json.dumps({"key": key, "costs": asdict(costs), "timed": [asdict(one) for one in timed]}))
+    return costs
+
+
+def described(device: str) -> dict[str, Any]:
+    """Return what decides how long a batch takes on a device, beside the model."""
+    name = cpu_model() if device == "cpu" else torch.cuda.get_device_name()
+    return {"device": f"{device} ({name})", "threads": threads(), "dtype": "float32", "torch": torch.__version__}
+
+
+def designs(whole: Shape, kept: Sequence[int], kind: str, config: Any, seed: int = 0) -> list[Shape]:
+    """Return shapes to time, drawn from all that a model can be cut to; those to hold out are the last.
+
+    Args:
+        whole: the baseline's widths.
+        kept: about how many layers of each stack they are to have; some get fewer, some more.
+        kind: "free" or "stock".
+        config: the model's configuration.
+        seed: of the draw.
+    """
+    chance = random.Random(seed)
+    groups = whole.layers[0].heads // whole.group
+    steps = max(1, whole.layers[0].ffn // NARROWEST)
+
+    def drawn(most: int) -> int:
+        return min(most, max(1, round(most ** chance.random())))
+
+    def layer(heads: int, blocks: int, like: LayerShape) -> LayerShape:
+        ffn = like.ffn if blocks == steps else blocks * NARROWEST
+        return LayerShape(heads * whole.group, ffn, heads * whole.group if like.cross_heads else 0)
+
+    found: list[Shape] = []
+    extremes = [(1, 1), (groups, steps), (groups, 1), (1, steps)]
+    for _ in range(100 * (TIMED + HELD_OUT)):
+        if len(found) == TIMED + HELD_OUT:
+            break
+        number = len(found)
+        counts = [
+            max(1, min(total, round(count * (1, 0.5, 1, 1.5)[number % 4])))
+            for total, count in zip(whole.stacks, kept, strict=True)
+        ]
+        starts = np.cumsum([0, *whole.stacks])
+        like = [whole.layers[start] for start, count in zip(starts, counts, strict=False) for _ in range(count)]
+        one = extremes[number] if number < len(extremes) else (drawn(groups), drawn(steps))
+        alike = kind == STOCK or number < len(extremes)
+        widths = [one if alike else (drawn(groups), drawn(steps)) for _ in like]
+        layers = tuple(layer(heads, blocks, each) for (heads, blocks), each in zip(widths, like, strict=True))
+        hidden = layers[0].heads * whole.head_dim if kind == STOCK and whole.tied else whole.hidden
+        made = replace(whole, hidden=hidden, layers=layers, stacks=tuple(counts))
+        if kind == FREE or (made.kind == STOCK and hidden != unreachable_width(config)):
+            found.append(made)
+        elif number < len(extremes):
+            extremes[number] = (drawn(groups), drawn(steps))
+    return found
+
+
+def _device(asked: str) -> str:
+    """Return the device, as evaluate-emissions chooses it.
+
+    Raises:
+        BonsaiError: it is not here.
+    """
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise BonsaiError(
+            "a level by its emission needs the costs on the device that is measured on, and torch sees no GPU here "
+            "(--device cuda): prune where that GPU is, or ask for a share of the FLOPs (--flops) instead"
+        )
+    return "cuda" if there and asked != "cpu" else "cpu"
+
+
+def _timed(
+    config: Any, whole: Shape, shapes_to_time: Sequence[Shape], rows: int, tokens: int, device: str, kind: str
+) -> tuple[float, list[Priced]]:
+    """Return the seconds of a batch of the baseline, and of each shape."""
+    batch = _batch(config, rows, tokens)
+    with _threads(threads()), torch.random.fork_rng(), torch.inference_mode():
+        own = [_network(config, whole, is_free(config))]
+        own += [_network(config, shape, kind == FREE) for shape in shapes_to_time]
+        runs = [_run(network, batch, device) for network in own]
+        clock = time.process_time if device == "cpu" else time.perf_counter
+        repeats = [max(1, round(TURN_SECONDS / max(1e-4, _seconds(run, 1, clock)))) for run in runs]
+        taken: list[list[float]] = []
+        started = time.perf_counter()
+        while len(taken) < FEWEST_ROUNDS or (len(taken) < ROUNDS and time.perf_counter() - started < MOST_SECONDS):
+            taken.append([_seconds(run, count, clock) for run, count in zip(runs, repeats, strict=True)])
+    each = np.array(taken)
+    baseline = float(np.median(each[:, 0]))
+    ratios = np.median(each[:, 1:] / each[:, :1], axis=0)
+    found = [
+        Priced(shape, one_token.leaves_out(network), float(baseline * ratio))
+        for shape, network, ratio in zip(shapes_to_time, own[1:], ratios, strict=True)
+    ]
+    return baseline, found
+
+
+def _seconds(run: Callable[[], Any], count: int, clock: Callable[[], float]) -> float:
+    started = clock()
+    for _ in range(count):
+        run()
+    return (clock() - started) / count
+
+
+def _run(network: Any, batch: dict[str, np.ndarray], device: str) -> Callable[[], Any]:
+    predictor = torch_predictor(network, device)
+    own = {name: batch[name] for name in predictor.inputs}
+    predictor.run(own)
+    return lambda: predictor.run(own)
+
+
+def _network(config: Any, shape: Shape, free: bool) -> Any:
+    """Return a model of random weights; of its vocabulary, whose size costs memory only, none are made."""
+    from transformers.initialization import no_init_weights
+
+    some = copy.deepcopy(config)
+    for stack, count in zip(family_of(config).stacks, shape.stacks, strict=True):
+        setattr(some, stack.count, count)
+    for name in family_of(config).per_layer:
+        if listed := getattr(some, name, None):
+            setattr(some, name, [listed[index % len(listed)] for index in range(len(shape.layers))])
+    made = config_for(some, shape, free)
+    with no_init_weights():
+        network = task_class(made)(made)
+    words = getattr(config, "vocab_size", 0)
+    for parameter in network.parameters():
+        if parameter.shape[:1] != (words,):
+            parameter.data.normal_(std=0.02)
+    return network
+
+
+def _batch(config: Any, rows: int, tokens: int) -> dict[str, np.ndarray]:
+    """Return random tokens, a row in eight a little shorter, as in batches of texts sorted by length."""
+    ids = np.random.default_rng(0).integers(config.vocab_size // 10, config.vocab_size, (rows, tokens))
+    there = np.ones((rows, tokens), np.int64)
+    if rows > 1 and tokens > 2:
+        there[::8, -2:] = 0
+    ids[there == 0] = config.pad_token_id or 0
+    every = {"input_ids": ids, "attention_mask": there}
+    return {name: every.get(name, np.zeros_like(ids)) for name in inputs_of(config)}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch work in as many threads as a measurement does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,71 @@
+"""What a teacher that writes hands over: the data's answers, and its own to texts that have none."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared.core.progress import Ticker
+from kfp_bonsai.shared.data import prompts, tasks
+from kfp_bonsai.shared.data.rows import Item, read_rows
+from kfp_bonsai.shared.kinds.task import CHAT
+from kfp_bonsai.shared.training import soft_answers, writing
+from kfp_bonsai.teacher_outputs import room
+from kfp_bonsai.teacher_outputs.more_text import changed_copies, unlabelled_texts
+
+
+def parts(
+    network: Any,
+    tokenizer: Any,
+    train: Path,
+    unlabelled: Path,
+    record: dict[str, Any],
+    copies: int,
+    unlabelled_rows: int,
+    seed: int,
+) -> room.Parts:
+    """Return what the transfer set can hold: training rows with their answers, other texts with the teacher's.
+
+    Args:
+        network: the teacher.
+        tokenizer: its tokenizer.
+        train: training split.
+        unlabelled: texts without answers.
+        record: the teacher's.
+        copies: changed copies of each training text; a conversation is never changed.
+        unlabelled_rows: how many rows of those; -1 for all.
+        seed: of the copies and the choice.
+    """
+    task = tasks.read_task(train)
+    start = None if writing.reads_on(network) else network.config.decoder_start_token_id
+    known = read_rows(train, tokenizer, record["max_length"])
+    training = [
+        soft_answers.item(prompt, answer, True, start)
+        for prompt, answer in zip(known.inputs["input_ids"], known.labels, strict=True)
+    ]
+    end, most = network.generation_config.eos_token_id, network.generation_config.max_new_tokens
+
+    def answered(where: Path, blocks: Iterable[list[list[str]]]) -> list[Item]:
+        found = []
+        for (texts,) in blocks:
+            encoded = prompts.asked(tokenizer, texts, task, str(where), 1, record["max_length"])
+            asked = [np.asarray(one.ids or [tokenizer.pad_token_id], np.int32) for one in encoded]
+            ticker = Ticker("teacher-outputs  answers", len(asked))
+            said = writing.write_tokens(network, asked, tokenizer.pad_token_id, ticker=ticker)
+            for prompt, answer in zip(asked, said, strict=True):
+                ended = [*answer, end] if len(answer) < most else answer
+                found.append(soft_answers.item(prompt, np.array(ended, np.int32), False, start))
+        return found
+
+    changed = answered(train, _changed(train, task, copies, seed))
+    return room.Parts(
+        training, answered(unlabelled, unlabelled_texts(unlabelled, task, unlabelled_rows, seed)), changed, 0
+    )
+
+
+def _changed(train: Path, task: tasks.Task, copies: int, seed: int) -> Iterable[list[list[str]]]:
+    if not copies or task.setting == CHAT:
+        return []
+    columns = tasks.read_columns(train)
+    return changed_copies([columns[name] for name in task.columns], copies, seed)

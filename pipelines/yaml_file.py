@@ -1,0 +1,53 @@
+"""Files that people write in YAML: options of a cluster, a study."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+
+FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+
+
+class Loader(yaml.SafeLoader):
+    """Reads values as YAML 1.2 does: true and false are booleans, yes, no, on and off texts, 1e-4 is a number."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
+        first: [one for one in found if not one[0].endswith(":bool") or first in "tTfF"]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is there twice, of which YAML would forget the first."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, [*"-+.0123456789"])
+
+
+def read_mapping(file: str, flag: str, example: str) -> dict[Any, Any]:
+    """Read a file that holds one mapping.
+
+    Args:
+        file: where it is.
+        flag: what names it, for messages.
+        example: a line of such a file.
+
+    Raises:
+        BonsaiError: it cannot be read, or holds something else.
+    """
+    try:
+        found = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        said = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())
+        raise BonsaiError(f"{flag} {file} cannot be read ({said})") from error
+    if not isinstance(found or {}, dict):
+        raise BonsaiError(f"{flag} {file}: write one 'option: value' a line, such as '{example}'")
+    return found or {}

@@ -1,0 +1,104 @@
+"""Tables of costs: which shapes are timed, where a table is kept, and what is refused. Clocks are made up here."""
+
+import json
+from itertools import count
+
+import models
+import pytest
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.inference import cost_table
+from kfp_bonsai.shared.models import one_token, shapes
+from kfp_bonsai.shared.models.costs import Costs, features
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BONSAI_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def priced_by_hand(monkeypatch, calls):
+    """Let every shape take a second, and a tenth for each of its layers, heads and neurons."""
+
+    def timed(config, whole, wanted, rows, tokens, device, kind):
+        calls.append((rows, tokens, device))
+
+        def seconds(shape):
+            return 1.0 + 0.1 * sum(features(shape, kind == "free").values())
+
+        return seconds(whole), [cost_table.Priced(shape, kind == "free", seconds(shape)) for shape in wanted]
+
+    monkeypatch.setattr(cost_table, "_timed", timed)
+
+
+def test_a_table_is_timed_once_for_each_device_and_length(cache, monkeypatch):
+    """Half a minute in each level, or a table of another machine that passes for this one's."""
+    calls = []
+    priced_by_hand(monkeypatch, calls)
+    model = models.made("bert")
+    given = (model.config, shapes.shape_of(model), (2,), "free")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    first = cost_table.cost_table(*given, 27.6, "cpu")
+    assert cost_table.cost_table(*given, 28.1, "cpu") == first
+    assert "threads: 1" in first.device and "torch" in first.device
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert "threads: 2" in cost_table.cost_table(*given, 28, "cpu").device
+    cost_table.cost_table(*given, 700, "cpu")
+    assert calls == [(32, 28, "cpu"), (32, 28, "cpu"), (11, 700, "cpu")]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])
+def test_a_damaged_table_is_timed_anew(cache, monkeypatch, damage):
+    """A run that ends at a file of the cache that a full disk cut off."""
+    calls = []
+    priced_by_hand(monkeypatch, calls)
+    model = models.made("bert")
+    given = (model.config, shapes.shape_of(model), (2,), "free", 28, "cpu")
+    first = cost_table.cost_table(*given)
+    (file,) = (cache / "costs").glob("*.json")
+    assert json.loads(file.read_text())["timed"]
+    file.write_text(damage)
+    assert cost_table.cost_table(*given) == first and len(calls) == 2
+
+
+def test_a_cache_that_takes_no_files_costs_no_run(tmp_path, monkeypatch):
+    """A level that fails after its training for a note that cannot be kept."""
+    priced_by_hand(monkeypatch, [])
+    monkeypatch.setattr(cost_table, "cached", lambda name: tmp_path / "file" / name)
+    (tmp_path / "file").write_text("no folder")
+    model = models.made("bert")
+    assert isinstance(cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", 28, "cpu"), Costs)
+
+
+def test_a_gpu_that_is_not_here_is_not_guessed(monkeypatch):
+    """A share of a GPU's energy by what this CPU takes."""
+    monkeypatch.setattr(cost_table.torch.cuda, "is_available", lambda: False)
+    model = models.made("bert")
+    with pytest.raises(BonsaiError, match="torch sees no GPU here"):
+        cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", 28, "cuda")
+
+
+@pytest.mark.parametrize("kind", ["free", "stock"])
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_shape_that_is_timed_can_be_and_runs(name, kind):
+    """A family whose table cannot be timed, found after its training."""
+    model = models.made(name).float()
+    whole = shapes.shape_of(model)
+    wanted = cost_table.designs(whole, [max(1, total - 1) for total in whole.stacks], kind, model.config)
+    assert len(wanted) == cost_table.TIMED + cost_table.HELD_OUT
+    batch = cost_table._batch(model.config, 2, 5)
+    for shape in (wanted[0], wanted[-1]):
+        network = cost_table._network(model.config, shape, kind == "free")
+        assert shapes.shape_of(network) == shape
+        assert kind == "free" or not one_token.leaves_out(network)
+        cost_table._run(network, batch, "cpu")()
+
+
+def test_what_is_timed_is_told_apart(monkeypatch):
+    """Shapes that all get the same seconds, or the baseline's."""
+    model = models.made("bert").float()
+    whole, ticks = shapes.shape_of(model), count()
+    monkeypatch.setattr(cost_table, "_seconds", lambda *_: 1.0 + next(ticks) % 3)
+    baseline, found = cost_table._timed(model.config, whole, [whole, whole], 2, 5, "cpu", "stock")
+    assert [baseline, *(one.seconds for one in found)] == [1.0, 2.0, 3.0]

@@ -45,7 +45,7 @@ def a_pipeline(
     return dsl.pipeline(name=name, display_name=title, description=description.partition("\n")[0])(function)
 
 
-def with_all_arguments(name: str, title: str, summary: str, body: Callable[["Tasks"], None]) -> Any:
+def with_all_arguments(name: str, title: str, summary: str, body: Callable[["Tasks"], Any]) -> Any:
     """Return a pipeline for KFP's local runner, whose parameters are all that it can be given.
 
     Args:
@@ -54,7 +54,11 @@ def with_all_arguments(name: str, title: str, summary: str, body: Callable[["Tas
         summary: what it does.
         body: adds the tasks.
     """
-    return a_pipeline(name, title, summary, [*arguments(name).values(), COMMAND], lambda values: body(Tasks(values)))
+
+    def alone(values: dict[str, Any]) -> None:
+        body(Tasks(values))  # what it gives goes nowhere
+
+    return a_pipeline(name, title, summary, [*arguments(name).values(), COMMAND], alone)
 
 
 def here(task: PipelineTask, **_: bool) -> PipelineTask:

@@ -70,8 +70,8 @@ def prepare_data(
         text_pair_column: the column of second texts, for tasks on pairs.
         label_column: the column of labels; by default label, labels, target, class, sentiment, score or rating, or what
             the kind has, such as ner_tags. Several columns of 0 and 1 are named with commas between.
-        kind: classification, regression, multi-label, tokens, questions, ranking, generation (answers that are
-            written), or auto: what the columns and their values look like, generation never; regression where labels
+        kind: classification, regression, multi-label, tokens, questions, ranking, generation, or auto: what the
+            columns and their values look like (never generation, whose answers are written); regression where labels
             are more than 10 different floats.
         metric: one that the kind has; by default what GLUE scores a task of its by, or the kind's first: accuracy (f1,
             matthews_correlation), pearson (spearman), micro_f1 (macro_f1), span_f1, answer_f1 (exact_match), ndcg@10

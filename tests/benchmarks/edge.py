@@ -26,7 +26,7 @@ os.environ.setdefault("NNCF_CI", "1")  # no telemetry
 import numpy as np
 from arguments import json_file, write_json
 
-from kfp_bonsai.evaluate_emissions.machine import threads as cores
+from kfp_bonsai.shared.inference.threads import threads as cores
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import encode

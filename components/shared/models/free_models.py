@@ -20,7 +20,7 @@ AUTO_CLASSES = ("AutoModel", *heads.AUTO.values(), heads.IN_TEXT)
 
 def stock_config_class(family: str) -> Any:
     """Return the configuration class of a family."""
-    from transformers import CONFIG_MAPPING  # here, because importing it registers the free types
+    from transformers import CONFIG_MAPPING
 
     return CONFIG_MAPPING[family]
 
@@ -117,6 +117,7 @@ def _values(config: Any) -> dict[str, Any]:
     return values
 
 
+@cache
 def register() -> None:
     """Make transformers' Auto classes know the free types, without importing any model yet."""
     from transformers import AutoConfig

@@ -276,8 +276,6 @@ def _of_hub(name: str, weights: bool) -> Path:
 def _config(folder: Path) -> Any:
     from transformers import AutoConfig
 
-    import kfp_bonsai  # noqa: F401  (registers free shapes)
-
     with in_words(folder / "config.json", "save the model again"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _check_names(folder, config)

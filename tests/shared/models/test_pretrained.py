@@ -432,7 +432,8 @@ def test_how_a_model_was_set_to_write_text_is_no_matter(made_once, tmp_path):
     )
     found = pretrained.read(folder)
     rehearse(found.outline, found.tokenizer, [["good film"]], 16)
-    assert found.outline.generation_config.min_length is None
+    network = pretrained.load(found.folder, found.config, "row").network
+    assert network.generation_config.min_length is None
 
 
 def test_an_output_matrix_of_its_own_is_asked_for_by_run_too(made_once, tmp_path):

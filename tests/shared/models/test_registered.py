@@ -1,0 +1,17 @@
+"""Free types among those that transformers knows."""
+
+import subprocess
+import sys
+
+
+def test_it_is_no_matter_what_was_imported_of_transformers_before():
+    """The types were registered while transformers imported BERT's configuration, which failed unseen, and never again."""
+    code = """
+import kfp_bonsai
+from transformers import BertConfig
+from transformers import AutoConfig, AutoModel
+config = AutoConfig.for_model("bonsai-bert", layer_shapes=[[2, 32]], num_hidden_layers=1)
+print(type(AutoModel.from_config(config)).__name__)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "BonsaiBertModel"

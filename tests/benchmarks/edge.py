@@ -26,12 +26,12 @@ os.environ.setdefault("NNCF_CI", "1")  # no telemetry
 import numpy as np
 from arguments import json_file, write_json
 
-from kfp_bonsai.shared.inference.threads import threads as cores
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.onnx_export import export, quiet
 from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.inference.threads import threads as cores
 from kfp_bonsai.shared.models import checkpoint, records
 
 SHAPES = ((1, 32), (1, 128), (32, 32), (32, 128))

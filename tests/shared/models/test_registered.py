@@ -5,7 +5,7 @@ import sys
 
 
 def test_it_is_no_matter_what_was_imported_of_transformers_before():
-    """The types were registered while transformers imported BERT's configuration, which failed unseen, and never again."""
+    """Registered while transformers imported BERT's configuration, the types failed unseen, and were never known."""
     code = """
 import kfp_bonsai
 from transformers import BertConfig

@@ -48,6 +48,7 @@ def free_config_class(family: str) -> Any:
 @cache
 def free_class(stock: type) -> type:
     """Return the free-shaped subclass of a stock model class (or the class itself if it is one)."""
+    register()  # some classes ask the Auto classes for their own body
     if getattr(stock, "stock_class", None):
         return stock
 

@@ -110,7 +110,7 @@ def test_a_ready_made_model_has_a_fingerprint_of_its_own(filled, tmp_path, monke
     """KFP's cache answers with last month's rival, as its name is the same."""
     rival = ready(tmp_path / "small")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(rival))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "0123abc" / "config.json"))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "0123abc" / "config.json"))
     for level in ("x:model=my/small", {"label": "x", "model": "my/small", "epochs": 2}):
         found = check_form("compress", filled(levels=[level, "half:layers=1/2"]), FIXED)["levels"]
         assert [each["label"] for each in found] == ["x", "half"]

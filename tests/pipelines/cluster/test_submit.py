@@ -35,7 +35,7 @@ def test_a_run_is_sent_with_its_arguments_and_the_token(compiled, server, tmp_pa
     sent = body["runtime_config"]["parameters"]
     assert path.startswith("/apis/v2beta1/runs") and body["display_name"] == "mine"
     assert (sent["options"], sent["edge"], sent["min_accuracy"]) == ({"epochs": 2}, True, 0.98)
-    assert sent["levels"] == [{"label": "half", **DEFAULTS}]
+    assert sent["levels"] == [{"label": "half", **DEFAULTS, "fingerprint": ""}]
     assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "compress"
     assert server.headers[-1]["authorization"] == "Bearer secret"
 
@@ -203,7 +203,7 @@ def test_wrong_values_are_not_sent(compiled, server, start):
 def test_a_level_is_given_as_text_or_with_some_of_its_settings(compiled, level, read):
     """The loop over levels knows no defaults: a key that is missing fails there, after the fine-tuning."""
     found = read_arguments(compiled, (*NEEDED, f"levels={json.dumps([level])}"))
-    assert found["levels"] == [{"label": "half", **DEFAULTS, **read}]
+    assert found["levels"] == [{"label": "half", **DEFAULTS, "fingerprint": "", **read}]
 
 
 def test_what_the_cluster_alone_can_read_is_taken(compiled):

@@ -4,6 +4,7 @@ Units are named as their masks are: "heads.0", "cross_heads.0" and "ffn.0" are t
 what shares one key-value head. Costs are FLOPs a sequence, or seconds a batch: see prices.py.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -44,7 +45,8 @@ def allot(scores: Kept, costs: Costs, budget: float) -> Kept:
         for start in range(kept[name], len(ids), step_of(name)):
             block = ids[start : start + step_of(name)]
             cost = costs[name] * len(block)
-            offers.append((float(scores[name][block].sum()) / cost, name, len(block), cost))
+            worth = float(scores[name][block].sum())
+            offers.append((worth / cost if cost else math.inf, name, len(block), cost))  # a table may find it free
     full: set[str] = set()
     for _, name, count, cost in sorted(offers, key=lambda offer: -offer[0]):
         if name in full:

@@ -227,5 +227,12 @@ def test_an_allotment_never_exceeds_its_budget_nor_leaves_room_for_a_head(share,
         assert scores[name][ids].min() >= left.max(), "a unit worth less was kept before one worth more"
 
 
+def test_units_that_a_table_finds_free_are_kept():
+    """A table that was timed on a busy machine ended the pruning with a division by zero."""
+    scores = {"heads.0": torch.tensor([3.0, 1.0, 2.0]), "ffn.0": torch.rand(64)}
+    kept = budget.allot(scores, {"heads.0": 0.0, "ffn.0": 1.0}, 32.0)
+    assert kept["heads.0"].tolist() == [0, 1, 2] and len(kept["ffn.0"]) == 32
+
+
 def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -40,6 +40,7 @@ ROWS, MOST_TOKENS = 32, 8192  # of a batch: evaluate-emissions' rows, fewer of t
 TIMED, HELD_OUT = 16, 5  # shapes
 ROUNDS, FEWEST_ROUNDS, MOST_SECONDS = 9, 3, 60.0
 TURN_SECONDS = 0.02
+FAR_OFF, TRIES = 0.15, 3  # an error at which a table is timed again, and never kept
 NARROWEST = 32  # neurons, which come and go by as many
 
 
@@ -82,12 +83,21 @@ def cost_table(
             say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")
             return costs
     say(f"{stage}  timing {TIMED + HELD_OUT} shapes on {words}: {key['rows']} rows of {tokens} tokens")
-    seconds, timed = _timed(config, whole, designs(whole, kept, kind, config), key["rows"], tokens, device, kind)
-    costs = fitted(timed[:-HELD_OUT], timed[-HELD_OUT:], seconds, words)
-    say(
-        f"{stage}  cost table: the baseline takes {1000 * seconds:.1f} ms a batch; {HELD_OUT} shapes that it was not "
-        f"fitted to are off by {100 * costs.error:.1f} % at the most ({file})"
-    )
+    tried = []
+    while not tried or (tried[-1][0].error > FAR_OFF and len(tried) < TRIES):
+        seconds, timed = _timed(config, whole, designs(whole, kept, kind, config), key["rows"], tokens, device, kind)
+        tried.append((fitted(timed[:-HELD_OUT], timed[-HELD_OUT:], seconds, words), timed))
+        say(
+            f"{stage}  cost table: the baseline takes {1000 * seconds:.1f} ms a batch; {HELD_OUT} shapes that it was "
+            f"not fitted to are off by {100 * tried[-1][0].error:.1f} % at the most ({file})"
+        )
+    costs, timed = min(tried, key=lambda one: one[0].error)
+    if costs.error > FAR_OFF:
+        say(
+            f"{stage}  WARNING: what this level emits may be {100 * costs.error:.0f} % off what was asked for: other work "
+            "disturbs the timing; prune on a machine that has nothing else to do, or ask for a share of the FLOPs"
+        )
+        return costs
     with suppress(OSError, BonsaiError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with new_file(file) as path:

@@ -16,6 +16,7 @@ from kfp_bonsai.pipelines.local import study_run
 from kfp_bonsai.pipelines.local.folder import run_folder
 from kfp_bonsai.pipelines.local.run import run
 from kfp_bonsai.pipelines.local.study_folder import study_folder
+from kfp_bonsai.shared.core.cache import CACHE_VARIABLE
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 
 ROW = {"stage": "compressed", "measurement": "main", "relative_accuracy": 0.97, "relative_emission": 0.34}
@@ -332,6 +333,7 @@ def real(tmp_path_factory):
     code = "from kfp_bonsai.cli import main; main()"
     command = [sys.executable, "-c", code, "study", str(folder / "study.yaml"), "--output", str(folder / "out")]
     environment = {key: value for key, value in os.environ.items() if key != "BONSAI_DEBUG"}
+    environment[CACHE_VARIABLE] = str(folder / "cache")  # else what it found is advice to whoever runs the tests
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     lines = []
     for line in first.stdout:

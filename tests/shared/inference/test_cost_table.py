@@ -1,6 +1,7 @@
 """Tables of costs: which shapes are timed, where a table is kept, and what is refused. Clocks are made up here."""
 
 import json
+from dataclasses import replace
 from itertools import count
 
 import models
@@ -18,8 +19,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def priced_by_hand(monkeypatch, calls):
-    """Let every shape take a second, and a tenth for each of its layers, heads and neurons."""
+def priced_by_hand(monkeypatch, calls, spoilt=0):
+    """Let every shape take a second, and a tenth for each of its layers, heads and neurons; first something else."""
 
     def timed(config, whole, wanted, rows, tokens, device, kind):
         calls.append((rows, tokens, device))
@@ -27,7 +28,10 @@ def priced_by_hand(monkeypatch, calls):
         def seconds(shape):
             return 1.0 + 0.1 * sum(features(shape, kind == "free").values())
 
-        return seconds(whole), [cost_table.Priced(shape, kind == "free", seconds(shape)) for shape in wanted]
+        found = [cost_table.Priced(shape, kind == "free", seconds(shape)) for shape in wanted]
+        if len(calls) <= spoilt:
+            found = [replace(one, seconds=one.seconds * (1 + at % 3)) for at, one in enumerate(found)]
+        return seconds(whole), found
 
     monkeypatch.setattr(cost_table, "_timed", timed)
 
@@ -46,6 +50,19 @@ def test_a_table_is_timed_once_for_each_device_and_length(cache, monkeypatch):
     assert "threads: 2" in cost_table.cost_table(*given, 28, "cpu").device
     cost_table.cost_table(*given, 700, "cpu")
     assert calls == [(32, 28, "cpu"), (32, 28, "cpu"), (11, 700, "cpu")]
+
+
+@pytest.mark.parametrize(("spoilt", "timings", "kept"), [(1, 2, 1), (9, cost_table.TRIES, 0)])
+def test_a_table_that_a_neighbour_spoilt_is_timed_again_and_never_kept(
+    cache, monkeypatch, capsys, spoilt, timings, kept
+):
+    """Prices half of which were zero, kept for all later levels: an emission that was asked for, and off by half."""
+    calls = []
+    priced_by_hand(monkeypatch, calls, spoilt)
+    model = models.made("bert")
+    cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", 28, "cpu")
+    assert len(calls) == timings and len([*cache.glob("costs/*.json")]) == kept
+    assert ("WARNING" in capsys.readouterr().out) == (not kept)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])

@@ -94,8 +94,8 @@ def cost_table(
     costs, timed = min(tried, key=lambda one: one[0].error)
     if costs.error > FAR_OFF:
         say(
-            f"{stage}  WARNING: what this level emits may be {100 * costs.error:.0f} % off what was asked for: other work "
-            "disturbs the timing; prune on a machine that has nothing else to do, or ask for a share of the FLOPs"
+            f"{stage}  WARNING: what this level emits may be {100 * costs.error:.0f} % off what was asked for: other "
+            "work disturbs the timing; prune on a machine that has nothing else to do, or ask for a share of the FLOPs"
         )
         return costs
     with suppress(OSError, BonsaiError):

@@ -156,7 +156,7 @@ MADE = {
         setting="words",
         families=("bert", "llama"),
     ),
-    "questions": Made(_question, _asked, epochs=12, least=0.7),
+    "questions": Made(_question, _asked, epochs=18, least=0.7),
     "ranking": Made(
         _pair,
         lambda row: {"query": row["text_a"], "document": row["text_b"], "relevance": row["label"]},

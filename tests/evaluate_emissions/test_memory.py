@@ -62,7 +62,7 @@ def test_a_model_that_is_killed_says_so(tmp_path, monkeypatch):
     """Where memory runs out, a process is gone without a word: that is the very case to report."""
     monkeypatch.setattr(memory, "_import_torch", lambda: None)
     monkeypatch.setattr(memory, "_serve", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    np.savez(tmp_path / memory.BATCH, **BATCH)
+    np.savez(tmp_path / "0.npz", **BATCH)
     memory._serve_each(tmp_path, 1, [tmp_path])
     assert json.loads((tmp_path / "0.json").read_text()) == {
         "bytes": None,

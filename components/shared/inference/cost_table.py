@@ -83,7 +83,7 @@ def cost_table(
             say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")
             return costs
     say(f"{stage}  timing {TIMED + HELD_OUT} shapes on {words}: {key['rows']} rows of {tokens} tokens")
-    tried = []
+    tried: list[tuple[Costs, list[Priced]]] = []
     while not tried or (tried[-1][0].error > FAR_OFF and len(tried) < TRIES):
         seconds, timed = _timed(config, whole, designs(whole, kept, kind, config), key["rows"], tokens, device, kind)
         tried.append((fitted(timed[:-HELD_OUT], timed[-HELD_OUT:], seconds, words), timed))

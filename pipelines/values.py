@@ -91,14 +91,14 @@ def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: in
     Raises:
         BonsaiError: one answers in text, or has other tokens where these are what is answered for.
     """
-    for level in levels if kind else ():
+    ready_made = [level for level in levels if level["model"]] if kind else []
+    own = tokens_of(read(model).tokenizer) if ready_made else ""
+    for level in ready_made:
         with _of_level(level):
-            if level["model"]:
-                found = read(level["model"])
-                check_kind(found, kind)
-                same = tokens_of(found.tokenizer) == tokens_of(read(model).tokenizer)
-                if not same or positions_of(found.config) < max_length:
-                    check_tokens(level["model"], kind)
+            found = read(level["model"])
+            check_kind(found, kind)
+            if tokens_of(found.tokenizer) != own or positions_of(found.config) < max_length:
+                check_tokens(level["model"], kind)
 
 
 @contextmanager

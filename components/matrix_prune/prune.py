@@ -87,7 +87,7 @@ def matrix_prune(
     if flops == emission == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
-    from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted
+    from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted, table_for
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.training import distillation, soft_answers, students, trainer
 
@@ -100,8 +100,9 @@ def matrix_prune(
             network, tokenizer = load(model)
             network.to(trainer.device())  # its masks are made where it is
             data = students.open_for(teacher_outputs, model, network.config, tokenizer, record)
-            costs = _timed(network, teacher, data, shape, device) if emission < 1 and not (heads or ffn) else None
             length, written = _mean_lengths(data)
+            by_emission = emission < 1 and not (heads or ffn)
+            costs = table_for(network, teacher, shape, length, device) if by_emission else None
             if costs:
                 prices = by_table(costs, network, emission)
             else:
@@ -276,12 +277,6 @@ def _mean_lengths(data: Any) -> tuple[float, float]:
         written = np.array([len(one) for one in data.labels])
         lengths = lengths if READ in data.inputs else lengths - written
     return float(lengths[known].mean()), float(written[known].mean())
-
-
-def _timed(network: Any, teacher: dict, data: Any, shape: str, device: str) -> Any:
-    from kfp_bonsai.matrix_prune.prices import table_for
-
-    return table_for(network, teacher, shape, _mean_lengths(data)[0], device)
 
 
 def _check(record: dict, flops: float, emission: float, shape: str) -> None:

@@ -208,7 +208,6 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
     from kfp_bonsai.shared.training.distillation import states_of, states_width
     from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
-    network.to(device())
     lengths = np.array([len(item["input_ids"]) for item in items])
     writer = transfer.Writer(folder, states_width(network), int(np.minimum(lengths, most).sum()))
     ticker, done = Ticker("teacher-outputs", len(items)), 0

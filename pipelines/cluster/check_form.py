@@ -34,7 +34,7 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
             check_champion(values["champion"], values["model"])
         else:
             _check_models(values["model"], values)
-        values["data_fingerprint"] = look_at(**{name: values[name] for name in signature(look_at).parameters})
+        values["data_fingerprint"] = _of_data(values)
     except BonsaiError as error:
         raise type(error)(in_the_forms_words(error, "", arguments(pipeline))) from error
     known = arguments(pipeline)
@@ -59,7 +59,7 @@ def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str,
         values, error = {EDGE: bool(fixed.get(EDGE)), **arguments_of(cell)}, ""
         try:
             _check_models(cell.model, values)
-            values["data_fingerprint"] = look_at(**{name: values[name] for name in signature(look_at).parameters})
+            values["data_fingerprint"] = _of_data(values)
             values[CALLED] = values.pop("name")
             found.append(values)
         except BonsaiError as problem:
@@ -93,3 +93,8 @@ def _check_models(model: str, values: dict[str, Any]) -> None:
         level["fingerprint"] = of_model(level["model"])
     if ready_made:
         check_taught(model, levels, max_length, kind_of_rows(values))
+
+
+def _of_data(values: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the data, whose columns are looked at."""
+    return look_at(**{name: values[name] for name in signature(look_at).parameters})

@@ -4,7 +4,7 @@ FLOPs say how much is multiplied; what a device takes also depends on how well s
 every inference needs beside them (embeddings, norms, calls). A table has seconds a batch for the model as such, for
 each layer, and for each head and neuron; the last layer of a free shape, which computes one token, has seconds of its
 own. Where a model may be narrower, each grows with the hidden width. It is fitted to shapes that were timed
-(inference/timing.py), and how far it is off is said by others that were not used for it.
+(inference/cost_table.py), and how far it is off is said by others that were not used for it.
 """
 
 from collections.abc import Mapping, Sequence

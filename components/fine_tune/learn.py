@@ -20,7 +20,7 @@ from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_name, positions_of
 from kfp_bonsai.shared.models.fitted import fit
-from kfp_bonsai.shared.training import scaling, thresholds, trainer, writing
+from kfp_bonsai.shared.training import prior, scaling, thresholds, trainer, writing
 
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
 
@@ -114,6 +114,8 @@ def learn(
         for parameter in network.get_input_embeddings().parameters():
             parameter.requires_grad = not freeze_embeddings
         scale = _settle_scale(task, network, train_rows, new_head)
+        if new_head:
+            prior.begin(network, kind, train_rows.labels)
         try:
             trainer.train(
                 network,

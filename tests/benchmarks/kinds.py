@@ -61,6 +61,12 @@ LEVELS = (
     Level("1/3 layers", "1/3", 0.0, 2.0),
     Level("1/3 layers + matrices", "1/3", 0.12, 3.0),
 )
+DEEPER = (
+    *LEVELS[:2],
+    Level("1/2 layers + matrices to 1/3", "1/2", 1 / 3, 2.0),
+    Level("1/2 layers + matrices to 12 %", "1/2", 0.12, 3.0),
+    LEVELS[2],
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ class Given:
         goals: the share of its score that each level is to keep.
         rows: so many training rows are labelled, and as many others are text without labels; 0 takes all as labelled.
         augmentations: changed copies of each row, as in teacher-outputs.
+        unlabelled: more text without labels, as prepare-data takes it.
+        levels: what is made.
     """
 
     files: Callable[[Path, Path], dict[str, str]]
@@ -82,6 +90,11 @@ class Given:
     goals: tuple[float | None, ...]
     rows: int = 0
     augmentations: int = -1
+    unlabelled: str = ""
+    levels: tuple[Level, ...] = LEVELS
+
+
+NAMES = {"augmentations": 1, "unlabelled": "embedded:tweets,embedded:news", "levels": DEEPER}
 
 
 def _as_it_is(folder: str) -> Callable[[Path, Path], dict[str, str]]:
@@ -126,8 +139,8 @@ def _by_section(data: Path, work: Path) -> dict[str, str]:
 
 
 TASKS = {
-    "conll2003": Given(_as_it_is("conll2003"), {"kind": "tokens"}, 4, (0.995, None, 0.985, 0.97)),
-    "wnut17": Given(_as_it_is("wnut17"), {"kind": "tokens"}, 6, (0.995, None, 0.985, 0.97)),
+    "conll2003": Given(_as_it_is("conll2003"), {"kind": "tokens"}, 4, (0.995, None, 0.985, 0.97, None), **NAMES),
+    "wnut17": Given(_as_it_is("wnut17"), {"kind": "tokens"}, 6, (0.995, None, 0.985, 0.97, None), **NAMES),
     "tags": Given(_as_it_is("debian/tags"), {"kind": "multi-label"}, 4, (0.99, None, 0.98, 0.97), 4000, 2),
     "sections": Given(_as_it_is("debian/sections"), {"kind": "classification"}, 3, (0.995, None, 0.99, 0.98), 6000, 2),
     "xquad-en": Given(_by_paragraph, {"kind": "questions"}, 8, (None, 0.99, None, None)),
@@ -159,7 +172,7 @@ def run(given: Given, data: Path, work: Path, wanted: bool, kept: dict[str, Any]
             *splits.values(),
             validation_data=files["validation"],
             test_data=files["test"],
-            unlabelled_data=without_labels,
+            unlabelled_data=",".join(filter(None, (without_labels, given.unlabelled))),
             seed=SEED,
             **given.options,
         )
@@ -172,7 +185,7 @@ def run(given: Given, data: Path, work: Path, wanted: bool, kept: dict[str, Any]
         score, method = scored(base, splits["test"]), floor(splits["train"], splits["test"])
         kept["baseline"] = {"score": score, "floor": method, "rows": tasks.read_task(splits["train"]).rows}
         yield
-    for level, goal in zip(LEVELS, given.goals, strict=True):
+    for level, goal in zip(given.levels, given.goals, strict=True):
         if level.label in kept or (goal is not None) != wanted:
             continue
         small = _level(
@@ -231,7 +244,7 @@ def table(found: dict[str, dict[str, Any]]) -> None:
     for name, levels in found.items():
         base = levels["baseline"]
         print(f"\n{name}: {base['rows']:,} rows, score {base['score']:.4f}, floor {base['floor']:.4f}")
-        for level in LEVELS:
+        for level in TASKS[name].levels:
             if row := levels.get(level.label):
                 goal = f"goal {row['goal']:.1%}" if row["goal"] else ""
                 print(f"  {level.label:24} {row['relative_score']:7.1%} at {row['flops_ratio']:6.1%}  {goal}")

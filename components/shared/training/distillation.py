@@ -3,6 +3,12 @@
 The soft targets are Hinton's (arXiv 1503.02531, section 2). The hidden states are matched by their squared error
 over the teacher's variance, through a learnt projection where the student is narrower (TinyBERT,
 arXiv 1909.10351, section 3.1). A ready-made student, which was not made of its teacher, learns from the logits alone.
+
+Where tokens are answered for, the embeddings stay the teacher's: those of the tokens that occur would move together
+with the layers above them, away from those of all other tokens, whose words the student then takes for nothing (names
+that are new, wnut17, 2 of MiniLM's 6 layers: span F1 0.325, with the embeddings as they were 0.381, of the teacher's
+0.445). What is told of a whole row is better with embeddings that learn (the demo's data at a tenth of the FLOPs:
+98.3 % of the teacher's accuracy, without 97.2 %).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +19,13 @@ import torch
 from torch import nn
 
 from kfp_bonsai.shared.core import parallel
-from kfp_bonsai.shared.kinds.kind import Kind
+from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.heads import writes
 from kfp_bonsai.shared.training import losses, scaling, soft_answers, trainer, transfer
 
 PROJECTION = "distillation_projection"
+OF_TOKENS = (TOKEN, SPAN)  # heads that answer for tokens
 
 
 def objective(
@@ -113,6 +120,8 @@ def distill_into(
         width, own = data.hidden.shape[1], states_width(student)
         if own != width:
             setattr(student, PROJECTION, nn.Linear(own, width))
+    if kind.head in OF_TOKENS:
+        student.get_input_embeddings().requires_grad_(False)
     scale = scaling.scale_of(data.record)
     if scale:
         scaling.to_learnt(student, scale)

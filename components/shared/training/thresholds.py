@@ -19,19 +19,27 @@ TRIED = np.linspace(-4, 4, 81)  # as logits
 def settle(network: Any, task: Task, logits: Any, held_out: Rows) -> Any:
     """Move a model's threshold to where it scores best on validation rows; return its logits as they are then.
 
-    A model whose rows have no labels to be told from none, or whose last matrix has no bias, stays as it is.
-
     Args:
-        network: the model, changed in place.
+        network: the model, changed in place where `best` gives a threshold.
         task: what it answers; its metric says what is best.
         logits: the model's, of the rows.
         held_out: validation rows.
     """
-    kind, bias = kinds.kind_of(task), last_matrix(network).bias
-    if not kind.has_thresholds or bias is None:
+    threshold = best(network, task, logits, held_out)
+    if threshold is None:
         return logits
-    found = [kinds.score(task, logits - each, held_out.right) for each in TRIED]
-    threshold = float(np.median(TRIED[np.asarray(found) == max(found)]))
     with torch.no_grad():
-        bias.sub_(threshold)
+        last_matrix(network).bias.sub_(threshold)
     return logits - np.float32(threshold)
+
+
+def best(network: Any, task: Task, logits: Any, held_out: Rows) -> float | None:
+    """Return the threshold at which a model scores best, in logits.
+
+    None for a model whose rows have no labels to be told from none, or whose last matrix has no bias.
+    """
+    kind = kinds.kind_of(task)
+    if not kind.has_thresholds or last_matrix(network).bias is None:
+        return None
+    found = [kinds.score(task, logits - each, held_out.right) for each in TRIED]
+    return float(np.median(TRIED[np.asarray(found) == max(found)]))

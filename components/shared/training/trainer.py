@@ -25,7 +25,7 @@ from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.training import writing
+from kfp_bonsai.shared.training import thresholds, writing
 from kfp_bonsai.shared.training.scaling import Scale
 from kfp_bonsai.shared.training.vocabulary import only_used
 
@@ -272,6 +272,8 @@ class _Trainer(Trainer):
         order: Any = self._get_eval_sampler(data)
         said = self.scale.undone(found.predictions) if self.scale else found.predictions
         logits = _in_order(dict(zip(order, said, strict=True)), data)
+        if threshold := thresholds.best(self.model, self.task, logits, data):
+            logits = logits - np.float32(threshold)
         return kinds.score(self.task, logits, data.right, data.windows)
 
     def compute_loss(

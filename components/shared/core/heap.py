@@ -11,13 +11,14 @@ def keep_freed_memory() -> None:
 
     By default glibc gives large blocks back to the kernel when they are freed, and a training step takes as many
     again: the kernel then clears gigabytes a second for nothing, a tenth to a fifth of the CPU time of a small model's
-    training. The peak stays as it is. Does nothing where there is another C library. An older glibc keeps blocks of up
-    to 32 MiB only.
+    training. Blocks above 128 MiB, as the attention of long rows takes, are given back all the same: kept among rows
+    of all lengths they left holes, and fine-tuning MiniLM on 32 rows of up to 512 tokens grew to 17 GB. Does nothing
+    where there is another C library. An older glibc keeps blocks of up to 32 MiB only.
     """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_MMAP_THRESHOLD, 2**27) or mallopt(M_MMAP_THRESHOLD, 2**25)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_TOP_PAD, 2**26)

@@ -65,21 +65,33 @@ def distill(
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.kinds import kinds
-    from kfp_bonsai.shared.training import distillation, soft_answers, students, thresholds, trainer, writing
+    from kfp_bonsai.shared.training import (
+        attempts,
+        distillation,
+        soft_answers,
+        students,
+        thresholds,
+        trainer,
+        transfer,
+        writing,
+    )
 
     if kinds.kind_of(task).writes:
         soft_answers.check_temperature(temperature)
-    with new_folder(output) as folder:
+    given = [record["sha256"], record.get("level"), transfer.sha256_of(teacher_outputs), task.sha256, task.metric]
+    asked = [epochs, learning_rate, batch_size, weights, seed]
+    with attempts.attempt("distill", output, [given, asked]) as attempt, new_folder(output) as folder:
         with energy.track() as meter:
+            attempt.meter = meter
             student, tokenizer = load(model)
             rate = learning_rate or suggested_rate(record, teacher)
             rows_a_step = batch_size or suggested_batch(record, teacher)
             passes = epochs or suggested_epochs(record, teacher)
-            distillation.distill_into(
+            rate = distillation.distill_into(
                 student,
                 students.open_for(teacher_outputs, model, student.config, tokenizer, record),
                 trainer.Recipe("distill", passes, rate, rows_a_step, seed=seed),
-                folder.parent,  # what it leaves there goes with it
+                attempt,
                 tokenizer.pad_token_id,
                 **weights,
             )
@@ -99,9 +111,10 @@ def distill(
             **weights,
             "seed": seed,
         }
+        cost = attempt.total(meter.reading)
         taught = {**record, "lineage": [*record["lineage"], teacher["lineage"][-1]]}
         made = extend_record(
-            taught, stage="distill", arguments=arguments, reading=meter.reading, validation={task.metric: score, **more}
+            taught, stage="distill", arguments=arguments, reading=cost, validation={task.metric: score, **more}
         )
         save(student, tokenizer, folder, made)
     best = teacher["validation"].get(task.metric, 0)
@@ -109,8 +122,8 @@ def distill(
         task.metric: score,
         f"relative_{task.metric}": score / best if best else 0.0,
         **more,
-        "seconds": meter.reading.seconds,
-        "joules": meter.reading.joules,
+        "seconds": cost.seconds,
+        "joules": cost.joules,
     }
 
 

@@ -1,6 +1,5 @@
 """The learning itself: a pretrained body gets a head for the task, learns the rows, and answers the validation rows."""
 
-import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 from transformers import set_seed
 
-from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows, tasks
@@ -20,7 +18,7 @@ from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_name, positions_of
 from kfp_bonsai.shared.models.fitted import fit
-from kfp_bonsai.shared.training import prior, scaling, thresholds, trainer, writing
+from kfp_bonsai.shared.training import attempts, prior, scaling, thresholds, trainer, writing
 
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
 
@@ -37,6 +35,7 @@ class Learnt:
         scale: what the labels were learnt at; None for classes.
         more: what else is known of the answers to the validation rows.
         usual: of a model that writes, the mean tokens of its training texts and answers.
+        rate: the highest learning rate that it was trained at.
         reading: what it cost, earlier attempts included.
     """
 
@@ -47,6 +46,7 @@ class Learnt:
     scale: scaling.Scale | None
     more: dict[str, float]
     usual: dict[str, float]
+    rate: float
     reading: energy.Reading
 
 
@@ -55,7 +55,7 @@ def learn(
     task: tasks.Task,
     train: Path,
     validation: Path,
-    scratch: Path,
+    attempt: attempts.Attempt,
     *,
     model: str,
     epochs: float,
@@ -72,7 +72,7 @@ def learn(
         task: the training split's task.
         train: the training split.
         validation: the validation split.
-        scratch: the folder for checkpoints.
+        attempt: what keeps checkpoints.
         model: what the user called the model.
         epochs: as `fine_tune` has it, and the others too.
         learning_rate: the highest.
@@ -84,11 +84,11 @@ def learn(
     Raises:
         BonsaiError: model and data do not fit each other, or the loss became NaN.
     """
-    earlier = attempts.spent(scratch)
     with energy.track() as meter:
+        attempt.meter = meter
         set_seed(seed)
         network, tokenizer, new_head = fit(source, task, "fine-tune")
-        attempts.check_room(scratch, network, epochs, freeze_embeddings)
+        attempts.check_room(attempt.folder, network, epochs, freeze_embeddings)
         say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
         family = family_name(network.config.model_type)
         for line in lines(Situation(family, task.rows, network.num_parameters(), task.kind)):
@@ -116,24 +116,19 @@ def learn(
         scale = _settle_scale(task, network, train_rows, new_head)
         if new_head:
             prior.begin(network, kind, train_rows.labels)
-        try:
-            trainer.train(
-                network,
-                _scaled(train_rows, scale),
-                trainer.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
-                scratch,
-                validation=_scaled(validation_rows, scale),
-                task=task,
-                pad_id=tokenizer.pad_token_id,
-                collate=partial(writing.collate, pad_id=tokenizer.pad_token_id, on=writing.reads_on(network))
-                if kind.writes
-                else None,
-                callbacks=[attempts.Spending(scratch, meter, earlier)],
-                scale=scale,
-            )
-        except BonsaiError:  # what is lost is not worth resuming
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+        rate = trainer.train(
+            network,
+            _scaled(train_rows, scale),
+            trainer.Recipe("fine-tune", epochs, learning_rate, batch_size, seed=seed),
+            attempt,
+            validation=_scaled(validation_rows, scale),
+            task=task,
+            pad_id=tokenizer.pad_token_id,
+            collate=partial(writing.collate, pad_id=tokenizer.pad_token_id, on=writing.reads_on(network))
+            if kind.writes
+            else None,
+            scale=scale,
+        )
         if scale:
             scaling.to_labels(network, scale)
         found: Any
@@ -145,7 +140,7 @@ def learn(
             found = thresholds.settle(network, task, found, validation_rows)
         score = kinds.score(task, found, validation_rows.right, validation_rows.windows)
     usual = writing.usual(train_rows) if kind.writes else {}
-    return Learnt(network, tokenizer, cut_at, score, scale, more, usual, attempts.total(earlier, meter.reading))
+    return Learnt(network, tokenizer, cut_at, score, scale, more, usual, rate, attempt.total(meter.reading))
 
 
 def _to_write(

@@ -1,15 +1,10 @@
 """Fine-tune a pretrained model on a task: the baseline that every compressed model is measured against."""
 
-import hashlib
-import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import CHECKPOINTS, new_folder, place_of
+from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models import pretrained
@@ -17,8 +12,6 @@ from kfp_bonsai.shared.models.checkpoint import save
 from kfp_bonsai.shared.models.records import extend_record
 from kfp_bonsai.shared.models.weights import weights_sha256
 
-SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
-RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
 RANGES = {"epochs": ABOVE_ZERO, "learning_rate": ABOVE_ZERO, "batch_size": ONE_OR_MORE, "max_length": ZERO_OR_MORE}
 
 
@@ -38,7 +31,7 @@ def fine_tune(
     """Fine-tune a pretrained model on a task; the result is the baseline, 100 % of accuracy and emission.
 
     The epoch that scores best on the validation split is kept. An interrupted run with the same arguments
-    goes on from its last epoch, and its cost is that of all attempts up to their last epochs.
+    goes on from its last checkpoint, and its cost is that of all attempts up to their last checkpoints.
 
     Args:
         model: Model folder, hub name, or "embedded:minilm" ("embedded:mpnet", "embedded:smollm2").
@@ -75,16 +68,21 @@ def fine_tune(
         "seed": seed,
     }
     start = weights_sha256(source.folder)
-    scratch = _checkpoints(output, [task.sha256, held_out_task.sha256, task.metric, task.labels, start, arguments])
 
     from kfp_bonsai.fine_tune.learn import learn  # which imports torch: what is wrong is said before that
+    from kfp_bonsai.shared.training import attempts
 
-    with new_folder(output) as folder:
-        learnt = learn(source, task, train, validation, scratch, **arguments)
+    given = [task.sha256, held_out_task.sha256, task.metric, task.labels, start]
+    with attempts.attempt("fine-tune", output, [given, arguments]) as attempt, new_folder(output) as folder:
+        learnt = learn(source, task, train, validation, attempt, **arguments)
         record = extend_record(
             None,
             stage="fine-tune",
-            arguments={**arguments, "model": str(Path(model).resolve()) if Path(model).is_dir() else model},
+            arguments={
+                **arguments,
+                "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
+                "learning_rate": learnt.rate,
+            },
             reading=learnt.reading,
             task=task.__dict__,
             level="baseline",
@@ -95,7 +93,6 @@ def fine_tune(
             **({"label_scale": learnt.scale.as_dict()} if learnt.scale else {}),
         )
         save(learnt.network, learnt.tokenizer, folder, record)
-    shutil.rmtree(scratch, ignore_errors=True)
     return {
         task.metric: learnt.score,
         **learnt.more,
@@ -119,14 +116,3 @@ def _check(
         tasks.check_unseen(one, path)
     if not task.is_of_one_data_set_with(other):
         raise BonsaiError(f"{train} and {validation} are not of one data set: give two splits of one prepare-data run")
-
-
-def _checkpoints(output: Path, identity: list) -> Path:
-    """Return the folder for the checkpoints of exactly this run, so that two runs never mix.
-
-    On a cluster every output has the same name, and all checkpoints are in one place: there the run's id is part of
-    the folder's name.
-    """
-    digest = hashlib.sha256(json.dumps([__version__, *identity]).encode()).hexdigest()[:12]
-    name = ".".join(part for part in (Path(os.path.realpath(output)).name, os.environ.get(RUN), digest) if part)
-    return Path(os.environ.get(SCRATCH) or place_of(output)) / f".{name}{CHECKPOINTS}"

@@ -5,6 +5,7 @@ cut one will. The gradient of the loss by the mask says what each unit is worth 
 al., arXiv 1906.10771, section 3; Michel et al., arXiv 1905.10650, section 4).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -54,6 +55,22 @@ class Masks:
                 gradient = parallel.total(mask.grad) / ranks.processes()
                 self.scores[name].lerp_(self._units(name, gradient.abs()), 1 - DECAY)
                 mask.grad = None
+
+    def zero_grad(self) -> None:
+        """Forget the last backward pass."""
+        for mask in self.named.values():
+            mask.grad = None
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return masks and scores, for an attempt that goes on with them."""
+        masks = {f"mask.{name}": mask for name, mask in self.named.items()}
+        return masks | {f"score.{name}": score for name, score in self.scores.items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on with masks and scores."""
+        with torch.no_grad():
+            for name, own in self.state_dict().items():
+                own.copy_(state[name])
 
     def set(self, name: str, kept: torch.Tensor) -> None:
         """Set one mask to 1 at the kept indices and 0 elsewhere."""

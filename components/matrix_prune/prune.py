@@ -1,5 +1,6 @@
 """Remove rows and columns of the weight matrices, gradually, while training against the teacher."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -89,55 +90,66 @@ def matrix_prune(
 
     from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted, table_for
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.training import distillation, soft_answers, students, trainer
+    from kfp_bonsai.shared.models.costs import Costs
+    from kfp_bonsai.shared.training import attempts, distillation, soft_answers, students, trainer, transfer
 
     if kind_in(record["task"]).writes:
         soft_answers.check_temperature(temperature)
         if emission < 1:
             raise BonsaiError("--emission: how long a model takes to write is not predicted yet: give --flops")
-    with new_folder(output) as folder:
+    arguments = {
+        "flops": flops,
+        "emission": emission,
+        "shape": shape,
+        "heads": heads,
+        "ffn": ffn,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "temperature": temperature,
+        "hidden_weight": hidden_weight,
+        "seed": seed,
+    }
+    given = [record["sha256"], record.get("level"), transfer.sha256_of(teacher_outputs)]
+    with (
+        attempts.attempt("matrix-prune", output, [given, arguments, device]) as attempt,
+        new_folder(output) as folder,
+    ):
         with energy.track() as meter:
+            attempt.meter = meter
             network, tokenizer = load(model)
             network.to(trainer.device())  # its masks are made where it is
             data = students.open_for(teacher_outputs, model, network.config, tokenizer, record)
             length, written = _mean_lengths(data)
             by_emission = emission < 1 and not (heads or ffn)
-            costs = table_for(network, teacher, shape, length, device) if by_emission else None
+            costs = None
+            if by_emission:  # an attempt after this one goes by the same table
+                timed = attempt.once("costs", lambda: asdict(table_for(network, teacher, shape, length, device)))
+                costs = Costs(**timed)
             if costs:
                 prices = by_table(costs, network, emission)
             else:
                 prices = by_flops(network, record, teacher, length, flops, written)
             pruning = _Pruning(network, prices, shape, heads, ffn)
-            distillation.distill_into(
+            arguments["learning_rate"] = distillation.distill_into(
                 network,
                 data,
                 trainer.Recipe("matrix-prune", steps * batch_size / len(data), learning_rate, batch_size, seed=seed),
-                folder.parent,  # what it leaves there goes with it
+                attempt,
                 tokenizer.pad_token_id,
                 temperature=temperature,
                 hidden_weight=hidden_weight,
                 label_weight=0,
                 callbacks=[pruning.callback()],
+                carried=pruning.masks,
             )
             smaller = pruning.cut()
-        arguments = {
-            "flops": flops,
-            "emission": emission,
-            "shape": shape,
-            "heads": heads,
-            "ffn": ffn,
-            "steps": steps,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-            "temperature": temperature,
-            "hidden_weight": hidden_weight,
-            "seed": seed,
-        }
-        made = extend_record(record, stage="matrix-prune", arguments=arguments, reading=meter.reading, validation={})
+        cost = attempt.total(meter.reading)
+        made = extend_record(record, stage="matrix-prune", arguments=arguments, reading=cost, validation={})
         if costs:
             made["predicted_emission"] = predicted(costs, smaller)
         made = save(smaller, tokenizer, folder, made)
-    return {**_summary(made, teacher), "seconds": meter.reading.seconds, "joules": meter.reading.joules}
+    return {**_summary(made, teacher), "seconds": cost.seconds, "joules": cost.joules}
 
 
 class _Pruning:

@@ -3,10 +3,10 @@
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from kfp_bonsai.fine_tune.train import RUN, SCRATCH
 from kfp_bonsai.pipelines.cluster.checks import cores, size
 from kfp_bonsai.pipelines.cluster.resources import DAY, Cluster
 from kfp_bonsai.pipelines.options import FIRST
+from kfp_bonsai.shared.core.files import RUN, SCRATCH
 from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.

@@ -51,8 +51,8 @@ def check_room(work: Path, model: str, epochs: float, freeze_embeddings: bool) -
     Raises:
         BonsaiError: there is no room for the fine-tune.
     """
-    from kfp_bonsai.fine_tune import attempts
     from kfp_bonsai.shared.models.pretrained import read
+    from kfp_bonsai.shared.training import attempts
 
     attempts.check_room(work, read(model).outline, epochs, freeze_embeddings)
 

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.fine_tune.train import SCRATCH
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.local.collect import collect, every, result_table
 from kfp_bonsai.pipelines.local.folder import LOG, WORK, run_folder
@@ -20,6 +19,7 @@ from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, PIPELINES
 from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.faults import Fault
+from kfp_bonsai.shared.core.files import SCRATCH
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import takes
 

@@ -19,6 +19,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.models import checkpoint, records
 from kfp_bonsai.shared.training import trainer
+from kfp_bonsai.shared.training.attempts import Attempt
 
 TAYLOR_ROWS = 512  # whose gradients score the units
 
@@ -75,7 +76,7 @@ def by_torch_pruning(
         tuned = copy.deepcopy(pruned)
         with tempfile.TemporaryDirectory() as scratch:
             own = replace(recipe, learning_rate=rate)
-            trainer.train(tuned, train, own, Path(scratch), validation=validation, task=task, pad_id=pad)
+            trainer.train(tuned, train, own, Attempt(Path(scratch)), validation=validation, task=task, pad_id=pad)
         mine, other = (
             kinds.score(task, trainer.predict(tuned, split, pad), split.right) for split in (validation, test)
         )

@@ -14,14 +14,13 @@ import tiny
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.models import stored
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.training import trainer
+from kfp_bonsai.shared.training import attempts, trainer
 
 EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 
@@ -62,10 +61,12 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
         tune(made, tmp_path / "model", epochs=3)
     assert not (tmp_path / "model").exists(), "a half-made model was left"
     monkeypatch.setattr(trainer._Trainer, "evaluate", evaluate)
-    (note,) = tmp_path.glob(".model*/spent.json")
-    first = json.loads(note.read_text())
+    (note,) = tmp_path.glob(".model*/checkpoint-10/told.json")
+    told = json.loads(note.read_text())
+    first = told["spent"]
     assert first["joules"] > 0 and first["seconds"] > 0
-    note.write_text(json.dumps({**first, "joules": 1e6 + first["joules"], "seconds": 1e6 + first["seconds"]}))
+    told["spent"] = {**first, "joules": 1e6 + first["joules"], "seconds": 1e6 + first["seconds"]}
+    note.write_text(json.dumps(told))
     found = tune(made, tmp_path / "model", epochs=3)
     assert found["joules"] > 1e6 + first["joules"] and found["seconds"] > 1e6 + first["seconds"]
     assert "resuming" in capsys.readouterr().out
@@ -124,7 +125,7 @@ def test_rows_attend_by_their_length_while_a_model_trains(tmp_path, monkeypatch)
         return network(**batch).loss
 
     recipe = trainer.Recipe("fine-tune", 1, 1e-4, 1)
-    trainer.train(model, given, recipe, tmp_path / "scratch", objective=objective)
+    trainer.train(model, given, recipe, attempts.Attempt(tmp_path / "scratch"), objective=objective)
     assert met == {(8, "eager"), (24, "sdpa")}
 
 
@@ -137,11 +138,11 @@ def test_checkpoints_that_have_no_room_are_refused_before_the_training(
     whole, embeddings = network.num_parameters(), network.get_input_embeddings().weight.numel()
     for number in range(left):
         (tmp_path / "scratch" / f"checkpoint-{number}").mkdir(parents=True)
-    needed = (min(3, epochs) - left) * (12 * whole - 8 * embeddings * frozen)
+    needed = (3 - left) * (12 * whole - 8 * embeddings * frozen + 4 * whole * (epochs > 1))
     monkeypatch.setattr(attempts, "free_bytes", lambda folder: needed)
     attempts.check_room(tmp_path / "scratch", network, epochs, frozen)
     monkeypatch.setattr(attempts, "free_bytes", lambda folder: needed - 1)
-    with pytest.raises(BonsaiError, match=rf"\({min(3, epochs) - left} times "):
+    with pytest.raises(BonsaiError, match=rf"\({3 - left} times "):
         attempts.check_room(tmp_path / "scratch", network, epochs, frozen)
     with pytest.raises(BonsaiError, match="free, and fine-tuning's checkpoints"):
         monkeypatch.setattr(attempts, "free_bytes", lambda folder: 0)
@@ -160,8 +161,8 @@ def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch)
     """Else two runs are mixed, delete each other's checkpoints, or a best epoch is taken by another split's scores."""
     found = []
 
-    def stop(_network, _rows, _recipe, scratch, **_options):
-        found.append(scratch)
+    def stop(_network, _rows, _recipe, attempt, **_options):
+        found.append(attempt.folder)
         raise KeyboardInterrupt
 
     def attempt(validation=made.validation, **options):
@@ -175,7 +176,7 @@ def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch)
     assert attempt() == first and ".first." in first.name
     others = {attempt(epochs=2), attempt(made.train)}
     with monkeypatch.context() as patch:
-        patch.setattr("kfp_bonsai.fine_tune.train.__version__", "another")
+        patch.setattr("kfp_bonsai.shared.training.attempts.__version__", "another")
         others.add(attempt())
     monkeypatch.setenv("BONSAI_RUN", "second")
     others.add(attempt())
@@ -184,7 +185,7 @@ def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch)
 
 def test_a_pipelines_second_attempt_resumes_though_its_output_is_elsewhere(made, tmp_path, monkeypatch, capsys):
     """Else `bonsai run`, whose tasks get a new folder at each start, trains an interrupted baseline all over again."""
-    from kfp_bonsai.fine_tune.train import SCRATCH
+    from kfp_bonsai.shared.core.files import SCRATCH
 
     def stop(*_arguments, **_options):
         raise KeyboardInterrupt
@@ -355,8 +356,8 @@ def test_another_model_or_metric_does_not_resume(made, tmp_path, monkeypatch):
     """A run that goes on from other weights, or keeps the best epoch by another metric's scores."""
     found = []
 
-    def stop(_network, _rows, _recipe, scratch, **_options):
-        found.append(scratch)
+    def stop(_network, _rows, _recipe, attempt, **_options):
+        found.append(attempt.folder)
         raise KeyboardInterrupt
 
     def attempt(train, validation):

@@ -25,6 +25,8 @@ LAST = "bonsai.json"  # a model's record, see above
 FOREIGN = "lost+found"  # in each new volume of ext4
 BLOCK_BYTES = 1 << 22  # read at once
 CHECKPOINTS = ".checkpoints"  # what ends the name of a folder that outlives a failure
+SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
+RUN = "BONSAI_RUN"  # the id of the pipeline's run: its attempts share it, and no other run has it
 
 
 @contextmanager

@@ -7,7 +7,7 @@ is the same with sums over one; so is one in whose environment a scheduler or MP
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranks import number, processes
@@ -75,6 +75,26 @@ def totals(values: Mapping[str, float]) -> dict[str, float]:
     where = "cuda" if torch.cuda.is_available() else "cpu"
     found = total(torch.tensor(list(values.values()), dtype=torch.float64, device=where))
     return dict(zip(values, found.tolist(), strict=True))
+
+
+def any_of(wanted: bool) -> bool:
+    """Say whether any process wants something that all are to do together."""
+    if processes() == 1:
+        return wanted
+    import torch
+
+    return bool(total(torch.tensor(float(wanted), device="cuda" if torch.cuda.is_available() else "cpu")) > 0)
+
+
+def gathered(own: Any) -> list[Any]:
+    """Return what each process has, in their order."""
+    if processes() == 1:
+        return [own]
+    import torch
+
+    found: list[Any] = [None] * processes()
+    torch.distributed.all_gather_object(found, own)
+    return found
 
 
 def share(part: "torch.Tensor", whole: "torch.Tensor") -> "torch.Tensor":

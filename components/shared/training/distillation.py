@@ -12,7 +12,6 @@ that are new, wnut17, 2 of MiniLM's 6 layers: span F1 0.325, with the embeddings
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.heads import writes
 from kfp_bonsai.shared.training import losses, scaling, soft_answers, trainer, transfer
+from kfp_bonsai.shared.training.attempts import Attempt
 
 PROJECTION = "distillation_projection"
 OF_TOKENS = (TOKEN, SPAN)  # heads that answer for tokens
@@ -93,52 +93,58 @@ def distill_into(
     student: Any,
     data: transfer.TransferSet,
     recipe: trainer.Recipe,
-    scratch: Path,
+    attempt: Attempt,
     pad_id: int,
     *,
     temperature: float,
     hidden_weight: float,
     label_weight: float,
     callbacks: Sequence[Any] = (),
-) -> None:
-    """Train a student in place against its teacher's outputs, without dropout.
+    carried: Any = None,
+) -> float:
+    """Train a student in place against its teacher's outputs, without dropout; return the rate, see `trainer.train`.
 
     Args:
         student: the model.
         data: the transfer set, with the student's inputs.
         recipe: how long and how fast.
-        scratch: a folder for what is left.
+        attempt: what keeps checkpoints.
         pad_id: the tokenizer's padding token.
         temperature: as `objective` has it, and the weights too.
         hidden_weight: of the hidden states' error.
         label_weight: of the loss on true labels.
         callbacks: more of transformers' callbacks.
+        carried: what is learnt beside the student.
     """
     without_dropout(student)
     kind = KINDS[data.record["task"]["kind"]]
     if hidden_weight and data.hidden is not None:
         width, own = data.hidden.shape[1], states_width(student)
         if own != width:
-            setattr(student, PROJECTION, nn.Linear(own, width))
+            with torch.random.fork_rng():
+                torch.manual_seed(recipe.seed)
+                setattr(student, PROJECTION, nn.Linear(own, width))
     if kind.head in OF_TOKENS:
         student.get_input_embeddings().requires_grad_(False)
     scale = scaling.scale_of(data.record)
     if scale:
         scaling.to_learnt(student, scale)
-    trainer.train(
+    rate = trainer.train(
         student,
         data,
         recipe,
-        scratch,
+        attempt,
         objective=objective(kind, temperature, hidden_weight, label_weight),
         collate=lambda items: _collate(kind, items, pad_id),
         pad_id=pad_id,
         callbacks=callbacks,
+        carried=carried,
     )
     if scale:
         scaling.to_labels(student, scale)
     if hasattr(student, PROJECTION):
         delattr(student, PROJECTION)
+    return rate
 
 
 def _collate(kind: Kind, items: Sequence[Any], pad_id: int) -> dict[str, torch.Tensor]:

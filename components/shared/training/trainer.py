@@ -2,21 +2,18 @@
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from kfp_bonsai.shared.core import parallel, ranks
+from kfp_bonsai.shared.core import parallel, ranks, stopping
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.heap import keep_freed_memory
 from kfp_bonsai.shared.core.progress import Ticker, say
@@ -25,13 +22,16 @@ from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.training import thresholds, writing
+from kfp_bonsai.shared.training import checkpoints, thresholds, writing
+from kfp_bonsai.shared.training.attempts import Attempt, Lost
+from kfp_bonsai.shared.training.resumable import Carried, Diverged, Resumable
 from kfp_bonsai.shared.training.scaling import Scale
 from kfp_bonsai.shared.training.vocabulary import only_used
 
 Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 PRODUCTS = 6  # that are timed, of which the fastest counts
 BF16_GAIN = 1.2  # times as fast, as weights and inputs are converted for it
+LOWER = 0.25  # of the rate at which the loss was lost
 FUSED_FROM = 256  # tokens a row from which torch's fused attention is faster in training, too
 
 
@@ -102,7 +102,7 @@ def train(
     model: Any,
     train_rows: Any,
     recipe: Recipe,
-    scratch: Path,
+    attempt: Attempt,
     *,
     objective: Objective | None = None,
     collate: Callable[[Sequence[rows.Item]], dict[str, torch.Tensor]] | None = None,
@@ -110,25 +110,29 @@ def train(
     task: Task | None = None,
     pad_id: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
+    carried: Carried | None = None,
     scale: Scale | None = None,
-) -> None:
-    """Train a model in place; with `validation`, evaluate each epoch, keep the best, and resume from `scratch`.
+) -> float:
+    """Train a model in place, from where an earlier attempt was ended; return the highest rate that it was trained at.
+
+    Where the loss is lost it goes back once to the last epoch's end, or to the start, and on at a lower rate.
 
     Args:
         model: the model to train.
         train_rows: a data set of items with "input_ids", that knows its `lengths` and `inputs`.
         recipe: how long and how fast.
-        scratch: folder for checkpoints.
+        attempt: what keeps checkpoints.
         objective: (model, batch) -> scalar loss; None for the model's own loss on the labels.
         collate: items -> batch; None pads them.
-        validation: rows to choose the best epoch by; None trains to the end and saves no checkpoints.
+        validation: rows to choose the best epoch by; None trains to the end.
         task: what is learnt; its metric says which epoch is best, or, of answers that are written, their likelihood.
         pad_id: the tokenizer's padding token.
         callbacks: more of transformers' callbacks.
+        carried: what is learnt beside the model.
         scale: at which numbers are learnt: epochs are scored in the labels' unit.
 
     Raises:
-        BonsaiError: the loss became NaN or infinite.
+        Lost: the loss became NaN or infinite again.
     """
     if recipe.batch_size % ranks.processes():
         raise BonsaiError(
@@ -136,12 +140,58 @@ def train(
         )
     parallel.begin()
     keep_freed_memory()
-    keep_best = validation is not None
+    inputs = [row for each in (train_rows, validation) if each is not None for row in each.inputs["input_ids"]]
+    collate = collate or partial(rows.pad, pad_id=pad_id)
+    found = checkpoints.newest(attempt.folder)
+    if found:
+        say(f"{recipe.stage}  resuming from {found.folder}")
+        attempt.resume(found.told["spent"])
+    rate = found.told["rate"] if found else recipe.learning_rate
+    with stopping.heeded(), only_used(model, inputs, pad_id), _attention_for_training(model) as attend:
+        while True:
+            trainer = _trainer(
+                model, train_rows, replace(recipe, learning_rate=rate), attempt, collate, validation, task
+            )
+            trainer.objective, trainer.task, trainer.scale, trainer.attend = objective, task, scale, attend
+            trainer.carried, trainer.found = carried, found
+            for callback in callbacks:
+                trainer.add_callback(callback)
+            try:
+                trainer.go()
+                break
+            except Diverged as error:
+                if stopping.asked():
+                    stopping.stop()
+                found = checkpoints.newest(attempt.folder, firm=True)
+                if found is None or rate < recipe.learning_rate:
+                    rates = " and ".join(f"{one:g}" for one in dict.fromkeys((recipe.learning_rate, rate)))
+                    raise Lost(
+                        f"{recipe.stage}: the {error}, at a learning rate of {rates}: use a lower --learning-rate"
+                    ) from error
+                rate = recipe.learning_rate * LOWER
+                step = TrainerState.load_from_json(str(found.folder / checkpoints.STATE)).global_step
+                say(
+                    f"{recipe.stage}  WARNING: the {error}: goes back to step {step}, and on at a learning rate of "
+                    f"{rate:g} instead of {recipe.learning_rate:g}"
+                )
+    model.eval()
+    return rate
+
+
+def _trainer(
+    model: Any,
+    train_rows: Any,
+    recipe: Recipe,
+    attempt: Attempt,
+    collate: Callable[[Sequence[rows.Item]], dict[str, torch.Tensor]],
+    validation: rows.Rows | None,
+    task: Task | None,
+) -> "_Trainer":
     metric, on = task.metric if task else "", None
     if task and kinds.kind_of(task).writes:
         metric, on = writing.LIKELIHOOD, writing.reads_on(model)
     arguments = TrainingArguments(
-        output_dir=str(scratch),
+        output_dir=str(attempt.folder),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         per_device_train_batch_size=recipe.batch_size // ranks.processes(),
@@ -152,13 +202,8 @@ def train(
         bf16=bf16_is_faster(),
         use_cpu=device() == "cpu",
         seed=recipe.seed,
-        train_sampling_strategy="group_by_length",
-        eval_strategy="epoch" if keep_best else "no",
-        save_strategy="epoch" if keep_best else "no",
-        save_total_limit=2,
-        load_best_model_at_end=keep_best,
-        metric_for_best_model=metric if keep_best else None,
-        greater_is_better=True,
+        eval_strategy="no" if validation is None else "epoch",
+        save_strategy="no",  # _Keeping says when
         logging_steps=10,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
@@ -170,28 +215,19 @@ def train(
     )
     if torch.cuda.is_available():
         arguments._n_gpu = 1  # more of them by torchrun, not by nn.DataParallel, which the Trainer would choose
-    trainer = _Trainer(
+    trainer: _Trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=validation,
-        data_collator=collate or (lambda items: rows.pad(items, pad_id)),
-        compute_metrics=lambda found: {metric: trainer.score(found, recipe)},
+        data_collator=collate,
+        compute_metrics=lambda found: {metric: trainer.score(found)},
         preprocess_logits_for_metrics=None if on is None else partial(_likelihoods, on=on),
-        callbacks=[_Progress(recipe, metric), *callbacks],
+        callbacks=[_Progress(recipe, metric)],
     )
-    trainer.objective, trainer.task, trainer.scale = objective, task, scale
+    trainer.attempt, trainer.scored_by, trainer.recipe = attempt, metric, recipe
     trainer.remove_callback(_default_printer())
-    for broken_off in Path(scratch).glob("checkpoint-*"):
-        if not (broken_off / "trainer_state.json").is_file():  # what is written last
-            shutil.rmtree(broken_off, ignore_errors=True)
-    resume = keep_best and any(Path(scratch).glob("checkpoint-*"))
-    if resume:
-        say(f"{recipe.stage}  resuming from the last checkpoint in {scratch}")
-    inputs = [row for each in (train_rows, validation) if each is not None for row in each.inputs["input_ids"]]
-    with only_used(model, inputs, pad_id), _attention_for_training(model) as trainer.attend:
-        trainer.train(resume_from_checkpoint=resume or None)
-    model.eval()
+    return trainer
 
 
 @contextmanager
@@ -217,10 +253,6 @@ def _attention_for_training(model: Any) -> Iterator[Callable[[int], None]]:
         yield attend
     finally:
         model.set_attn_implementation(before)
-
-
-def _lost(recipe: Recipe, what: str) -> str:
-    return f"{recipe.stage}: the {what}: use a lower --learning-rate than {recipe.learning_rate:g}"
 
 
 def predict(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 64) -> Logits:
@@ -253,18 +285,23 @@ def _likelihoods(logits: Any, labels: torch.Tensor, on: bool) -> torch.Tensor:
     return writing.log_likelihoods(logits[0] if isinstance(logits, tuple) else logits, labels, on)
 
 
-class _Trainer(Trainer):
-    """transformers' Trainer with our objective, and rows of like length in one batch."""
+class _Trainer(Resumable):
+    """Training with our objective."""
 
     objective: Objective | None = None
     task: Task | None = None
     scale: Scale | None = None
     attend: Callable[[int], None]
+    recipe: Recipe
 
-    def score(self, found: Any, recipe: Recipe) -> float:
+    def noted(self) -> dict[str, Any]:
+        """Return the rate, which may be a lower one than was asked for."""
+        return {"rate": self.recipe.learning_rate}
+
+    def score(self, found: Any) -> float:
         """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""
         if not np.isfinite(found.predictions).all():
-            raise BonsaiError(_lost(recipe, "model gives no numbers any more"))
+            raise Diverged("model gives no numbers any more")
         assert self.task is not None
         if kinds.kind_of(self.task).writes:
             return writing.likelihood(found.predictions)
@@ -284,15 +321,6 @@ class _Trainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return self.objective(model, inputs)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset = train_dataset if train_dataset is not None else self.train_dataset
-        generator = torch.Generator().manual_seed(self.args.seed)
-        return LengthGroupedSampler(  # of the rows of a step in all processes: each takes its part of the same rows
-            self.args.train_batch_size * self.args.world_size,
-            lengths=dataset.lengths,  # type: ignore[union-attr]
-            generator=generator,
-        )
-
 
 class _Progress(TrainerCallback):
     """A line about every ten seconds, one an evaluation, and a clear end when the loss is lost."""
@@ -308,8 +336,9 @@ class _Progress(TrainerCallback):
         loss = (logs or {}).get("loss")
         if loss is None or self.ticker is None:
             return
-        if not math.isfinite(float(loss)):
-            raise BonsaiError(_lost(self.recipe, f"loss became {loss} at step {state.global_step}"))
+        for what, value in (("loss", loss), ("gradient", logs.get("grad_norm", 0.0))):
+            if not math.isfinite(float(value)):
+                raise Diverged(f"{what} became {value} before step {state.global_step}")
         self.ticker.step(state.global_step, loss=float(loss), epoch=state.epoch)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:

@@ -172,6 +172,11 @@ def hidden_sha256(folder: Path) -> str:
     return sha256([Path(folder) / HIDDEN])
 
 
+def sha256_of(folder: Path) -> str:
+    """Return the hash of what a transfer set teaches; that of its hidden states is in its record."""
+    return f"{read_record(folder)['hidden_sha256']} {sha256([Path(folder) / ROWS])}"
+
+
 def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad items into a batch.
 

@@ -6,12 +6,12 @@ import json
 import pytest
 import tiny
 
-from kfp_bonsai.fine_tune import attempts
 from kfp_bonsai.pipelines.local import runner
 from kfp_bonsai.pipelines.local.inputs import check_inputs
 from kfp_bonsai.pipelines.local.run import run, run_here
 from kfp_bonsai.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.training import attempts
 
 
 @pytest.fixture(scope="module")

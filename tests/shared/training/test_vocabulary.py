@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, set_seed
 
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.training import trainer, vocabulary
+from kfp_bonsai.shared.training.attempts import Attempt
 
 TOKENS = [2, 6, 7, 9, 20, 3]  # of 25
 
@@ -23,7 +24,7 @@ def trained(folder, family, change=lambda model: None):
     inputs = [chance.choice(TOKENS, size).astype(np.int32) for size in (4, 9, 9, 5, 7, 7)]
     given = rows.Rows({"input_ids": inputs}, np.array([0, 1, 0, 1, 1, 0]))
     set_seed(0)
-    trainer.train(model, given, trainer.Recipe("fine-tune", 2, 1e-2, 2, weight_decay=0.1), folder / "scratch")
+    trainer.train(model, given, trainer.Recipe("fine-tune", 2, 1e-2, 2, weight_decay=0.1), Attempt(folder / "scratch"))
     return before, model
 
 

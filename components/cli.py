@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from wrapt import when_imported
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared.core import faults, parallel, ranks
+from kfp_bonsai.shared.core import faults, parallel, ranks, stopping
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import put
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
@@ -62,6 +62,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where the locale has no signs but ASCII's
     _quieten_transformers()
+    stopping.heed()
     try:
         app()
     except Exception as error:

@@ -1,6 +1,7 @@
 """Run the fine-tuned teacher once over all text that students will learn from."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,40 +88,51 @@ def teacher_outputs(
 
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.models.weights import size_bytes
-    from kfp_bonsai.shared.training import scaling, transfer
+    from kfp_bonsai.shared.training import attempts, scaling, transfer
     from kfp_bonsai.shared.training.distillation import states_width
     from kfp_bonsai.shared.training.trainer import device
     from kfp_bonsai.teacher_outputs import own_answers
 
     kind = kind_of(task)
-    with new_folder(output) as folder:
+    asked = [augmentations, unlabelled_rows, hidden_positions, batch_size, seed]
+    given = [record["sha256"], task.sha256, tasks.read_task(unlabelled).sha256]
+    with attempts.attempt("teacher-outputs", output, [given, asked]) as attempt, new_folder(output) as folder:
         with energy.track() as meter:
+            attempt.meter = meter
             network, tokenizer = load(model)
             network.to(device())
             if kind.writes:
                 copies = max(0, augmentations)
-                parts = own_answers.parts(network, tokenizer, train, unlabelled, record, copies, unlabelled_rows, seed)
+                parts = own_answers.parts(
+                    network, tokenizer, train, unlabelled, record, copies, unlabelled_rows, seed, attempt.once
+                )
             else:
                 parts = _parts(train, unlabelled, tokenizer, record["max_length"], augmentations, unlabelled_rows, seed)
             if parts.cut:
                 say(f"teacher-outputs  {parts.cut:,} rows are longer than {record['max_length']} tokens and cut there")
             width, said = states_width(network), partial(_numbers, kind, len(kind.outputs(task)))
-            size = room.settle(parts, output, width, said, hidden_positions, size_bytes(model))
+            weights = size_bytes(model)
+            told = transfer.told_in(attempt.folder)
+            if told:  # what there was room for before a part was written
+                size = room.Size(**told["size"])
+            else:
+                size = room.settle(parts, output, width, said, hidden_positions, weights)
             items, positions = parts.first(size), size.positions
             scale = scaling.scale_of(record)
             if scale:  # what the students learn
                 scaling.to_learnt(network, scale)
                 for item in items[: size.training]:
                     item["labels"] = scale.of(item["labels"])
-            _write(network, items, folder, tokenizer.pad_token_id, positions, batch_size)
+            _write(network, items, attempt, folder, tokenizer.pad_token_id, size, batch_size)
         there = tasks.read_task(unlabelled).rows
         used = min(there if unlabelled_rows < 0 else min(unlabelled_rows, there), size.unlabelled)
         arguments = {"augmentations": augmentations, "unlabelled_rows": used, "seed": seed}
+        cost = attempt.total(meter.reading)
         made = extend_record(
             record,
             stage="teacher-outputs",
             arguments=arguments,
-            reading=meter.reading,
+            reading=cost,
             hidden_positions=positions,
             tokens_sha256=tokens_sha256(model),
             hidden_sha256=transfer.hidden_sha256(folder),
@@ -132,8 +144,8 @@ def teacher_outputs(
         "tokens": size.tokens,
         "hidden_positions": positions,
         "megabytes": round(taken / 1e6, 1),
-        "seconds": meter.reading.seconds,
-        "joules": meter.reading.joules,
+        "seconds": cost.seconds,
+        "joules": cost.joules,
     }
 
 
@@ -195,11 +207,14 @@ def _with_texts(items: list[dict], texts: list[list[str]], task: tasks.Task) -> 
     return [item | dict(zip(task.columns, row, strict=True)) for item, row in zip(items, given, strict=True)]
 
 
-def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int, batch_size: int) -> None:
-    """Run the teacher in batches of like length."""
+def _write(
+    network: Any, items: list[dict], attempt: Any, folder: Path, pad_id: int, size: room.Size, batch_size: int
+) -> None:
+    """Run the teacher in batches of like length, from where an earlier attempt was ended."""
     import numpy as np
     import torch
 
+    from kfp_bonsai.shared.core import stopping
     from kfp_bonsai.shared.core.progress import Ticker
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.data.batches import by_length
@@ -208,11 +223,22 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
     from kfp_bonsai.shared.training.distillation import states_of, states_width
     from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
-    lengths = np.array([len(item["input_ids"]) for item in items])
-    writer = transfer.Writer(folder, states_width(network), int(np.minimum(lengths, most).sum()))
+    lengths, most = np.array([len(item["input_ids"]) for item in items]), size.positions
+    writer = transfer.Writer(attempt.folder, states_width(network), int(np.minimum(lengths, most).sum()))
     ticker, done = Ticker("teacher-outputs", len(items)), 0
-    with torch.inference_mode(), torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
-        for numbers in by_length(lengths, batch_size):
+    if there := writer.batches:
+        say(f"teacher-outputs  resuming after batch {there}, from {attempt.folder}")
+        attempt.resume(transfer.told_in(attempt.folder)["spent"])
+    precision = torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster())
+    with stopping.heeded(), torch.inference_mode(), precision:
+        for batch_number, numbers in enumerate(by_length(lengths, batch_size)):
+            if batch_number < there:
+                done += len(numbers)
+                continue
+            if stopping.asked() or attempt.is_due():
+                attempt.keep(lambda: writer.keep({"size": asdict(size), "spent": attempt.spent()}))
+                if stopping.asked():
+                    stopping.stop()
             chosen = [items[number] for number in numbers]
             told_at = None
             if writes(network):
@@ -235,4 +261,4 @@ def _write(network: Any, items: list[dict], folder: Path, pad_id: int, most: int
             writer.add(chosen, logits, kept)
             done += len(chosen)
             ticker.step(done)
-    writer.close()
+    writer.close(folder)

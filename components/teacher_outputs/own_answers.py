@@ -1,6 +1,7 @@
 """What a teacher that writes hands over: the data's answers, and its own to texts that have none."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def parts(
     copies: int,
     unlabelled_rows: int,
     seed: int,
+    once: Callable[[str, Callable[[], Any]], Any],
 ) -> room.Parts:
     """Return what the transfer set can hold: training rows with their answers, other texts with the teacher's.
 
@@ -36,6 +38,7 @@ def parts(
         copies: changed copies of each training text; a conversation is never changed.
         unlabelled_rows: how many rows of those; -1 for all.
         seed: of the copies and the choice.
+        once: gives what an earlier attempt found, by a name, or finds it: answers take longest.
     """
     task = tasks.read_task(train)
     start = None if writing.reads_on(network) else network.config.decoder_start_token_id
@@ -48,11 +51,12 @@ def parts(
 
     def answered(where: Path, blocks: Iterable[list[list[str]]]) -> list[Item]:
         found = []
-        for (texts,) in blocks:
+        for number, (texts,) in enumerate(blocks):
             encoded = prompts.asked(tokenizer, texts, task, str(where), 1, record["max_length"])
             asked = [np.asarray(one.ids or [tokenizer.pad_token_id], np.int32) for one in encoded]
             ticker = Ticker("teacher-outputs  answers", len(asked))
-            said = writing.write_tokens(network, asked, tokenizer.pad_token_id, ticker=ticker)
+            write = partial(writing.write_tokens, network, asked, tokenizer.pad_token_id, ticker=ticker)
+            said = once(f"answers-{where.stem}-{number}", write)
             for prompt, answer in zip(asked, said, strict=True):
                 ended = [*answer, end] if len(answer) < most else answer
                 found.append(soft_answers.item(prompt, np.array(ended, np.int32), False, start))

@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
+from kfp_bonsai.shared.core import stopping
+
 TRAINING = (
     "kfp.dsl.executor_main",
     "kfp_bonsai.shared.training.trainer",
@@ -88,6 +90,7 @@ def _run(source: str, arguments: Sequence[str], environment: dict[str, str]) -> 
     from kfp.dsl.executor_main import executor_main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    stopping.heed()
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     os.environ.update(environment)
     with TemporaryDirectory() as folder:

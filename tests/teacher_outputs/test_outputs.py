@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from kfp_bonsai.report.table import make_rows
+from kfp_bonsai.shared.core import stopping
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.augment import augment
 from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.data.rows import tokenize
 from kfp_bonsai.shared.models.records import read_record, write_record
-from kfp_bonsai.shared.training import transfer
+from kfp_bonsai.shared.training import attempts, transfer
 from kfp_bonsai.teacher_outputs import room
 from kfp_bonsai.teacher_outputs.more_text import changed_copies
 from kfp_bonsai.teacher_outputs.outputs import suggested_copies, teacher_outputs
@@ -293,3 +295,63 @@ def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
     (folder / transfer.HIDDEN).write_bytes(b"")
     with pytest.raises(BonsaiError, match=r"is damaged.*make it again"):
         transfer.open_set(folder)
+
+
+@pytest.mark.parametrize("way", ["TERM", "KILL"])
+def test_what_was_written_is_gone_on_after(made, tmp_path, monkeypatch, way, capsys):
+    """Each start of a teacher that is ended after an hour begins anew; or the set is another one."""
+    options = {"augmentations": 2, "batch_size": 32}
+    teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "whole", **options)
+    monkeypatch.setenv(attempts.SECONDS, "0")
+    add, done = transfer.Writer.add, {"batches": 0, "all": 0}
+
+    def ending(self, *given):
+        done["all"] += 1
+        done["batches"] += 1
+        add(self, *given)
+        if done["batches"] == 7:
+            if way == "KILL":
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(transfer.Writer, "add", ending)
+    handler = signal.getsignal(signal.SIGTERM)
+    for free in (1 << 40, 1 << 20, 1 << 20):  # the disk fills meanwhile
+        monkeypatch.setattr(stopping, "_asked", None)
+        monkeypatch.setattr(room, "free_bytes", lambda folder, free=free: free)
+        done["batches"] = 0
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
+    monkeypatch.setattr(stopping, "_asked", None)
+    done["batches"] = 100
+    teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
+    signal.signal(signal.SIGTERM, handler)
+    whole, found = (transfer.open_set(tmp_path / name) for name in ("whole", "out"))
+    assert (tmp_path / "out" / "rows.parquet").read_bytes() == (tmp_path / "whole" / "rows.parquet").read_bytes()
+    assert np.array_equal(found.hidden, whole.hidden)
+    assert len(found) > 20 * 32 and "resuming after batch" in capsys.readouterr().out
+    assert done["all"] <= -(-len(found) // 32) + (3 if way == "KILL" else 0), "batches were answered again"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+
+
+@pytest.mark.parametrize("damage", ["block", "hidden"])
+def test_a_part_that_is_damaged_is_not_gone_on_after(made, tmp_path, monkeypatch, damage):
+    """A transfer set that another attempt's damage is in, or one that fails at each start."""
+    options = {"augmentations": 0, "batch_size": 32}
+    teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "whole", **options)
+    monkeypatch.setenv(attempts.SECONDS, "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer.Writer, "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
+    if damage == "hidden":
+        (file,) = tmp_path.glob(".out.*/hidden.npy")
+        os.truncate(file, 5000)
+    else:
+        file = sorted(tmp_path.glob(".out.*/rows-*.parquet"))[2]
+        content = bytearray(file.read_bytes())
+        content[200] ^= 255
+        file.write_bytes(content)
+    teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
+    for name in ("rows.parquet", "hidden.npy"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,11 @@ def attempt(stage: str, output: Path, identity: Sequence[Any]) -> Iterator[Attem
         say(f"{stage}  an earlier attempt had other arguments, data or weights: begins anew ({others[0]} is not used)")
     try:
         yield Attempt(folder)
-    except Lost:
-        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException as error:
+        with suppress(OSError):
+            folder.rmdir()  # if it is empty
+        if isinstance(error, Lost):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     for one in (folder, *others):  # what others left was for this output too, which now is there
         if ranks.is_first():

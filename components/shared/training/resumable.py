@@ -138,8 +138,11 @@ class Resumable(Trainer):
         optimizer: Any = self.optimizer
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         schedule: Any = self.lr_scheduler
-        schedule.last_epoch, schedule._step_count = self.state.global_step, self.state.global_step + 1
-        schedule._last_lr = schedule.get_lr()
+        step = self.state.global_step
+        schedule.last_epoch, schedule._step_count = step, step + 1
+        schedule._last_lr = [
+            rate * part(step) for rate, part in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        ]
         for group, rate in zip(optimizer.param_groups, schedule._last_lr, strict=True):
             group["lr"] = rate
 

@@ -6,7 +6,10 @@ states in float16, read through a memory map, so that memory stays bounded) and 
 hidden states of `hidden_positions` evenly spaced tokens, the first included.
 """
 
+import json
 import os
+import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +30,9 @@ from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.records import read_record
 
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
+BLOCK = re.compile(r"rows-\d{8}-\d{12}\.parquet")
+NOTE = b"told"  # what a block's schema holds
+PARQUET: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}  # texts differ
 NO_LABEL = IGNORED
 AGAIN = "make it again with `bonsai teacher-outputs`"
 
@@ -37,15 +43,33 @@ def positions(length: int, most: int) -> np.ndarray:
 
 
 class Writer:
-    """Write a transfer set, batch by batch."""
+    """Write a transfer set, batch by batch, in blocks that another process can go on after.
+
+    Hidden states are in their place at once. Rows are in a file a block, whose name says up to which batch, and up to
+    which hidden state, all is there.
+
+    Attributes:
+        batches: how many are written.
+        filled: how many hidden states are.
+    """
 
     def __init__(self, folder: Path, width: int, tokens: int) -> None:
-        self.hidden = np.lib.format.open_memmap(folder / HIDDEN, "w+", np.float16, (tokens, width))
+        self.folder, self.path = folder, folder / HIDDEN
+        folder.mkdir(parents=True, exist_ok=True)
+        self.batches, self.filled, self.blocks = 0, 0, _whole_blocks(self.path, tokens, width)
+        self.tables: list[pa.Table] = []
+        if self.blocks:
+            self.batches, self.filled = _until(self.blocks[-1])
+            self.hidden = np.load(self.path, mmap_mode="r+")
+            return
+        self.hidden = np.lib.format.open_memmap(self.path, "w+", np.float16, (tokens, width))
         if hasattr(os, "posix_fallocate"):  # else a full disk ends the process without a word (SIGBUS)
-            with (folder / HIDDEN).open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, (folder / HIDDEN).stat().st_size)
-        self.path, self.filled = folder / ROWS, 0
-        self.parquet: pq.ParquetWriter | None = None
+            try:
+                with self.path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, self.path.stat().st_size)
+            except OSError:
+                self.path.unlink()
+                raise
 
     def add(self, items: Sequence[rows.Item], logits: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> None:
         """Append inputs with their targets, the teacher's logits, and each one's kept hidden states (tokens, width).
@@ -58,20 +82,70 @@ class Writer:
         labels = [np.asarray(item["labels"], np.float64).tolist() for item in items]
         columns["labels"] = pa.array(labels, pa.list_(pa.float32()) if isinstance(labels[0], list) else pa.float64())
         columns |= {name: pa.array([item[name] for item in items]) for name in (*TEXT, *PAIR) if name in items[0]}
-        table = pa.table(columns)
-        if self.parquet is None:
-            options = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}  # as texts differ
-            self.parquet = pq.ParquetWriter(self.path, table.schema, **options)
-        self.parquet.write_table(table)
+        self.tables.append(pa.table(columns))
+        self.batches += 1
         for block in hidden:
             self.hidden[self.filled : self.filled + len(block)] = block
             self.filled += len(block)
 
-    def close(self) -> None:
-        """Finish both files."""
+    def keep(self, told: Any = None) -> None:
+        """End a block: what was added is there for whoever goes on, with what is told of it, as JSON."""
+        if not self.tables:
+            return
         self.hidden.flush()
-        if self.parquet is not None:
-            self.parquet.close()
+        block = self.folder / f"rows-{self.batches:08}-{self.filled:012}.parquet"
+        half = block.with_suffix(".half")
+        schema = self.tables[0].schema.with_metadata({NOTE: json.dumps(told)})
+        with half.open("wb") as file:
+            with pq.ParquetWriter(file, schema, **PARQUET) as parquet:
+                for table in self.tables:
+                    parquet.write_table(table.cast(schema))
+            os.fsync(file.fileno())
+        half.replace(block)
+        self.blocks.append(block)
+        self.tables = []
+
+    def close(self, folder: Path) -> None:
+        """Finish, and put both files into their folder."""
+        self.keep()
+        schema = pq.read_schema(self.blocks[0]).remove_metadata()
+        with pq.ParquetWriter(folder / ROWS, schema, **PARQUET) as parquet:
+            for block in self.blocks:
+                with pq.ParquetFile(block, page_checksum_verification=True) as file:
+                    for group in range(file.num_row_groups):  # a batch each
+                        parquet.write_table(file.read_row_group(group).replace_schema_metadata())
+        del self.hidden
+        shutil.move(self.path, folder / HIDDEN)
+
+
+def _whole_blocks(hidden: Path, tokens: int, width: int) -> list[Path]:
+    """Return the blocks that were written beside hidden states, and can be gone on after; others are removed."""
+    found = sorted(path for path in hidden.parent.glob("rows-*.parquet") if BLOCK.fullmatch(path.name))
+    try:
+        array = np.load(hidden, mmap_mode="r") if found else np.empty(0)
+        whole = array.shape == (tokens, width) and array.dtype == np.float16
+        for path in found:
+            pq.read_table(path, page_checksum_verification=True)
+    except (OSError, ValueError):  # pyarrow's errors are such
+        whole = False
+    if not whole:
+        for path in found:
+            path.unlink()
+    return found if whole else []
+
+
+def told_in(folder: Path) -> dict[str, Any]:
+    """Return what was told of the last block of an unfinished transfer set; nothing if there is none."""
+    found = sorted(path for path in folder.glob("rows-*.parquet") if BLOCK.fullmatch(path.name))
+    try:
+        return json.loads(pq.read_schema(found[-1]).metadata[NOTE]) if found else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _until(block: Path) -> tuple[int, int]:
+    _, batches, filled = block.stem.split("-")
+    return int(batches), int(filled)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One cell of a study: `bonsai run` in a process of its own, whose end is told in words, however it came."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -9,11 +8,12 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
+from kfp_bonsai.shared.core import stopping
 from kfp_bonsai.shared.core.progress import put
 
 BONSAI = "from kfp_bonsai.cli import main; main()"
-PARENT_ENDED = 1  # what prctl calls PR_SET_PDEATHSIG
 ERROR = "error: "
 
 
@@ -33,7 +33,7 @@ def run_cell(arguments: Sequence[str]) -> str:
             errors="replace",
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C comes to it once, by the one who waits for it
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=partial(stopping.end_with_parent, signal.SIGINT) if sys.platform == "linux" else None,
         )
         with process, _handing_on(process) as stopped:
             assert process.stdout
@@ -46,12 +46,6 @@ def run_cell(arguments: Sequence[str]) -> str:
     if stopped.is_set():
         raise KeyboardInterrupt
     return _reason(process.returncode, said)
-
-
-def _end_with_parent() -> None:
-    """Let the kernel end the run as Ctrl-C would where the study's own process is killed."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PARENT_ENDED, signal.SIGINT)
 
 
 @contextmanager

@@ -71,6 +71,7 @@ def warm_tasks(imported: Sequence[str] = TRAINING) -> Iterator[None]:
 
 def main() -> None:
     """Import, then fork for each task that standard input asks for, one after the other."""
+    stopping.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which all of a terminal get: the run ends this process
     for name in sys.argv[1:]:
         with suppress(ImportError):  # the task says so, if it needs it
@@ -91,6 +92,7 @@ def _run(source: str, arguments: Sequence[str], environment: dict[str, str]) -> 
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stopping.heed()
+    stopping.end_with_parent()
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     os.environ.update(environment)
     with TemporaryDirectory() as folder:

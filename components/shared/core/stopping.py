@@ -4,11 +4,14 @@ A node that is taken away, or a run that is stopped, sends SIGTERM. By itself th
 its temporary folders. Here it ends as by an error, or, in a block that looks for it, when that has kept its work.
 """
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+PARENT_ENDED = 1  # what prctl calls PR_SET_PDEATHSIG
 ENDED = 128 + signal.SIGTERM  # the exit status, by which a cluster knows that another try makes sense
 
 _heeding = 0  # blocks that look for it themselves
@@ -19,6 +22,13 @@ def heed() -> None:
     """Let SIGTERM end this process in order, unless whoever started it has a way of their own."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_signal)
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Let the kernel send this process a signal when the one that started it is gone, killed or not; on Linux alone."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PARENT_ENDED, number)
 
 
 def asked() -> bool:

@@ -50,7 +50,7 @@ def test_the_loss_is_zero_for_the_teacher_itself(made):
     data = transfer.open_set(made.transfer)
     batch = transfer.collate([data[index] for index in range(40)], tokenizer.pad_token_id)
     with torch.no_grad():
-        found = distillation.objective(KINDS["classification"], 2.0, 1.0, 0.0)(teacher, batch)
+        found = distillation.objective(KINDS["classification"], 2.0, 1.0, 0.0)(teacher, batch, batch)
     assert found < 1e-3  # hidden states are kept in float16, and made in bfloat16 where that is faster
 
 

@@ -120,7 +120,7 @@ def test_rows_attend_by_their_length_while_a_model_trains(tmp_path, monkeypatch)
     inputs = [np.full(length, 7, np.int32) for length in [8] * 3 + [24] * 3]
     given, met = rows.Rows({"input_ids": inputs}, np.zeros(6, np.int64)), set()
 
-    def objective(network, batch):
+    def objective(network, batch, _whole):
         met.add((batch["input_ids"].shape[1], network.config._attn_implementation))
         return network(**batch).loss
 

@@ -1,4 +1,4 @@
-"""Kill `bonsai` at random moments, by SIGTERM and SIGKILL, and start it again, until it ends by itself; again and again.
+"""Kill `bonsai` at random moments, by SIGTERM and SIGKILL, and start it again, until it ends by itself.
 
     python tests/trust/kill.py --kills 100 --seed 0
     python tests/trust/kill.py --kills 15 --only distill
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
 PATIENCE = 60.0  # seconds; a pod gets 30 by default, on a machine of its own
+MOST_IN_A_ROW = 5  # kills, after which a work is let be
 ASKED = (143, 130, -signal.SIGTERM)  # exit statuses after SIGTERM
 QUICK = ("--pairs=2", "--block-seconds=1", "--precision=0")
 TRAINING = ("--epochs=12", "--learning-rate=0.003")
@@ -65,7 +66,7 @@ def of_run(folder: Path) -> dict[str, Path]:
         made = sorted(
             (folder / "run" / "work").glob(f"*/*/{name}/model.safetensors"), key=lambda path: path.stat().st_mtime
         )
-        found |= {name: path for path in made[-1:]}
+        found |= dict.fromkeys([name][: len(made)], made[-1] if made else folder)
     return found
 
 
@@ -335,7 +336,11 @@ def main() -> None:
                 done, attempts = False, 0
                 while not done:
                     number = chance.choice((signal.SIGTERM, signal.SIGKILL))
-                    after = chance.uniform(0.1, known[name][1] * (0.9 if attempts < 3 else 2.0))
+                    after = (
+                        chance.uniform(0.1, known[name][1])
+                        if attempts < MOST_IN_A_ROW
+                        else 10 * known[name][1] + PATIENCE
+                    )
                     said = [*trial.killed(after, number)]
                     done = "ended" in said
                     killed, attempts = killed + (not done), attempts + 1

@@ -35,11 +35,17 @@ class Fault(Exception):
         self.said, self.log = said, log
 
 
+def is_out_of_memory(error: BaseException | str) -> bool:
+    """Say whether an error, or what was said of it, means that memory ran out, a processor's or a GPU's."""
+    text = error if isinstance(error, str) else in_words(error)
+    memory = isinstance(error, MemoryError) or text.startswith("MemoryError") or "OutOfMemoryError" in text
+    return memory or any(each in text for each in OUT_OF_MEMORY) or getattr(error, "errno", None) == errno.ENOMEM
+
+
 def in_plain_words(error: BaseException | str) -> str:
     """Return what to do about an error that the machine's limits explain, or "" if they do not."""
     text = error if isinstance(error, str) else in_words(error)
-    memory = isinstance(error, MemoryError) or text.startswith("MemoryError") or "OutOfMemoryError" in text
-    if memory or any(each in text for each in OUT_OF_MEMORY) or getattr(error, "errno", None) == errno.ENOMEM:
+    if is_out_of_memory(error):
         return f"memory ran out ({text}): take a smaller --batch-size or --max-length, or a machine with more memory"
     if is_full_disk(RuntimeError(error) if isinstance(error, str) else error):
         return f"no space left on the disk ({text}): free some, and start again in the same way"

@@ -11,7 +11,7 @@ that are new, wnut17, 2 of MiniLM's 6 layers: span F1 0.325, with the embeddings
 98.3 % of the teacher's accuracy, without 97.2 %).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,17 +21,15 @@ from kfp_bonsai.shared.core import parallel
 from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.heads import writes
-from kfp_bonsai.shared.training import losses, scaling, soft_answers, trainer, transfer
+from kfp_bonsai.shared.training import losses, scaling, soft_answers, sparing, trainer, transfer
 from kfp_bonsai.shared.training.attempts import Attempt
 
 PROJECTION = "distillation_projection"
 OF_TOKENS = (TOKEN, SPAN)  # heads that answer for tokens
 
 
-def objective(
-    kind: Kind, temperature: float, hidden_weight: float, label_weight: float
-) -> Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]:
-    """Return the loss of a student on a batch of a transfer set.
+def objective(kind: Kind, temperature: float, hidden_weight: float, label_weight: float) -> trainer.Objective:
+    """Return the loss of a student on a batch of a transfer set, or a part's share of it.
 
     Args:
         kind: what logits say.
@@ -40,7 +38,7 @@ def objective(
         label_weight: weight of the loss on true labels, where a row has one.
     """
 
-    def loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def loss(model: Any, batch: dict[str, torch.Tensor], whole: dict[str, torch.Tensor]) -> torch.Tensor:
         inputs = {name: value for name, value in batch.items() if name.endswith("_ids") or name == "attention_mask"}
         plain = getattr(model, "module", model)
         found = model(**inputs, output_hidden_states=True)
@@ -51,15 +49,19 @@ def objective(
         else:
             logits = logits.float()
             total = losses.of_teacher(kind, logits, batch["teacher_logits"], batch["attention_mask"], temperature)
+        if batch is not whole:
+            total = total * (_answers(kind, batch) / _answers(kind, whole))
         if hidden_weight and "teacher_hidden" in batch:
             student = states_of(found)[-1].flatten(0, 1)[batch["hidden_at"]]
             projection = getattr(plain, PROJECTION, None)
             if projection is not None:
                 student = projection(student)
-            total = total + hidden_weight * _hidden_error(student.float(), batch["teacher_hidden"].float())
+            teacher, all_of_it = batch["teacher_hidden"].float(), whole["teacher_hidden"].float()
+            total = total + hidden_weight * _hidden_error(student.float(), teacher, all_of_it)
         if label_weight:
             labels, mask = batch["labels"], batch["attention_mask"]
-            total = total + label_weight * losses.of_labels(kind, logits, labels, mask, plain.config)
+            part = label_weight if batch is whole else label_weight * sparing.share(labels, whole["labels"])
+            total = total + part * losses.of_labels(kind, logits, labels, mask, plain.config)
         return total
 
     return loss
@@ -154,8 +156,13 @@ def _collate(kind: Kind, items: Sequence[Any], pad_id: int) -> dict[str, torch.T
     return {**batch, **transfer.hidden_of(items, batch["input_ids"].shape[1])}
 
 
-def _hidden_error(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Return the squared error of the states of all tokens (tokens, width) over the teacher's variance."""
-    tokens = torch.tensor(len(teacher), device=teacher.device)
-    centre = parallel.total(teacher.sum(0)) / parallel.total(tokens)
-    return parallel.share((student - teacher).square().sum(), (teacher - centre).square().sum())
+def _answers(kind: Kind, batch: dict[str, torch.Tensor]) -> int | torch.Tensor:
+    """Return how many answers of the teacher are in a batch, over which their divergence is the mean."""
+    return batch["attention_mask"].sum() if kind.head == TOKEN else len(batch["teacher_logits"])
+
+
+def _hidden_error(student: torch.Tensor, teacher: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Return the squared error of the states of all tokens (tokens, width) over the teacher's variance in the batch."""
+    tokens = torch.tensor(len(whole), device=whole.device)
+    centre = parallel.total(whole.sum(0)) / parallel.total(tokens)
+    return parallel.share((student - teacher).square().sum(), (whole - centre).square().sum())

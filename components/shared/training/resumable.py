@@ -100,7 +100,7 @@ class Resumable(Trainer):
             tensors |= {f"{BEST}{name}": one for name, one in self.best.items()}
         if self.carried is not None:
             tensors |= self.carried.state_dict()
-        randoms = parallel.gathered(_random_state())
+        randoms = parallel.gathered(random_state())
         if not done:
             optimizer: Any = self.optimizer
             for index, state in optimizer.state_dict()["state"].items():
@@ -151,7 +151,7 @@ class Resumable(Trainer):
             return
         rank = max(0, self.args.process_index)
         if rank < len(self.found.told["random"]):
-            _set_random_state(_under(f"{RANDOM}{rank}.", self.found.tensors), self.found.told["random"][rank])
+            set_random_state(_under(f"{RANDOM}{rank}.", self.found.tensors), self.found.told["random"][rank])
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -212,7 +212,7 @@ def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
 
 
-def _random_state() -> tuple[dict[str, torch.Tensor], list[Any]]:
+def random_state() -> tuple[dict[str, torch.Tensor], list[Any]]:
     """Return where this process's random numbers stand: torch's as tensors, Python's and numpy's as JSON."""
     tensors = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -223,7 +223,8 @@ def _random_state() -> tuple[dict[str, torch.Tensor], list[Any]]:
     return tensors, [[version, list(state), gauss], [name, keys.tolist(), *rest]]
 
 
-def _set_random_state(tensors: Mapping[str, torch.Tensor], plain: list[Any]) -> None:
+def set_random_state(tensors: Mapping[str, torch.Tensor], plain: list[Any]) -> None:
+    """Let random numbers go on from where they stood."""
     torch.set_rng_state(tensors["cpu"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])

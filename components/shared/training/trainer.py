@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import nested_concat
 
 from kfp_bonsai.shared.core import parallel, ranks, stopping
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.heap import keep_freed_memory
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
@@ -22,13 +23,13 @@ from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.training import checkpoints, thresholds, writing
+from kfp_bonsai.shared.training import checkpoints, sparing, thresholds, writing
 from kfp_bonsai.shared.training.attempts import Attempt, Lost
-from kfp_bonsai.shared.training.resumable import Carried, Diverged, Resumable
+from kfp_bonsai.shared.training.resumable import Carried, Diverged, Resumable, random_state, set_random_state
 from kfp_bonsai.shared.training.scaling import Scale
 from kfp_bonsai.shared.training.vocabulary import only_used
 
-Objective = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
+Objective = Callable[[Any, dict[str, torch.Tensor], dict[str, torch.Tensor]], torch.Tensor]
 PRODUCTS = 6  # that are timed, of which the fastest counts
 BF16_GAIN = 1.2  # times as fast, as weights and inputs are converted for it
 LOWER = 0.25  # of the rate at which the loss was lost
@@ -122,7 +123,8 @@ def train(
         train_rows: a data set of items with "input_ids", that knows its `lengths` and `inputs`.
         recipe: how long and how fast.
         attempt: what keeps checkpoints.
-        objective: (model, batch) -> scalar loss; None for the model's own loss on the labels.
+        objective: (model, part of a batch, batch) -> the part's share of the loss, a scalar; None for the model's own
+            loss on the labels.
         collate: items -> batch; None pads them.
         validation: rows to choose the best epoch by; None trains to the end.
         task: what is learnt; its metric says which epoch is best, or, of answers that are written, their likelihood.
@@ -133,6 +135,7 @@ def train(
 
     Raises:
         Lost: the loss became NaN or infinite again.
+        BonsaiError: memory does not suffice for a single row.
     """
     if recipe.batch_size % ranks.processes():
         raise BonsaiError(
@@ -154,6 +157,7 @@ def train(
             )
             trainer.objective, trainer.task, trainer.scale, trainer.attend = objective, task, scale, attend
             trainer.carried, trainer.found = carried, found
+            trainer.at_once = found.told["at_once"] if found else trainer.args.per_device_train_batch_size
             for callback in callbacks:
                 trainer.add_callback(callback)
             try:
@@ -262,13 +266,16 @@ def predict(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 64) -> L
     """
     device = next(model.parameters()).device
     logits: dict[int, np.ndarray] = {}
+
+    def answer(chosen: Sequence[int]) -> np.ndarray:
+        batch = rows.pad([data[index] for index in chosen], pad_id)
+        batch.pop("labels", None)
+        return model(**{name: value.to(device) for name, value in batch.items()}).logits.float().cpu().numpy()
+
     model.eval()
     with torch.inference_mode():
         for chosen in by_length(data.lengths, batch_size):
-            batch = rows.pad([data[index] for index in chosen], pad_id)
-            batch.pop("labels", None)
-            found = model(**{name: value.to(device) for name, value in batch.items()}).logits
-            logits.update(zip(chosen, found.float().cpu().numpy(), strict=True))
+            logits.update(zip(chosen, sparing.in_halves(answer, chosen), strict=True))
     return _in_order(logits, data)
 
 
@@ -293,10 +300,11 @@ class _Trainer(Resumable):
     scale: Scale | None = None
     attend: Callable[[int], None]
     recipe: Recipe
+    at_once: int  # rows that memory suffices for
 
     def noted(self) -> dict[str, Any]:
         """Return the rate, which may be a lower one than was asked for."""
-        return {"rate": self.recipe.learning_rate}
+        return {"rate": self.recipe.learning_rate, "at_once": self.at_once}
 
     def score(self, found: Any) -> float:
         """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""
@@ -319,7 +327,69 @@ class _Trainer(Resumable):
         self.attend(inputs["input_ids"].shape[1])
         if self.objective is None or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        return self.objective(model, inputs)
+        return self.objective(model, inputs, inputs)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Do a step, in parts where memory does not suffice for the batch: then with half as many rows at once."""
+        before = random_state()
+        while True:
+            count = min(self.at_once, len(inputs["input_ids"]))
+            try:
+                if count == len(inputs["input_ids"]):
+                    return super().training_step(model, inputs, num_items_in_batch)
+                return self._step_in_parts(model, self._prepare_inputs(inputs))
+            except (RuntimeError, MemoryError) as error:
+                if ranks.processes() > 1 or not sparing.ran_out(error):  # others would wait for this one's gradients
+                    raise
+                said = in_words(error)
+            if count == 1:
+                raise BonsaiError(
+                    f"{self.recipe.stage}: memory does not suffice for a single row of {inputs['input_ids'].shape[1]} "
+                    f"tokens ({said}): fine-tune with a smaller --max-length, or take a machine with more memory"
+                )
+            self.at_once = count // 2
+            say(
+                f"{self.recipe.stage}  WARNING: memory does not suffice for {count} rows at once: goes on with "
+                f"{self.at_once}, whose gradients are added up to those of a step"
+            )
+            model.zero_grad()
+            if self.carried is not None:
+                self.carried.zero_grad()
+            set_random_state(*before)
+
+    def _step_in_parts(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for part in sparing.parts(batch, self.at_once):
+            with self.compute_loss_context_manager():
+                self.attend(part["input_ids"].shape[1])
+                if self.objective is not None:
+                    loss = self.objective(model, part, batch)
+                elif weight := sparing.share(part["labels"], batch["labels"]):
+                    loss = weight * super().compute_loss(model, part)
+                else:
+                    continue
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def prediction_step(self, model: Any, inputs: Any, *options: Any, **named: Any) -> tuple[Any, Any, Any]:
+        """Answer a batch, or its halves where memory does not suffice for it."""
+        rows_of_it = len(inputs["input_ids"])
+        try:
+            return super().prediction_step(model, inputs, *options, **named)
+        except (RuntimeError, MemoryError) as error:
+            if rows_of_it == 1 or not sparing.ran_out(error):
+                raise
+        first, second = (
+            self.prediction_step(model, half, *options, **named)
+            for half in sparing.parts(inputs, (rows_of_it + 1) // 2)
+        )
+        loss = None if first[0] is None else (first[0] + second[0]) / 2
+        logits, labels = (
+            None if one is None else nested_concat(one, other) for one, other in zip(first[1:], second[1:], strict=True)
+        )
+        return loss, logits, labels
 
 
 class _Progress(TrainerCallback):

@@ -23,6 +23,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 FULL_DISK = ("No space left on device", "os error 28", "unexpected pos", "failed writing file")
 LAST = "bonsai.json"  # a model's record, see above
 FOREIGN = "lost+found"  # in each new volume of ext4
+HELD = ".held"  # the file in a scratch folder that its process has locked
 BLOCK_BYTES = 1 << 22  # read at once
 CHECKPOINTS = ".checkpoints"  # what ends the name of a folder that outlives a failure
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
@@ -236,8 +237,9 @@ def is_full_disk(error: BaseException | None) -> bool:
 def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
     """Yield a path in a new folder in `folder`, and put what is there in its place when the block ends well."""
     _check_room(target, folder)
+    _sweep(target, folder)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=folder))
-    scratch, kept = holder / target.name, False
+    scratch, kept, lock = holder / target.name, False, _held(holder)
     try:
         yield scratch
         try:
@@ -255,8 +257,35 @@ def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> I
             raise BonsaiError(f"no space left on the disk while writing {target}: free some and run again") from error
         raise
     finally:
+        if lock:
+            lock.close()
+        (holder / HELD).unlink(missing_ok=True)
         if not kept:
             shutil.rmtree(holder, ignore_errors=True)
+
+
+def _held(holder: Path) -> IO | None:
+    """Hold a folder for this process, so that others can tell it from one that a killed process left."""
+    try:
+        lock = (holder / f"{HELD}.new").open("w")
+        if try_lock(lock):
+            os.rename(lock.name, holder / HELD)  # there once it is locked
+            return lock
+        lock.close()
+        os.unlink(lock.name)
+    except (OSError, ImportError):
+        pass
+    return None
+
+
+def _sweep(target: Path, folder: Path) -> None:
+    """Remove what killed processes left of the same output: folders that were held, and are not any more."""
+    for one in folder.iterdir():
+        if not one.name.startswith(f".{target.name}.") or not (one / HELD).is_file():
+            continue
+        with suppress(OSError), (one / HELD).open("r+") as lock:
+            if try_lock(lock):
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def blocks(path: Path) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file, new_folder, place_of, try_lock
+from kfp_bonsai.shared.core.files import HELD, check_apart, check_writable, new_file, new_folder, place_of, try_lock
 
 
 @pytest.mark.parametrize("make", [new_file, new_folder])
@@ -232,3 +232,21 @@ def test_a_folder_is_no_file(tmp_path):
     """A measurement of an hour that cannot be written at its end."""
     with pytest.raises(BonsaiError, match="is a folder"), new_file(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("make", [new_folder, new_file])
+def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(make, tmp_path):
+    """Folders of half-made models that fill the disk with each kill; or the work of another process is removed."""
+    killed = tmp_path / ".out.12345678"
+    killed.mkdir()
+    (killed / HELD).touch()
+    (killed / "out").write_text("half")
+    with make(tmp_path / "out") as first:
+        assert not killed.exists()
+        (first / "part" if first.is_dir() else first).write_text("mine")
+        with make(tmp_path / "out.more") as other:
+            (other / "part" if other.is_dir() else other).write_text("mine")
+        with pytest.raises(ValueError, match="second"), make(tmp_path / "out"):
+            assert first.parent.exists()
+            raise ValueError("second")
+    assert (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))

@@ -74,10 +74,19 @@ def test_what_looks_for_it_keeps_its_work_first(tmp_path, number, status):
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path):
     """Somebody waits for a checkpoint of gigabytes that nobody wants."""
-    process = started(tmp_path / "out", "with stopping.heeded():\n    ready()\n    time.sleep(60)\n")
+    process = started(
+        tmp_path / "out",
+        """
+        with stopping.heeded():
+            ready()
+            while not stopping.asked():
+                time.sleep(0.01)
+            ready()
+            time.sleep(60)
+        """,
+    )
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    assert process.poll() is None
+    assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(20) != 0
 

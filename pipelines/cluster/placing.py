@@ -16,7 +16,9 @@ READERS = (
     *_ONCE,
     "check-drift",
     "promote",
+    "teacher-outputs",
 )  # that find what users name, on a volume or in a bucket; levels run together
+KEEPERS = ("fine-tune", "teacher-outputs")  # whose checkpoints outlive a pod; a level's do only on the pod's own disk
 CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 RUN_ID = "metadata.labels['pipeline/runid']"  # where KFP notes a pod's run; in variables it replaces no placeholders
@@ -120,7 +122,7 @@ def _give_volumes(task: PipelineTask, cluster: Cluster, light: bool) -> None:
     if cluster.cache_volume and name in READERS:
         kubernetes.mount_pvc(task, cluster.cache_volume, CACHE)
         task.set_env_variable("HF_HOME", f"{CACHE}/huggingface")
-        if name == "fine-tune":
+        if name in KEEPERS:
             task.set_env_variable(SCRATCH, f"{CACHE}/checkpoints")
             kubernetes.use_field_path_as_env(task, RUN, RUN_ID)
     if cluster.scratch and not light:

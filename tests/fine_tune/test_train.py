@@ -78,10 +78,9 @@ def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused
     """Else training takes a third longer there, long rows take gigabytes, or the models it leaves are slow."""
     monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: False)
     for bf16, during in ((True, ["eager", "sdpa", "eager"]), (False, ["sdpa"] * 3)):
-        monkeypatch.setattr(trainer, "bf16_is_faster", lambda bf16=bf16: bf16)
         model, _ = load(made.baseline)
         found = []
-        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model) as attend:
+        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model, bf16) as attend:
             for width in (26, 256, 128):
                 attend(width)
                 found.append(model.base_model.encoder.layer[0].attention.self.config._attn_implementation)

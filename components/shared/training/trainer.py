@@ -150,7 +150,8 @@ def train(
         say(f"{recipe.stage}  resuming from {found.folder}")
         attempt.resume(found.told["spent"])
     rate = found.told["rate"] if found else recipe.learning_rate
-    with stopping.heeded(), only_used(model, inputs, pad_id), _attention_for_training(model) as attend:
+    bf16 = found.told["bf16"] if found else bf16_is_faster()  # which is timed, and may be answered otherwise now
+    with stopping.heeded(), only_used(model, inputs, pad_id), _attention_for_training(model, bf16) as attend:
         while True:
             trainer = _trainer(
                 model, train_rows, replace(recipe, learning_rate=rate), attempt, collate, validation, task
@@ -190,6 +191,7 @@ def _trainer(
     collate: Callable[[Sequence[rows.Item]], dict[str, torch.Tensor]],
     validation: rows.Rows | None,
     task: Task | None,
+    bf16: bool,
 ) -> "_Trainer":
     metric, on = task.metric if task else "", None
     if task and kinds.kind_of(task).writes:
@@ -203,7 +205,7 @@ def _trainer(
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
-        bf16=bf16_is_faster(),
+        bf16=bf16,
         use_cpu=device() == "cpu",
         seed=recipe.seed,
         eval_strategy="no" if validation is None else "epoch",
@@ -235,7 +237,7 @@ def _trainer(
 
 
 @contextmanager
-def _attention_for_training(model: Any) -> Iterator[Callable[[int], None]]:
+def _attention_for_training(model: Any, bf16: bool) -> Iterator[Callable[[int], None]]:
     """Yield what sets how a model attends, before a batch of so many tokens a row; put it back in the end.
 
     On a CPU in bfloat16 short rows attend by plain matrix products, as the backward pass of torch's fused kernel is
@@ -244,7 +246,7 @@ def _attention_for_training(model: Any) -> Iterator[Callable[[int], None]]:
     kernel takes a quarter less. In float32, and in inference, it is as good or better at any length.
     """
     before = model.config._attn_implementation
-    if torch.cuda.is_available() or not bf16_is_faster() or before != "sdpa":
+    if torch.cuda.is_available() or not bf16 or before != "sdpa":
         yield lambda width: None
         return
 
@@ -304,7 +306,7 @@ class _Trainer(Resumable):
 
     def noted(self) -> dict[str, Any]:
         """Return the rate, which may be a lower one than was asked for."""
-        return {"rate": self.recipe.learning_rate, "at_once": self.at_once}
+        return {"rate": self.recipe.learning_rate, "at_once": self.at_once, "bf16": self.args.bf16}
 
     def score(self, found: Any) -> float:
         """Return the score of what the Trainer found of the validation rows, which it takes in an order of its own."""

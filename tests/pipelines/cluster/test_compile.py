@@ -11,7 +11,7 @@ import yaml
 
 from kfp_bonsai.pipelines.cluster.compile import PIPELINES, compile_pipeline
 from kfp_bonsai.pipelines.cluster.form import FORMS
-from kfp_bonsai.pipelines.cluster.placing import HUB_READERS, READERS
+from kfp_bonsai.pipelines.cluster.placing import HUB_READERS, KEEPERS, READERS
 from kfp_bonsai.pipelines.options import FIRST
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -196,7 +196,7 @@ def test_volumes_and_the_hubs_token_are_where_they_are_needed_only(documents):
         assert [mount["constant"] for mount in each.get("pvcMount", [])] == ["models"] * (own in READERS), name
         assert [found["secretName"] for found in each.get("secretAsEnv", [])] == ["hub"] * (own in HUB_READERS), name
         assert (variables.get("HF_HOME") == "/cache/huggingface") == (own in READERS), name
-        assert (variables.get("BONSAI_SCRATCH") == "/cache/checkpoints") == (own == "fine-tune"), name
+        assert (variables.get("BONSAI_SCRATCH") == "/cache/checkpoints") == (own in KEEPERS), name
         scratch = [(one["size"], one["storageClassName"]) for one in each.get("genericEphemeralVolume", [])]
         assert scratch == ([("100Gi", "fast")] if "TMPDIR" in variables else []), name
         assert ("TMPDIR" in variables) == ("OMP_NUM_THREADS" in variables), name

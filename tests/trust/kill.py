@@ -64,7 +64,7 @@ def of_run(folder: Path) -> dict[str, Path]:
     found = {f"handed over/{path.name}": path for path in sorted((folder / "run" / "model").glob("*.safetensors"))}
     for name in ("baseline", "shorter_model", "pruned_model", "distilled_model"):
         made = sorted(
-            (folder / "run" / "work").glob(f"*/*/{name}/model.safetensors"), key=lambda path: path.stat().st_mtime
+            (folder / "run" / "work").glob(f"**/{name}/model.safetensors"), key=lambda path: path.stat().st_mtime
         )
         found |= dict.fromkeys([name][: len(made)], made[-1] if made else folder)
     return found

@@ -153,9 +153,8 @@ def train(
     bf16 = found.told["bf16"] if found else bf16_is_faster()  # which is timed, and may be answered otherwise now
     with stopping.heeded(), only_used(model, inputs, pad_id), _attention_for_training(model, bf16) as attend:
         while True:
-            trainer = _trainer(
-                model, train_rows, replace(recipe, learning_rate=rate), attempt, collate, validation, task
-            )
+            own = replace(recipe, learning_rate=rate)
+            trainer = _trainer(model, train_rows, own, attempt, collate, validation, task, bf16)
             trainer.objective, trainer.task, trainer.scale, trainer.attend = objective, task, scale, attend
             trainer.carried, trainer.found = carried, found
             trainer.at_once = found.told["at_once"] if found else trainer.args.per_device_train_batch_size

@@ -207,6 +207,7 @@ def _trainer(
         bf16=bf16,
         use_cpu=device() == "cpu",
         seed=recipe.seed,
+        train_sampling_strategy="group_by_length",
         eval_strategy="no" if validation is None else "epoch",
         save_strategy="no",  # _Keeping says when
         logging_steps=10,

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
 PATIENCE = 60.0  # seconds; a pod gets 30 by default, on a machine of its own
+TORCHS = "torchinductor_"  # a cache that torch leaves for its next process
 MOST_IN_A_ROW = 5  # kills, after which a work is let be
 ASKED = (143, 130, -signal.SIGTERM)  # exit statuses after SIGTERM
 QUICK = ("--pairs=2", "--block-seconds=1", "--precision=0")
@@ -267,7 +268,7 @@ class Trial:
 
     def _half_made(self, number: int) -> Iterator[str]:
         """Yield what is there of an output that is not whole."""
-        if number == signal.SIGTERM and (left := [*self.temporary.iterdir()]):
+        if number == signal.SIGTERM and (left := self._temporary()):
             yield f"left temporary {sorted(path.name for path in left)} after SIGTERM"
         for path in self.folder.glob("**/bonsai.json"):
             made = path.parent
@@ -281,6 +282,13 @@ class Trial:
             file = self.folder / "run" / name
             if file.exists() and not file.stat().st_size:
                 yield f"half a file {file}"
+
+    def _temporary(self) -> list[Path]:
+        return [path for path in self.temporary.iterdir() if not path.name.startswith(TORCHS)]
+
+    def is_there(self) -> bool:
+        """Say whether a stage's outputs are there, beside which it refuses to begin: it was killed after its work."""
+        return not self.work.pipeline and all((self.folder / name).exists() for name in self.work.outputs)
 
     def ended(self, wanted: dict[str, str]) -> Iterator[str]:
         """Yield what is wrong with what it made in the end."""
@@ -342,7 +350,7 @@ def main() -> None:
                         else 10 * known[name][1] + PATIENCE
                     )
                     said = [*trial.killed(after, number)]
-                    done = "ended" in said
+                    done = "ended" in said or trial.is_there()
                     killed, attempts = killed + (not done), attempts + 1
                     found = [one for one in said if one != "ended"] + ([*trial.ended(known[name][0])] if done else [])
                     ends += done

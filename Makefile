@@ -29,7 +29,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/mo
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-trust test-containers lint format wheel images image-gpu image-cpu image-edge clean
+.PHONY: help demo install test test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -61,6 +61,9 @@ test: $(VENV)/.installed-dev  ## Run the tests.
 
 test-trust: $(VENV)/.installed-dev  ## Damage every kind of input some 600 times: about 20 minutes.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) tests/trust/check_*.py $(ARGS)
+
+test-kills: $(VENV)/.installed-dev  ## Kill stages and whole runs at 100 random moments: an hour or two.
+	$(TEST_ENV) $(VENV)/bin/python tests/trust/kill.py --kills 100 $(ARGS)
 
 test-containers: $(VENV)/.installed-dev  ## Build the images and run the pipeline in them; installs Docker if need be.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -v --durations 0 tests/containers/check_*.py $(ARGS)

@@ -1,0 +1,199 @@
+"""Run a model folder that writes: a batch of prompts to the tokens of answers, whatever runs it, and with the times.
+
+What writes is behind `Writer`: torch for ordinary checkpoints, and for quantized ones what `_ONNX_WRITERS` names. Who
+measures or serves asks it alone, with batches of `prompt_batch`, and never what is behind it.
+
+    writer = load_writer(folder)
+    said = writer.write(prompt_batch(folder, ["a fine film"], task))
+    writer.texts(said)
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared.core.documents import RECORD, read_object
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.data import prompts
+from kfp_bonsai.shared.inference.runtimes import TORCH, Batch, runtime_of, stated_threads
+from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.models.weights import ONNX_FILE
+
+TO_WRITE = "to_write"  # in a batch, beside the prompts: tokens that each row's answer is to have, OWN for its own end
+OWN = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote to a batch of prompts.
+
+    Attributes:
+        tokens: each answer's, with the model's own end where it wrote one.
+        first_seconds: from the call to the first token of all answers.
+        seconds: to the last.
+    """
+
+    tokens: list[list[int]]
+    first_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A model that writes, loaded and ready; it writes greedily, one batch at a time.
+
+    Attributes:
+        runtime: "torch", or what runs an ONNX file.
+        tokenizer: the model's, as transformers loads it.
+        end: the token that it ends answers with.
+        run: writes answers to a batch of prompts, of exactly so many tokens each, or with OWN as many as the model
+            does by itself, to its own end or the most that its generation_config.json allows.
+        likelihoods: the summed log-likelihood of each prompt's right answer, and its number of tokens, (rows, 2), given
+            prompts and the answers' tokens.
+    """
+
+    runtime: str
+    tokenizer: Any
+    end: int
+    run: Callable[[Batch, int], Written]
+    likelihoods: Callable[[Batch, Sequence[np.ndarray]], np.ndarray]
+
+    def write(self, batch: Batch, tokens: int = OWN) -> Written:
+        """Return answers to a batch of prompts, each of so many tokens, or of the model's own length."""
+        return self.run({name: batch[name] for name in ("input_ids", "attention_mask")}, tokens)
+
+    def predict(self, batch: Batch) -> Written:
+        """Return answers as long as the batch says (TO_WRITE)."""
+        return self.write(batch, int(batch[TO_WRITE][0]))
+
+    def texts(self, said: Written) -> list[str]:
+        """Return answers as texts, without the model's end."""
+        kept = [one[:-1] if one[-1:] == [self.end] else one for one in said.tokens]
+        return self.tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def load_writer(folder: Path, device: str = "cpu", *, threads: int = 0) -> Writer:
+    """Load a folder of a model that writes with the runtime it was made for.
+
+    Args:
+        folder: a checkpoint, or what `bonsai quantize` wrote.
+        device: "cpu" or "cuda"; quantized models run on the CPU alone.
+        threads: threads that work on one batch; 0 takes OMP_NUM_THREADS, or else the runtime's own choice.
+
+    Raises:
+        BonsaiError: no model there, a runtime that runs none that writes, or a GPU asked for a quantized one.
+    """
+    folder, threads = Path(folder), threads or stated_threads()
+    if not (folder / ONNX_FILE).is_file():
+        return _torch(folder, device, threads)
+    if device != "cpu":
+        raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
+    runtime = runtime_of(folder)
+    if runtime not in _ONNX_WRITERS:
+        raise BonsaiError(f"{folder}: {runtime} runs no model that writes: quantize it again")
+    return _ONNX_WRITERS[runtime](folder, threads)
+
+
+_ONNX_WRITERS: dict[str, Callable[[Path, int], Writer]] = {}  # of a quantized folder and threads
+
+
+def prompt_batch(
+    folder: Path, texts: Sequence[str], task: Task, max_length: int = 0, where: str = "what is asked", first: int = 1
+) -> dict[str, np.ndarray]:
+    """Turn texts, or conversations, into a padded batch of prompts: before them where a model reads on from their ends.
+
+    Args:
+        folder: the model's, whose tokenizer and chat template are used.
+        texts: texts, or conversations as JSON.
+        task: what it answers.
+        max_length: tokens at which texts are cut; 0 takes the length the model was trained with.
+        where: where the texts are from, for messages.
+        first: the number of the first of them.
+
+    Raises:
+        BonsaiError: a conversation is none, is too long, or the chat template refuses it.
+    """
+    tokenizer, before, trained = _reader(folder, (Path(folder) / "tokenizer.json").stat().st_mtime_ns)
+    encoded = prompts.asked(tokenizer, texts, task, where, first, max_length or trained)
+    return padded([one.ids or [tokenizer.pad_token_id] for one in encoded], tokenizer.pad_token_id, before)
+
+
+def padded(rows: Sequence[Sequence[int]], pad_id: int, before: bool) -> dict[str, np.ndarray]:
+    """Pad prompts' tokens into a batch, before or after them."""
+    width = max(map(len, rows))
+    ids, mask = np.full((len(rows), width), pad_id, np.int64), np.zeros((len(rows), width), np.int64)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if before else slice(len(row))
+        ids[number, place], mask[number, place] = row, 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@lru_cache(maxsize=8)
+def _reader(folder: Path, _changed: int) -> tuple[Any, bool, int]:
+    """Return a folder's tokenizer, whether padding goes before a prompt, and where texts are cut."""
+    from kfp_bonsai.shared.models.pretrained import read_tokenizer
+
+    folder = Path(folder)
+    before = not read_object(folder / "config.json").get("is_encoder_decoder")
+    return read_tokenizer(folder), before, int(read_object(folder / RECORD).get("max_length") or 128)
+
+
+def _torch(folder: Path, device: str, threads: int) -> Writer:
+    import torch
+
+    from kfp_bonsai.shared.models import checkpoint
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")
+    if threads and device == "cpu":
+        torch.set_num_threads(threads)
+    return torch_writer(*checkpoint.load(folder), device)
+
+
+def torch_writer(network: Any, tokenizer: Any, device: str = "cpu") -> Writer:
+    """Return a model of torch, ready to write on a device."""
+    import torch
+    from transformers import StoppingCriteria
+
+    from kfp_bonsai.shared.training import writing
+
+    network = network.to(device).eval()
+    on, pad_id = writing.reads_on(network), tokenizer.pad_token_id
+    end = network.generation_config.eos_token_id
+
+    class Clock(StoppingCriteria):
+        """Notes when the first token is there; it stops nothing."""
+
+        def __init__(self) -> None:
+            self.first = 0.0
+
+        def __call__(self, input_ids: Any, scores: Any, **_options: Any) -> Any:
+            if not self.first:
+                if device != "cpu":
+                    torch.cuda.synchronize()
+                self.first = time.perf_counter()
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    def run(batch: Batch, tokens: int) -> Written:
+        clock, started = Clock(), time.perf_counter()
+        length = {"min_new_tokens": tokens, "max_new_tokens": tokens} if tokens else {}
+        given = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+        with torch.inference_mode():
+            said = network.generate(**given, **length, use_cache=True, stopping_criteria=[clock])
+        rows = (said[:, batch["input_ids"].shape[1] :] if on else said[:, 1:]).tolist()
+        ended = [row[: row.index(end) + 1] if end in row else row for row in rows]
+        return Written(ended, clock.first - started, time.perf_counter() - started)
+
+    def likelihoods(batch: Batch, answers: Sequence[np.ndarray]) -> np.ndarray:
+        asked = [ids[mask.astype(bool)] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        items = [{"input_ids": one, "labels": answer} for one, answer in zip(asked, answers, strict=True)]
+        both = {name: value.to(device) for name, value in writing.collate(items, pad_id, on).items()}
+        with torch.inference_mode():
+            return writing.log_likelihoods(network(**both).logits, both["labels"], on).cpu().numpy()
+
+    return Writer(TORCH, tokenizer, end, run, likelihoods)

@@ -9,11 +9,13 @@ import numpy as np
 from kfp_bonsai.evaluate_emissions import protocol
 from kfp_bonsai.evaluate_emissions.common import Common, Scored
 from kfp_bonsai.evaluate_emissions.given import MeasuredRows
+from kfp_bonsai.evaluate_emissions.readers import read_by
 from kfp_bonsai.evaluate_emissions.rounds import STAGE
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import Ticker
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data import prompts, tasks
 from kfp_bonsai.shared.inference.asking import together
+from kfp_bonsai.shared.inference.writers import Writer, Written
 from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of, predict
 from kfp_bonsai.shared.metrics import items, scores, statistics
 from kfp_bonsai.shared.metrics.noninferiority import largest_loss
@@ -68,6 +70,9 @@ def _answer(subject: protocol.Subject, task: tasks.Task, rows: MeasuredRows) -> 
     """Return a model's answers to all rows, their score, and the seconds that each batch took."""
     ticker = Ticker(f"{STAGE}  {Path(subject.name).name}: answers", len(rows.batches))
     found, seconds = protocol.run_all(subject, [one.batch for one in rows.batches], ticker.middle)
+    if subject.writer:
+        answers = _written(subject, subject.writer, found, rows, task)
+        return answers, scores.score_predictions(task.metric, answers.predicted, rows.right), seconds
     logits, windows = together(found, rows.batches)
     outputs = len(kind_of(task).outputs(task))
     if any(one.shape[-1:] != (outputs,) for one in logits):
@@ -75,6 +80,25 @@ def _answer(subject: protocol.Subject, task: tasks.Task, rows: MeasuredRows) -> 
     predicted = predict(task, logits, windows)
     score = scores.score_predictions(task.metric, predicted, rows.right, classes=classes_of(task))
     return Scored(logits, predicted), score, seconds
+
+
+def _written(
+    subject: protocol.Subject, writer: Writer, said: Sequence[Written], rows: MeasuredRows, task: tasks.Task
+) -> Scored:
+    """Return what a model wrote to all rows, and how likely it finds the right answers."""
+    texts, likelihoods = [], []
+    for one, part, labels in zip(said, rows.batches, rows.labels, strict=True):
+        right = prompts.answers(writer.tokenizer, labels, "the test split", 1)
+        likelihoods.append(writer.likelihoods(read_by(subject.reader, part.batch), right))
+        texts += writer.texts(one)
+    each = [tokens for one in said for tokens in one.tokens]
+    return Scored(
+        texts,
+        predict(task, texts),
+        np.array([len(tokens) for tokens in each]),
+        np.array([tokens[-1:] == [writer.end] for tokens in each]),
+        np.concatenate(likelihoods),
+    )
 
 
 def accuracy_row(common: Common, scored: Scored, is_baseline: bool) -> dict[str, Any]:
@@ -98,7 +122,11 @@ def accuracy_row(common: Common, scored: Scored, is_baseline: bool) -> dict[str,
     curve = kind.is_one_class and len(task.labels) == 2
     return {
         "accuracy": whole.value,
-        "scores": {name: scores.score_predictions(name, ours, right, classes=classes) for name in kind.metrics},
+        "scores": {
+            name: scores.score_predictions(name, ours, right, classes=classes)
+            for name in kind.metrics
+            if scores.is_counted(name)
+        },
         "scored": len(table),
         "accuracy_ci": [whole.low, whole.high],
         "relative_accuracy": relative.value,

@@ -1,7 +1,10 @@
 """What the rows of all models in a measurement are made from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject
 from kfp_bonsai.shared.data import tasks
@@ -14,12 +17,33 @@ class Scored:
     """A model's answers on the test rows.
 
     Attributes:
-        logits: shape (rows, labels), or for each window (tokens, labels).
+        logits: shape (rows, labels), or for each window (tokens, labels); of a model that writes, its texts.
         predicted: what they predict, one prediction a row.
+        tokens: of a model that writes, how many each answer has, with the model's own end.
+        ended: which answers the model ended by itself.
+        likelihoods: the right answers' summed log-likelihoods, and their tokens, (rows, 2).
     """
 
     logits: Logits
     predicted: Any
+    tokens: np.ndarray | None = None
+    ended: np.ndarray | None = None
+    likelihoods: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class OfLength:
+    """How models that write were measured: all at one length, and each at its own.
+
+    Attributes:
+        tokens: which all answers were made to have, the mean of the baseline's own.
+        own: all models' readings where each wrote to its own end, in the order of the others.
+        rounds: those readings' rounds.
+    """
+
+    tokens: int
+    own: Sequence[Subject]
+    rounds: Rounds
 
 
 @dataclass(frozen=True)
@@ -41,6 +65,7 @@ class Common:
         traffic: inferences a day, 0 for not stated.
         embodied: grams of CO2 for an hour's use of the hardware, by its making; 0 for not stated.
         seed: seed of the bootstraps.
+        written: how models that write were measured.
     """
 
     task: tasks.Task
@@ -57,3 +82,4 @@ class Common:
     traffic: int
     embodied: float
     seed: int
+    written: OfLength | None = None

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.evaluate_emissions import given, machine, protocol, results, speed
+from kfp_bonsai.evaluate_emissions import given, lengths, machine, protocol, results, speed
 from kfp_bonsai.evaluate_emissions.accuracy import answer_all
 from kfp_bonsai.evaluate_emissions.loading import load_all
 from kfp_bonsai.evaluate_emissions.measurement import Setting, document
@@ -117,11 +117,17 @@ def evaluate_emissions(
         say(f"{STAGE}  {rows.rows} rows, {len(folders)} models, {threads} threads on {device}")
         scored, batch_seconds = answer_all(subjects, task, rows)
         all_batches = [one.batch for one in rows.batches]
+        length = lengths.of_baseline(scored[0])
+        if length:
+            plan = lengths.in_half_the_time(plan)
+            batch_seconds = lengths.seconds_at(length, scored[0], all_batches, batch_seconds)
         batches, pass_seconds = protocol.block_batches(all_batches, batch_seconds, block_seconds)
+        batches = lengths.at(length, batches)
         announce(len(folders), batches, pass_seconds, plan)
         taken = measured(subjects, batches, plan, sources)
-        singles = speed.single_rows(subjects, rows.singles)
-        speed.best_batches(subjects, rows.sizes)
+        written = lengths.own(length, subjects, batches, pass_seconds, plan, taken) if length else None
+        singles = speed.single_rows(subjects, lengths.at(length, rows.singles))
+        speed.best_batches(subjects, lengths.at(length, rows.sizes))
         found["load_end"] = machine.load()
     assert scored[0] is not None
     common = results.Common(
@@ -139,13 +145,15 @@ def evaluate_emissions(
         traffic=traffic,
         embodied=embodied,
         seed=seed,
+        written=written,
     )
+    none_writes: list[protocol.Subject | None] = [None] * len(subjects)
     models = [
         results.model_row(
-            common, subject, record, folder, runtimes.runtime_of(folder), answers, peak, rows.mean_lengths[reader]
+            common, subject, record, folder, runtimes.runtime_of(folder), answers, peak, rows.mean_lengths[reader], own
         )
-        for subject, record, folder, answers, peak, reader in zip(
-            subjects, records, folders, scored, peaks, reader_of, strict=True
+        for subject, record, folder, answers, peak, reader, own in zip(
+            subjects, records, folders, scored, peaks, reader_of, written.own if written else none_writes, strict=True
         )
     ]
     setting = Setting(device, found, waiting, floor, max_length, rows.rows, singles, batches)
@@ -180,12 +188,15 @@ def _told(measurement: dict[str, Any]) -> dict:
         say(
             f"{STAGE}  {name}: {metric} {row['accuracy']:.4f} ({100 * row['relative_accuracy']:.1f} %), "
             f"energy {100 * row['relative_emission']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), "
-            f"{row['latency_ms_p50']:.2f} ms"
+            f"{row['latency_ms_p50']:.2f} ms" + lengths.in_words(row)
         )
         told[f"{name}: accuracy"] = row["accuracy"]
         told[f"{name}: relative accuracy"] = row["relative_accuracy"]
         told[f"{name}: relative emission"] = row["relative_emission"]
         told[f"{name}: latency ms p50"] = row["latency_ms_p50"]
+        if row.get("writing"):
+            told[f"{name}: joules a token"] = row["writing"]["joules_per_token"]
+            told[f"{name}: mean tokens"] = row["writing"]["mean_tokens"]
     doubt = f": {control['what_to_do']}" if control["what_to_do"] else ""
     say(
         f"{STAGE}  control {control['state'].upper() if doubt else control['state']}: {control['ratio']:.3f} "

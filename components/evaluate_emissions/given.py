@@ -34,6 +34,7 @@ class MeasuredRows:
         singles: the same rows' shortest to longest, a few, one at a time.
         sizes: a batch of each size asked for, of the rows around the middle length; the smallest first.
         right: the right answers in the batches' order, as the metrics take them.
+        labels: those of each batch, as its split has them.
         rows: how many there are.
         mean_lengths: tokens an input, padding included, of each reader: what the models compute.
         inputs_a_row: how many inputs a row is, 1 where none is parted into windows.
@@ -43,6 +44,7 @@ class MeasuredRows:
     singles: list[Batch]
     sizes: list[Batch]
     right: Any
+    labels: list[list[Any]]
     rows: int
     mean_lengths: list[float]
     inputs_a_row: float
@@ -185,8 +187,8 @@ def read_test_rows(
     texts = [[columns[name][row] for row in chosen] for name in task.columns]
 
     def encode(rows: Sequence[int]) -> Asked:
-        columns = [[side[row] for row in rows] for side in texts]
-        return side_by_side([asked(folder, columns, task, length) for folder, length in readers])
+        columns, first = [[side[row] for row in rows] for side in texts], chosen[rows[0]] + 1
+        return side_by_side([asked(folder, columns, task, length, str(test), first) for folder, length in readers])
 
     lengths = np.concatenate(
         [tokens_a_row(encode(range(at, min(at + CHUNK, len(chosen))))) for at in range(0, len(chosen), CHUNK)]
@@ -200,7 +202,8 @@ def read_test_rows(
     in_order = {name: [values[chosen[row]] for row in by_length] for name, values in columns.items()}
     inputs, right = sum(len(each.batch["input_ids"]) for each in batches), kind_of(task).right(in_order, task)
     tokens = mean_lengths([each.batch for each in batches], len(readers))
-    return MeasuredRows(batches, single, sized, right, len(chosen), tokens, inputs / len(chosen))
+    labels = [in_order["label"][start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+    return MeasuredRows(batches, single, sized, right, labels, len(chosen), tokens, inputs / len(chosen))
 
 
 def _listed(names: Sequence[str]) -> str:

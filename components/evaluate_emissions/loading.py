@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from kfp_bonsai.evaluate_emissions import memory
 from kfp_bonsai.evaluate_emissions.protocol import Batch, Subject
 from kfp_bonsai.evaluate_emissions.readers import read_by
-from kfp_bonsai.shared.inference import runtimes
+from kfp_bonsai.shared.inference import runtimes, writers
 
 
 def load_all(
@@ -25,8 +26,9 @@ def load_all(
     """
 
     def load(folder: Path, reader: int) -> Subject:
-        predict = _loaded(folder, device, threads, needed=folder is folders[0])
-        return Subject(str(folder), (lambda rows: predict(read_by(reader, rows))) if reader else predict)
+        run = _loaded(folder, device, threads, writers.TO_WRITE in batch, needed=folder is folders[0])
+        predict = (lambda rows: run.predict(read_by(reader, rows))) if reader else run.predict
+        return Subject(str(folder), predict, run if isinstance(run, writers.Writer) else None, reader)
 
     each = list(zip(folders, readers, strict=True))
     if device == "cpu":
@@ -36,10 +38,11 @@ def load_all(
     return [subject for subject, _ in both], [peak for _, peak in both]
 
 
-def _loaded(folder: Path, device: str, threads: int, needed: bool) -> Any:
+def _loaded(folder: Path, device: str, threads: int, writes: bool, needed: bool) -> Any:
     """Return what runs a batch on a model; for a candidate that does not load, what raises the reason."""
     try:
-        return runtimes.load_predictor(folder, device, threads=threads).predict
+        load = writers.load_writer if writes else runtimes.load_predictor
+        return load(folder, device, threads=threads)
     except Exception as error:
         if needed:
             raise
@@ -48,4 +51,4 @@ def _loaded(folder: Path, device: str, threads: int, needed: bool) -> Any:
         def refuse(_batch: Any) -> Any:
             raise reason
 
-        return refuse
+        return SimpleNamespace(predict=refuse)

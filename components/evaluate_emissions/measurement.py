@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kfp_bonsai.evaluate_emissions import machine, results
+from kfp_bonsai.evaluate_emissions.common import OfLength
 from kfp_bonsai.evaluate_emissions.protocol import Batch, Plan
 from kfp_bonsai.evaluate_emissions.rounds import Taken
 from kfp_bonsai.shared.energy import energy
@@ -63,6 +64,7 @@ def document(
             "batch_size": common.batch_size,
             "max_length": setting.max_length,
             "mean_length": common.mean_length,
+            **({"written_tokens": common.written.tokens} if common.written else {}),
             **({"windows_a_row": common.inputs_a_row} if kind_of(common.task).windows else {}),
             "single_rows": setting.singles,
             "rows_a_pass": sum(map(rows_in, setting.batches)),
@@ -85,6 +87,17 @@ def document(
         "traffic_per_day": common.traffic or None,
         "embodied_g_per_hour": common.embodied or None,
         "control": results.control_row(common.baseline, rounds, plan.precision),
+        **({"own_length": _own_length(common.written, plan)} if common.written else {}),
         "flags": results.flags(models, common),
         "models": models,
+    }
+
+
+def _own_length(written: OfLength, plan: Plan) -> dict[str, Any]:
+    """Return what is written down of the rounds in which each model wrote to its own end."""
+    return {
+        "pairs": written.rounds.done,
+        "seconds": written.rounds.seconds,
+        "stopped_because": written.rounds.stopped,
+        "control": results.control_row(written.own[0], written.rounds, plan.precision),
     }

@@ -21,6 +21,7 @@ import numpy as np
 from kfp_bonsai.evaluate_emissions.protocol import Subject
 from kfp_bonsai.shared.core.errors import in_words
 from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.inference.writers import TO_WRITE, load_writer
 from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 LONGEST_SECONDS = 120  # for one model; one that hangs must not hold up the measurement
@@ -128,7 +129,8 @@ def _import_torch() -> None:
 
 def _serve(folder: Path, batch: dict[str, np.ndarray], threads: int) -> Peak:
     """Load a model, run a batch, and return this process's peak, with all weights in it."""
-    predictor = load_predictor(folder, "cpu", threads=threads)
+    load = load_writer if TO_WRITE in batch else load_predictor
+    predictor = load(folder, "cpu", threads=threads)
     for _ in range(2):
         predictor.predict(batch)
     for line in (PROCESS / "status").read_text().splitlines():

@@ -18,6 +18,7 @@ import psutil
 from kfp_bonsai.shared.core.errors import in_words
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference.asking import ROW_OF, rows_in
+from kfp_bonsai.shared.inference.writers import TO_WRITE, Writer, of_length
 from kfp_bonsai.shared.metrics import control, statistics
 
 BASELINE = 0
@@ -25,6 +26,7 @@ BASELINE = 0
 # batch, about 0.1 s each, it was 2 to 4 %.
 SLICE_SECONDS = 0.1
 WARM_ROWS = 4  # that a model runs before each slice, uncounted
+WARM_TOKENS = 2  # that it writes of each then
 MORE_PAIRS = 2  # rounds at the most, as a multiple of the pairs asked for, where no time budget is set
 FEWEST = 2
 FEWEST_BATCHES = 4  # so that short and long rows are both in every block
@@ -39,24 +41,30 @@ class Subject:
     Attributes:
         name: for messages.
         predict: runs one batch.
+        writer: what runs it, if it writes.
+        reader: which reader of rows it is.
         error: why it was given up, "" while it runs.
         joules: joules a row in each round.
         ram_joules: the memory's joules a row in each round.
         seconds: wall seconds a row in each round.
         cpu_seconds: CPU seconds a row in each round.
         latency: seconds of each single-row request.
+        first_token: seconds of each until the first token, of a model that writes.
         best_batch: rows of the batch at which it is fastest, 0 if that is not known.
         rows_per_second: how fast it is at that.
     """
 
     name: str
     predict: Callable[[Batch], Any]
+    writer: Writer | None = None
+    reader: int = 0
     error: str = ""
     joules: list[float] = field(default_factory=list)
     ram_joules: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     latency: list[float] = field(default_factory=list)
+    first_token: list[float] = field(default_factory=list)
     best_batch: int = 0
     rows_per_second: float = 0.0
 
@@ -225,7 +233,7 @@ def _slice(
     subject: Subject, batches: Sequence[Batch], seconds: float, sources: Sequence[energy.Source]
 ) -> tuple[energy.Reading, list[float]]:
     """Run whole passes over the batches until the time has passed; return the costs of a row, in _COSTS' order."""
-    subject.predict({name: array[:WARM_ROWS] for name, array in batches[0].items()})
+    subject.predict(_to_warm(batches[0]))
     rows, passes = sum(map(rows_in, batches)), 0
     started, used = time.perf_counter(), time.process_time()
     with energy.track(sources) as meter:
@@ -237,6 +245,12 @@ def _slice(
     reading = meter.reading
     costs = (reading.joules, reading.ram_joules, reading.seconds, used)
     return reading, [cost / (rows * passes) for cost in costs]
+
+
+def _to_warm(batch: Batch) -> Batch:
+    """Return a few rows of a batch, of whose answers a few tokens are written."""
+    few = {name: array[:WARM_ROWS] for name, array in batch.items()}
+    return of_length(few, WARM_TOKENS) if TO_WRITE in batch else few
 
 
 def block_batches(
@@ -309,23 +323,23 @@ def drift(values: Sequence[float]) -> float:
 
 def run_all(
     subject: Subject, batches: Sequence[Batch], on_batch: Callable[[int], None] = lambda done: None
-) -> tuple[list[np.ndarray], list[float]]:
-    """Return a model's logits for each batch, and the seconds that each batch took; it is warm afterwards.
+) -> tuple[list[Any], list[float]]:
+    """Return what a model gives for each batch, and the seconds that each batch took; it is warm afterwards.
 
     Args:
         subject: the model.
         batches: the batches.
         on_batch: is told how many are done.
     """
-    logits, seconds = [], []
+    given, seconds = [], []
     for batch in (batches[0], batches[-1]):
         subject.predict(batch)
     for batch in batches:
         started = time.perf_counter()
-        logits.append(np.asarray(subject.predict(batch)))
+        given.append(subject.predict(batch))
         seconds.append(time.perf_counter() - started)
         on_batch(len(seconds))
-    return logits, seconds
+    return given, seconds
 
 
 def give_up(subject: Subject, error: Exception) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kfp_bonsai.evaluate_emissions import lengths
 from kfp_bonsai.evaluate_emissions.accuracy import ACCURACY, accuracy_row
 from kfp_bonsai.evaluate_emissions.common import Common, Scored
 from kfp_bonsai.evaluate_emissions.memory import Peak
@@ -22,7 +23,7 @@ from kfp_bonsai.shared.storage.champion import made_from
 
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15
-DAYS_A_YEAR, SECONDS_AN_HOUR = 365, 3600
+DAYS_A_YEAR = 365
 
 
 def model_row(
@@ -34,6 +35,7 @@ def model_row(
     scored: Scored | None,
     peak: Peak,
     mean_length: float,
+    own: Subject | None = None,
 ) -> dict[str, Any]:
     """Return one model's row; only what it is, and the error, if it was given up.
 
@@ -46,9 +48,10 @@ def model_row(
         scored: its answers.
         peak: its memory.
         mean_length: tokens an input of its.
+        own: its readings where it wrote to its own end.
     """
     flops, below = (
-        Flops.from_record(one).at(length) * common.inputs_a_row
+        Flops.from_record(one).at(length, common.written.tokens if common.written else 1) * common.inputs_a_row
         for one, length in ((record, mean_length), (common.baseline_record, common.mean_length))
     )
     is_baseline = subject is common.baseline
@@ -77,6 +80,9 @@ def model_row(
     row |= accuracy_row(common, scored, is_baseline) if whole and scored else dict.fromkeys(ACCURACY)
     row |= _energy(common, subject, is_baseline, row["making"]) if whole else dict.fromkeys(_ENERGY)
     row["pairs"] = row["pairs"] or []
+    if own is not None:
+        joules = (row["joules_per_1000"] or 0) / 1000
+        row["writing"] = lengths.writing_row(common, subject, own, scored, joules) if whole and scored else None
     return row
 
 
@@ -112,9 +118,8 @@ def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str,
     net = joules - common.idle_watts * float(np.mean(subject.seconds))
     saved = base - joules
     p50, p95, p99 = (float(1000 * value) for value in np.percentile(subject.latency, [50, 95, 99]))
-    kwh = 1000 * joules / energy.JOULES_PER_KWH
     grams = common.intensity.grams(1000 * joules) if common.intensity else None
-    making_g = common.embodied * 1000 * float(np.mean(subject.seconds)) / SECONDS_AN_HOUR
+    counted = f"1,000 answers of {common.written.tokens} tokens" if common.written else "1,000 inferences"
     a_year = None if is_baseline or not common.traffic else DAYS_A_YEAR * common.traffic
     return {
         "relative_emission": ratio.value,
@@ -124,13 +129,7 @@ def _energy(common: Common, subject: Subject, is_baseline: bool, made: dict[str,
         "joules_per_1000_net": 1000 * max(net, 0.0),
         "ram_joules_per_1000": 1000 * float(np.mean(subject.ram_joules)),
         "grams_co2_per_1000": grams,
-        "sci_per_1000": {
-            "E_kwh": kwh,
-            "I_g_per_kwh": common.intensity.intensity_g_per_kwh if common.intensity else None,
-            "M": making_g or "excluded",
-            "R": "1,000 inferences",
-            "sci_g": None if grams is None else grams + making_g,
-        },
+        "sci_per_1000": lengths.sci(common, subject, joules, 1000, counted),
         "latency_ms_p50": p50,
         "latency_ms_p95": p95,
         "latency_ms_p99": p99,
@@ -212,6 +211,7 @@ def flags(models: Sequence[dict[str, Any]], common: Common) -> list[str]:
         for row in models
         if row["peak_memory_problem"]
     ]
+    found += lengths.flags(models)
     start = made_from(models[0])
     found += [
         f"{row['level']} was made from {other}, and the baseline from {start}: unless that is one model in two places, "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from kfp_bonsai.evaluate_emissions.protocol import BASELINE, Batch, Subject, give_up
 from kfp_bonsai.shared.inference.asking import rows_in
+from kfp_bonsai.shared.inference.writers import Written
 
 SINGLE_ROWS = 60
 FEWEST_SINGLES, PASS_SECONDS = 12, 10.0  # where a pass over more would take the baseline longer
@@ -49,7 +50,7 @@ def _each_row(alive: Sequence[Subject], rows: Sequence[Batch], baseline: Subject
                 continue
             started = time.perf_counter()
             try:
-                subject.predict(row)
+                said = subject.predict(row)
             except Exception as error:
                 if subject is baseline:
                     raise
@@ -57,6 +58,8 @@ def _each_row(alive: Sequence[Subject], rows: Sequence[Batch], baseline: Subject
                 continue
             if timed:
                 subject.latency.append(time.perf_counter() - started)
+                if isinstance(said, Written):
+                    subject.first_token.append(said.first_seconds)
 
 
 def order(count: int, done: int) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kfp_bonsai.shared.data.encoding import encode_windows
 from kfp_bonsai.shared.inference.runtimes import Batch, load_predictor
+from kfp_bonsai.shared.inference.writers import OWN, load_writer, of_length, prompt_batch
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.kinds import kind_of, predict
 from kfp_bonsai.shared.kinds.task import Task
@@ -30,7 +31,14 @@ class Asked:
     windows: Windows | None
 
 
-def asked(folder: Path, columns: Sequence[Sequence[str]], task: Task, max_length: int = 0) -> Asked:
+def asked(
+    folder: Path,
+    columns: Sequence[Sequence[str]],
+    task: Task,
+    max_length: int = 0,
+    where: str = "what is asked",
+    first: int = 1,
+) -> Asked:
     """Encode rows with a model's tokenizer.
 
     Args:
@@ -38,7 +46,11 @@ def asked(folder: Path, columns: Sequence[Sequence[str]], task: Task, max_length
         columns: the rows' texts, or first and second texts.
         task: what it answers.
         max_length: the most tokens of an input; 0 takes the length the model was trained with.
+        where: where the rows are from, for messages.
+        first: the number of the first of them.
     """
+    if kind_of(task).writes:
+        return Asked(of_length(prompt_batch(folder, columns[0], task, max_length, where, first), OWN), None)
     batch, windows = encode_windows(folder, columns, max_length, kind_of(task).windows)
     return Asked(batch if windows is None else {**batch, ROW_OF: windows.rows}, windows)
 
@@ -69,7 +81,10 @@ def together(logits: Sequence[np.ndarray], batches: Sequence[Asked]) -> tuple[Lo
 
 def predictions(folder: Path, task: Task, batches: Iterable[Mapping[str, Sequence[str]]]) -> Any:
     """Return what a model predicts for all rows of batches of a split, in their order."""
-    predictor = load_predictor(folder)
     rows = [asked(folder, [batch[name] for name in task.columns], task) for batch in batches]
+    if kind_of(task).writes:
+        writer = load_writer(folder)
+        return predict(task, [text for each in rows for text in writer.texts(writer.predict(each.batch))])
+    predictor = load_predictor(folder)
     logits, windows = together([predictor.predict(each.batch) for each in rows], rows)
     return predict(task, logits, windows)

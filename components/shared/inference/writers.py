@@ -133,6 +133,12 @@ def padded(rows: Sequence[Sequence[int]], pad_id: int, before: bool) -> dict[str
     return {"input_ids": ids, "attention_mask": mask}
 
 
+def of_length(batch: Batch, tokens: int) -> dict[str, np.ndarray]:
+    """Return a batch whose answers are to have so many tokens, or with OWN the model's own length."""
+    asked = {name for name in batch if name.rpartition(":")[2] == TO_WRITE} or {TO_WRITE}
+    return {**batch, **dict.fromkeys(asked, np.full(len(batch["input_ids"]), tokens))}
+
+
 @lru_cache(maxsize=8)
 def _reader(folder: Path, _changed: int) -> tuple[Any, bool, int]:
     """Return a folder's tokenizer, whether padding goes before a prompt, and where texts are cut."""
@@ -152,7 +158,8 @@ def _torch(folder: Path, device: str, threads: int) -> Writer:
         raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")
     if threads and device == "cpu":
         torch.set_num_threads(threads)
-    return torch_writer(*checkpoint.load(folder), device)
+    network, tokenizer = checkpoint.load(folder)
+    return torch_writer(network, tokenizer, device)
 
 
 def torch_writer(network: Any, tokenizer: Any, device: str = "cpu") -> Writer:

@@ -73,5 +73,5 @@ KIND = Kind(
     setting=_joined,
     errs="unless its answer is exactly right",
     hits=lambda predicted, right: np.array([one == other for one, other in zip(predicted, right, strict=True)], bool),
-    lacking=("evaluate-emissions", "quantize"),
+    lacking=("quantize",),
 )

@@ -70,9 +70,15 @@ def check_counted(name: str) -> None:
     Raises:
         BonsaiError: there is none of that name, or its package is not installed.
     """
-    needs = find_metric(name).needs
-    if needs and find_spec(needs) is None:
+    if not is_counted(name):
+        needs = find_metric(name).needs
         raise BonsaiError(f"the metric {name} needs {needs}: pip install 'kfp-bonsai[generation]', or choose another")
+
+
+def is_counted(name: str) -> bool:
+    """Return whether what counts a metric is installed."""
+    needs = find_metric(name).needs
+    return not needs or find_spec(needs) is not None
 
 
 def in_words(name: str) -> str:

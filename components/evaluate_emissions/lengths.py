@@ -188,8 +188,8 @@ def flags(models: Sequence[dict[str, Any]]) -> list[str]:
             share_of_energy = f"{100 * own['relative_emission']:.1f} %" if own else "an unknown share"
             found.append(
                 f"{row['level']}: its own answers have {told['mean_tokens']:.1f} tokens on average, "
-                f"{100 * share:.0f} % of the baseline's, and take {share_of_energy} of its energy. The relative emission "
-                f"is that of answers of equal length, {told['tokens']} tokens."
+                f"{100 * share:.0f} % of the baseline's, and take {share_of_energy} of its energy. The relative "
+                f"emission is that of answers of equal length, {told['tokens']} tokens."
             )
         if told["ended"] < FEW_END:
             found.append(

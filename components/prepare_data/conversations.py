@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from kfp_bonsai.shared.kinds.task import CHAT
 
 ASSISTANT = "assistant"
 ROLES = {"human": "user", "gpt": ASSISTANT}  # as ShareGPT calls them, with "from" and "value"
+FEW = 4  # times that each answer is there on average, from which on they may be names of classes
 TRANSLATION = "translation"  # the column of a text a language
 
 
@@ -48,26 +50,31 @@ def find(look: Glance) -> Reading | None:
     return Reading((pair[0],), pair[1], (pair[0],), (pair[1],), "text", answer=_plain)
 
 
-def refuse_unasked(look: Glance) -> None:
-    """Refuse rows that are written to be answered in text, where nobody said that this is wanted.
+def find_unasked(look: Glance) -> Reading | None:
+    """Find texts with an answer each where nobody said which kind is wanted, by columns that have no other meaning.
 
     Raises:
-        BonsaiError: they are such rows, by the names of their columns, and have no labels.
+        BonsaiError: the answers are a few that come again and again, as names of classes do.
     """
     if look.flags.text or look.flags.label or look.called(columns.LABELS):
-        return
+        return None
     chats = [name for name in look.called(columns.CONVERSATIONS) if _are_conversations(look.first(name))]
     pairs = [found for pair in columns.ANSWERED if len(found := look.called(pair)) == 2]
     pairs += [
         [name] for name in look.called((TRANSLATION,)) if mostly(look.first(name), lambda one: isinstance(one, dict))
     ]
-    if chats or pairs:
-        names = " and ".join(f"'{name}'" for name in (chats[:1] or pairs[0]))
-        kind = next(name for name, one in KINDS.items() if one.target == "text")
+    if not chats and not pairs:
+        return None
+    kind = next(name for name, one in KINDS.items() if one.target == "text")
+    answers = [] if chats else [str(one) for one in look.first(pairs[0][-1])]
+    if FEW * len({*answers}) < len(answers):
+        names = " and ".join(f"'{name}'" for name in pairs[0])
         raise BonsaiError(
-            f"{look.where} has {names}, as texts have to which an answer is to be written: ask for that with "
-            f"--kind {kind}, or name labels with --label-column"
+            f"{look.where} has {names}, as texts have to which an answer is to be written, and answers that come again "
+            f"and again, as labels do: say which they are with --kind {kind} or --kind classification"
         )
+    found = find(Glance(look.rows, look.flags, kind))
+    return replace(found, kind=kind) if found else None
 
 
 def _pair(look: Glance) -> tuple[str, str] | None:

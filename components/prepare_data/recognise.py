@@ -34,8 +34,8 @@ def find(rows: Rows, flags: Flags, kind: str = AUTO) -> Reading:
             f"{rows.where} has no rows for --kind {kind} (columns: {', '.join(look.names)}): they are to have "
             f"{TARGETS[KINDS[kind].target].example}; other names are given by --text-column and --label-column"
         )
-    if kind == AUTO:
-        conversations.refuse_unasked(look)
+    if kind == AUTO and (written := conversations.find_unasked(look)):
+        return _checked(written, rows.where)
     texts = look.texts()
     label = columns.label_column(look.names, rows.where, flags.label)
     found = Reading(texts, label, texts, (label,), class_names=rows.class_names(label))

@@ -106,7 +106,6 @@ def test_columns_and_languages_that_were_named_are_taken(tmp_path):
         (FORMS["prompt"]("", "b"), {}, r"column 'prompt': no text in .*row 21"),
         ({"prompt": "a"}, {}, "line 21"),
         (FORMS["prompt"]("a", "b"), {"label_column": "completions"}, "no column 'completions'.*completion"),
-        (FORMS["prompt"]("a", "b"), {"kind": "auto"}, "'prompt' and 'completion'.*--kind generation"),
         (FORMS["prompt"]("a", "b"), {"metric": "accuracy"}, "--metric accuracy is not for generation: give rouge_l"),
     ],
 )
@@ -134,6 +133,16 @@ def test_conversations_that_are_none_are_refused_with_their_place(messages, said
     rows = [*(FORMS["messages"](*one) for one in ROWS), {"messages": messages}]
     with pytest.raises(BonsaiError, match=said):
         prepare(lines(tmp_path / "d.jsonl", rows))
+
+
+@pytest.mark.parametrize("form", ["prompt", "messages", "translation"])
+def test_rows_with_answers_are_known_by_their_columns(form, tmp_path):
+    """Everybody who has such rows told to say what they are; or classes learnt as texts, because a column says so."""
+    rows = [FORMS[form](*row) for row in ROWS]
+    assert prepare(lines(tmp_path / "d.jsonl", rows), kind="auto")[1].kind == "generation"
+    classes = [FORMS["prompt"](text, ("good", "bad")[number % 2]) for number, (text, _) in enumerate(ROWS)]
+    with pytest.raises(BonsaiError, match=r"'prompt' and 'completion'.*--kind generation or --kind classification"):
+        prepare(lines(tmp_path / "e.jsonl", classes), kind="auto")
 
 
 def test_answers_that_are_all_alike_are_refused(tmp_path):

@@ -16,7 +16,7 @@ from kfp_bonsai.evaluate_emissions.protocol import Batch, Plan, Subject, pairs_o
 from kfp_bonsai.evaluate_emissions.rounds import Taken, announce, measured
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.inference.writers import OWN, of_length
+from kfp_bonsai.shared.inference.writers import OWN, TO_WRITE, of_length
 from kfp_bonsai.shared.metrics import statistics
 from kfp_bonsai.shared.metrics.statistics import Interval
 
@@ -31,8 +31,8 @@ def of_baseline(scored: Scored | None) -> int:
 
 
 def at(tokens: int, batches: Sequence[Batch]) -> list[Batch]:
-    """Return batches whose answers are to have so many tokens; as they are where nothing is written."""
-    return [of_length(batch, tokens) if tokens else batch for batch in batches]
+    """Return batches whose answers are to have so many tokens, or OWN; as they are where nothing is written."""
+    return [of_length(batch, tokens) if TO_WRITE in batch else batch for batch in batches]
 
 
 def in_half_the_time(plan: Plan) -> Plan:
@@ -64,7 +64,7 @@ def own(
     say("evaluate-emissions  the same once more, each model writing to its own end")
     again = [Subject(one.name, one.predict, one.writer, one.reader, one.error) for one in subjects]
     as_asked = replace(plan, precision=0.0)
-    batches = at(OWN, batches) if tokens else list(batches)
+    batches = at(OWN, batches)
     announce(len(again), batches, pass_seconds, as_asked)
     return OfLength(tokens, again, measured(again, batches, as_asked, taken.sources).rounds)
 

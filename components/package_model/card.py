@@ -10,6 +10,7 @@ from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.inference.processor import FITTING_BITS
 from kfp_bonsai.shared.kinds.kind import ANY, ROW, SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_in
+from kfp_bonsai.shared.kinds.task import CHAT
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words, is_share
 from kfp_bonsai.shared.models.configuration import family_name
@@ -58,6 +59,29 @@ from sentence_transformers import CrossEncoder
 
 model = CrossEncoder("{folder}", max_length={length})
 print(model.predict([("a query", "a text"), ("a query", "another text")]))
+"""
+GENERATES = """\
+# pip install "transformers>=5" torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}", padding_side="left")
+batch = tokenizer({texts}, padding=True, truncation=True, max_length={length}, return_tensors="pt")
+said = model.generate(**batch)[:, batch["input_ids"].shape[1] :]
+print(tokenizer.batch_decode(said, skip_special_tokens=True))
+"""
+CHATS = """\
+# pip install "transformers>=5" torch
+from transformers import Auto{model}, AutoTokenizer
+
+model = Auto{model}.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}", padding_side="{side}")
+talks = [[{{"role": "user", "content": text}}] for text in {texts}]
+batch = tokenizer.apply_chat_template(
+    talks, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
+)
+said = model.generate(**batch){answer}
+print(tokenizer.batch_decode(said, skip_special_tokens=True))
 """
 STOCK_BY_TASK = {"token-classification": TAGS, "question-answering": FINDS, "text-ranking": RANKS}
 WRITES = """\
@@ -218,24 +242,29 @@ def _what(record: dict[str, Any], row: dict[str, Any]) -> str:
 def _table(results: dict[str, Any], row: dict[str, Any]) -> str:
     baseline = _baseline(results, row)
     unit = row.get("emission_label") or "not labelled"
+    one = kind_in(results["task"]).unit
+    tokens = row["writing"]["tokens"] if row.get("writing") else 0
+    counted = f"{one} of {tokens} tokens" if tokens else one
+    many = counted.replace(one, f"1,000 {one}s")
     lines = [
         (
             f"{_metric(results['task'])} (95 % interval)",
             *(_number(r, "accuracy", results["task"]) for r in (row, baseline)),
         ),
         ("relative to the baseline", _share(row, "relative_accuracy"), "100 %"),
-        (f"emission of an inference, relative ({unit})", _share(row, "relative_emission"), "100 %"),
+        (f"emission of an {counted}, relative ({unit})", _share(row, "relative_emission"), "100 %"),
         (
-            f"energy of 1,000 inferences ({unit})",
+            f"energy of {many} ({unit})",
             _plain(row, "joules_per_1000", "J"),
             _plain(baseline, "joules_per_1000", "J"),
         ),
         (
-            "CO₂ of 1,000 inferences",
+            f"CO₂ of {many}",
             _plain(row, "grams_co2_per_1000", "g"),
             _plain(baseline, "grams_co2_per_1000", "g"),
         ),
         ("latency, p50", _plain(row, "latency_ms_p50", "ms"), _plain(baseline, "latency_ms_p50", "ms")),
+        *_writing(row.get("writing"), baseline.get("writing"), unit),
         ("weights", _megabytes(row), _megabytes(baseline)),
         ("FLOPs, relative", _share(row, "flops_ratio"), "100 %"),
     ]
@@ -246,6 +275,28 @@ def _table(results: dict[str, Any], row: dict[str, Any]) -> str:
     table = ["| | this model | baseline |", "| --- | ---: | ---: |"]
     table += [f"| {' | '.join(line)} |" for line in lines if line[1] != "–"]
     return head + "\n\n" + "\n".join(table)
+
+
+def _writing(ours: dict[str, Any] | None, theirs: dict[str, Any] | None, unit: str) -> list[tuple[str, ...]]:
+    """Return what is told of models that write: tokens, their cost and speed, and how likely right answers are."""
+    if not ours or not theirs:
+        return []
+    own = ours.get("own") or {}
+    shown = (
+        ("energy of a written token ({unit})", "joules_per_token", "J"),
+        ("tokens of an answer that it ends by itself, mean", "mean_tokens", "tokens"),
+        ("first token, p50", "first_token_ms_p50", "ms"),
+        ("first token, p95", "first_token_ms_p95", "ms"),
+        ("tokens a second, p50", "tokens_per_s_p50", ""),
+        ("tokens a second, p95", "tokens_per_s_p95", ""),
+        ("perplexity of the right answers", "perplexity", ""),
+    )
+    lines = [
+        (head.format(unit=unit), *(_plain(one, key, name).strip() for one in (ours, theirs)))
+        for head, key, name in shown
+    ]
+    lines.insert(2, (f"emission of such an answer, relative ({unit})", _share(own, "relative_emission"), "100 %"))
+    return lines
 
 
 def _floor(results: dict[str, Any], row: dict[str, Any]) -> str:
@@ -277,8 +328,12 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
         return f"{text}\n\n```python\n{filled}```"
     texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
     model_type = record.get("model_type")
-    writes = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
-    code = WRITES if writes else STOCK_BY_TASK.get(kind.hub[0], STOCK)
+    in_text = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
+    code = WRITES if in_text else GENERATES if kind.writes else STOCK_BY_TASK.get(kind.hub[0], STOCK)
+    if kind.writes and task.get("setting") == CHAT:
+        code = CHATS.replace("{model}", "ModelForSeq2SeqLM" if in_text else "ModelForCausalLM")
+        code = code.replace("{side}", "right" if in_text else "left")
+        code = code.replace("{answer}", "" if in_text else '[:, batch["input_ids"].shape[1] :]')
     chances = ".sigmoid()" if any_may_hold else ""
     code = code.format(folder=".", length=length, texts=texts, chances=chances, overlap=length // OVERLAP)
     if (record.get("shape") or {}).get("kind") == "free":
@@ -296,7 +351,7 @@ def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]
     task = results["task"]
     labels, kind = list(task.get("labels") or []), kind_in(task)
     what = kind.does.format(labels=f"{', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}")
-    long = "are cut"
+    long = "are cut, or, where they are conversations, refused" if kind.writes else "are cut"
     if kind.windows:
         long = "were read in parts that overlap when it was measured: code that reads one part alone misses the rest"
     source = task.get("source") or "a source not stated"

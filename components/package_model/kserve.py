@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from kfp_bonsai.images import TAG
+from kfp_bonsai.shared.core.documents import read_object
 from kfp_bonsai.shared.kinds.kind import ANY, SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.configuration import family_name
@@ -103,6 +104,8 @@ def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str
     if (record.get("shape") or {}).get("kind") == "free":
         return "its shape is free, which `import kfp_bonsai` makes known to transformers"
     kind = kind_in(task)
+    if kind.writes:
+        return ""
     if kind.head == SPAN:
         return "it finds answers in texts, and KServe's server answers no questions"
     if kind.head == TOKEN:
@@ -213,7 +216,7 @@ def service(
         resources[ACCELERATOR] = "1"
     model: dict[str, Any] = {
         "modelFormat": {"name": "onnx" if kind == "edge" else "huggingface", "version": "1"},
-        "protocolVersion": "v2",
+        **({} if kind_in(record["task"]).writes and not own else {"protocolVersion": "v2"}),
         "storageUri": uri or f"{NO_URI}/{service_name(name)}",
     }
     if own:
@@ -273,12 +276,25 @@ def service_name(name: str) -> str:
 
 def _arguments(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Return how KServe's Hugging Face server does what was measured: the same cut, case and precision."""
+    if kind_in(record["task"]).writes:
+        return _writing(folder, record)
     found = ["--task=sequence_classification", "--backend=huggingface", "--dtype=float32", "--return_probabilities"]
     found.append("--disable_log_requests")  # it would log every text
     if record.get("max_length"):
         found.append(f"--max_model_len={record['max_length']}")
     if not _lowers_case(folder):
         found.append("--disable_lower_case")  # it lowers the case otherwise, whatever the tokenizer was trained with
+    return found
+
+
+def _writing(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return that of a model that writes: text and answer have as much room together as they were measured with."""
+    encoder = FAMILIES[family_name(str(record["model_type"]))].answers_in_text
+    task = "text2text_generation" if encoder else "text_generation"
+    found = [f"--task={task}", "--backend=huggingface", "--dtype=float32", "--disable_log_requests"]
+    most = read_object(folder / "generation_config.json").get("max_new_tokens")
+    if record.get("max_length") and isinstance(most, int):
+        found.append(f"--max_model_len={record['max_length'] + most}")
     return found
 
 
@@ -305,7 +321,13 @@ def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str, 
     if kind == "gpu" and not why:
         labels = ", ".join(f"{number} {label}" for number, label in enumerate(task.get("labels") or []))
         lines.append("Needs KServe 0.20 or later, whose server has transformers 5, as the folder needs.")
-        lines.append(f"The answers number the classes: {labels}.")
+        if kind_in(task).writes:
+            lines.append(
+                "It answers as OpenAI's API does, at /openai/v1/completions: ask for temperature 0, as was measured."
+            )
+            lines.append("On a GPU, leave --backend out and KServe takes vLLM, which opens the same folder, too.")
+        else:
+            lines.append(f"The answers number the classes: {labels}.")
     return "".join(f"# {line}\n" for line in lines)
 
 

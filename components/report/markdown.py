@@ -31,6 +31,7 @@ def render(page: dict[str, Any]) -> str:
         lines += [line(_cells(row)) for row in part["rows"]]
         lines.append("")
     lines += ["Relative figures are to the baseline on the same device; 95 % intervals in brackets.", ""]
+    lines += page["written"]
     lines += _labels(page)
     lines += ["### Can this be believed?", ""]
     lines += checks(page["checks"])

@@ -27,7 +27,9 @@ def render(page: dict[str, Any], template: str = "page.html") -> str:
     return environment.get_template(template).render(page | {"glossary": GLOSSARY})
 
 
-def key_figures(final: dict[str, Any] | None, baseline: dict[str, Any], metric: str) -> list[dict[str, str]]:
+def key_figures(
+    final: dict[str, Any] | None, baseline: dict[str, Any], metric: str, unit: str = "inference"
+) -> list[dict[str, str]]:
     """Return the handful of numbers that most readers want: name, value, and what it is held against."""
     if final is None:
         return []
@@ -49,7 +51,7 @@ def key_figures(final: dict[str, Any] | None, baseline: dict[str, Any], metric: 
             _was(numbers.milliseconds(baseline["latency_ms_p50"])),
         ),
         ("size", numbers.size(final["size_bytes"]), _was(numbers.size(baseline["size_bytes"]))),
-        ("paid back after", numbers.about(final["payback_inferences"]), "inferences"),
+        ("paid back after", numbers.about(final["payback_inferences"]), f"{unit}s"),
     ]
     return [{"name": n, "value": v, "beside": b} for n, v, b in figures if v != numbers.NONE]
 

@@ -80,6 +80,7 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "by_label": model.get("by_label"),
             "confusion": model.get("confusion"),
             "roc": model.get("roc"),
+            "writing": model.get("writing"),
         }
         rows.append(row)
     return rows

@@ -77,7 +77,13 @@ def asked_for(fraction: float) -> str:
 
 
 def verdict(
-    final: dict[str, Any] | None, met: bool, selection: dict[str, Any], metric: str, state: str, wanted: str
+    final: dict[str, Any] | None,
+    met: bool,
+    selection: dict[str, Any],
+    metric: str,
+    state: str,
+    wanted: str,
+    unit: str = "inference",
 ) -> str:
     """Say what was saved and what it cost, whether that is what was asked for, and what there is to doubt of it.
 
@@ -88,6 +94,7 @@ def verdict(
         metric: as people call it.
         state: the control's.
         wanted: how narrow the emission's interval should be, where it is not; else "".
+        unit: what one inference is.
     """
     if final is None:
         return "No compressed model could be measured, so nothing is known to be saved."
@@ -105,7 +112,7 @@ def verdict(
     if final["relative_emission"] >= 1:
         text += ", so it saves nothing"
     elif final["payback_inferences"] is not None and not doubtful:
-        text += f"; paid back after about {about(final['payback_inferences'])} inferences"
+        text += f"; paid back after about {about(final['payback_inferences'])} {unit}s"
     if met:
         return f"{name_of(final)} keeps {text}."
     asked = target_words(target, metric)
@@ -148,4 +155,4 @@ def yearly(final: dict[str, Any] | None, measurement: dict[str, Any]) -> list[st
     interval = f" ({ends[0]}{SPACE}to{SPACE}{ends[1]})" if len(set(ends)) > 1 else ""
     grams = f", or {mass(1000 * final['saved_kg_co2_per_year'])} of CO₂," if final["saved_kg_co2_per_year"] else ""
     saved = unit(factor * final["saved_kwh_per_year"], name)
-    return [f"At {traffic:,} inferences a day it saves {saved}{interval}{grams} a year."]
+    return [f"At {traffic:,} {kind_in(measurement['task']).unit}s a day it saves {saved}{interval}{grams} a year."]

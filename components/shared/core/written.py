@@ -55,6 +55,16 @@ _NUMBERS = (
     "saved_kwh_per_year",
     "saved_kg_co2_per_year",
 )
+_SCI = {"sci_g?": NUMBER}
+_WRITING = {
+    "tokens": COUNT,
+    **dict.fromkeys(("joules_per_token", "mean_tokens", "relative_tokens", "perplexity"), NUMBER),
+    **dict.fromkeys(("first_token_ms_p50", "first_token_ms_p95", "tokens_per_s_p50", "tokens_per_s_p95"), NUMBER),
+    **dict.fromkeys(("joules_per_answer?", "relative_perplexity?", "likelihood_p?", "ended?"), NUMBER),
+    **dict.fromkeys(("perplexity_ci?", "relative_perplexity_ci?"), INTERVAL),
+    "sci_per_1000_tokens?": _SCI,
+    "own?": {"relative_emission": ABOVE_ZERO, "relative_emission_ci?": INTERVAL, "joules_per_answer?": NUMBER},
+}
 _MODEL: Mapping[str, Any] = {
     "level": TEXT,
     "stage": TEXT,
@@ -64,6 +74,7 @@ _MODEL: Mapping[str, Any] = {
     "scored?": COUNT,
     "predicted_emission?": {"share": NUMBER, "error": NUMBER, "device": TEXT},
     "errors?": COUNT,
+    "writing?": _WRITING,
     "by_label?": [{"label": TEXT, "items": COUNT, "precision?": NUMBER, "recall?": NUMBER, "f1?": NUMBER}],
     "roc?": {"fpr": RISING, "tpr": RISING, "thresholds": [NUMBER], "auc": NUMBER},
     **{f"{name}?": TEXT for name in _TEXTS},

@@ -64,7 +64,7 @@ KIND = Kind(
     predict=_predict,
     floor=_floor,
     shares=_shares,
-    floor_name=("first words", "copy of the text's first words"),
+    floor_name=("copy of first words", "copy of the text's first words"),
     hub=("text-generation", "Text Generation"),
     does="writing answers to texts",
     tell=_tell,
@@ -73,5 +73,6 @@ KIND = Kind(
     setting=_joined,
     errs="unless its answer is exactly right",
     hits=lambda predicted, right: np.array([one == other for one, other in zip(predicted, right, strict=True)], bool),
+    unit="answer",
     lacking=("quantize",),
 )

@@ -82,6 +82,7 @@ class Kind:
         tell: what is answered for each row, of logits, as plain JSON.
         tensors: the entries of such an answer: each one's name, its type in the Open Inference Protocol, and how many
             numbers it has a row, 0 if it is one.
+        unit: what one inference is, of which energy and time are told.
         lacking: stages that do not know such tasks yet, by their commands.
     """
 
@@ -114,6 +115,7 @@ class Kind:
     all_alike: Callable[[Sequence[Any]], bool] = lambda _labels: False
     setting: Callable[[Sequence[Any]], str] = lambda _answers: ""
     hits: Callable[[Any, Any], np.ndarray] | None = None
+    unit: str = "inference"
     lacking: tuple[str, ...] = ()
 
     @property

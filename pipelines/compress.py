@@ -92,10 +92,13 @@ def compress_tasks(tasks: Tasks, parallel_levels: int, edge: bool | None, fuse: 
                 },
                 {
                     **{"flops": level.flops, "emission": level.emission, "shape": level.shape},
-                    **tasks.pick("device"),
+                    **{**tasks.pick("device"), "vocabulary": level.vocabulary},
                     **{"steps": values["prune_steps"], "seed": values["seed"]},
                 },
-                {"epochs": level.epochs, "learning_rate": level.rate, "seed": values["seed"]},
+                {
+                    **{"epochs": level.epochs, "learning_rate": level.rate, "vocabulary": level.vocabulary},
+                    "seed": values["seed"],
+                },
                 fuse,
             )
             if for_edge:

@@ -26,6 +26,7 @@ def compress_level(
     device: str = "auto",
     epochs: float = 0,
     learning_rate: float = 0,
+    vocabulary: str = "whole",
     seed: int = 0,
     fingerprint: str = "",
 ):
@@ -43,8 +44,10 @@ def compress_level(
     shorter_model.metadata.update(storable(result))
     shorter_model.metadata["fingerprint"] = fingerprint  # as layer-remove has it
     pruning = {"flops": flops, "emission": emission, "device": device, "shape": shape, "heads": heads, "ffn": ffn}
+    pruning["vocabulary"] = vocabulary
     result = matrix_prune(shorter, taught, pruned, **pruning, steps=steps, seed=seed)
     pruned_model.metadata.update(storable(result))
-    result = distill(pruned, taught, rows, distilled, epochs=epochs, learning_rate=learning_rate, seed=seed)
+    learning = {"epochs": epochs, "learning_rate": learning_rate, "vocabulary": vocabulary}
+    result = distill(pruned, taught, rows, distilled, **learning, seed=seed)
     distilled_model.metadata.update(storable(result))
     log_numbers(result, metrics)

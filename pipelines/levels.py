@@ -9,6 +9,7 @@ from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
+from kfp_bonsai.shared.models.kept_tokens import VOCABULARIES, WHOLE
 from kfp_bonsai.shared.models.records import short_name
 
 DEFAULTS: dict[str, Any] = {
@@ -19,11 +20,13 @@ DEFAULTS: dict[str, Any] = {
     "shape": "free",
     "epochs": 0.0,
     "rate": 0.0,
+    "vocabulary": WHOLE,
 }
 SHARES = ("flops", "emission")  # of the baseline's, that matrices are pruned to
 SYNTAX = (
-    "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4', or emission=0.1 instead of flops=0.1 (all "
-    "settings may be left out), or 'LABEL:model=embedded:bert-tiny,epochs=6,rate=3e-4'"
+    "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4', or emission=0.1 instead of flops=0.1, and of "
+    "models that write vocabulary=task (all settings may be left out), or 'LABEL:model=embedded:bert-tiny,epochs=6,"
+    "rate=3e-4'"
 )
 OF_READY_MADE = ("model", "epochs", "rate")  # what can be said of a ready-made model
 UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
@@ -173,6 +176,8 @@ def _parse(text: str, epochs: float) -> dict[str, Any]:
         raise BonsaiError(f"--level '{text}': rate={level['rate']:g} must be a learning rate such as 3e-4, or 0")
     if level["shape"] not in SHAPES:
         raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
+    if level["vocabulary"] not in VOCABULARIES:
+        raise BonsaiError(f"--level '{text}': vocabulary={level['vocabulary']}: write {' or '.join(VOCABULARIES)}")
     check_layers(level, ANY_LAYERS, text)
     return level
 

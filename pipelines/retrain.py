@@ -62,10 +62,13 @@ def retrain_tasks(tasks: Tasks, fuse: bool) -> None:
                 **{"student": made["student"], "keep": made["layers"], "level": made["level"], "seed": values["seed"]},
                 "fingerprint": made["student_fingerprint"],
             },
-            {name: made[name] for name in ("flops", "emission", "shape", "heads", "ffn")}
+            {name: made[name] for name in ("flops", "emission", "shape", "heads", "ffn", "vocabulary")}
             | tasks.pick("device")
             | {"steps": values["prune_steps"], "seed": values["seed"]},
-            {"epochs": made["epochs"], "learning_rate": made["rate"], "seed": values["seed"]},
+            {
+                **{"epochs": made["epochs"], "learning_rate": made["rate"], "vocabulary": made["vocabulary"]},
+                "seed": values["seed"],
+            },
             fuse,
         )
         measured = evaluate_emissions_challenger(

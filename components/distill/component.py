@@ -18,6 +18,7 @@ def distill(
     temperature: float = 2,
     hidden_weight: float = 10,
     label_weight: float = 0.3,
+    vocabulary: str = "whole",
     seed: int = 0,
 ):
     """Train a compressed model on its teacher's logits and hidden states."""

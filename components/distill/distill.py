@@ -4,11 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models.checkpoint import load, save
+from kfp_bonsai.shared.models.kept_tokens import TASK, VOCABULARIES
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of
 from kfp_bonsai.shared.training.teacher import check_teacher
 
@@ -27,6 +28,7 @@ def distill(
     temperature: float = 2,
     hidden_weight: float = 10,
     label_weight: float = 0.3,
+    vocabulary: str = "whole",
     seed: int = 0,
 ) -> dict:
     """Train a compressed model on its teacher's logits and hidden states.
@@ -42,6 +44,8 @@ def distill(
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
         label_weight: Weight of the loss on the true labels.
+        vocabulary: Tokens that the model has in the end: whole, or task (of a model that writes with a byte-level
+            tokenizer: those of the transfer set and the validation split, and bytes for all other text).
         seed: Seed of the order of rows.
 
     Returns:
@@ -57,11 +61,13 @@ def distill(
     weights = {"temperature": temperature, "hidden_weight": hidden_weight, "label_weight": label_weight}
     check_teacher(model, record, teacher_outputs, teacher, **weights)
     check_ranges(RANGES, locals())
+    check_choice("--vocabulary", vocabulary, VOCABULARIES)
     task = tasks.read_task(validation)
     tasks.check_unseen(task, validation)
     if task.split == "unlabelled" or not task.is_of_one_data_set_with(task_of(record)):
         raise BonsaiError(f"{validation} is not of the data set that {model} was trained on: give its validation split")
 
+    from kfp_bonsai.distill.fewer_tokens import check_fewer, fewer_tokens
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.kinds import kinds
@@ -84,17 +90,23 @@ def distill(
         with energy.track() as meter:
             attempt.meter = meter
             student, tokenizer = load(model)
+            if vocabulary == TASK:
+                check_fewer(kinds.kind_of(task), tokenizer)
             rate = learning_rate or suggested_rate(record, teacher)
             rows_a_step = batch_size or suggested_batch(record, teacher)
             passes = epochs or suggested_epochs(record, teacher)
+            data = students.open_for(teacher_outputs, model, student.config, tokenizer, record)
             rate = distillation.distill_into(
                 student,
-                students.open_for(teacher_outputs, model, student.config, tokenizer, record),
+                data,
                 trainer.Recipe("distill", passes, rate, rows_a_step, seed=seed),
                 attempt,
                 tokenizer.pad_token_id,
                 **weights,
             )
+            fewer = {}
+            if vocabulary == TASK:
+                tokenizer, fewer = fewer_tokens(student, tokenizer, data, validation, record["max_length"])
         held_out = rows.read_rows(validation, tokenizer, record["max_length"])
         found: Any
         more: dict[str, float] = {}
@@ -109,10 +121,11 @@ def distill(
             "learning_rate": rate,
             "batch_size": rows_a_step,
             **weights,
+            **({"vocabulary": vocabulary} if fewer else {}),
             "seed": seed,
         }
         cost = attempt.total(meter.reading)
-        taught = {**record, "lineage": [*record["lineage"], teacher["lineage"][-1]]}
+        taught = {**record, **fewer, "lineage": [*record["lineage"], teacher["lineage"][-1]]}
         made = extend_record(
             taught, stage="distill", arguments=arguments, reading=cost, validation={task.metric: score, **more}
         )

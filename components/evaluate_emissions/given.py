@@ -130,7 +130,7 @@ def check_models(folders: Sequence[Path], task: tasks.Task, test: Path) -> list[
 
     Raises:
         BonsaiError: a folder is missing, no model of a stage, of another task, or has another tokenizer and is no
-            ready-made model beside the baseline.
+            ready-made model beside the baseline, nor one with fewer tokens.
     """
     records = []
     first = ""
@@ -148,7 +148,7 @@ def check_models(folders: Sequence[Path], task: tasks.Task, test: Path) -> list[
             raise BonsaiError(f"{folder} reads the columns {_listed(trained['columns'])}, not {_listed(task.columns)}")
         found = tokens_sha256(folder)
         first = first or found
-        own = bool(record.get("student")) and not kind_of(task).windows
+        own = bool(record.get("student") or record.get("vocabulary")) and not kind_of(task).windows
         if found != first and not own:
             raise BonsaiError(
                 f"{folder} has another tokenizer than {folders[0]}, so the two would not run the same tokens: "

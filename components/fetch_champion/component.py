@@ -30,6 +30,7 @@ def fetch_champion(
         ("augmentations", int),
         ("epochs", float),
         ("rate", float),
+        ("vocabulary", str),
         ("fingerprint", str),
         ("student_fingerprint", str),
     ],

@@ -9,6 +9,7 @@ from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models import pretrained
 from kfp_bonsai.shared.models.configuration import family_name
+from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.storage import champion as champions
 
@@ -29,7 +30,7 @@ def fetch_champion(
 
     Returns:
         version, level, model, augmentations, and the champion's student (if it was a ready-made model), layers, flops,
-        emission, shape, heads, ffn, epochs and rate.
+        emission, shape, heads, ffn, epochs, rate and vocabulary.
 
     Raises:
         BonsaiError: there is no champion, its package is gone or damaged, it was not made by the compress pipeline, or
@@ -153,4 +154,5 @@ def _level(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "augmentations": int(stages.get("teacher-outputs", {}).get("augmentations", -1)),
         "epochs": float(stages["distill"]["epochs"]),
         "rate": float(stages["distill"]["learning_rate"]),
+        "vocabulary": str(stages["distill"].get("vocabulary", WHOLE)),
     }

@@ -21,6 +21,7 @@ def matrix_prune(
     temperature: float = 2,
     hidden_weight: float = 10,
     device: str = "auto",
+    vocabulary: str = "whole",
     seed: int = 0,
 ):
     """Prune rows and columns of the weight matrices to a share of the FLOPs."""

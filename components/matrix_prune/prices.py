@@ -1,13 +1,17 @@
 """What units cost, and how much they may cost together: by FLOPs, or by the seconds of a table timed on a device."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kfp_bonsai.shared.models import one_token
+from kfp_bonsai.shared.kinds.kind import WRITTEN
+from kfp_bonsai.shared.models import kept_tokens, one_token
 from kfp_bonsai.shared.models.costs import Costs, shape_in
-from kfp_bonsai.shared.models.flops import Flops, units
+from kfp_bonsai.shared.models.flops import Flops, count, units
+from kfp_bonsai.shared.models.pretrained import blank
 from kfp_bonsai.shared.models.shapes import Shape, shape_of
+from kfp_bonsai.shared.training.soft_answers import READ
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ def by_flops(
 
     rest = now - spent(shape, each(shape.hidden, one_token.leaves_out(network)))
     return Prices(f"--flops {share:g}", whole, now, share * whole, each, lambda hidden, _: rest * hidden / shape.hidden)
+
+
+def with_fewer_tokens(record: Mapping[str, Any], network: Any, tokenizer: Any, data: Any) -> dict[str, Any]:
+    """Return a model's record with the FLOPs that it has once it has only the tokens of a transfer set."""
+    kept = kept_tokens.needed(tokenizer, [*data.inputs["input_ids"], *data.inputs.get(READ, ())])
+    config = deepcopy(network.config)
+    config.vocab_size = len(kept)
+    return {**record, "flops": count(blank(config, WRITTEN)).as_dict()}
 
 
 def by_table(costs: Costs, network: Any, share: float) -> Prices:

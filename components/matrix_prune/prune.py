@@ -9,6 +9,7 @@ from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.checkpoint import load, save
+from kfp_bonsai.shared.models.kept_tokens import VOCABULARIES, WHOLE
 from kfp_bonsai.shared.models.records import extend_record, read_record
 from kfp_bonsai.shared.training.teacher import check_teacher
 
@@ -39,6 +40,7 @@ def matrix_prune(
     temperature: float = 2,
     hidden_weight: float = 10,
     device: str = "auto",
+    vocabulary: str = "whole",
     seed: int = 0,
 ) -> dict:
     """Prune heads, feed-forward neurons and (stock shapes) the hidden width to a share of the FLOPs or the emission.
@@ -66,6 +68,8 @@ def matrix_prune(
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
         device: Where emission is measured, for the table: cpu, cuda, or auto (a GPU if there is one). It must be here.
+        vocabulary: Tokens that the FLOPs are reckoned with: whole, or task, if distill is to leave a model that writes
+            only these.
         seed: Seed of the order of rows.
 
     Returns:
@@ -84,11 +88,12 @@ def matrix_prune(
     check_teacher(model, record, teacher_outputs, teacher, temperature=temperature, hidden_weight=hidden_weight)
     _check(record, flops, emission, shape)
     check_choice("--device", device, DEVICES)
+    check_choice("--vocabulary", vocabulary, VOCABULARIES)
     check_ranges(RANGES, locals())
     if flops == emission == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
-    from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted, table_for
+    from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted, table_for, with_fewer_tokens
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.models.costs import Costs
     from kfp_bonsai.shared.training import attempts, distillation, soft_answers, students, trainer, transfer
@@ -129,7 +134,8 @@ def matrix_prune(
             if costs:
                 prices = by_table(costs, network, emission)
             else:
-                prices = by_flops(network, record, teacher, length, flops, written)
+                counted = record if vocabulary == WHOLE else with_fewer_tokens(record, network, tokenizer, data)
+                prices = by_flops(network, counted, teacher, length, flops, written)
             pruning = _Pruning(network, prices, shape, heads, ffn)
             arguments["learning_rate"] = distillation.distill_into(
                 network,

@@ -24,8 +24,9 @@ def test_a_level_says_all_that_can_be_said():
     """A setting that is read and forgotten."""
     (level,) = parse_levels(["small: layers=0,2,5, flops=0.1, shape=stock, epochs=6, rate=3e-4"])
     own = {"label": "small", "layers": "0,2,5", "flops": 0.1, "shape": "stock", "epochs": 6.0, "rate": 3e-4}
-    assert level == {**own, "model": "", "fingerprint": "", "emission": 1.0}
-    (level,) = parse_levels(["small:layers=1/3, emission=0.1"])
+    assert level == {**own, "model": "", "fingerprint": "", "emission": 1.0, "vocabulary": "whole"}
+    (level,) = parse_levels(["small:layers=1/3, emission=0.1, vocabulary=task"])
+    assert level["vocabulary"] == "task"
     assert (level["flops"], level["emission"]) == (1.0, 0.1)
 
 

@@ -39,6 +39,7 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
     "versions": dict,
     "validation": dict,
     "quantization": dict,
+    "vocabulary": {"kept": int, "whole": int},
     "predicted_emission": {"share": (int, float), "error": (int, float), "device": str},
     "flops": dict.fromkeys(FLOPS, (int, float)),
     "task": {

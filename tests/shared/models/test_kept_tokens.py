@@ -1,0 +1,117 @@
+"""A vocabulary cut to a task: the same tokens and logits of covered text, bytes for all other, saved and read again."""
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models import kept_tokens
+from kfp_bonsai.shared.models.checkpoint import check_tokenizer
+
+TEXTS = ["the lowest newer wider lowlands", "  newest\n\n123 \u00e9 \u4e2d low"]
+OTHER = "a wholly other zebra \u2603 F\u00fc\u00dfe"
+SMALL = {"vocab_size": 500, "pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 0}
+MADE = {
+    "llama": (LlamaForCausalLM, LlamaConfig(**SMALL, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+              intermediate_size=16, tie_word_embeddings=True)),
+    "gpt2": (GPT2LMHeadModel, GPT2Config(**SMALL, n_embd=16, n_layer=1, n_head=2, n_positions=64)),
+    "opt": (OPTForCausalLM, OPTConfig(**SMALL, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16,
+            word_embed_proj_dim=8, max_position_embeddings=64)),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SMALL, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+              num_key_value_heads=1, head_dim=8, intermediate_size=16, tie_word_embeddings=False)),
+}  # fmt: skip
+
+
+def tokenizer(folder, ignore_merges=False, processor=True):
+    """A byte-level BPE tokenizer of some words, with special tokens before and after them, as transformers reads it."""
+    made = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    words = ["low", "lowest", "lowlands", "newer", "newest", "wider", "widest", "wholly", "otherwise", "zebras", "the"]
+    special = ["<|end|>", "<|start|>", "<|pad|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    made.train_from_iterator([" ".join(words[at % 11 :] + words[: at % 7]) for at in range(200)], trainer)
+    if processor:
+        pairs = {"single": "<|start|> $A", "pair": "<|start|> $A $B"}
+        made.post_processor = processors.TemplateProcessing(**pairs, special_tokens=[("<|start|>", 1)])
+    names = {"eos_token": "<|end|>", "bos_token": "<|start|>", "pad_token": "<|pad|>"}
+    found = PreTrainedTokenizerFast(tokenizer_object=made, **names)
+    found.add_tokens(["<|turn|>"], special_tokens=True)
+    found.save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("family", MADE)
+def test_covered_text_has_the_same_tokens_and_logits(family, tmp_path):
+    """A model that says something else of the very texts that it was made for, or one that cannot be read again."""
+    own = tokenizer(tmp_path / "whole")
+    model_class, config = MADE[family]
+    torch.manual_seed(0)
+    model = model_class(config).eval()
+    before = [own(text)["input_ids"] for text in TEXTS]
+    with torch.no_grad():
+        logits = [model(torch.tensor([ids])).logits[0] for ids in before]
+    whole = sum(one.numel() for one in model.parameters())
+    kept = kept_tokens.needed(own, [np.array(ids) for ids in before])
+    assert 256 + 4 < len(kept) < len(own) - 20 and sum(one.numel() for one in model.parameters()) == whole
+    kept_tokens.cut(model, own, kept).save_pretrained(tmp_path / "cut")
+    model.save_pretrained(tmp_path / "cut")
+    fewer = AutoTokenizer.from_pretrained(tmp_path / "cut")
+    check_tokenizer(tmp_path / "cut", fewer)
+    again, told = model_class.from_pretrained(tmp_path / "cut", output_loading_info=True)
+    assert not any(told.values()) and len(fewer) == len(kept) == again.config.vocab_size
+    assert sum(one.numel() for one in again.parameters()) < whole
+    for text, ids, wanted in zip(TEXTS, before, logits, strict=True):
+        found = fewer(text)["input_ids"]
+        assert kept[found].tolist() == ids
+        with torch.no_grad():
+            torch.testing.assert_close(again(torch.tensor([found])).logits[0], wanted[:, kept], atol=1e-6, rtol=0)
+    assert fewer.decode(fewer(OTHER)["input_ids"], skip_special_tokens=True) == OTHER
+    assert len(fewer(OTHER)["input_ids"]) > len(own(OTHER)["input_ids"])
+    assert fewer.convert_ids_to_tokens(again.generation_config.eos_token_id) == "<|end|>" == fewer.eos_token
+    assert fewer("a<|turn|>b")["input_ids"] == [numbered(kept, one) for one in own("a<|turn|>b")["input_ids"]]
+
+
+def numbered(kept, token):
+    return int(np.flatnonzero(kept == token)[0])
+
+
+@pytest.mark.parametrize("ignore_merges", [False, True])
+def test_every_text_of_kept_tokens_is_split_as_before(ignore_merges, tmp_path):
+    """A merge that is gone, or done out of its turn: other tokens of one text in a hundred."""
+    own = tokenizer(tmp_path, ignore_merges, processor=False)
+    random = np.random.default_rng(0)
+    words = ["low", "lowest", " lowlands", " newer", " wider", "zebras", " the", "er", "land", "st ", "w", "\n"]
+    for _ in range(20):
+        texts = ["".join(random.choice(words, 12)) for _ in range(5)]
+        ids = [own(text)["input_ids"] for text in texts]
+        kept = kept_tokens.needed(own, [np.array(one) for one in ids])
+        model = MADE["gpt2"][0](MADE["gpt2"][1])
+        fewer = kept_tokens.cut(model, own, kept)
+        assert [kept[fewer(text)["input_ids"]].tolist() for text in texts] == ids
+
+
+def test_tokenizers_without_bytes_are_refused(tmp_path):
+    """Words that a model was never shown, without any token, read and written as unknown."""
+    import tiny
+
+    words = tiny.tokenizer("llama")
+    with pytest.raises(BonsaiError, match=r"WordLevel.*does not fall back to bytes.*vocabulary=task"):
+        kept_tokens.check(words)
+    made = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel()
+    with pytest.raises(BonsaiError, match="no tokens for 254 of 256 bytes"):
+        kept_tokens.check(PreTrainedTokenizerFast(tokenizer_object=made))

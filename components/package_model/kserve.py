@@ -216,7 +216,7 @@ def service(
         resources[ACCELERATOR] = "1"
     model: dict[str, Any] = {
         "modelFormat": {"name": "onnx" if kind == "edge" else "huggingface", "version": "1"},
-        **({} if kind_in(record["task"]).writes and not own else {"protocolVersion": "v2"}),
+        **({} if kind_in(record.get("task") or {}).writes and not own else {"protocolVersion": "v2"}),
         "storageUri": uri or f"{NO_URI}/{service_name(name)}",
     }
     if own:
@@ -276,7 +276,7 @@ def service_name(name: str) -> str:
 
 def _arguments(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Return how KServe's Hugging Face server does what was measured: the same cut, case and precision."""
-    if kind_in(record["task"]).writes:
+    if kind_in(record.get("task") or {}).writes:
         return _writing(folder, record)
     found = ["--task=sequence_classification", "--backend=huggingface", "--dtype=float32", "--return_probabilities"]
     found.append("--disable_log_requests")  # it would log every text

@@ -1,5 +1,7 @@
 """A vocabulary cut to a task: the same tokens and logits of covered text, bytes for all other, saved and read again."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,7 @@ def test_covered_text_has_the_same_tokens_and_logits(family, tmp_path):
     own = tokenizer(tmp_path / "whole")
     model_class, config = MADE[family]
     torch.manual_seed(0)
-    model = model_class(config).eval()
+    model = model_class(deepcopy(config)).eval()
     before = [own(text)["input_ids"] for text in TEXTS]
     with torch.no_grad():
         logits = [model(torch.tensor([ids])).logits[0] for ids in before]
@@ -99,7 +101,7 @@ def test_every_text_of_kept_tokens_is_split_as_before(ignore_merges, tmp_path):
         texts = ["".join(random.choice(words, 12)) for _ in range(5)]
         ids = [own(text)["input_ids"] for text in texts]
         kept = kept_tokens.needed(own, [np.array(one) for one in ids])
-        model = MADE["gpt2"][0](MADE["gpt2"][1])
+        model = MADE["gpt2"][0](deepcopy(MADE["gpt2"][1]))
         fewer = kept_tokens.cut(model, own, kept)
         assert [kept[fewer(text)["input_ids"]].tolist() for text in texts] == ids
 

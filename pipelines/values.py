@@ -15,11 +15,12 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
 from kfp_bonsai.shared.data.encoding import tokens_of
-from kfp_bonsai.shared.kinds.kinds import check_stage
-from kfp_bonsai.shared.models import flops
+from kfp_bonsai.shared.kinds.kinds import KINDS, check_stage
+from kfp_bonsai.shared.models import flops, kept_tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_of, positions_of
 from kfp_bonsai.shared.models.fitted import check_kind
+from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.models.pretrained import Pretrained, blank, read
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
 from kfp_bonsai.shared.training.students import check_tokens
@@ -64,6 +65,9 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
     check_shares(own, config, min(max_length or LONGEST, positions))
     rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
     for level in levels:
+        if level["vocabulary"] != WHOLE:
+            with _of_level(level):
+                kept_tokens.check(found.tokenizer)
         if level["model"]:
             _check_ready_made(level, found, max_length)
 
@@ -80,7 +84,7 @@ def kind_of_rows(arguments: Mapping[str, Any]) -> str:
 
 
 def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str) -> None:
-    """Refuse ready-made models that the model cannot teach rows of this kind.
+    """Refuse ready-made models that the model cannot teach rows of this kind, and vocabularies of what writes nothing.
 
     Args:
         model: a folder, a hub name or embedded:NAME.
@@ -89,8 +93,15 @@ def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: in
         kind: the kind of task; "" where it takes all rows to tell classes from numbers.
 
     Raises:
-        BonsaiError: one answers in text, or has other tokens where these are what is answered for.
+        BonsaiError: one answers in text, or has other tokens where these are what is answered for; or a level is to
+            have fewer tokens that is to write none.
     """
+    fewer = [level for level in levels if level["vocabulary"] != WHOLE]
+    if fewer and not (kind and KINDS[kind].writes):
+        raise BonsaiError(
+            f"--level '{fewer[0]['label']}': vocabulary={fewer[0]['vocabulary']} is for models that write, and these "
+            "rows have no answers to be written: leave it out, or say that they have, with --kind generation"
+        )
     ready_made = [level for level in levels if level["model"]] if kind else []
     own = tokens_of(read(model).tokenizer) if ready_made else ""
     for level in ready_made:

@@ -13,6 +13,7 @@ from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.storage.fingerprint import of_model
 
 
@@ -91,7 +92,7 @@ def _check_models(model: str, values: dict[str, Any]) -> None:
     ready_made = [level for level in levels if level["model"]]
     for level in ready_made:
         level["fingerprint"] = of_model(level["model"])
-    if ready_made:
+    if ready_made or any(level["vocabulary"] != WHOLE for level in levels):
         check_taught(model, levels, max_length, kind_of_rows(values))
 
 

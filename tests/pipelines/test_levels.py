@@ -1,9 +1,11 @@
 """Levels as users write them."""
 
 import pytest
+import tiny
 from transformers import BertConfig, ModernBertConfig, T5Config
 
 from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed, parse_levels
+from kfp_bonsai.pipelines.values import check_model, check_taught
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.free_models import free_config
 from kfp_bonsai.shared.models.shapes import LayerShape
@@ -163,3 +165,19 @@ def test_layers_and_shapes_that_a_model_cannot_have():
     with pytest.raises(BonsaiError, match="a model of free shape cannot become stock"):
         check_fit(parse_levels(["layers=1/2,shape=stock"]), free)
     check_fit(parse_levels(["layers=1/2", "layers=1/2,flops=0.1"]), free)
+
+
+def test_a_vocabulary_is_refused_before_training_where_none_can_be_cut(tmp_path):
+    """Hours of training for a level that its last stage refuses."""
+    levels = parse_levels(["small:layers=1/2,vocabulary=task"])
+    model = tiny.pretrained(tmp_path / "model", family="llama", writes=True)
+    with pytest.raises(BonsaiError, match=r"'small'.*WordLevel.*does not fall back to bytes"):
+        check_model(str(model), levels, 0)
+    for kind in ("", "ranking"):
+        with pytest.raises(BonsaiError, match=r"'small'.*vocabulary=task is for models that write"):
+            check_taught(str(model), levels, 0, kind)
+    check_taught(str(model), levels, 0, "generation")
+    with pytest.raises(BonsaiError, match="vocabulary=small: write whole or task"):
+        parse_levels(["a:vocabulary=small"])
+    with pytest.raises(BonsaiError, match="leave vocabulary out"):
+        parse_levels(["a:model=embedded:bert-tiny,vocabulary=task"])

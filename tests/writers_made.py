@@ -20,7 +20,7 @@ def split(path, columns, setting=""):
     task = task_of("generation", path.stem, len(columns["text"]))
     task = type(task)(**{**vars(task), "setting": setting, "metric": "exact_text"})
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({one: columns[one] for one in ("text", "label")}).cast(schema(task)), path)
+    pq.write_table(pa.table({one: columns[one] for one in schema(task).names}).cast(schema(task)), path)
     return path
 
 

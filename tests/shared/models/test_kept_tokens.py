@@ -5,7 +5,8 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from byte_tokens import tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
     GPT2Config,
@@ -35,25 +36,6 @@ MADE = {
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SMALL, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
               num_key_value_heads=1, head_dim=8, intermediate_size=16, tie_word_embeddings=False)),
 }  # fmt: skip
-
-
-def tokenizer(folder, ignore_merges=False, processor=True):
-    """A byte-level BPE tokenizer of some words, with special tokens before and after them, as transformers reads it."""
-    made = Tokenizer(models.BPE(ignore_merges=ignore_merges))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    words = ["low", "lowest", "lowlands", "newer", "newest", "wider", "widest", "wholly", "otherwise", "zebras", "the"]
-    special = ["<|end|>", "<|start|>", "<|pad|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
-    made.train_from_iterator([" ".join(words[at % 11 :] + words[: at % 7]) for at in range(200)], trainer)
-    if processor:
-        pairs = {"single": "<|start|> $A", "pair": "<|start|> $A $B"}
-        made.post_processor = processors.TemplateProcessing(**pairs, special_tokens=[("<|start|>", 1)])
-    names = {"eos_token": "<|end|>", "bos_token": "<|start|>", "pad_token": "<|pad|>"}
-    found = PreTrainedTokenizerFast(tokenizer_object=made, **names)
-    found.add_tokens(["<|turn|>"], special_tokens=True)
-    found.save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("family", MADE)

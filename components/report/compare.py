@@ -12,13 +12,13 @@ from kfp_bonsai.report.several import Run
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
 
 BESIDE = (
     Column("FLOPs", "flops"),
     Column("size", "size"),
     Column("latency p50, ms", "p50"),
-    Column("paid back after, inferences", "payback"),
 )
 CAPTION = "Each point is a model, each line a run; the bars are 95 % intervals."
 
@@ -97,7 +97,8 @@ def _page(
         )
         for at, (name, each) in enumerate(found.items())
     ]
-    columns = [*levels_table.kept_and_emitted(metric), *BESIDE]
+    units = " or ".join(dict.fromkeys(f"{kind_in(each.task).unit}s" for each in found.values()))
+    columns = [*levels_table.kept_and_emitted(metric), *BESIDE, Column(f"paid back after, {units}", "payback")]
     caption = f"Relative {metric} and emission of the levels of each run"
     states = [(name, control.of_results(each.document)) for name, each in found.items()]
     return {

@@ -1,5 +1,6 @@
 """Make a pretrained model and its tokenizer fit each other and the task, whatever they came with."""
 
+import json
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -105,10 +106,25 @@ def settle_writing(tokenizer: Any, config: Any, *, mark: bool) -> None:
     if {"add_bos_token", "add_eos_token"} & tokenizer.init_kwargs.keys():  # by which transformers makes its own
         tokenizer.add_eos_token = tokenizer.init_kwargs["add_eos_token"] = True
         return
+    from tokenizers import Tokenizer
     from tokenizers.processors import Sequence, TemplateProcessing
 
+    data = json.loads(backend.to_str())
+    if template := _template(data["post_processor"]):  # two of them cannot follow one another for pairs
+        for name in ("single", "pair"):
+            template[name].append({"SpecialToken": {"id": end, "type_id": 0}})
+        template["special_tokens"][end] = {"id": end, "ids": [tokenizer.eos_token_id], "tokens": [end]}
+        backend.post_processor = Tokenizer.from_str(json.dumps(data)).post_processor
+        return
     ended = TemplateProcessing(single=f"$A {end}", pair=f"$A $B {end}", special_tokens=[(end, tokenizer.eos_token_id)])
     backend.post_processor = Sequence([backend.post_processor, ended]) if backend.post_processor else ended
+
+
+def _template(part: Any) -> dict[str, Any] | None:
+    """Return the template with which a tokenizer marks texts, of its post-processor as JSON; nothing if it has none."""
+    if not part or part["type"] == "TemplateProcessing":
+        return part
+    return next(filter(None, map(_template, part.get("processors", ()))), None)
 
 
 def pad_before(tokenizer: Any) -> None:

@@ -32,16 +32,16 @@ def test_a_level_with_the_words_of_its_task_costs_less_and_reads_the_same(tmp_pa
     fine_tune(str(model), made["train"], made["validation"], base, epochs=1, batch_size=16)
     write_record(base, read_record(base) | {"validation": {"exact_text": 0.5}})  # it has hardly learnt
     teacher_outputs(base, made["train"], made["unlabelled"], taught, augmentations=0)
-    pruning = {"flops": 0.25, "shape": "stock", "steps": 4}
+    pruning = {"flops": 0.36, "shape": "stock", "steps": 4}
     with pytest.raises(BonsaiError, match=r"one head and"):
         matrix_prune(base, taught, tmp_path / "whole", **pruning)
     matrix_prune(base, taught, tmp_path / "pruned", **pruning, vocabulary="task")
     distill(tmp_path / "pruned", taught, made["validation"], tmp_path / "small", epochs=1, vocabulary="task")
     before, after = read_record(base), read_record(tmp_path / "small")
     kept = after["vocabulary"]["kept"]
-    assert after["vocabulary"]["whole"] == 2000 and 260 < kept < len(own)
+    assert after["vocabulary"]["whole"] == 2000 and 260 < kept <= len(own)
     lengths = before["read_tokens"], before["written_tokens"]
-    assert Flops.from_record(after).at(*lengths) <= 0.26 * Flops.from_record(before).at(*lengths)
+    assert Flops.from_record(after).at(*lengths) <= 0.37 * Flops.from_record(before).at(*lengths)
     network, tokenizer = load(tmp_path / "small")
     assert network.config.vocab_size == kept == len(AutoTokenizer.from_pretrained(tmp_path / "small"))
     texts = [rows.read_rows(made["validation"], each, 64).inputs["input_ids"] for each in (load(base)[1], tokenizer)]

@@ -52,6 +52,7 @@ def needed(tokenizer: Any, used: Iterable[np.ndarray]) -> np.ndarray:
     kept = {number for row in used for number in np.unique(row).tolist()}
     kept |= {vocabulary[token] for token in _alphabet()} | {one["id"] for one in data["added_tokens"]}
     kept |= {*tokenizer.all_special_ids}
+    kept &= {*names, *(one["id"] for one in data["added_tokens"])}  # rows that fill a matrix up are no tokens
     waiting = [names[number] for number in kept if number in names]
     while waiting:
         for part in {part for pair in ways.get(waiting.pop(), ()) for part in pair}:

@@ -3,7 +3,7 @@
 from importlib import metadata
 from typing import Any
 
-from kfp_bonsai.report import page, reasons, words, writing
+from kfp_bonsai.report import page, reasons, words, written_tokens
 from kfp_bonsai.report import table as tables
 from kfp_bonsai.report.numbers import percent
 from kfp_bonsai.shared.kinds.kinds import kind_in
@@ -28,7 +28,7 @@ def content_of(
     states = {name: control.of_measurement(each) for name, each in measurements}
     state = control.worst([*states.values()])
     verdict = words.verdict(final, met, selection, metric, state, reasons.missed_precision(final, own), kind.unit)
-    written = writing.table(own_rows)
+    written = written_tokens.table(own_rows)
     title = title or f"{main['task']['name']} · {baseline['model']}"
     floor = main.get("floor") or {}
     document = _document(main, selection, rows, final, met, verdict, title)
@@ -52,8 +52,8 @@ def content_of(
             "beside": [*_beside(final, parts, selection, metric), *words.yearly(final, own)],
             "key_figures": page.key_figures(final, baseline, metric, kind.unit),
             "unit": kind.unit,
-            "writing": written and {**written, "explained": writing.explained(written)},
-            "written": writing.as_markdown(written),
+            "writing": written and {**written, "explained": written_tokens.explained(written)},
+            "written": written_tokens.as_markdown(written),
             "checks": checks,
             "metric": metric,
             "badge": "chosen" if met or selection.get("meets_target") else "nearest",

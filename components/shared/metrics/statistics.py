@@ -161,6 +161,31 @@ def relative_score(score: Score, baseline: np.ndarray, candidate: np.ndarray, se
     return _percentiles(score(candidate) / whole, values)
 
 
+def relative_draws(
+    score: Score, baseline: np.ndarray, candidate: np.ndarray, count: int, seed: int = 0
+) -> tuple[float, list[float]]:
+    """Return score(candidate) / score(baseline), and what it is on resampled rows: of one seed the same for all models.
+
+    Args:
+        score: gives the score of a table.
+        baseline: the baseline's table, numbers a row.
+        candidate: the other model's, of the same rows.
+        count: how many resamples.
+        seed: seed of the resampling.
+
+    Raises:
+        BonsaiError: the baseline's score is not above zero.
+    """
+    whole = score(baseline)
+    check_baseline(whole)
+    random, drawn = np.random.default_rng(seed), []
+    for _ in range(count):
+        rows = random.integers(0, len(baseline), len(baseline))
+        below = score(baseline[rows])
+        drawn.append(score(candidate[rows]) / (below if below > 0 else whole))
+    return score(candidate) / whole, drawn
+
+
 def score_difference(score: Score, baseline: np.ndarray, candidate: np.ndarray, seed: int = 0) -> Interval:
     """Return score(candidate) - score(baseline) with its interval, for a baseline whose score nothing is relative to.
 

@@ -1,0 +1,1 @@
+"""propose: what a search tries next, given all that it has tried."""

@@ -28,6 +28,7 @@ from kfp_bonsai.shared.core.ranges import SEED, check_ranges
 
 PIPELINES = {
     "run": "kfp_bonsai.pipelines.local.run:run",
+    "search": "kfp_bonsai.pipelines.local.search_run:search",
     "study": "kfp_bonsai.pipelines.local.study_run:study",
     "retrain": "kfp_bonsai.pipelines.local.retrain_run:retrain",
     "compile": "kfp_bonsai.pipelines.cluster.compile:compile_pipeline",
@@ -43,6 +44,7 @@ STAGES = {
     "layer-remove": "kfp_bonsai.layer_remove.remove:layer_remove",
     "matrix-prune": "kfp_bonsai.matrix_prune.prune:matrix_prune",
     "distill": "kfp_bonsai.distill.distill:distill",
+    "propose": "kfp_bonsai.propose.propose:propose",
     "quantize": "kfp_bonsai.quantize.quantize:quantize",
     "evaluate-emissions": "kfp_bonsai.evaluate_emissions.evaluate:evaluate_emissions",
     "select-model": "kfp_bonsai.select_model.select:select_model",

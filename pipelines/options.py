@@ -18,18 +18,23 @@ from kfp_bonsai.pipelines.levels import THREE_LEVELS, parse_levels
 from kfp_bonsai.prepare_data.asked import HASH
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.promote.promote import promote
+from kfp_bonsai.propose.propose import propose
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.core.signatures import Option, options_of
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
-COMPRESS, RETRAIN, STUDY = "compress", "retrain", "study"
+COMPRESS, RETRAIN, STUDY, SEARCH = "compress", "retrain", "study", "search"
 # On a cluster, the tasks that check what was given.
-FIRST = {COMPRESS: "check-inputs", RETRAIN: "check-retraining", STUDY: "check-study"}
+FIRST = {COMPRESS: "check-inputs", RETRAIN: "check-retraining", STUDY: "check-study", SEARCH: "check-search"}
 EDGE, LEVELS = "edge", "levels"
 COMMAND = Parameter("command", Parameter.POSITIONAL_OR_KEYWORD, annotation=str, default="")
 CALLED = "called"  # what an item of the loop over cells calls an argument `name`, which the item has itself
-FINGERPRINTS = {COMPRESS: ("data_fingerprint", "model_fingerprint"), RETRAIN: ("data_fingerprint",)}
+FINGERPRINTS = {
+    COMPRESS: ("data_fingerprint", "model_fingerprint"),
+    RETRAIN: ("data_fingerprint",),
+    SEARCH: ("data_fingerprint", "model_fingerprint"),
+}
 
 # Of each stage, what a pipeline hands on to it under the same name; all have the seed too.
 PREPARING = options_of(prepare_data, but=("seed",))
@@ -40,6 +45,7 @@ QUANTIZING = options_of(quantize, "runtime")
 TARGET = options_of(select_model)
 PACKING = options_of(package_model, but=("name", "images"))
 DRIFTING = options_of(check_drift)
+SEARCHING = options_of(propose, but=("jobs", "seed"))
 PROMOTING = options_of(promote, "margin", "max_emission")
 
 _TRAINING = {**TUNING, **TEACHING, "prune_steps": options_of(matrix_prune, "steps")["steps"], **MEASURING}
@@ -99,6 +105,26 @@ PIPELINES: dict[str, dict[str, Option]] = {
             **PROMOTING,
             **_TRAINING,
             "license": PACKING["license"],
+            **_SEED,
+        }
+    ),
+    SEARCH: _told(
+        {
+            "model": Option(str),
+            "data": Option(str),
+            **PREPARING,
+            # What is chosen by few rows is chosen by luck, or by much that is not needed.
+            "validation_fraction": replace(PREPARING["validation_fraction"], default=0.15),
+            **SEARCHING,
+            "shape": Option(
+                str, "free", "free shapes keep more; stock ones load in plain transformers; any tries both."
+            ),
+            "rivals": Option(str, "", "Ready-made models to try too, separated by commas."),
+            EDGE: Option(bool, False, "Search among int8 models for CPUs, and hold their figures against the targets."),
+            **_TRAINING,
+            "distill_epochs": Option(float, 0.0, "Epochs of the whole distillation of a trial; 0 chooses by its size."),
+            **QUANTIZING,
+            **PACKING,
             **_SEED,
         }
     ),

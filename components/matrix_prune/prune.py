@@ -41,6 +41,7 @@ def matrix_prune(
     hidden_weight: float = 10,
     device: str = "auto",
     vocabulary: str = "whole",
+    costs: str = "",
     seed: int = 0,
 ) -> dict:
     """Prune heads, feed-forward neurons and (stock shapes) the hidden width to a share of the FLOPs or the emission.
@@ -70,6 +71,7 @@ def matrix_prune(
         device: Where emission is measured, for the table: cpu, cuda, or auto (a GPU if there is one). It must be here.
         vocabulary: Tokens that the FLOPs are reckoned with: whole, or task, if distill is to leave a model that writes
             only these.
+        costs: A table of costs (JSON) that was timed already, as searches write it, instead of one timed here.
         seed: Seed of the order of rows.
 
     Returns:
@@ -95,6 +97,7 @@ def matrix_prune(
 
     from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted, table_for, with_fewer_tokens
     from kfp_bonsai.shared.energy import energy
+    from kfp_bonsai.shared.inference.cost_table import read_costs
     from kfp_bonsai.shared.models.costs import Costs
     from kfp_bonsai.shared.training import attempts, distillation, soft_answers, students, trainer, transfer
 
@@ -117,7 +120,7 @@ def matrix_prune(
     }
     given = [record["sha256"], record.get("level"), transfer.sha256_of(teacher_outputs)]
     with (
-        attempts.attempt("matrix-prune", output, [given, arguments, device]) as attempt,
+        attempts.attempt("matrix-prune", output, [given, arguments, device, vocabulary, costs]) as attempt,
         new_folder(output) as folder,
     ):
         with energy.track() as meter:
@@ -127,12 +130,14 @@ def matrix_prune(
             data = students.open_for(teacher_outputs, model, network.config, tokenizer, record)
             length, written = _mean_lengths(data)
             by_emission = emission < 1 and not (heads or ffn)
-            costs = None
-            if by_emission:  # an attempt after this one goes by the same table
+            table = None
+            if by_emission and costs:
+                table = read_costs(Path(costs))
+            elif by_emission:  # an attempt after this one goes by the same table
                 timed = attempt.once("costs", lambda: asdict(table_for(network, teacher, shape, length, device)))
-                costs = Costs(**timed)
-            if costs:
-                prices = by_table(costs, network, emission)
+                table = Costs(**timed)
+            if table:
+                prices = by_table(table, network, emission)
             else:
                 counted = record if vocabulary == WHOLE else with_fewer_tokens(record, network, tokenizer, data)
                 prices = by_flops(network, counted, teacher, length, flops, written)
@@ -152,8 +157,8 @@ def matrix_prune(
             smaller = pruning.cut()
         cost = attempt.total(meter.reading)
         made = extend_record(record, stage="matrix-prune", arguments=arguments, reading=cost, validation={})
-        if costs:
-            made["predicted_emission"] = predicted(costs, smaller)
+        if table:
+            made["predicted_emission"] = predicted(table, smaller)
         made = save(smaller, tokenizer, folder, made)
     return {**_summary(made, teacher), "seconds": cost.seconds, "joules": cost.joules}
 

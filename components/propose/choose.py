@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 
 from kfp_bonsai.propose.ground import Ground
-from kfp_bonsai.propose.targets import ACCURACY, UNITS, Targets
+from kfp_bonsai.propose.goals import ACCURACY, UNITS, Targets
 from kfp_bonsai.propose.trials import Trial, covariance
 from kfp_bonsai.shared.metrics.posterior import Belief, believed, chance_above
 from kfp_bonsai.shared.metrics.statistics import Z

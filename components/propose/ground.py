@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.propose.targets import UNITS, Targets
+from kfp_bonsai.propose.goals import UNITS, Targets
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -94,7 +94,7 @@ def read_ground(pool: Path) -> Ground:
     Raises:
         BonsaiError: the folder is none of a search, or the file is damaged.
     """
-    found = read_document(Path(pool) / GROUND, MADE_BY, "layers", "limits", "baseline")
+    found = read_document(Path(pool) / GROUND, MADE_BY, "limits", "baseline")
     own = {name: found[name] for name in Ground.__dataclass_fields__ if name in found}
     try:
         return Ground(**own)

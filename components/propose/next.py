@@ -6,7 +6,7 @@ next. Nothing is kept between two calls, so that any process can go on with a se
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import optuna
 
 from kfp_bonsai.propose.choose import impossible
 from kfp_bonsai.propose.ground import Ground
-from kfp_bonsai.propose.targets import ACCURACY, Targets
+from kfp_bonsai.propose.goals import ACCURACY, Targets
 from kfp_bonsai.propose.trials import LAST, RUNGS, Trial, corrected, foreseen, gains
 
 HALVING = 2
@@ -64,7 +64,7 @@ def next_jobs(
         seed: of the sampler.
         fresh: whether new trials may be begun, or only those healed further that are there.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     order = sum(len(each.healed) or 1 for each in trials)
     found = [_healing(each, order + at) for at, each in enumerate(promoted(ground, trials, targets)[:jobs])]
     if not fresh or impossible(ground, trials, targets):
@@ -158,7 +158,7 @@ def _new_point(
     if len(dear) > 1 and not any(targets.affordable(one.figures) for one in dear):
         if not any(_alike(probe, one) for one in own):
             return probe
-    for point in _sampled(ground, trials, targets, own, seed):
+    for point in _sampled(ground, trials, targets, [one for one in asked if "model" not in one], seed):
         if not any(_alike(point, one) for one in own):
             return point
     return None
@@ -196,23 +196,19 @@ def _smallest(ground: Ground) -> dict[str, Any]:
 
 
 def _sampled(
-    ground: Ground, trials: Sequence[Trial], targets: Targets, known: Sequence[Mapping[str, Any]], seed: int
-) -> list[dict[str, Any]]:
-    """Return points that Optuna's sampler asks for, given the trials and what is being tried."""
+    ground: Ground, trials: Sequence[Trial], targets: Targets, asked: Sequence[Mapping[str, Any]], seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield points that Optuna's sampler asks for, given the trials and what was asked for and is not tried yet."""
     space = space_of(ground)
     sampler = optuna.samplers.GPSampler(seed=seed % 2**32, n_startup_trials=1, warn_independent_sampling=False)
     study = optuna.create_study(direction="minimize", sampler=sampler)
     for one in told(ground, trials, targets):
         study.add_trial(one)
-    done = {each.number for each in trials}
-    for point in known[len(done) :]:  # asked for already, and not tried yet
+    for point in asked:
         study.enqueue_trial(_parameters(point, space))
         study.ask(space)
-    found = []
     for _ in range(ASKS):
-        trial = study.ask(space)
-        found.append(ground.settled({"shape": ground.shapes[0], **trial.params}))
-    return found
+        yield ground.settled({"shape": ground.shapes[0], **study.ask(space).params})
 
 
 def space_of(ground: Ground) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -243,15 +239,17 @@ def told(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[optu
         parameters = _parameters(each.point, space)
         found.append(
             optuna.trial.create_trial(
-                params=parameters, distributions=space, value=value, constraints=constraints, user_attrs={"of": each.number}
+                params=parameters,
+                distributions=space,
+                value=value,
+                constraints=constraints,
+                user_attrs={"of": each.number},
             )
         )
     return found
 
 
-def _parameters(
-    point: Mapping[str, Any], space: Mapping[str, optuna.distributions.BaseDistribution]
-) -> dict[str, Any]:
+def _parameters(point: Mapping[str, Any], space: Mapping[str, optuna.distributions.BaseDistribution]) -> dict[str, Any]:
     return {name: point[name] for name in space}
 
 

@@ -106,7 +106,7 @@ def read_trial(folder: Path) -> Trial:
         BonsaiError: it is not there, or damaged.
     """
     path = Path(folder) / RECORD
-    found = read_document(path, "a trial of bonsai search", "number", "point")
+    found = read_document(path, "bonsai search", "point")
     try:
         return Trial(**{name: found[name] for name in Trial.__dataclass_fields__ if name in found})
     except TypeError as error:
@@ -139,9 +139,7 @@ def gains(trials: Iterable[Trial], ground: Ground) -> list[float]:
     found = []
     whole = [each for each in trials if each.is_whole and each.is_usable]
     for rung in range(LAST):
-        own = [
-            each.accuracy - one["relative_accuracy"] for each in whole for one in each.healed if one["rung"] == rung
-        ]
+        own = [each.accuracy - one["relative_accuracy"] for each in whole for one in each.healed if one["rung"] == rung]
         usual = ground.gains[rung] if rung < len(ground.gains) else USUAL_GAINS[rung]
         found.append(median([*own, usual]))
     return [*found, 0.0]
@@ -154,9 +152,7 @@ def foreseen(trial: Trial, gained: Sequence[float]) -> float:
 
 def corrected(trials: Iterable[Trial]) -> float:
     """Return what emissions were measured to be, as a multiple of what the table predicted."""
-    ratios = [
-        math.log(one.figures["emission"] / one.predicted) for one in trials if one.is_usable and one.predicted
-    ]
+    ratios = [math.log(one.figures["emission"] / one.predicted) for one in trials if one.is_usable and one.predicted]
     return math.exp(median(ratios)) if ratios else 1.0
 
 

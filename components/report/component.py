@@ -16,6 +16,7 @@ def report(
     metrics: Output[Metrics],
     classification: Output[ClassificationMetrics],
     edge_measurement: Input[Artifact] = None,  # type: ignore[assignment]  # kfp calls an Optional[...] as a class
+    search: Input[Artifact] = None,  # type: ignore[assignment]
     title: str = "",
     command: str = "",
 ):
@@ -37,6 +38,7 @@ def report(
         Path(results.path),
         Path(figures.path),
         edge_measurement=edge_measurement.path if edge_measurement else "",
+        search=search.path if search else "",
         **chosen(stage, given),
     )
     results.metadata.update(storable(result))

@@ -27,6 +27,7 @@ def report(
     figures: Path,
     *,
     edge_measurement: str = "",
+    search: str = "",
     title: str = "",
     command: str = "",
 ) -> dict[str, str | int | float | bool]:
@@ -43,6 +44,7 @@ def report(
         results: results.json to write, for programs.
         figures: the folder to make for the figures (SVG, PNG) and the rows (CSV, Parquet).
         edge_measurement: a second measurement, with the quantized model on the edge CPU (JSON); "" for none.
+        search: the search that found the levels (search.json of `bonsai search`); "" for none.
         title: what the report is called; by default the data set and the model.
         command: the command that made it all, for those who want to do it again.
 
@@ -56,10 +58,11 @@ def report(
         bonsai report --measurement gpu.json --selection selection.json --html report.html
         --markdown report.md --results results.json --figures figures --edge-measurement cpu.json
     """
-    check_apart([html, markdown, results, figures], [measurement, selection, edge_measurement])
+    check_apart([html, markdown, results, figures], [measurement, selection, edge_measurement, search])
     main = read_document(measurement, MEASURE, "models", shape=written.MEASUREMENT)
     chosen = read_document(selection, "bonsai select-model", "target", shape=written.SELECTION)
     edge = read_document(Path(edge_measurement), MEASURE, shape=written.MEASUREMENT) if edge_measurement else None
+    tried = read_document(Path(search), "bonsai search", shape=written.SEARCH) if search else None
     for path, each in ((measurement, main), (edge_measurement, edge)):
         if each is not None and not any(model.get("stage") == "baseline" for model in each["models"]):
             raise BonsaiError(f"{path} has no baseline, so nothing can be relative to it: measure it with the others")
@@ -73,6 +76,7 @@ def report(
     if edge is not None:
         _check_edge(edge, main, chosen, edge_measurement)
     from kfp_bonsai.report.drawn import draw_figures  # which imports matplotlib
+    from kfp_bonsai.report.searched import searched
 
     content = content_of(main, edge, chosen, title)
     document = content["document"]
@@ -83,6 +87,7 @@ def report(
         new_file(Path(results)) as results_file,
     ):
         page = content["page"] | {"command": command} | draw_figures(content, folder)
+        page["search"] = searched(tried, content["metric"], folder) if tried else None
         tables.write_tables(content["rows"], folder)
         tables.write_labels(content["rows"], list(main["task"].get("labels") or []), folder)
         page["files"] = [

@@ -17,7 +17,10 @@ from kfp_bonsai.shared.core.files import FOREIGN, check_writable, is_full_disk, 
 from kfp_bonsai.shared.core.progress import say
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
-RESULTS = ("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json")
+RESULTS = (
+    *("report.html", "report.md", "results.json", "figures", "model", "edge-model", "decision.json"),
+    *("search.json", "best", "energy.json"),  # of a search
+)
 MADE = (RECORD, LOG, WORK, *RESULTS)
 BEFORE = ".before"  # what --overwrite replaces, until the new run has finished a task
 # What only the last tasks are given, so that the work before them still counts.

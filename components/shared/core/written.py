@@ -164,6 +164,32 @@ STUDY = {
         }
     ],
 }
+_FIGURES = {f"{name}?": NUMBER for name in ("emission", "latency_ms", "size_mb", "memory_mb")}
+SEARCH = {
+    "targets": {**_TARGET},
+    "asked": TEXT,
+    "ended?": TEXT,
+    "energy": {"seconds": NUMBER, "joules": NUMBER, "cpu_seconds?": NUMBER, "label?": TEXT, "source?": TEXT},
+    "table": {"error": NUMBER, "measured_over_predicted": NUMBER},
+    "worths": NUMBERS,
+    "chosen?": {"probability": NUMBER},
+    "test?": {"probability": NUMBER},
+    "trials": [
+        {
+            "number": COUNT,
+            "name": TEXT,
+            "state": TEXT,
+            "healed": NUMBER,
+            "seconds": NUMBER,
+            "joules": NUMBER,
+            "error?": TEXT,
+            "figures": _FIGURES,
+            **{f"{one}?": NUMBER for one in ("relative_accuracy", "believed_accuracy", "probability")},
+            "predicted_emission?": NUMBER,
+        }
+    ],
+    "front?": [{"number": COUNT, "chosen": FLAG, "relative_accuracy?": NUMBER, "figures": _FIGURES}],
+}
 _SHARE = Kind("a share of the baseline's, above zero", lambda value: is_number(value) and 0 < value < 100)
 EVIDENCE = {
     "evidence": [

@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from kfp_bonsai.shared.core.cache import cached
+from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import say
@@ -72,7 +74,7 @@ def cost_table(
         "rows": max(1, min(ROWS, MOST_TOKENS // tokens)),
         "tokens": tokens,
     }
-    words = f"{key['device']}, threads: {key['threads']}, {key['dtype']}, torch {key['torch']}"
+    words = device_words(device)
     written = json.dumps(key, sort_keys=True)
     name = hashlib.sha256(written.encode()).hexdigest()[:16]
     file = cached(f"costs/{name}.json")
@@ -105,10 +107,38 @@ def cost_table(
     return costs
 
 
+def write_costs(costs: Costs, file: Path) -> None:
+    """Write a table for other processes to prune by."""
+    with new_file(file) as path:
+        path.write_text(json.dumps({"costs": asdict(costs)}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_costs(file: Path) -> Costs:
+    """Read a table that was timed before.
+
+    Raises:
+        BonsaiError: it is not there, or no table.
+    """
+    found = read_document(file, "bonsai search", "costs")["costs"]
+    try:
+        costs = Costs(**found)
+        if costs.baseline > 0 and all(float(one) >= 0 for one in costs.seconds.values()):
+            return costs
+    except (TypeError, ValueError, AttributeError):
+        pass
+    raise BonsaiError(f"{file} holds no table of costs: give one that a search wrote, such as costs-free.json")
+
+
 def described(device: str) -> dict[str, Any]:
     """Return what decides how long a batch takes on a device, beside the model."""
     name = cpu_model() if device == "cpu" else torch.cuda.get_device_name()
     return {"device": f"{device} ({name})", "threads": threads(), "dtype": "float32", "torch": torch.__version__}
+
+
+def device_words(device: str) -> str:
+    """Return the same in words, as tables say which device they are of."""
+    key = described(_device(device))
+    return f"{key['device']}, threads: {key['threads']}, {key['dtype']}, torch {key['torch']}"
 
 
 def designs(whole: Shape, kept: Sequence[int], kind: str, config: Any, seed: int = 0) -> list[Shape]:

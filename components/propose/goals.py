@@ -82,7 +82,12 @@ class Targets:
 
     def __str__(self) -> str:
         parts = [f"at least {100 * self.min_accuracy:.4g} % of the accuracy"] if self.min_accuracy else []
-        words = {"emission": "of the emission", "latency_ms": "ms a request", "size_mb": "MB", "memory_mb": "MB of memory"}
+        words = {
+            "emission": "of the emission",
+            "latency_ms": "ms a request",
+            "size_mb": "MB",
+            "memory_mb": "MB of memory",
+        }
         for figure, most in self.limits.items():
             shown = f"{100 * most:.4g} %" if figure == "emission" else f"{most:g}"
             parts.append(f"at most {shown} {words[figure]}")

@@ -1,0 +1,222 @@
+"""What a search stands on, found before its first trial: tables of costs, the baseline's figures, what was seen before."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kfp_bonsai.pipelines.search.earlier import Earlier, earlier_searches
+from kfp_bonsai.pipelines.search.trial import COSTS
+from kfp_bonsai.propose.ground import ANY, FREE, SHAPES, STOCK, USUAL_KEEPS, Ground, write_ground
+from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
+from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.models.records import read_record, short_name
+
+BASELINE_INT8 = "baseline-int8"
+AFTER = 2 / 3  # of the layers: about what tables are of
+
+
+def lay_ground(
+    baseline: Path,
+    train: Path,
+    validation: Path,
+    pool: Path,
+    *,
+    shape: str = FREE,
+    device: str = "auto",
+    edge: bool = False,
+    runtime: str = "auto",
+    with_memory: bool = False,
+    rivals: Sequence[str] = (),
+    costs: str = "",
+    before: str = "",
+    seed: int = 0,
+) -> Ground:
+    """Time a table of costs for each shape, measure the baseline, and write a pool without trials.
+
+    Args:
+        baseline: the baseline's folder.
+        train: the training split.
+        validation: the validation split.
+        pool: the folder to write.
+        shape: "free", "stock" or "any".
+        device: where emission is measured.
+        edge: measure the baseline as int8 too.
+        runtime: what runs int8 models.
+        with_memory: measure the peak memory too.
+        rivals: ready-made models to try too.
+        costs: a table of this device that was timed before; "" times one.
+        before: a file or folder of earlier searches; "" for those that were left on this machine.
+        seed: of all that is drawn.
+
+    Raises:
+        BonsaiError: the table is of another device.
+    """
+    from kfp_bonsai.evaluate_emissions.given import check_device
+    from kfp_bonsai.pipelines.search.bench import look_at, task_facts
+    from kfp_bonsai.shared.inference.cost_table import cost_table, device_words, read_costs, write_costs
+    from kfp_bonsai.shared.models.checkpoint import load
+    from kfp_bonsai.shared.models.configuration import is_free
+    from kfp_bonsai.shared.models.shapes import shape_of
+
+    check_choice("--shape", shape, SHAPES)
+    record = read_record(baseline)
+    network, _ = load(baseline)
+    whole = shape_of(network)
+    where = check_device("cpu" if edge else device, [])
+    if is_free(network.config) and shape == STOCK:
+        raise BonsaiError("--shape stock: a model of free shape cannot become stock: leave it out")
+    kinds = [FREE] if is_free(network.config) else [FREE, STOCK] if shape == ANY else [shape]
+    own = look_at(baseline, baseline, train, validation, device, with_memory=with_memory, seed=seed)
+    kept = [max(1, round(AFTER * count)) for count in whole.stacks]
+    with new_folder(Path(pool)) as folder:
+        limits, errors = {}, []
+        for kind in kinds:
+            if costs:
+                table = read_costs(_of_shape(Path(costs), kind))
+                check_table(table.device, device_words(where), costs)
+            else:
+                table = cost_table(network.config, whole, kept, kind, own.length, where, "search")
+            write_costs(table, folder / COSTS.format(kind))
+            limits[kind] = _limits(table, whole, kind, network)
+            errors.append(table.error)
+        figures = {**own.figures, "emission": 1.0, "accuracy": own.score, "rows": own.rows}
+        figures["size_rest_mb"] = _rest_mb(network)
+        int8 = {}
+        if edge:
+            quantize(baseline, train, folder / BASELINE_INT8, runtime=runtime, seed=seed)
+            small = look_at(
+                baseline, folder / BASELINE_INT8, train, validation, "cpu", with_memory=with_memory, seed=seed
+            ).figures
+            own_cpu = figures if where == "cpu" else look_at(baseline, baseline, train, validation, "cpu").figures
+            for name in ("emission", "latency_ms", "size_mb", "memory_mb"):
+                if small.get(name) and (own_cpu.get(name) or name == "emission"):
+                    int8[name] = small[name] / (own_cpu.get(name) or 1.0)
+            int8["emission"] = small["emission"]
+        known = earlier_searches(record["model_type"], before)
+        made = Ground(
+            layers=min(whole.stacks),
+            limits=limits,
+            error=max(errors),
+            device=table.device,
+            baseline=figures,
+            int8=int8,
+            seen=_seen(known, record["model_type"]),
+            gains=known.gains,
+            rivals=list(rivals),
+            begin=known.begin,
+            rest={
+                "task": task_facts(validation),
+                "model_type": record["model_type"],
+                "model": short_name(str(record["lineage"][0]["arguments"].get("model", ""))),
+                "earlier": known.count,
+                "seed": seed,
+            },
+        )
+        write_ground(folder, made)
+    words = f"{known.count} trials of earlier searches" if known.count else "no earlier search"
+    say(
+        f"search  the baseline scores {figures['accuracy']:.4f} on {own.rows:,} validation rows and takes "
+        f"{figures['latency_ms']:.2f} ms a request; shapes from {100 * made.least:.2g} % of its emission; "
+        f"{words} of this family"
+    )
+    return made
+
+
+def check_table(table: str, here: str, where: str) -> None:
+    """Refuse a table of another device: what it says of costs is not so here.
+
+    Raises:
+        BonsaiError: it is.
+    """
+    ours, theirs = (one.partition(", torch")[0] for one in (here, table))
+    if ours != theirs:
+        raise BonsaiError(
+            f"{where} holds costs of another device, {theirs}; here it is {ours}: leave --costs out to time a table "
+            "here, or search where that device is"
+        )
+
+
+def _of_shape(given: Path, kind: str) -> Path:
+    """Return the table of a shape: the file that is given, or that of a search's folder."""
+    name = COSTS.format(kind)
+    return next((one for one in (given / name, given / "work" / "pool" / name) if one.is_file()), given)
+
+
+def _limits(table: Any, whole: Any, kind: str, network: Any) -> dict[str, list[float]]:
+    """Return the least and the most that so many layers cost, for each number of layers."""
+    from kfp_bonsai.matrix_prune.budget import STEP, alike
+    from kfp_bonsai.shared.models import one_token
+    from kfp_bonsai.shared.models.surgery import unreachable_width
+
+    single = kind == FREE and one_token.can(type(network), network.config)
+    found = {}
+    for layers in range(1, min(whole.stacks) + 1):
+        kept, start = [], 0
+        for total in whole.stacks:
+            kept += whole.layers[start : start + layers]
+            start += total
+        short = replace(whole, layers=tuple(kept), stacks=tuple(layers for _ in whole.stacks))
+        least = math.inf
+        for heads in range(whole.group, whole.layers[0].heads + 1, whole.group):
+            hidden = heads * whole.head_dim if kind == STOCK and whole.tied else whole.hidden
+            small = alike(short, heads, min(STEP, whole.layers[0].ffn), hidden)
+            if kind == STOCK and (small.kind != STOCK or hidden == unreachable_width(network.config)):
+                continue
+            least = min(least, table.share(small, single))
+        most = table.share(short, one_token.leaves_out(network))
+        if least < math.inf:
+            found[str(layers)] = [least, max(most, least)]
+    return found
+
+
+def _rest_mb(network: Any) -> float:
+    """Return the megabytes of what no layer holds: embeddings and the head."""
+    from kfp_bonsai.shared.models.shapes import layers_of
+
+    in_layers = {id(one) for _, layer in layers_of(network) for one in layer.parameters()}
+    return float(sum(4 * one.numel() for one in network.parameters() if id(one) not in in_layers) / 1e6)
+
+
+def _seen(known: Earlier, model_type: str) -> list[list[float]]:
+    """Return what like models kept at which emission: by earlier searches, else by evidence, else as usual; rising."""
+    points = known.seen or _evidence(model_type)
+    if len(points) < 2:
+        return [list(one) for one in USUAL_KEEPS]
+    ordered = sorted({round(emission, 4): kept for emission, kept in points}.items())
+    rising, best = [], 0.0
+    for emission, kept in ordered:
+        best = max(best, min(kept, 1.0))
+        rising.append([emission, best])
+    if rising[-1][0] < 1.0:
+        rising.append([1.0, max(1.0, best)])
+    return rising
+
+
+def _evidence(model_type: str) -> list[tuple[float, float]]:
+    """Return what compressed levels of this family, or of any, kept at which share of the FLOPs."""
+    from kfp_bonsai.shared.metrics.evidence import left_here, shipped
+
+    strong = [one for one in (*shipped(), *left_here()) if not one.is_weak and not one.student]
+    own = [one for one in strong if one.family == model_type] or strong
+    groups: dict[float, list[float]] = {}
+    for one in own:
+        groups.setdefault(round(math.log(one.relative_emission or one.flops_ratio), 1), []).append(
+            one.relative_accuracy
+        )
+    return [(math.exp(share), sum(kept) / len(kept)) for share, kept in groups.items() if share < 0]
+
+
+def first_pool(pool: Path, folder: Path) -> None:
+    """Copy a pool without trials."""
+    shutil.copytree(pool, folder, dirs_exist_ok=True)
+
+
+def as_given(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what survey takes of a pipeline's arguments."""
+    names = ("shape", "device", "edge", "runtime", "costs", "before", "seed")
+    return {name: texts[name] for name in names if name in texts}

@@ -9,11 +9,11 @@ from typing import Any
 
 from kfp_bonsai.fine_tune import train
 from kfp_bonsai.matrix_prune import prune
-from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed
+from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed, parse_levels
 from kfp_bonsai.select_model import select
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.core.ranges import SEED, check_ranges
+from kfp_bonsai.shared.core.ranges import SEED, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data.encoding import tokens_of
 from kfp_bonsai.shared.kinds.kinds import KINDS, check_stage
 from kfp_bonsai.shared.models import flops, kept_tokens
@@ -135,6 +135,38 @@ def _check_ready_made(level: Mapping[str, Any], baseline: Pretrained, max_length
         say(f"note: {where}: {model} computes {share:.1f} times what the baseline does: it will save nothing")
     if positions < max_length:
         say(f"note: {where}: {model} has {positions} positions: it reads no more tokens of a text (--max-length)")
+
+
+def rivals_of(text: str) -> list[dict[str, Any]]:
+    """Return ready-made models that are named with commas between, as levels.
+
+    Raises:
+        BonsaiError: one cannot be read, or is there twice.
+    """
+    names = [one.strip() for one in text.split(",") if one.strip()]
+    return parse_levels([f"model={one}" for one in names]) if names else []
+
+
+def check_search(arguments: Mapping[str, Any], whole: bool = True) -> None:
+    """Refuse targets of a search that are none, and a space that is unknown.
+
+    Args:
+        arguments: of the pipeline, or those of them that are given.
+        whole: whether they are all.
+
+    Raises:
+        BonsaiError: one is wrong.
+    """
+    from kfp_bonsai.propose import goals
+    from kfp_bonsai.propose.ground import SHAPES
+
+    check_ranges({**goals.RANGES, "distill_epochs": ZERO_OR_MORE}, arguments)
+    if "shape" in arguments:
+        check_choice("--shape", arguments["shape"], SHAPES)
+    if arguments.get("objective"):
+        check_choice("--objective", arguments["objective"], goals.OBJECTIVES)
+    if whole:
+        goals.targets_of(arguments)
 
 
 def check_values(arguments: Mapping[str, Any]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import optuna
 
-from kfp_bonsai.propose.ground import Ground
 from kfp_bonsai.propose.goals import ACCURACY, UNITS, Targets
+from kfp_bonsai.propose.ground import Ground
 from kfp_bonsai.propose.trials import Trial, covariance
 from kfp_bonsai.shared.metrics.posterior import Belief, believed, chance_above
 from kfp_bonsai.shared.metrics.statistics import Z
@@ -150,7 +150,8 @@ def _too_dear(trial: Trial, targets: Targets) -> str:
     value, unit = trial.figures.get(figure), UNITS[figure]
     if value is None:
         return f"the smallest model's {figure.replace('_', ' ')} could not be measured"
-    return f"the smallest model takes {value:.4g}{unit} of {figure.partition('_')[0]}, more than {targets.limits[figure]:g}{unit}"
+    most = targets.limits[figure]
+    return f"the smallest model takes {value:.4g}{unit} of {figure.partition('_')[0]}, more than {most:g}{unit}"
 
 
 def _affordable(trial: Trial, targets: Targets) -> float:

@@ -84,7 +84,7 @@ class Ground:
         """Return the relative accuracy to expect of a float model of this emission, by what was seen before."""
         import numpy as np
 
-        found = sorted(self.seen)
+        found = sorted((float(one), float(kept)) for one, kept in self.seen)
         return float(np.interp(math.log(emission), [math.log(one) for one, _ in found], [kept for _, kept in found]))
 
 
@@ -117,16 +117,17 @@ def check_possible(ground: Ground, targets: Targets) -> None:
     emission = ground.least * (1 - min(ground.error, 0.5))
     if targets.max_emission and targets.max_emission < emission:
         raise BonsaiError(
-            f"--max-emission {targets.max_emission:g} cannot be met: the smallest model that this baseline can be cut to "
-            f"emits about {100 * ground.least:.2g} % of it, by the table of {ground.device} (off by up to "
+            f"--max-emission {targets.max_emission:g} cannot be met: the smallest model that this baseline can be cut "
+            f"to emits about {100 * ground.least:.2g} % of it, by the table of {ground.device} (off by up to "
             f"{100 * ground.error:.0f} %): ask for {_up(ground.least * (1 + ground.error)):g} or more"
             + ("" if ground.int8 else ", or for int8 too (--edge)")
         )
     size = float(ground.baseline.get("size_rest_mb") or 0) * ground.int8.get("size_mb", 1.0)
     if targets.max_size_mb and targets.max_size_mb < 0.95 * size and not ground.rivals:
         raise BonsaiError(
-            f"--max-size-mb {targets.max_size_mb:g} cannot be met: the embeddings alone, which stay, take {size:.1f} MB: "
-            f"ask for more, name a ready-made model (--rival)" + ("" if ground.int8 else ", or ask for int8 (--edge)")
+            f"--max-size-mb {targets.max_size_mb:g} cannot be met: the embeddings alone, which stay, take {size:.1f} "
+            f"MB: ask for more, name a ready-made model (--rival)"
+            + ("" if ground.int8 else ", or ask for int8 (--edge)")
         )
     for figure, most in targets.limits.items():
         whole = ground.baseline.get(figure) if figure != "emission" else None

@@ -14,8 +14,8 @@ import numpy as np
 import optuna
 
 from kfp_bonsai.propose.choose import impossible
-from kfp_bonsai.propose.ground import Ground
 from kfp_bonsai.propose.goals import ACCURACY, Targets
+from kfp_bonsai.propose.ground import Ground
 from kfp_bonsai.propose.trials import LAST, RUNGS, Trial, corrected, foreseen, gains
 
 HALVING = 2
@@ -155,9 +155,9 @@ def _new_point(
                 return point
     probe = _smallest(ground)
     dear = [each for each in trials if each.is_usable and "model" not in each.point]
-    if len(dear) > 1 and not any(targets.affordable(one.figures) for one in dear):
-        if not any(_alike(probe, one) for one in own):
-            return probe
+    too_dear = len(dear) > 1 and not any(targets.affordable(one.figures) for one in dear)
+    if too_dear and not any(_alike(probe, one) for one in own):
+        return probe
     for point in _sampled(ground, trials, targets, [one for one in asked if "model" not in one], seed):
         if not any(_alike(point, one) for one in own):
             return point

@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-from kfp_bonsai.propose.ground import read_ground
 from kfp_bonsai.propose.goals import RANGES, targets_of
+from kfp_bonsai.propose.ground import read_ground
 from kfp_bonsai.propose.trials import RECORD, TRIALS, folder_name, read_trial
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_folder

@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from kfp_bonsai.pipelines.cluster.first import check_inputs, check_retraining, check_study
+from kfp_bonsai.pipelines.cluster.first import check_inputs, check_retraining, check_search, check_study
 from kfp_bonsai.pipelines.cluster.form import form
 from kfp_bonsai.pipelines.cluster.placing import measuring_device, place
 from kfp_bonsai.pipelines.cluster.resources import Cluster
 from kfp_bonsai.pipelines.compress import SUMMARY, TITLE, compress_tasks
-from kfp_bonsai.pipelines.options import COMPRESS, EDGE, RETRAIN, STUDY
+from kfp_bonsai.pipelines.options import COMPRESS, EDGE, RETRAIN, SEARCH, STUDY
 from kfp_bonsai.pipelines.retrain import SUMMARY as RETRAIN_SUMMARY
 from kfp_bonsai.pipelines.retrain import TITLE as RETRAIN_TITLE
 from kfp_bonsai.pipelines.retrain import retrain_tasks
+from kfp_bonsai.pipelines.search_pipeline import SEARCH_SUMMARY, SEARCH_TITLE, search_tasks
 from kfp_bonsai.pipelines.steps import Tasks, a_pipeline
 from kfp_bonsai.pipelines.study_pipeline import STUDY_SUMMARY, STUDY_TITLE, cell_pipeline, study_tasks
 
@@ -78,6 +79,26 @@ def study_on(
         study_tasks(tasks, first.outputs["cells"], first.outputs["described"], cell, parallel_cells)
 
     return a_pipeline(STUDY, STUDY_TITLE, f"{STUDY_SUMMARY}\n\n{described}", fields, from_the_form)
+
+
+def search_on(cluster: Cluster, rounds: int, parallel_trials: int, edge: bool, fixed: Mapping[str, Any]) -> Any:
+    """Return search.
+
+    Args:
+        cluster: images, resources and retries of the tasks.
+        rounds: of proposing and trying.
+        parallel_trials: how many trials a round has.
+        edge: search among int8 models.
+        fixed: arguments with other defaults than their own.
+    """
+    given = {"device": measuring_device(cluster), EDGE: edge, **fixed}
+    fields, described = form(SEARCH, edge=False, fixed=given)
+
+    def from_the_form(filled: dict[str, Any]) -> None:
+        tasks = _checked(cluster, check_search(**filled, fixed=given), {})
+        search_tasks(tasks, rounds, parallel_trials, edge)
+
+    return a_pipeline(SEARCH, SEARCH_TITLE, f"{SEARCH_SUMMARY}\n\n{described}", fields, from_the_form)
 
 
 def _checked(cluster: Cluster, first: Any, instead: Mapping[str, Any]) -> Tasks:

@@ -8,7 +8,7 @@ from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.cluster.form import in_the_forms_words, settle
 from kfp_bonsai.pipelines.cluster.study_form import arguments_of, cells, settle_study
 from kfp_bonsai.pipelines.options import CALLED, EDGE, LEVELS, arguments
-from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
+from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, rivals_of
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -86,7 +86,7 @@ def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str,
 
 def _check_models(model: str, values: dict[str, Any]) -> None:
     """Refuse a model, levels or ready-made models that a stage would refuse; add fingerprints of all models."""
-    levels, max_length = values[LEVELS], values["max_length"]
+    levels, max_length = values.get(LEVELS) or rivals_of(values["rivals"]), values["max_length"]
     check_model(model, levels, max_length)
     values["model_fingerprint"] = of_model(model)
     ready_made = [level for level in levels if level["model"]]

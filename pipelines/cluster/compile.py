@@ -19,7 +19,8 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.signatures import takes
 
-PIPELINES = ("compress", "retrain", "study")
+PIPELINES = ("compress", "retrain", "study", "search")
+MOST_ROUNDS, MOST_TRIALS = 20, 100  # of a search: a round is drawn into the pipeline, and waits for its slowest trial
 MOST_RETRIES = 10  # the wait doubles each time: after the tenth it is four hours
 
 
@@ -34,6 +35,8 @@ def compile_pipeline(
     run_timeout: str = "7d",
     parallel_levels: int = 0,
     parallel_cells: int = 0,
+    rounds: int = 4,
+    parallel_trials: int = 4,
     edge: bool = False,
     edge_at_run_time: bool = False,
     fuse: bool = False,
@@ -48,7 +51,7 @@ def compile_pipeline(
     """Compile the pipeline for a Kubeflow cluster: upload the file there, or submit it with the KFP client.
 
     Args:
-        pipeline: Which one: compress, retrain, or study.
+        pipeline: Which one: compress, retrain, study, or search.
         output: File to write (YAML); else it has the pipeline's name.
         settings: YAML file with any of the other options but --output, such as "cpu: 8" or "gpu-node: {pool: gpu}".
             What is given here and is not the default wins over the file.
@@ -57,6 +60,8 @@ def compile_pipeline(
         run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
         parallel_levels: How many levels are trained at the same time; 0 for all.
         parallel_cells: How many cells of a study are made at the same time; 0 for all.
+        rounds: How many rounds a search has.
+        parallel_trials: How many trials a round of a search has, which run at the same time.
         edge: Make int8 models for CPUs of every level too, and choose by their figures, measured on a CPU.
         edge_at_run_time: Let each run choose, by the argument `edge`; the graph then has both branches, a layer down.
         fuse: Run the three stages of a level in one pod instead of three, which costs 10 to 20 seconds each.
@@ -122,11 +127,16 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
         raise BonsaiError(f"--retries {options['retries']}: give a number from 0 to {MOST_RETRIES}")
     if min(options["parallel_levels"], options["parallel_cells"]) < 0 or options["accelerators"] < 1:
         raise BonsaiError("--parallel-levels and --parallel-cells must not be below 0, and --accelerators not below 1")
+    if not 1 <= options["rounds"] <= MOST_ROUNDS or not 1 <= options["parallel_trials"] <= MOST_TRIALS:
+        raise BonsaiError(
+            f"--rounds {options['rounds']} with --parallel-trials {options['parallel_trials']}: give 1 to {MOST_ROUNDS} "
+            f"rounds of 1 to {MOST_TRIALS} trials"
+        )
     if options["parallel_cells"] and options["pipeline"] != "study":
         raise BonsaiError("--parallel-cells is for a study: the others have no cells")
     if options["pipeline"] == "retrain" and (options["edge"] or options["edge_at_run_time"]):
         raise BonsaiError("--edge and --edge-at-run-time are for compress: a retraining is of the champion as it is")
-    if options["pipeline"] == "study" and options["edge_at_run_time"]:
+    if options["pipeline"] in ("study", "search") and options["edge_at_run_time"]:
         raise BonsaiError(
             "--edge-at-run-time is for compress: no results leave a branch that is chosen in a run: give --edge or not"
         )
@@ -184,7 +194,7 @@ def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     """Return the pipeline, placed on the cluster that the options describe."""
     from kfp_bonsai.images import PREFIX
     from kfp_bonsai.pipelines.cluster.arguments import SET, settle_any
-    from kfp_bonsai.pipelines.cluster.build import compress_on, retrain_on, study_on
+    from kfp_bonsai.pipelines.cluster.build import compress_on, retrain_on, search_on, study_on
     from kfp_bonsai.pipelines.cluster.placing import measuring_device
 
     known = {**options, **read, "images": options["images"] or PREFIX}
@@ -195,6 +205,8 @@ def _build(options: dict[str, Any], read: dict[str, Any]) -> Any:
     if options["pipeline"] == "study":
         levels, cells = options["parallel_levels"], options["parallel_cells"]
         return study_on(cluster, cells, levels, options["edge"], options["fuse"], read["fixed"])
+    if options["pipeline"] == "search":
+        return search_on(cluster, options["rounds"], options["parallel_trials"], options["edge"], read["fixed"])
     edge = None if options["edge_at_run_time"] else options["edge"]
     return compress_on(cluster, options["parallel_levels"], edge, options["fuse"], read["fixed"])
 

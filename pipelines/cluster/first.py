@@ -63,6 +63,31 @@ def check_retraining(
     return values_of("retrain")(**found)
 
 
+@component(base_image=CPU, install_kfp_package=False, additional_funcs=[values_of])
+def check_search(
+    model: str,
+    data: str,
+    test_data: str,
+    min_accuracy: float,
+    max_emission: float,
+    max_latency_ms: float,
+    max_size_mb: float,
+    max_memory_mb: float,
+    objective: str,
+    country: str,
+    upload: str,
+    options: dict,
+    fixed: dict,
+) -> values_of("search"):  # type: ignore[valid-type]
+    """Check what was typed into the form, and that model and data can be had; give every option its value."""
+    given = {name: value for name, value in locals().items() if name != "fixed"}
+
+    from kfp_bonsai.pipelines.cluster.check_form import check_form
+
+    found = check_form("search", given, fixed)
+    return values_of("search")(**found)
+
+
 @component(base_image=CPU, install_kfp_package=False)
 def check_study(
     models: list,

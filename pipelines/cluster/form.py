@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
-from kfp_bonsai.pipelines.options import EDGE, LEVELS, arguments
-from kfp_bonsai.pipelines.values import check_values, fitting
+from kfp_bonsai.pipelines.options import EDGE, LEVELS, SEARCH, arguments
+from kfp_bonsai.pipelines.values import check_search, check_values, fitting, rivals_of
 from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
@@ -83,6 +83,27 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
             "0.2",
         ),
         "on_drift": ("What to do if the data moved far from the champion's: warn or stop.", "stop"),
+    },
+    "search": {
+        "model": (
+            "Pretrained model: a name on the Hugging Face hub, or a folder on the cache volume.",
+            "google-bert/bert-base-uncased",
+        ),
+        **COMMON,
+        "min_accuracy": ("Target: the share of the baseline's accuracy to keep, a fraction; 0: none.", "0.98"),
+        "max_emission": ("Target: the largest emission as a share of the baseline's, a fraction; 0: none.", "0.1"),
+        "max_latency_ms": ("Target: the largest median of requests of one row, in milliseconds; 0: none.", "20"),
+        "max_size_mb": ("Target: the largest size of the weights, in megabytes; 0: none.", "50"),
+        "max_memory_mb": ("Target: the most memory that serving it takes, in megabytes; 0: none.", "500"),
+        "objective": (
+            "What to make best among the models that meet the targets: emission, accuracy, latency, size or memory; "
+            "empty: emission, or accuracy where min_accuracy is 0.",
+            "latency",
+        ),
+        "upload": (
+            "Bucket to publish the chosen model to; empty: it stays an artifact of the run.",
+            "gs://my-bucket/models",
+        ),
     },
     "study": {
         "models": (
@@ -169,9 +190,11 @@ def settle(
             raise BonsaiError(f"{flag}{name} is missing: give it, such as {FORMS[pipeline][name][1]}")
         found.setdefault(name, parameter.default)
     try:
+        if pipeline == SEARCH:
+            check_search(found, whole)
         if LEVELS in found:
             found[LEVELS] = _levels(found[LEVELS])
-        check_for_cluster(found, found.get(LEVELS, ()))
+        check_for_cluster(found, found.get(LEVELS) or rivals_of(found.get("rivals", "")))
         if fixed.get("device") == "cpu" and found.get("device") == "cuda":
             raise BonsaiError(
                 "--device cuda: this pipeline was compiled to measure on a CPU (no --accelerator, one without a "

@@ -230,7 +230,7 @@ def rates_of(
     split = rows.read_rows(train, tokenizer, options["max_length"] or rows.LONGEST)
     step = max(1, len(split) // 96)
     items = [split[index] for index in range(0, len(split), step)]
-    batches = [items[at : at + 16] for at in range(0, len(items), 16)][:5]
+    batches = [items[at : at + 16] for at in range(0, len(items), 16)][:6]
     taken = []
     for batch in batches:
         padded = {name: value.to(device()) for name, value in rows.pad(batch, tokenizer.pad_token_id).items()}
@@ -239,7 +239,7 @@ def rates_of(
         with torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
             network(**padded).logits.float().square().mean().backward()
         taken.append((time.perf_counter() - began) / len(batch))
-    row = sorted(taken)[len(taken) // 2]
+    row = min(taken)  # of a machine that others work on too, the fastest says most
     copies = options["augmentations"]
     if copies < 0:
         copies = suggested_copies(task.rows, sum(split.lengths))

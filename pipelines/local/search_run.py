@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.local.folder import RECORD, run_folder
 from kfp_bonsai.pipelines.local.inputs import check_inputs, check_room, fingerprint
 from kfp_bonsai.pipelines.local.search_budget import (
@@ -31,12 +30,12 @@ from kfp_bonsai.pipelines.local.search_budget import (
     read_rates,
 )
 from kfp_bonsai.pipelines.options import EDGE, MEASURING, PACKING, PIPELINES, PREPARING, SEARCH, TEACHING, TUNING
-from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
+from kfp_bonsai.pipelines.values import check_model, check_search, check_taught, kind_of_rows, rivals_of
 from kfp_bonsai.propose.goals import Targets, targets_of
-from kfp_bonsai.propose.ground import SHAPES, Ground, check_possible, read_ground
+from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
 from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials, write_trial
 from kfp_bonsai.shared.core.documents import read_object
-from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
+from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import takes
@@ -93,7 +92,7 @@ def search(
         bonsai search --model ./my-bert --data reviews.csv --max-emission 0.1 --max-size-mb 20 --edge --output runs/edge
     """  # noqa: E501
     targets, allowed = targets_of(options), budget_of(budget)
-    check_choice("--shape", options["shape"], SHAPES)
+    check_search(options)
     _check(model, data, rival, costs, options)
     output = Path(output)
     _check_folder(output)
@@ -122,7 +121,7 @@ def search(
 
 def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Mapping[str, Any]) -> None:
     """Refuse a model, data, rivals and values that a stage would refuse."""
-    levels = parse_levels([f"model={one}" for one in rivals]) if rivals else []
+    levels = rivals_of(",".join(rivals))
     check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
@@ -350,9 +349,8 @@ class Search:
         if choice is not None:
             left = self.budget.left(spent, len(trials))
             took = f"{spent['seconds'] / 60:.0f} min, {spent['joules'] / 1e3:,.1f} kJ" if spent else ""
-            say(
-                f"search  best so far, after {took}, with {self.budget.shown(left)} left: {words_of(choice, self.targets)}\n"
-            )
+            so_far = words_of(choice, self.targets)
+            say(f"search  best so far, after {took}, with {self.budget.shown(left)} left: {so_far}\n")
         self._write(ground, trials, choice, RUNNING)
 
     def _write(self, ground: Ground, trials: Sequence[Trial], choice: Any, state: str) -> None:

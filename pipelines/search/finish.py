@@ -5,21 +5,23 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.pipelines.search.groundwork import BASELINE_INT8
-from kfp_bonsai.propose.choose import Choice, chances, beliefs, choose, impossible
+from kfp_bonsai.propose.choose import Choice, beliefs, chances, choose, impossible
+from kfp_bonsai.propose.goals import UNITS, Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, read_ground
 from kfp_bonsai.propose.next import worths
-from kfp_bonsai.propose.goals import UNITS, Targets
+from kfp_bonsai.propose.propose import gather
 from kfp_bonsai.propose.trials import INT8, MODEL, RUNGS, Trial, corrected, folder_of, read_trials
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.report.report import report
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.files import new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.metrics.posterior import chance_above, updated
 from kfp_bonsai.shared.metrics.statistics import Z
@@ -274,7 +276,7 @@ def _model_of(pool: Path, trial: Trial, data: Mapping[str, Path], edge: bool, ru
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: row.get(key) for name, key in FIGURES.items()}
+    found: dict[str, Any] = {name: row.get(key) for name, key in FIGURES.items()}
     for name in ("size_mb", "memory_mb"):
         found[name] = found[name] / 1e6 if found[name] else None
     return found
@@ -318,8 +320,8 @@ def _write_selection(
     why = f"The targets cannot be met: {cannot}. " if cannot else ""
     reason = (
         f"{why}Of {targets} {row['level']} was chosen by the validation rows (probability of meeting it "
-        f"{100 * verdict['probability_before_test']:.0f} %), before any test row was seen; with these, on rows that were "
-        f"never seen it is met with a probability of {100 * verdict['probability']:.0f} %."
+        f"{100 * verdict['probability_before_test']:.0f} %), before any test row was seen; with these, on rows that "
+        f"were never seen it is met with a probability of {100 * verdict['probability']:.0f} %."
     )
     brief = {key: row.get(key) for key in kept}
     document = {
@@ -344,3 +346,59 @@ def keep_best(pool: Path, choice: Choice | None, output: Path) -> None:
         shutil.rmtree(output)
     with new_folder(output) as made:
         shutil.copytree(folder / (INT8 if (folder / INT8).is_dir() else MODEL), made, dirs_exist_ok=True)
+
+
+def end_search(
+    pool: Path,
+    trials: Sequence[Path],
+    baseline: Path,
+    data: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    options: Mapping[str, Any],
+    *,
+    edge: bool = False,
+) -> dict[str, Any]:
+    """End a search whose last round is not in its pool yet.
+
+    Args:
+        pool: the search before.
+        trials: the folders of the last round.
+        baseline: the baseline's folder.
+        data: the splits train and test.
+        outputs: where to put what `finish` makes, by its name there.
+        options: the targets, and options of evaluate-emissions and package-model.
+        edge: choose by int8 models.
+
+    Returns:
+        The figures of the chosen model, and the probability that it meets the target.
+    """
+    measuring = {name: options[name] for name in signature(evaluate_emissions).parameters if name in options}
+    packing = {name: options[name] for name in signature(package_model).parameters if name in options}
+    with tempfile.TemporaryDirectory() as scratch:
+        whole, end = Path(scratch) / "pool", Path(scratch) / "end"
+        gather(pool, list(trials), whole)
+        document = finish(
+            whole,
+            baseline,
+            data,
+            end,
+            targets_of(options),
+            measuring=measuring,
+            packing=packing,
+            edge=edge,
+            ended="all rounds are done",
+        )
+        for name, target in outputs.items():
+            if (end / name).is_dir():
+                with new_folder(target) as folder:
+                    shutil.copytree(end / name, folder, dirs_exist_ok=True)
+            else:
+                with new_file(target) as file:
+                    shutil.copyfile(end / name, file)
+    test = document["test"]
+    return {
+        "relative_accuracy": test["relative_accuracy"],
+        "relative_emission": test["figures"]["emission"],
+        "probability": test["probability"],
+        "meets_target": test["met"],
+    }

@@ -1,4 +1,4 @@
-"""What a search stands on, found before its first trial: tables of costs, the baseline's figures, what was seen before."""
+"""What a search stands on, found before its first trial: tables of costs, the baseline's figures, what was seen."""
 
 import math
 import shutil

@@ -1,5 +1,6 @@
 """One trial of a search: layers removed, matrices pruned, healed for a while, and looked at, in one process."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from kfp_bonsai.distill.distill import distill, suggested_epochs
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.propose.ground import Ground, read_ground
+from kfp_bonsai.propose.propose import JOBS
 from kfp_bonsai.propose.trials import INT8, LAST, MODEL, Trial, folder_of, name_of, read_trial, write_trial
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
@@ -208,3 +210,26 @@ def _remove_all_but(folder: Path, name: str) -> None:
     for path in folder.iterdir():
         if path.name != name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def run_job(number: int, pool: Path, *given: Any, **options: Any) -> dict[str, Any]:
+    """Do one of the jobs that a pool lists, as run_trial does; nothing, if there is nothing to do.
+
+    Args:
+        number: of the job in jobs.json.
+        pool: the search so far.
+        given: what run_trial is given after the pool; the output comes last.
+        options: its options.
+
+    Returns:
+        What the trial keeps, and emits.
+    """
+    job = json.loads((pool / JOBS).read_text(encoding="utf-8"))[number]
+    if job["number"] < 0:
+        with new_folder(given[-1]) as folder:
+            (folder / "nothing.json").write_text("{}\n", encoding="utf-8")  # an empty folder would be lost
+        return {}
+    made = run_trial(job, pool, *given, **options)
+    if not made.is_usable:
+        return {"trial": made.number}
+    return {"trial": made.number, "relative_accuracy": made.accuracy, "relative_emission": made.figures["emission"]}

@@ -8,6 +8,7 @@ next. Nothing is kept between two calls, so that any process can go on with a se
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from kfp_bonsai.propose.trials import LAST, RUNGS, Trial, corrected, foreseen, g
 HALVING = 2
 ASKS = 8  # of the sampler, for a point that was not tried yet
 ALIKE = 0.04  # shares whose logarithms differ by less are one point
-WORTH = 50.0  # of a miss of accuracy by 1, in logarithms of the cost: a point of it is worth half a factor of e
-SPARE = 0.6  # what a margin is of the validation rows' own error, as the line through all trials makes that less
+WORTH = 300.0  # of a miss of accuracy by 1, in logarithms of the cost: no saving makes up for more than a little
+SPARE = 0.7  # what a margin is of the validation rows' own error, as the line through all trials makes that less
 FIRST = 3  # points to begin with
 
 
@@ -105,12 +106,20 @@ def promoted(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[
 
 
 def score(trial: Trial, accuracy: float, targets: Targets) -> float:
-    """Return how a trial does by what is asked for; lower is better."""
+    """Return how a trial does by what is asked for, its accuracy surely enough; lower is better."""
     over = sum(max(0.0, one) for one in targets.excess(trial.figures).values())
     if targets.objective == ACCURACY:
         return -WORTH * accuracy + 10 * over
-    missing = max(0.0, targets.min_accuracy - accuracy)
+    missing = max(0.0, targets.min_accuracy + margin([trial], targets) - accuracy)
     return math.log(trial.figures[targets.cost]) + WORTH * missing + 10 * over
+
+
+def margin(trials: Sequence[Trial], targets: Targets) -> float:
+    """Return by how much validation rows must say more than the target for it to be met as surely as is asked for."""
+    errors = [float(np.std(each.draws)) for each in trials]
+    if not errors or not targets.min_accuracy:
+        return 0.0
+    return SPARE * NormalDist().inv_cdf(targets.confidence) * float(np.median(errors))
 
 
 def parent_of(ground: Ground, point: Mapping[str, Any], trials: Sequence[Trial]) -> int:
@@ -227,14 +236,13 @@ def told(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[optu
     """Return the trials as Optuna's: each with the accuracy that it is likely to have at the end, as a constraint."""
     space, gained = space_of(ground), gains(trials, ground)
     usable = [each for each in trials if each.is_usable and "model" not in each.point]
-    errors = [float(np.std(each.draws)) for each in usable]
-    margin = SPARE * _deviations(targets.confidence) * float(np.median(errors)) if errors else 0.0
+    spare = margin(usable, targets)
     found = []
     for each in usable:
         accuracy = foreseen(each, gained)
         constraints = {figure: min(over, 3.0) for figure, over in targets.excess(each.figures).items()}
         if targets.min_accuracy:
-            constraints["accuracy"] = targets.min_accuracy + margin - accuracy
+            constraints["accuracy"] = targets.min_accuracy + spare - accuracy
         value = -accuracy if targets.objective == ACCURACY else math.log(each.figures[targets.cost])
         parameters = _parameters(each.point, space)
         found.append(
@@ -258,13 +266,6 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return one.get("model") == other.get("model")
     same = one["layers"] == other["layers"] and one["shape"] == other["shape"]
     return same and abs(math.log(one["share"] / other["share"])) < ALIKE
-
-
-def _deviations(confidence: float) -> float:
-    """Return how many deviations below its mean a normal value lies with this probability."""
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(confidence)
 
 
 def worths(ground: Ground, trials: Sequence[Trial], targets: Targets) -> dict[str, float]:

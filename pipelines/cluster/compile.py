@@ -129,8 +129,8 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
         raise BonsaiError("--parallel-levels and --parallel-cells must not be below 0, and --accelerators not below 1")
     if not 1 <= options["rounds"] <= MOST_ROUNDS or not 1 <= options["parallel_trials"] <= MOST_TRIALS:
         raise BonsaiError(
-            f"--rounds {options['rounds']} with --parallel-trials {options['parallel_trials']}: give 1 to {MOST_ROUNDS} "
-            f"rounds of 1 to {MOST_TRIALS} trials"
+            f"--rounds {options['rounds']} with --parallel-trials {options['parallel_trials']}: give 1 to "
+            f"{MOST_ROUNDS} rounds of 1 to {MOST_TRIALS} trials"
         )
     if options["parallel_cells"] and options["pipeline"] != "study":
         raise BonsaiError("--parallel-cells is for a study: the others have no cells")

@@ -1,0 +1,240 @@
+"""`bonsai search` on one's own machine: what it finds, goes on with, contains and refuses."""
+
+import csv
+import json
+
+import pytest
+import tiny
+
+from kfp_bonsai.pipelines.local import search_budget, search_run
+from kfp_bonsai.pipelines.local.search_run import search
+from kfp_bonsai.pipelines.search import bench, earlier, groundwork, trial
+from kfp_bonsai.propose.trials import Trial, read_trials
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
+
+FEW = {"epochs": 4, "learning_rate": 3e-3, "augmentations": 0, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
+FEW |= {"prune_steps": 8, "distill_epochs": 4.0, "validation_rows": 80, "test_rows": 80}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A random BERT of 3 layers, and a CSV."""
+    folder = tmp_path_factory.mktemp("inputs")
+    tiny.pretrained(folder / "model")
+    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows(tiny.texts(420, 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache of these tests alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(earlier, "cached", lambda name: folder / name)
+        patch.setattr(bench, "PAIRS", 2)
+        patch.setattr(bench, "BLOCK_SECONDS", 0.3)
+        yield folder
+
+
+def files(inputs):
+    return str(inputs / "model"), str(inputs / "reviews.csv")
+
+
+@pytest.fixture(scope="module")
+def found(inputs, cache, tmp_path_factory):
+    """A search that is stopped at its third job, and gone on with: what was there then, and in the end."""
+    output = tmp_path_factory.mktemp("found") / "search"
+    asked = {"min_accuracy": 0.9, "budget": "2 trials", **FEW}
+    done = []
+
+    def until_the_third(job, *given, **options):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(job["number"])
+        if job["number"] == 1:  # one that breaks
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(trial, "layer_remove", lambda *_, **__: 1 / 0)
+                return trial.run_trial(job, *given, **options)
+        return real(job, *given, **options)
+
+    real = trial.run_trial
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "run_trial", until_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            search(*files(inputs), output, **asked)
+    stopped = json.loads((output / "search.json").read_text())
+    best = (output / "best" / "config.json").is_file()
+    before = json.loads((output / "energy.json").read_text())
+    made = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
+    result = search(*files(inputs), output, **asked)
+    again = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
+    return output, result, stopped, best, before, made == again
+
+
+def test_a_search_that_was_stopped_keeps_the_best_and_goes_on(found):
+    """Hours that are lost to Ctrl-C: the best so far, the trials, the baseline, and what all of it cost."""
+    output, _, stopped, best, before, same = found
+    assert stopped["state"] == "stopped" and best and same
+    assert len(before) == 1
+    sessions = json.loads((output / "energy.json").read_text())
+    document = json.loads((output / "search.json").read_text())
+    assert len(sessions) == 2 and sessions[0] == before[0]
+    assert document["energy"]["joules"] == pytest.approx(sum(one["joules"] for one in sessions))
+    assert not (output / "best").exists() and document["state"] == "finished"
+
+
+def test_the_chosen_model_is_measured_on_test_rows_beside_the_baseline(found):
+    """A winner whose figures are those of the rows that chose it."""
+    output, result, *_ = found
+    document = json.loads((output / "search.json").read_text())
+    results = json.loads((output / "results.json").read_text())
+    chosen = [row for row in results["rows"] if row["chosen"]]
+    assert [row["level"] for row in chosen] == [document["chosen"]["name"]] == [result["level"]]
+    assert chosen[0]["relative_accuracy"] == pytest.approx(document["test"]["relative_accuracy"])
+    assert document["test"]["rows"] == 80 and 0 <= document["test"]["probability"] <= 1
+    low, high = document["test"]["relative_accuracy_ci"]
+    assert low <= document["test"]["relative_accuracy"] <= high
+    assert (output / "model" / "bonsai.json").is_file()
+
+
+def test_the_report_shows_all_trials(found):
+    """A front of what went well: dropped and broken trials are part of what was searched."""
+    output, *_ = found
+    page = (output / "report.html").read_text()
+    document = json.loads((output / "search.json").read_text())
+    assert "What was searched" in page and (output / "figures" / "searched.svg").is_file()
+    for one in document["trials"]:
+        assert one["name"] in page
+    assert "search.json" not in page or "http" not in page.partition("What was searched")[0][-50:]
+
+
+def test_a_trial_that_breaks_is_told_of_and_the_others_go_on(found):
+    """One broken trial that ends a search, or that nobody hears of."""
+    output, *_ = found
+    document = json.loads((output / "search.json").read_text())
+    failed = [one for one in document["trials"] if one["state"] == "failed"]
+    assert any("ZeroDivisionError" in one["error"] for one in failed)
+    assert any(one["state"] == "healed" for one in document["trials"])
+
+
+def test_its_energy_is_that_of_all_cpu_time(found):
+    """Joules that leave out imports, tables, measurements, or a session before: an outside reading finds more."""
+    output, *_ = found
+    energy = json.loads((output / "search.json").read_text())["energy"]
+    if energy["label"] != "estimated":
+        pytest.skip("a counter reads the energy here")
+    session = json.loads((output / "energy.json").read_text())[0]
+    watts = watts_per_thread()[0]
+    assert session["joules"] == pytest.approx(session["cpu_seconds"] * watts, rel=0.05)
+
+
+def test_the_next_search_learns_from_it(found, cache, inputs):
+    """A second search of the family that begins as if nothing were known; or one that is misled by another family's."""
+    (left,) = (cache / earlier.SEARCHES).glob("*.json")
+    known = earlier.earlier_searches("bert")
+    assert known.count >= 1 and known.seen and len(known.gains) == 2 and known.begin
+    assert earlier.earlier_searches("gpt2").count == 0
+    assert earlier.earlier_searches("bert", str(left)).seen == known.seen
+    with pytest.raises(BonsaiError, match="--before .*no file of an earlier search"):
+        earlier.earlier_searches("bert", str(cache / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"min_accuracy": 0.8}, "holds a finished run"),
+        ({"min_accuracy": 0.9}, "holds a finished run"),
+    ],
+)
+def test_a_finished_search_is_not_gone_on_with(found, inputs, options, said):
+    """Test rows that are looked at again and again, until a model meets the target on them."""
+    with pytest.raises(BonsaiError, match=said):
+        search(*files(inputs), found[0], budget="2 trials", **{**FEW, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "no target is stated"),
+        ({"min_accuracy": 0.9, "budget": "soon"}, "--budget 'soon'"),
+        ({"min_accuracy": 0.9, "budget": "0h"}, "--budget 0h: nothing can be tried"),
+        ({"min_accuracy": 0.9, "budget": "1.5 trials"}, "a whole number of trials"),
+        ({"min_accuracy": 0.9, "shape": "round"}, "--shape 'round'"),
+        ({"min_accuracy": 0.9, "costs": "nowhere"}, "--costs nowhere"),
+        ({"min_accuracy": 0.9, "rival": ["nowhere/at-all"]}, "nowhere/at-all"),
+        ({"min_accuracy": 0.9, "epochs": -1.0}, "--epochs is -1.0"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_is_made(inputs, tmp_path, options, said):
+    """Hours of training, and then the refusal."""
+    with pytest.raises(BonsaiError, match=said):
+        search(*files(inputs), tmp_path / "search", **options)
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_budget_too_small_for_one_trial_says_what_one_takes(inputs, tmp_path):
+    """A baseline that is fine-tuned for nothing, as no time is left for a trial."""
+    with pytest.raises(
+        BonsaiError, match="too small for one trial: the baseline about .*, one trial about .*give .* or"
+    ):
+        search(*files(inputs), tmp_path / "search", min_accuracy=0.9, budget="20s", **FEW)
+    assert not (tmp_path / "search" / "work" / "baseline").exists()
+
+
+def test_the_folder_of_another_search_or_run_is_refused(inputs, tmp_path):
+    """Two searches in one folder, whose trials are mixed."""
+    folder = tmp_path / "search"
+    with pytest.raises(BonsaiError, match="too small"):
+        search(*files(inputs), folder, min_accuracy=0.9, budget="20s", **FEW)
+    with pytest.raises(BonsaiError, match="differs in --min-accuracy"):
+        search(*files(inputs), folder, min_accuracy=0.8, budget="1h", **FEW)
+    record = json.loads((folder / "run.json").read_text())
+    del record["arguments"]["search"]
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(BonsaiError, match="holds a run, and no search"):
+        search(*files(inputs), folder, min_accuracy=0.9, budget="1h", **FEW)
+
+
+def test_a_table_of_another_device_is_refused():
+    """A target that is held against the costs of a machine that is not this one."""
+    groundwork.check_table("cpu (A, threads: 2), float32, torch 2.13", "cpu (A, threads: 2), float32, torch 2.14", "x")
+    with pytest.raises(BonsaiError, match="holds costs of another device, cpu .B."):
+        groundwork.check_table("cpu (B), threads: 2, float32, torch 2", "cpu (A), threads: 2, float32, torch 2", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "amount"),
+    [
+        ("90m", "time", 5400),
+        ("2h", "time", 7200),
+        ("1h30m", "time", 5400),
+        ("0.5h", "time", 1800),
+        ("20 trials", "trials", 20),
+        ("1trial", "trials", 1),
+        ("300kJ", "energy", 3e5),
+        ("2MJ", "energy", 2e6),
+        ("0.1kWh", "energy", 3.6e5),
+        ("5000J", "energy", 5000),
+    ],
+)
+def test_budgets_are_read_as_people_write_them(text, kind, amount):
+    """Two hours that are two trials, or megajoules that are millijoules."""
+    found = search_budget.budget_of(text)
+    assert (found.kind, found.amount) == (kind, pytest.approx(amount))
+
+
+def test_a_job_that_killed_its_process_twice_is_a_trial_that_failed(tmp_path, monkeypatch):
+    """A search that dies of one trial's memory each time it is started again."""
+    one = object.__new__(search_run.Search)
+    one.work, one.pool = tmp_path, tmp_path / "pool"
+    (tmp_path / "pool" / "trials").mkdir(parents=True)
+    job = {"number": 0, "rung": 0, "order": 0, "point": {"layers": 1, "share": 1.0, "shape": "free"}, "parent": -1}
+    (tmp_path / search_run.AT_WORK).write_text(json.dumps({"job": [0, 0], "tries": 2}))
+    one._do(job)
+    (made,) = read_trials(one.pool)
+    assert isinstance(made, Trial) and "its process died" in made.error
+    assert not (tmp_path / search_run.AT_WORK).exists()

@@ -13,8 +13,10 @@ from kfp_bonsai.propose.trials import Trial, covariance
 from kfp_bonsai.shared.metrics.posterior import Belief, believed, chance_above
 from kfp_bonsai.shared.metrics.statistics import Z
 
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # of every study, of which many are made
+
 FAR = 0.15  # of relative accuracy below the best: such a model says nothing of the others
-MOST_MEASURED = 5
+FEWEST_MEASURED, MOST_MEASURED = 3, 5  # where there are as many
 HOPELESS = 0.02
 
 
@@ -105,6 +107,9 @@ def front(near: Sequence[Trial], accuracies: Sequence[float], targets: Targets, 
     best = sorted((near[one.user_attrs["at"]] for one in study.best_trials), key=lambda one: one.figures[targets.cost])
     position = chosen.figures[targets.cost]
     others = [one for one in best if one.number != chosen.number]
+    if len(others) < FEWEST_MEASURED - 1:
+        others += [one for one in near if one.number != chosen.number and one not in others]
+        others = others[: FEWEST_MEASURED - 1]
     others.sort(key=lambda one: abs(math.log(one.figures[targets.cost] / position)))
     found = [chosen, *others[: MOST_MEASURED - 1]]
     return tuple(sorted(found, key=lambda one: -one.figures[targets.cost]))

@@ -25,6 +25,7 @@ ALIKE = 0.04  # shares whose logarithms differ by less are one point
 WORTH = 300.0  # of a miss of accuracy by 1, in logarithms of the cost: no saving makes up for more than a little
 SPARE = 0.7  # what a margin is of the validation rows' own error, as the line through all trials makes that less
 FIRST = 3  # points to begin with
+FEWEST_WHOLE = 3  # trials healed to the end
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,19 @@ def next_jobs(
         seed: of the sampler.
         fresh: whether new trials may be begun, or only those healed further that are there.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     order = sum(len(each.healed) or 1 for each in trials)
     found = [_healing(each, order + at) for at, each in enumerate(promoted(ground, trials, targets)[:jobs])]
-    if not fresh or impossible(ground, trials, targets):
-        return found
+    hopeless = bool(impossible(ground, trials, targets))
+    if fresh and not hopeless:
+        found += _fresh(ground, trials, targets, jobs - len(found), order + len(found), seed)
+    if not found and not hopeless:  # a choice, and a front, are of more than one that was healed to the end
+        found = [_healing(each, order + at) for at, each in enumerate(_worth_knowing(ground, trials, targets)[:jobs])]
+    return found
+
+
+def _fresh(ground: Ground, trials: Sequence[Trial], targets: Targets, jobs: int, order: int, seed: int) -> list[Job]:
+    """Return at most so many new trials."""
+    found: list[Job] = []
     number = max((each.number for each in trials), default=-1) + 1
     asked: list[Mapping[str, Any]] = []
     while len(found) < jobs:
@@ -81,6 +90,16 @@ def next_jobs(
         found.append(Job(number, 0, order + len(found), point, parent, RUNGS[0]))
         number += 1
     return found
+
+
+def _worth_knowing(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[Trial]:
+    """Return dropped trials that are healed to the end after all, the most promising first: until there are three."""
+    usable = [each for each in trials if each.is_usable and _worth_healing(each, targets)]
+    if sum(each.is_whole for each in usable) >= FEWEST_WHOLE:
+        return []
+    gained = gains(trials, ground)
+    dropped = [each for each in usable if not each.is_whole]
+    return sorted(dropped, key=lambda one: score(one, foreseen(one, gained), targets))
 
 
 def promoted(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[Trial]:

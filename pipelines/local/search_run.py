@@ -268,6 +268,7 @@ class Search:
         from kfp_bonsai.propose.next import next_jobs
 
         (self.pool / TRIALS).mkdir(exist_ok=True)
+        spent = False
         while True:
             trials = read_trials(self.pool)
             self._tell(ground, trials, rates)
@@ -276,7 +277,9 @@ class Search:
                 return f"the targets cannot be met: {cannot}"
             jobs = next_jobs(ground, trials, self.targets, 1, self.seed)
             fresh = bool(jobs) and jobs[0].number not in {each.number for each in trials}
-            if jobs and fresh and not self._affords(ground, rates, trials, jobs[0]):
+            if fresh and not self._affords(ground, rates, trials, jobs[0]):
+                jobs, fresh, spent = next_jobs(ground, trials, self.targets, 1, self.seed, fresh=False), False, True
+            if not jobs and spent:
                 return f"the budget of {self.budget.text} is spent"
             if jobs and not fresh and not self._affords(ground, rates, trials, jobs[0], alone=True):
                 return f"the budget of {self.budget.text} is spent"

@@ -1,4 +1,4 @@
-"""One trial for Katib: a point of the space, healed to the end, whose figures are printed as Katib's collector reads them.
+"""One trial for Katib: a point of the space, healed to the end; its figures are printed as Katib's collector reads.
 
     python -m kfp_bonsai.pipelines.search.katib_trial FOLDER LAYERS SHARE [MIN_ACCURACY [MAX_EMISSION]]
 

@@ -139,7 +139,7 @@ def test_the_next_search_learns_from_it(found, cache, inputs):
     assert known.count >= 1 and known.seen and len(known.gains) == 2 and known.begin
     assert earlier.earlier_searches("gpt2").count == 0
     assert earlier.earlier_searches("bert", str(left)).seen == known.seen
-    with pytest.raises(BonsaiError, match="--before .*no file of an earlier search"):
+    with pytest.raises(BonsaiError, match=r"--before .*no file of an earlier search"):
         earlier.earlier_searches("bert", str(cache / "nowhere"))
 
 
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_refused_before_anything_is_made(inputs, tmp_path, opti
 def test_a_budget_too_small_for_one_trial_says_what_one_takes(inputs, tmp_path):
     """A baseline that is fine-tuned for nothing, as no time is left for a trial."""
     with pytest.raises(
-        BonsaiError, match="too small for one trial: the baseline about .*, one trial about .*give .* or"
+        BonsaiError, match=r"too small for one trial: the baseline about .*, one trial about .*give .* or"
     ):
         search(*files(inputs), tmp_path / "search", min_accuracy=0.9, budget="20s", **FEW)
     assert not (tmp_path / "search" / "work" / "baseline").exists()
@@ -202,7 +202,7 @@ def test_the_folder_of_another_search_or_run_is_refused(inputs, tmp_path):
 def test_a_table_of_another_device_is_refused():
     """A target that is held against the costs of a machine that is not this one."""
     groundwork.check_table("cpu (A, threads: 2), float32, torch 2.13", "cpu (A, threads: 2), float32, torch 2.14", "x")
-    with pytest.raises(BonsaiError, match="holds costs of another device, cpu .B."):
+    with pytest.raises(BonsaiError, match=r"holds costs of another device, cpu .B."):
         groundwork.check_table("cpu (B), threads: 2, float32, torch 2", "cpu (A), threads: 2, float32, torch 2", "x")
 
 

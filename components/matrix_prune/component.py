@@ -22,6 +22,7 @@ def matrix_prune(
     hidden_weight: float = 10,
     device: str = "auto",
     vocabulary: str = "whole",
+    costs: str = "",
     seed: int = 0,
 ):
     """Prune rows and columns of the weight matrices to a share of the FLOPs."""

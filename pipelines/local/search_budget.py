@@ -77,21 +77,25 @@ def _above_zero(kind: str, amount: float, text: str) -> Budget:
     return Budget(kind, amount, text)
 
 
+_told = [0.0]  # CPU seconds of this process that an earlier session in it has told of
+
+
 class Ledger:
     """What a search took, in all its sessions: written every few seconds, so that a killed one's is known too."""
 
     def __init__(self, file: Path, before: Sequence[Mapping[str, Any]], meter: energy.Meter, started: float) -> None:
-        self.file, self.before, self.meter, self.started = file, list(before), meter, started
+        self.file, self.before, self.meter = file, list(before), meter
+        self.started, self.told = started, _told[0]
         self.lock = threading.Lock()
 
     def session(self) -> dict[str, Any]:
         """Return what this session took until now, what it took before it was counted included."""
         reading = self.meter.so_far()
-        early = self.started * watts_per_thread()[0] if reading.label == energy.ESTIMATED else 0.0
+        early = self.started - self.told if reading.label == energy.ESTIMATED else 0.0
         return {
             "seconds": reading.seconds,
-            "joules": reading.joules + early,
-            "cpu_seconds": cpu_seconds(),
+            "joules": reading.joules + (early * watts_per_thread()[0] if early else 0.0),
+            "cpu_seconds": cpu_seconds() - self.told,
             "label": reading.label,
             "source": reading.source,
         }
@@ -136,6 +140,7 @@ def kept_ledger(file: Path) -> Iterator[Ledger]:
             thread.join()
             if file.parent.is_dir():
                 ledger.write()
+            _told[0] = cpu_seconds()
 
 
 def _sessions(file: Path) -> list[dict[str, Any]]:

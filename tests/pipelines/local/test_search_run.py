@@ -55,11 +55,13 @@ def found(inputs, cache, tmp_path_factory):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(job["number"])
-        if job["number"] == 1:  # one that breaks
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(trial, "layer_remove", lambda *_, **__: 1 / 0)
-                return trial.run_trial(job, *given, **options)
         return real(job, *given, **options)
+
+    def the_second_breaks(job, *given, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            if job["number"] == 1:
+                patch.setattr(trial, "layer_remove", lambda *_, **__: 1 / 0)
+            return real(job, *given, **options)
 
     real = trial.run_trial
     with pytest.MonkeyPatch.context() as patch:
@@ -70,7 +72,9 @@ def found(inputs, cache, tmp_path_factory):
     best = (output / "best" / "config.json").is_file()
     before = json.loads((output / "energy.json").read_text())
     made = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
-    result = search(*files(inputs), output, **asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "run_trial", the_second_breaks)
+        result = search(*files(inputs), output, **asked)
     again = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
     return output, result, stopped, best, before, made == again
 
@@ -83,7 +87,7 @@ def test_a_search_that_was_stopped_keeps_the_best_and_goes_on(found):
     sessions = json.loads((output / "energy.json").read_text())
     document = json.loads((output / "search.json").read_text())
     assert len(sessions) == 2 and sessions[0] == before[0]
-    assert document["energy"]["joules"] == pytest.approx(sum(one["joules"] for one in sessions))
+    assert document["energy"]["joules"] == pytest.approx(sum(one["joules"] for one in sessions), rel=0.02)
     assert not (output / "best").exists() and document["state"] == "finished"
 
 

@@ -169,6 +169,45 @@ def check_search(arguments: Mapping[str, Any], whole: bool = True) -> None:
         goals.targets_of(arguments)
 
 
+def check_within_reach(model: str, max_emission: float, max_size_mb: float, rivals: bool, edge: bool) -> None:
+    """Refuse limits that no model cut from this one can keep to, as far as its configuration tells.
+
+    What is emitted is known once it is timed; that it is within a factor of the FLOPs is known here.
+
+    Args:
+        model: a folder, a hub name or embedded:NAME.
+        max_emission: as a share of the baseline's; 0 for no limit.
+        max_size_mb: of the weights; 0 for no limit.
+        rivals: whether ready-made models are tried too.
+        edge: whether models become int8, which emits and takes about a quarter.
+
+    Raises:
+        BonsaiError: one is out of reach.
+    """
+    from kfp_bonsai.shared.models.shapes import layers_of
+
+    config, small = read(model).config, 0.25 if edge else 1.0
+    network = blank(config)
+    in_layers = sum(one.numel() for _, layer in layers_of(network) for one in layer.parameters())
+    rest = 4e-6 * small * (sum(one.numel() for one in network.parameters()) - in_layers)
+    hint = "" if edge else ", or for int8 too (--edge)"
+    if not rivals and 0 < max_size_mb < 0.9 * rest:
+        raise BonsaiError(
+            f"--max-size-mb {max_size_mb:g} cannot be met: the embeddings of {model} alone, which stay, take "
+            f"{rest:.1f} MB: ask for more, name a ready-made model (--rival){hint}"
+        )
+    if not rivals and 0 < max_emission / small < 1:
+        level = {"label": "", "layers": "1", "emission": max_emission / small, "flops": 1.0, "shape": "free"}
+        try:
+            check_shares([level], config)
+        except BonsaiError as error:
+            if "less than one head" in str(error):
+                raise BonsaiError(
+                    f"--max-emission {max_emission:g} cannot be met: one head and one block of neurons in one layer of "
+                    f"{model} cost more than that: ask for more{hint}"
+                ) from error
+
+
 def check_values(arguments: Mapping[str, Any]) -> None:
     """Refuse values that a late stage would refuse anywhere; nothing is opened, and no package need be here.
 

@@ -30,7 +30,14 @@ from kfp_bonsai.pipelines.local.search_budget import (
     read_rates,
 )
 from kfp_bonsai.pipelines.options import EDGE, MEASURING, PACKING, PIPELINES, PREPARING, SEARCH, TEACHING, TUNING
-from kfp_bonsai.pipelines.values import check_model, check_search, check_taught, kind_of_rows, rivals_of
+from kfp_bonsai.pipelines.values import (
+    check_model,
+    check_search,
+    check_taught,
+    check_within_reach,
+    kind_of_rows,
+    rivals_of,
+)
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
 from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials, write_trial
@@ -94,6 +101,7 @@ def search(
     targets, allowed = targets_of(options), budget_of(budget)
     check_search(options)
     _check(model, data, rival, costs, options)
+    check_within_reach(model, targets.max_emission, targets.max_size_mb, bool(rival), options[EDGE])
     output = Path(output)
     _check_folder(output)
     if not (output / "work").exists():

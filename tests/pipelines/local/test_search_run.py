@@ -164,6 +164,8 @@ def test_a_finished_search_is_not_gone_on_with(found, inputs, options, said):
     ("options", "said"),
     [
         ({}, "no target is stated"),
+        ({"max_size_mb": 0.001}, r"--max-size-mb 0.001 cannot be met: the embeddings.*--edge"),
+        ({"max_emission": 0.0001}, "--max-emission 0.0001 cannot be met"),
         ({"min_accuracy": 0.9, "budget": "soon"}, "--budget 'soon'"),
         ({"min_accuracy": 0.9, "budget": "0h"}, "--budget 0h: nothing can be tried"),
         ({"min_accuracy": 0.9, "budget": "1.5 trials"}, "a whole number of trials"),

@@ -247,7 +247,10 @@ def test_the_pipeline_has_the_defaults_of_its_stages():
             assert getattr(value, value.WhichOneof("kind")) == parameter.default, f"compress: {name} of {stage}"
 
 
-@pytest.mark.parametrize(("first", "pipeline"), [("check_inputs", "compress"), ("check_retraining", "retrain")])
+@pytest.mark.parametrize(
+    ("first", "pipeline"),
+    [("check_inputs", "compress"), ("check_retraining", "retrain"), ("check_search", "search")],
+)
 def test_the_first_task_gives_every_argument_its_value(first, pipeline):
     """An argument that is read from the form, checked, and never heeded."""
     from kfp_bonsai.pipelines.cluster import first as tasks

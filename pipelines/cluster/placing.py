@@ -11,7 +11,7 @@ from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.
 _ONCE = (*FIRST.values(), "fetch-champion", "fine-tune", "prepare-data")
-HUB_READERS = (*_ONCE, "compress-level", "layer-remove")
+HUB_READERS = (*_ONCE, "compress-level", "layer-remove", "search-trial")
 READERS = (
     *_ONCE,
     "check-drift",

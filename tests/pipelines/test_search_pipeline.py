@@ -14,6 +14,7 @@ from kfp_bonsai.pipelines.cluster.form import settle
 from kfp_bonsai.pipelines.local.runner import run_locally
 from kfp_bonsai.pipelines.options import SEARCH, arguments
 from kfp_bonsai.pipelines.search_pipeline import search_pipeline
+from kfp_bonsai.shared.core.cache import CACHE_VARIABLE
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.signatures import REQUIRED
 
@@ -33,7 +34,9 @@ def work(tmp_path_factory):
     given = {name: one.default for name, one in arguments(SEARCH).items() if one.default is not REQUIRED}
     given |= {**FEW, "model": str(folder / "model"), "data": str(folder / "reviews.csv"), "command": ""}
     (folder / "work").mkdir()
-    run_locally(search_pipeline(rounds=2, parallel_trials=1), given, folder / "work", folder / "log", str)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder / "cache"))  # without what earlier searches left on this machine
+        run_locally(search_pipeline(rounds=2, parallel_trials=1), given, folder / "work", folder / "log", str)
     return folder / "work"
 
 

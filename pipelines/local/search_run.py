@@ -51,7 +51,7 @@ from kfp_bonsai.shared.data.tasks import SPLITS
 ONES_OWN = ("rivals", "runtime")  # arguments of the pipeline that are given otherwise here, or chosen
 ASKED = {name: one for name, one in PIPELINES[SEARCH].items() if name not in ONES_OWN}
 ENERGY, RATES, AT_WORK, BEGUN = "energy.json", "rates.json", "at-work.json", "finished/data.json"
-TRIES = 2  # of a job whose process died in it
+TRIES = 3  # of a job whose process died in it
 WHAT = "search"
 
 
@@ -311,7 +311,7 @@ class Search:
         return left >= needed * (1.0 if self.budget.kind == "time" else watts_per_thread()[0] * threads())
 
     def _do(self, job: Mapping[str, Any]) -> None:
-        """Do a job; one in which the process died twice is a trial that failed."""
+        """Do a job; one in which the process died again and again is a trial that failed."""
         from kfp_bonsai.pipelines.search.trial import run_trial
 
         target = self.pool / TRIALS / folder_name(job["number"], job["rung"])

@@ -33,6 +33,7 @@ def work(tmp_path_factory):
         writer.writerows(tiny.texts(300, 1))
     given = {name: one.default for name, one in arguments(SEARCH).items() if one.default is not REQUIRED}
     given |= {**FEW, "model": str(folder / "model"), "data": str(folder / "reviews.csv"), "command": ""}
+    given |= {name: float(given[name]) for name, one in arguments(SEARCH).items() if one.annotation is float}
     (folder / "work").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(folder / "cache"))  # without what earlier searches left on this machine

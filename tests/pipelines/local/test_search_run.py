@@ -233,13 +233,13 @@ def test_budgets_are_read_as_people_write_them(text, kind, amount):
     assert (found.kind, found.amount) == (kind, pytest.approx(amount))
 
 
-def test_a_job_that_killed_its_process_twice_is_a_trial_that_failed(tmp_path, monkeypatch):
+def test_a_job_that_kills_its_process_again_and_again_is_a_trial_that_failed(tmp_path, monkeypatch):
     """A search that dies of one trial's memory each time it is started again."""
     one = object.__new__(search_run.Search)
     one.work, one.pool = tmp_path, tmp_path / "pool"
     (tmp_path / "pool" / "trials").mkdir(parents=True)
     job = {"number": 0, "rung": 0, "order": 0, "point": {"layers": 1, "share": 1.0, "shape": "free"}, "parent": -1}
-    (tmp_path / search_run.AT_WORK).write_text(json.dumps({"job": [0, 0], "tries": 2}))
+    (tmp_path / search_run.AT_WORK).write_text(json.dumps({"job": [0, 0], "tries": search_run.TRIES}))
     one._do(job)
     (made,) = read_trials(one.pool)
     assert isinstance(made, Trial) and "its process died" in made.error

@@ -1,0 +1,120 @@
+"""Greedy answers of a decoder's OpenVINO graph: numpy and openvino are all that it takes.
+
+A prompt is read whole, and then each token is read beside the keys and values of those before it, which the graph keeps.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfp_bonsai.shared.core.errors import BonsaiError
+
+# Weights are rounded; what is computed with them, and kept, is not: bfloat16 takes as long here and answers otherwise.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+
+
+@dataclass
+class Decoder:
+    """A decoder that is loaded, and what it has read: one batch at a time.
+
+    Attributes:
+        request: OpenVINO's.
+        mask: 1 where a token has been read, shape (rows, tokens).
+    """
+
+    request: Any
+    mask: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+
+    def read(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Read prompts that are padded before them; return the logits of the next token, (rows, vocabulary).
+
+        They lie where the next call writes its own.
+        """
+        self.request.reset_state()
+        self.mask = np.asarray(mask, np.int64)
+        return self._logits(ids, np.maximum(self.mask.cumsum(axis=1) - 1, 0))
+
+    def go_on(self, tokens: np.ndarray) -> np.ndarray:
+        """Read one token more of each row; return the logits of the one after it."""
+        places = self.mask.sum(axis=1, keepdims=True)
+        self.mask = np.concatenate([self.mask, np.ones_like(places)], axis=1)
+        return self._logits(tokens[:, None], places)
+
+    def _logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        import openvino
+
+        rows = np.arange(len(ids), dtype=np.int32)
+        given = {"input_ids": ids, "attention_mask": self.mask, "position_ids": places}
+        arrays = {name: np.ascontiguousarray(array, np.int64) for name, array in given.items()} | {"beam_idx": rows}
+        for name, array in arrays.items():
+            self.request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        self.request.infer(share_outputs=True)
+        return self.request.get_output_tensor(0).data[:, -1]
+
+
+def load_decoder(file: Path, threads: int = 0) -> Decoder:
+    """Load a graph that `decoder_export` wrote; threads work on one batch, 0 leaves it to OpenVINO.
+
+    Raises:
+        BonsaiError: OpenVINO is not installed, or does not read the file.
+    """
+    try:
+        import openvino
+
+        config = {"PERFORMANCE_HINT": "LATENCY", **EXACT, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+        core = openvino.Core()
+        request = core.compile_model(core.read_model(file), "CPU", config).create_infer_request()
+        for name in ("input_ids", "attention_mask", "position_ids", "beam_idx"):
+            request.get_tensor(name)
+    except ImportError as error:
+        raise BonsaiError(
+            f"{file} needs openvino, which is not installed: pip install openvino, or 'kfp-bonsai[cpu]' for all of it"
+        ) from error
+    except Exception as error:  # OpenVINO raises RuntimeError for all there is
+        raise BonsaiError(f"{file} is not a whole graph that openvino reads: quantize again ({error})") from error
+    return Decoder(request)
+
+
+def greedy(
+    decoder: Decoder, ids: np.ndarray, mask: np.ndarray, end: int, most: int, forced: bool = False
+) -> tuple[list[list[int]], float, float]:
+    """Write the likeliest tokens, of each row up to the model's end, which is among them, or so many.
+
+    Args:
+        decoder: what writes.
+        ids: prompts, padded before them.
+        mask: 1 where they have tokens.
+        end: the token that ends an answer.
+        most: the most tokens of an answer.
+        forced: whether all answers are to have so many, none of them the end.
+
+    Returns:
+        Each row's tokens, and the seconds to the first token of all, and to the last.
+    """
+    started, first = time.perf_counter(), 0.0
+    said = np.empty((len(ids), 0), np.int64)
+    going = np.ones(len(ids), bool)
+    for step in range(most):
+        logits = decoder.go_on(said[:, -1]) if step else decoder.read(ids, mask)
+        if forced:
+            logits[:, end] = -np.inf
+        said = np.concatenate([said, logits.argmax(axis=1)[:, None]], axis=1)
+        first = first or time.perf_counter() - started
+        going &= said[:, -1] != end
+        if not going.any():
+            break
+    rows = said.tolist()
+    return [row[: row.index(end) + 1] if end in row else row for row in rows], first, time.perf_counter() - started
+
+
+def forced_logits(decoder: Decoder, ids: np.ndarray, mask: np.ndarray, answers: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the logits of each token of given answers, (rows, tokens of the longest answer, vocabulary)."""
+    longest = max(map(len, answers))
+    block = np.array([[*one, *[one[-1]] * (longest - len(one))] for one in answers], np.int64)
+    found = [decoder.read(ids, mask).copy()]
+    found += [decoder.go_on(block[:, step]).copy() for step in range(longest - 1)]
+    return np.stack(found, axis=1)

@@ -96,7 +96,7 @@ def check_device(device: str, folders: Sequence[Path]) -> str:
     check_known(device)
     if device == "cpu":
         return device
-    quantized = [folder for folder in folders if (folder / weights.ONNX_FILE).is_file()]
+    quantized = [folder for folder in folders if weights.is_quantized(folder)]
     if device == "cuda" and quantized:
         raise BonsaiError(f"--device cuda: {quantized[0]} is quantized for CPUs: measure it with --device cpu")
     import torch

@@ -22,7 +22,7 @@ from kfp_bonsai.evaluate_emissions.protocol import Subject
 from kfp_bonsai.shared.core.errors import in_words
 from kfp_bonsai.shared.inference.runtimes import load_predictor
 from kfp_bonsai.shared.inference.writers import TO_WRITE, load_writer
-from kfp_bonsai.shared.models.weights import ONNX_FILE
+from kfp_bonsai.shared.models.weights import is_quantized
 
 LONGEST_SECONDS = 120  # for one model; one that hangs must not hold up the measurement
 IMPORT_SECONDS = 60
@@ -101,7 +101,7 @@ def _read(file: Path, problem: str) -> Peak:
 
 def _serve_each(scratch: Path, threads: int, folders: Sequence[Path]) -> None:
     """Fork a process for each model, one after the other; each leaves its result in a file."""
-    needs_torch = [not (folder / ONNX_FILE).is_file() for folder in folders]
+    needs_torch = [not is_quantized(folder) for folder in folders]
     for at in sorted(range(len(folders)), key=lambda at: needs_torch[at]):
         if needs_torch[at]:
             _import_torch()

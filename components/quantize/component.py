@@ -13,6 +13,7 @@ def quantize(
     runtime: str = "auto",
     calibration_rows: int = 160,
     any_processor: bool = False,
+    weight_bits: int = 8,
     seed: int = 0,
 ):
     """Quantize a model to int8 for a CPU runtime."""
@@ -36,6 +37,7 @@ def quantize_baseline(
     runtime: str = "auto",
     calibration_rows: int = 160,
     any_processor: bool = False,
+    weight_bits: int = 8,
     seed: int = 0,
 ):
     """Quantize the baseline, to tell what int8 saves without compression; one that is refused is left out."""

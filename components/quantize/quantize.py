@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.quantize import schemes, timing
+from kfp_bonsai.quantize import decoders, schemes, timing
 from kfp_bonsai.shared.core import documents, files
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import duration, say
@@ -22,7 +22,7 @@ from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predicto
 from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of, predict
 from kfp_bonsai.shared.models import records, weights
 from kfp_bonsai.shared.models.stored import check_folder
-from kfp_bonsai.shared.models.weights import ONNX_FILE
+from kfp_bonsai.shared.models.weights import ONNX_FILE, is_quantized
 
 AUTO, FP32 = "auto", "onnxruntime fp32"
 STATIC, DYNAMIC = "static", "dynamic"
@@ -33,6 +33,7 @@ CANDIDATES = {
 }
 PACKAGES = {AUTO: ("onnx", "onnxruntime", "nncf", "openvino"), ONNXRUNTIME: ("onnx", "onnxruntime", "nncf")}
 BATCH_ROWS = 16
+WORK = "work"  # in the folder, while it is made
 MOST_PARAMETERS = 2_000_000_000  # a byte each in one ONNX file, which holds 2 GiB
 FEWEST_ROWS = 8
 FAITHFUL = 0.97
@@ -62,22 +63,26 @@ def quantize(
     runtime: str = AUTO,
     calibration_rows: int = 160,
     any_processor: bool = False,
+    weight_bits: int = 8,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Make an int8 model for CPUs that runs without torch, and pick the fastest runtime for it.
 
     Weights, embeddings and activations become 8 bits, per channel. The activations' ranges come from texts of the
     training split (NNCF, for OpenVINO; SmoothQuant, arXiv 2211.10438, section 4) or are found as the model runs
-    (onnxruntime's dynamic quantization). Other rows tell how well the result follows the unquantized model.
+    (onnxruntime's dynamic quantization). Other rows tell how well the result follows the unquantized model. Of a model
+    that writes, weights alone are rounded, and OpenVINO keeps keys and values of what it has read.
 
     Args:
         model: the model folder to quantize, written by fine-tune, distill or another stage.
         calibration: a Parquet split of the model's task for calibration; the training split, never the test split.
-        output: the folder to write: model.onnx, its tokenizer, config.json and bonsai.json.
+        output: the folder to write: model.onnx (openvino_model.xml and .bin of a model that writes), its tokenizer,
+            config.json and bonsai.json.
         runtime: "openvino", "onnxruntime", or "auto", which times both on this machine and keeps the faster.
         calibration_rows: rows that set the ranges; at most twice as many others check the result.
         any_processor: give weights 7 bits, so that the model answers alike on all processors; without, that is done
             where this one has no VNNI (see the README).
+        weight_bits: bits of a weight of a model that writes, 8 or 4.
         seed: chooses the rows.
 
     Returns:
@@ -100,48 +105,76 @@ def quantize(
     task = tasks.read_task(calibration)
     check_stage(task.kind, "quantize")
     _check_task(task, record, calibration)
+    writes = kind_of(task).writes
+    decoders.check_bits(weight_bits, writes)
+    if writes:
+        decoders.check(model, runtime)
+    else:
+        _check_size(model, record)
     if calibration_rows < FEWEST_ROWS:
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 160")
-    texts = _sample(calibration, task, 3 * calibration_rows, seed)
-    setting = min(calibration_rows, -(-len(texts) // 2))
-    fitting = any_processor or not processor.sums_exactly()
-    arguments = {"runtime": runtime, "calibration_rows": calibration_rows, "any_processor": any_processor}
+    texts = _sample(calibration, task, (1 if writes else 3) * calibration_rows, seed)
+    arguments = {
+        "runtime": runtime,
+        "calibration_rows": calibration_rows,
+        "any_processor": any_processor,
+        **({"weight_bits": weight_bits} if writes else {}),
+    }
 
     with files.new_folder(output) as folder:
         with energy.track(energy.enduring(energy.find_sources())) as meter:
-            work = folder / "work"
-            work.mkdir()
-            fp32, difference = _export(model, work)
-            ranges, check = (_batches(model, part, task) for part in (texts[:setting], texts[setting:]))
-            reference = onnx_predictor(fp32, ONNXRUNTIME, threads=1)
-            candidates = _candidates(
-                runtime, fp32, work, [{key: one.batch[key] for key in reference.inputs} for one in ranges], fitting
-            )
-            times = _times(candidates, reference, record, model)
-            expected = _predictions(reference, check, task)
-            compare = kind_of(task).agreement
-            chosen, (agreed, agreement_kind) = _choose(
-                candidates, times, lambda one: compare(expected, _predictions(one.predictor, check, task), task)
-            )
-            shutil.move(chosen.file, folder / ONNX_FILE)
-            shutil.rmtree(work)
+            if writes:
+                result = decoders.compress(model, folder, [text for (text,) in texts], task, weight_bits)
+            else:
+                result = _fastest(model, folder, texts, task, record, runtime, calibration_rows, any_processor)
+            shutil.rmtree(folder / WORK)
         _copy_companions(model, folder)
-        size = weights.size_bytes(folder)
-        result = {
-            "runtime": chosen.runtime,
-            "scheme": chosen.scheme,
-            "agreement": round(agreed, 6),
-            "agreement_kind": agreement_kind,
-            "agreement_rows": len(texts) - setting,
-            "weight_bits": processor.FITTING_BITS if fitting else processor.FULL_BITS,
-            "calibration_rows": setting,
-            "export_difference": difference,
-            "size_bytes": size,
-            "size_ratio": round(size / weights.size_bytes(model), 4),
-        } | {f"cpu_ms_{shape}": round(value, 3) for shape, value in times[chosen.name].items()}
         _write_record(folder, record, arguments | {"seed": seed}, meter.reading, result)
-    _tell(chosen.name, result, meter.reading.seconds, runtime)
+    _tell(result, meter.reading.seconds, runtime, writes)
     return result
+
+
+def _fastest(
+    model: Path,
+    folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    task: tasks.Task,
+    record: dict[str, Any],
+    runtime: str,
+    calibration_rows: int,
+    any_processor: bool,
+) -> dict[str, Any]:
+    """Write the int8 file into a folder that this machine runs with the least time, and tell how well it does."""
+    work = folder / WORK
+    work.mkdir()
+    setting = min(calibration_rows, -(-len(texts) // 2))
+    fitting = any_processor or not processor.sums_exactly()
+    fp32, difference = _export(model, work)
+    ranges, check = (_batches(model, part, task) for part in (texts[:setting], texts[setting:]))
+    reference = onnx_predictor(fp32, ONNXRUNTIME, threads=1)
+    candidates = _candidates(
+        runtime, fp32, work, [{key: one.batch[key] for key in reference.inputs} for one in ranges], fitting
+    )
+    times = _times(candidates, reference, record, model)
+    expected = _predictions(reference, check, task)
+    compare = kind_of(task).agreement
+    chosen, (agreed, agreement_kind) = _choose(
+        candidates, times, lambda one: compare(expected, _predictions(one.predictor, check, task), task)
+    )
+    shutil.move(chosen.file, folder / ONNX_FILE)
+    size = weights.size_bytes(folder)
+    return {
+        "runtime": chosen.runtime,
+        "scheme": chosen.scheme,
+        "agreement": round(agreed, 6),
+        "agreement_kind": agreement_kind,
+        "agreement_rows": len(texts) - setting,
+        "weight_bits": processor.FITTING_BITS if fitting else processor.FULL_BITS,
+        "calibration_rows": setting,
+        "export_difference": difference,
+        "size_bytes": size,
+        "size_ratio": round(size / weights.size_bytes(model), 4),
+    } | {f"cpu_ms_{shape}": round(value, 3) for shape, value in times[chosen.name].items()}
 
 
 def check_runtime(runtime: str) -> None:
@@ -159,18 +192,20 @@ def check_packages(runtime: str) -> None:
 def _checked_record(model: Path) -> dict[str, Any]:
     if not model.is_dir():
         raise BonsaiError(f"no model folder at {model}: give one written by a stage such as distill")
-    if (model / ONNX_FILE).is_file():
+    if is_quantized(model):
         raise BonsaiError(f"{model} is quantized already: give the checkpoint it was made from")
     check_folder(model)
     if not (model / "tokenizer.json").is_file():
         raise BonsaiError(f"{model} has no tokenizer.json: save a fast tokenizer there (AutoTokenizer.save_pretrained)")
-    record = records.read_record(model)
+    return records.read_record(model)
+
+
+def _check_size(model: Path, record: dict[str, Any]) -> None:
     if record["parameters"] > MOST_PARAMETERS:
         raise BonsaiError(
             f"{model} has {record['parameters']:,} parameters, and one ONNX file holds {MOST_PARAMETERS:,} of int8: "
             "serve the checkpoint as it is, or compress it further"
         )
-    return record
 
 
 def _check_task(task: tasks.Task, record: dict[str, Any], calibration: Path) -> None:
@@ -178,6 +213,11 @@ def _check_task(task: tasks.Task, record: dict[str, Any], calibration: Path) -> 
         raise BonsaiError(f"{calibration} has {task.rows} rows, too few to calibrate with: give the training split")
     tasks.check_unseen(task, calibration)
     trained = records.task_of(record)
+    if task.kind != trained.kind:
+        raise BonsaiError(
+            f"{calibration} is of the kind {task.kind}, but the model was trained for {trained.kind}: give the "
+            "training split of its own data set"
+        )
     if task.columns != trained.columns:
         raise BonsaiError(
             f"{calibration} has the columns {', '.join(task.columns)}, but the model was trained on "
@@ -303,15 +343,26 @@ def _write_record(
     records.write_record(folder, extended)
 
 
-def _tell(chosen: str, result: dict[str, Any], seconds: float, tried: str) -> None:
+def _tell(result: dict[str, Any], seconds: float, tried: str, writes: bool) -> None:
+    if writes:
+        milliseconds = ", ".join(
+            f"{result[f'cpu_ms_token_{rows}']:.1f} ms at {rows} row{'s' * (rows > 1)} "
+            f"({result[f'token_ratio_{rows}']:.2f} of torch's)"
+            for rows in decoders.ROWS
+        )
+        say(f"quantize  CPU time a token (one thread): {milliseconds}")
+        say(f"quantize  {result['next_tokens']:.1%} of the unquantized model's tokens are the likeliest here too")
     say(
-        f"quantize  {chosen}: {result['size_bytes'] / 1e6:.1f} MB ({result['size_ratio']:.0%}), agrees with the "
-        f"unquantized model {result['agreement']:.1%} ({result['agreement_kind']}), took {duration(seconds)}"
+        f"quantize  {result['runtime']} int{result['weight_bits'] if writes else 8} {result['scheme']}: "
+        f"{result['size_bytes'] / 1e6:.1f} MB ({result['size_ratio']:.0%}), agrees with the unquantized model "
+        f"{result['agreement']:.1%} ({result['agreement_kind']}), took {duration(seconds)}"
     )
     if result["agreement"] < FAITHFUL:
         other = "" if tried == AUTO else f"--runtime {ONNXRUNTIME if tried == OPENVINO else OPENVINO}, "
+        more = f"{other}more --calibration-rows, or training the model for longer"
+        fewer = result["weight_bits"] < decoders.BITS[0]
+        what = ("--weight-bits 8" if fewer else "training the model for longer") if writes else more
         say(
-            f"quantize  WARNING: agreement {result['agreement']:.1%} is below {FAITHFUL:.0%}: try {other}more "
-            "--calibration-rows, or training the model for longer; serve the unquantized model if accuracy matters "
-            "more than speed"
+            f"quantize  WARNING: agreement {result['agreement']:.1%} is below {FAITHFUL:.0%}: try {what}; serve the "
+            "unquantized model if accuracy matters more than speed"
         )

@@ -4,7 +4,7 @@ A prompt is read whole, and then each token is read beside the keys and values o
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,29 @@ def greedy(
     return [row[: row.index(end) + 1] if end in row else row for row in rows], first, time.perf_counter() - started
 
 
-def forced_logits(decoder: Decoder, ids: np.ndarray, mask: np.ndarray, answers: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the logits of each token of given answers, (rows, tokens of the longest answer, vocabulary)."""
+def log_likelihoods(decoder: Decoder, ids: np.ndarray, mask: np.ndarray, answers: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the summed log-likelihood of each prompt's given answer, and its number of tokens: (rows, 2)."""
+    total = np.zeros(len(ids))
+    for logits, right, there in _followed(decoder, ids, mask, answers):
+        most = logits.max(axis=1)
+        every = most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+        total += np.where(there, logits[np.arange(len(ids)), right] - every, 0)
+    return np.stack([total, [len(one) for one in answers]], axis=1)
+
+
+def followed(decoder: Decoder, ids: np.ndarray, mask: np.ndarray, answers: Sequence[np.ndarray]) -> int:
+    """Return how many tokens of given answers are the likeliest after what is before them."""
+    steps = _followed(decoder, ids, mask, answers)
+    return sum(int(((logits.argmax(axis=1) == right) & there).sum()) for logits, right, there in steps)
+
+
+def _followed(
+    decoder: Decoder, ids: np.ndarray, mask: np.ndarray, answers: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Read given answers token by token: the logits of each token, the token, and which rows have one there."""
     longest = max(map(len, answers))
     block = np.array([[*one, *[one[-1]] * (longest - len(one))] for one in answers], np.int64)
-    found = [decoder.read(ids, mask).copy()]
-    found += [decoder.go_on(block[:, step]).copy() for step in range(longest - 1)]
-    return np.stack(found, axis=1)
+    lengths = np.array([len(one) for one in answers])
+    for step in range(longest):
+        logits = decoder.go_on(block[:, step - 1]) if step else decoder.read(ids, mask)
+        yield logits, block[:, step], step < lengths

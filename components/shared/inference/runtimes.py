@@ -20,7 +20,7 @@ from kfp_bonsai.shared.core.documents import RECORD, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference import processor
-from kfp_bonsai.shared.models.weights import ONNX_FILE, check_files
+from kfp_bonsai.shared.models.weights import DECODER_FILE, ONNX_FILE, check_files, is_quantized
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
 MOST_THREADS = 8192
@@ -65,17 +65,29 @@ def load_predictor(folder: Path, device: str = "cpu", *, threads: int = 0) -> Pr
     """
     folder = Path(folder)
     threads = threads or stated_threads()
-    if not (folder / ONNX_FILE).is_file():
+    if not is_quantized(folder):
         return _torch(folder, device, threads)
+    if (folder / DECODER_FILE).is_file():
+        raise BonsaiError(f"{folder} writes its answers: load it with load_writer")
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
     runtime = runtime_of(folder)
+    check_quantized(folder)
+    return onnx_predictor(folder / ONNX_FILE, runtime, threads=threads)
+
+
+def check_quantized(folder: Path) -> dict[str, Any]:
+    """Check that a quantized folder holds what its record speaks of, and note what may differ here; return the record.
+
+    Raises:
+        BonsaiError: its weights or tokens are others.
+    """
     record = read_object(folder / RECORD)
     check_files(folder, record)
     quantization = record.get("quantization")
     if isinstance(quantization, Mapping) and (doubt := processor.doubt(quantization)):
         _say_once(f"note: {folder}: {doubt}")
-    return onnx_predictor(folder / ONNX_FILE, runtime, threads=threads)
+    return record
 
 
 @cache
@@ -95,7 +107,7 @@ def runtime_of(folder: Path) -> str:
     Raises:
         BonsaiError: a quantized folder does not name a runtime that we know.
     """
-    if not (folder / ONNX_FILE).is_file():
+    if not is_quantized(folder):
         return TORCH
     runtime = read_object(folder / RECORD).get("runtime", "")
     if runtime not in _ONNX_RUNTIMES:

@@ -1,6 +1,6 @@
 """Run a model folder that writes: a batch of prompts to the tokens of answers, whatever runs it, and with the times.
 
-What writes is behind `Writer`: torch for ordinary checkpoints, and for quantized ones what `_ONNX_WRITERS` names. Who
+What writes is behind `Writer`: torch for ordinary checkpoints, and OpenVINO for quantized ones, without torch. Who
 measures or serves asks it alone, with batches of `prompt_batch`, and never what is behind it.
 
     writer = load_writer(folder)
@@ -20,9 +20,12 @@ import numpy as np
 from kfp_bonsai.shared.core.documents import RECORD, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import prompts
-from kfp_bonsai.shared.inference.runtimes import TORCH, Batch, runtime_of, stated_threads
+from kfp_bonsai.shared.data.folder_tokenizer import FolderTokenizer
+from kfp_bonsai.shared.data.prompts import NO_LIMIT
+from kfp_bonsai.shared.inference import decoding
+from kfp_bonsai.shared.inference.runtimes import OPENVINO, TORCH, Batch, check_quantized, runtime_of, stated_threads
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.models.weights import ONNX_FILE
+from kfp_bonsai.shared.models.weights import DECODER_FILE
 
 TO_WRITE = "to_write"  # in a batch, beside the prompts: tokens that each row's answer is to have, OWN for its own end
 OWN = 0
@@ -48,8 +51,8 @@ class Writer:
     """A model that writes, loaded and ready; it writes greedily, one batch at a time.
 
     Attributes:
-        runtime: "torch", or what runs an ONNX file.
-        tokenizer: the model's, as transformers loads it.
+        runtime: "torch" or "openvino".
+        tokenizer: the model's, as transformers loads it, or `FolderTokenizer`.
         end: the token that it ends answers with.
         run: writes answers to a batch of prompts, of exactly so many tokens each, or with OWN as many as the model
             does by itself, to its own end or the most that its generation_config.json allows.
@@ -89,17 +92,39 @@ def load_writer(folder: Path, device: str = "cpu", *, threads: int = 0) -> Write
         BonsaiError: no model there, a runtime that runs none that writes, or a GPU asked for a quantized one.
     """
     folder, threads = Path(folder), threads or stated_threads()
-    if not (folder / ONNX_FILE).is_file():
+    if runtime_of(folder) == TORCH:
         return _torch(folder, device, threads)
     if device != "cpu":
         raise BonsaiError(f"{folder} is quantized for CPUs and does not run on '{device}': use --device cpu")
-    runtime = runtime_of(folder)
-    if runtime not in _ONNX_WRITERS:
-        raise BonsaiError(f"{folder}: {runtime} runs no model that writes: quantize it again")
-    return _ONNX_WRITERS[runtime](folder, threads)
+    return _openvino(folder, threads)
 
 
-_ONNX_WRITERS: dict[str, Callable[[Path, int], Writer]] = {}  # of a quantized folder and threads
+def _openvino(folder: Path, threads: int) -> Writer:
+    if not (folder / DECODER_FILE).is_file():
+        raise BonsaiError(
+            f"{folder} was quantized to classify, and writes nothing: give a model that was made to write"
+        )
+    record = check_quantized(folder)
+    settings = read_object(folder / "generation_config.json")
+    end, most = settings.get("eos_token_id"), settings.get("max_new_tokens")
+    if not isinstance(end, int) or not isinstance(most, int):
+        raise BonsaiError(f"{folder / 'generation_config.json'} does not say how answers end: quantize the model again")
+    room = (record.get("quantization") or {}).get("positions") or NO_LIMIT
+    decoder = decoding.load_decoder(folder / DECODER_FILE, threads)
+
+    def run(batch: Batch, tokens: int) -> Written:
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        if ids.shape[1] + (tokens or most) > room:
+            raise BonsaiError(
+                f"a text of {ids.shape[1]:,} tokens leaves no room for an answer of {tokens or most:,}: the model takes "
+                f"{room:,} of both together: give a shorter one"
+            )
+        return Written(*decoding.greedy(decoder, ids, mask, end, tokens or most, forced=bool(tokens)))
+
+    def likelihoods(batch: Batch, answers: Sequence[np.ndarray]) -> np.ndarray:
+        return decoding.log_likelihoods(decoder, batch["input_ids"], batch["attention_mask"], answers)
+
+    return Writer(OPENVINO, FolderTokenizer.of(folder), end, run, likelihoods)
 
 
 def prompt_batch(
@@ -142,11 +167,9 @@ def of_length(batch: Batch, tokens: int) -> dict[str, np.ndarray]:
 @lru_cache(maxsize=8)
 def _reader(folder: Path, _changed: int) -> tuple[Any, bool, int]:
     """Return a folder's tokenizer, whether padding goes before a prompt, and where texts are cut."""
-    from kfp_bonsai.shared.models.pretrained import read_tokenizer
-
     folder = Path(folder)
     before = not read_object(folder / "config.json").get("is_encoder_decoder")
-    return read_tokenizer(folder), before, int(read_object(folder / RECORD).get("max_length") or 128)
+    return FolderTokenizer.of(folder), before, int(read_object(folder / RECORD).get("max_length") or 128)
 
 
 def _torch(folder: Path, device: str, threads: int) -> Writer:

@@ -74,5 +74,4 @@ KIND = Kind(
     errs="unless its answer is exactly right",
     hits=lambda predicted, right: np.array([one == other for one, other in zip(predicted, right, strict=True)], bool),
     unit="answer",
-    lacking=("quantize",),
 )

@@ -10,7 +10,7 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.configuration import family_name
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx", "openvino_model.xml")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
 SAVED_BY = "save_pretrained"

@@ -8,12 +8,22 @@ from kfp_bonsai.shared.core.documents import RECORD
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import sha256
 
-ONNX_FILE = "model.onnx"
+ONNX_FILE, DECODER_FILE = "model.onnx", "openvino_model.xml"  # of quantized models; what writes is the second
+PARTS = ("model.onnx*", "openvino_model.*")  # of them
 
 
 def weights_sha256(folder: Path) -> str:
     """Return the hash of a model folder's weights file(s)."""
-    return sha256(sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("model.onnx*")))
+    return sha256(sorted(Path(folder).glob("*.safetensors")) or _parts(folder))
+
+
+def is_quantized(folder: Path) -> bool:
+    """Say whether a folder holds a quantized model."""
+    return any((Path(folder) / name).is_file() for name in (ONNX_FILE, DECODER_FILE))
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(path for name in PARTS for path in Path(folder).glob(name))
 
 
 def tokenizer_sha256(folder: Path) -> str:
@@ -37,5 +47,5 @@ def check_files(folder: Path, record: Mapping[str, Any]) -> None:
 
 def size_bytes(folder: Path) -> int:
     """Return the bytes on disk of a model folder's weights."""
-    files = [*Path(folder).glob("*.safetensors"), *Path(folder).glob("model.onnx*")]
+    files = [*Path(folder).glob("*.safetensors"), *_parts(folder)]
     return sum(path.stat().st_size for path in files)

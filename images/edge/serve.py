@@ -30,12 +30,15 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import TextError, encode_batch, encode_parts, folder_tokenizer
 from kfp_bonsai.shared.inference.asking import Asked, together
 from kfp_bonsai.shared.inference.runtimes import TORCH, Predictor, load_predictor, runtime_of, stated_threads
+from kfp_bonsai.shared.inference.writers import Writer, load_writer, prompt_batch
 from kfp_bonsai.shared.kinds.kinds import KINDS, kind_in, kind_of, tell
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.models.weights import ONNX_FILE
+from kfp_bonsai.shared.models.weights import DECODER_FILE, ONNX_FILE
 
 BATCH_ROWS = 32
+TOKENS = "max_new_tokens"  # a request's parameter
 MOST_ROWS, MOST_BYTES = 1024, 4 << 20  # of one request
+MOST_PROMPTS = 64  # of one request: each is answered in many steps
 MOST_CHARACTERS = 1 << 15  # of one text: it is split into tokens whole, some 140 bytes a character, before it is cut
 ENCODING = threading.Lock()  # one batch at a time, on all cores: so much memory once
 
@@ -59,21 +62,28 @@ class Model:
     """A model that is loaded and ready.
 
     Attributes:
-        predictor: gives the logits of a batch.
+        predictor: gives the logits of a batch, or writes answers.
         tokenizer: pads, and cuts at the length that the model was trained with.
         task: what it answers.
+        folder: where it is.
         running: lets one batch have all threads: requests at the same time would only slow each other down.
     """
 
-    predictor: Predictor
+    predictor: Predictor | Writer
     tokenizer: Any
     task: Task
+    folder: Path = Path()
     running: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def runtime(self) -> str:
         """What runs it: "openvino", "onnxruntime" or "torch"."""
         return self.predictor.runtime
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows one request may have."""
+        return MOST_PROMPTS if isinstance(self.predictor, Writer) else MOST_ROWS
 
     @property
     def pairs(self) -> bool:
@@ -85,38 +95,57 @@ class Model:
         """What an answer holds, see the kind's `tensors`."""
         return kind_of(self.task).tensors(self.task)
 
-    def tell(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Return the answer for each row, as the kind of its task tells it."""
-        parts = (rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS))
-        return [answer for part in parts for answer in self._told(part)]
+    def tell(self, rows: Sequence[Row], fewer: int = 0) -> list[dict[str, Any]]:
+        """Return the answer for each row, as the kind of its task tells it; what is written ends at `fewer` tokens.
 
-    def _told(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        Raises:
+            InputError: a conversation is none, or too long.
+        """
+        parts = (rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS))
+        if isinstance(self.predictor, Writer):
+            return tell(self.task, [text for part in parts for text in self._written(self.predictor, part, fewer)])
+        return [answer for part in parts for answer in self._told(self.predictor, part)]
+
+    def _written(self, writer: Writer, rows: Sequence[Any], fewer: int) -> list[str]:
+        try:
+            with ENCODING:
+                batch = prompt_batch(self.folder, rows, self.task)
+            with self.running:
+                return writer.texts(writer.write(batch, fewer=fewer))
+        except TextError:
+            raise
+        except BonsaiError as error:
+            raise InputError(str(error)) from error
+
+    def _told(self, predictor: Predictor, rows: Sequence[Row]) -> list[dict[str, Any]]:
         columns: Any = list(zip(*rows, strict=True)) if self.pairs else [rows]
         with ENCODING:
             part = Asked(*encode_parts(self.tokenizer, columns, kind_of(self.task).windows))
         inputs = len(part.batch["input_ids"])  # more than rows, where long ones are read in windows
         logits = [
-            self._run({name: array[at : at + BATCH_ROWS] for name, array in part.batch.items()})
+            self._run(predictor, {name: array[at : at + BATCH_ROWS] for name, array in part.batch.items()})
             for at in range(0, inputs, BATCH_ROWS)
         ]
         return tell(self.task, *together([np.concatenate(logits)], [part]))
 
-    def _run(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+    def _run(self, predictor: Predictor, batch: dict[str, np.ndarray]) -> np.ndarray:
         with self.running:
-            return self.predictor.predict(batch)
+            return predictor.predict(batch)
 
 
 def load(folder: Path, threads: int = 0) -> Model:
     """Load a model's folder.
 
     Args:
-        folder: holds tokenizer.json, bonsai.json, and model.onnx or, not quantized, safetensors and config.json.
+        folder: holds tokenizer.json, bonsai.json, and model.onnx (openvino_model.xml of one that writes) or, not
+            quantized, safetensors and config.json.
         threads: threads that work on one batch; 0 leaves it to the runtime.
 
     Raises:
         BonsaiError: a file is missing or broken, or the runtime is unknown or not installed.
     """
-    weights = "config.json" if any(folder.glob("*.safetensors")) else ONNX_FILE
+    made = DECODER_FILE if (folder / DECODER_FILE).exists() else ONNX_FILE
+    weights = "config.json" if any(folder.glob("*.safetensors")) else made
     for name in (weights, "tokenizer.json", RECORD):
         if not (folder / name).is_file():
             raise BonsaiError(f"{folder / name} is missing: give a folder that bonsai quantize or package-model wrote")
@@ -126,8 +155,8 @@ def load(folder: Path, threads: int = 0) -> Model:
     tokenizer = folder_tokenizer(folder)
     encode_batch(tokenizer, ["a"])  # which a damaged one cannot
     with redirect_stdout(sys.stderr):  # what is noted while it is loaded is no answer
-        predictor = load_predictor(folder, _device(folder), threads=threads)
-    return Model(predictor, tokenizer, task)
+        run = load_writer if kind_of(task).writes else load_predictor
+        return Model(run(folder, _device(folder), threads=threads), tokenizer, task, folder)
 
 
 def _task(folder: Path) -> Task:
@@ -219,10 +248,16 @@ def metadata(model: Model, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "versions": [],
-        "platform": "pytorch_safetensors" if model.runtime == TORCH else f"{model.runtime}_onnx",
+        "platform": _platform(model),
         "inputs": [{"name": text, "datatype": "BYTES", "shape": [-1]} for text in _names(model)],
         "outputs": outputs,
     } | ({"parameters": {"labels": list(model.task.labels)}} if model.task.labels else {})
+
+
+def _platform(model: Model) -> str:
+    if model.runtime == TORCH:
+        return "pytorch_safetensors"
+    return f"{model.runtime}_{'ir' if isinstance(model.predictor, Writer) else 'onnx'}"
 
 
 def infer(model: Model, name: str, request: Any) -> dict[str, Any]:
@@ -234,8 +269,8 @@ def infer(model: Model, name: str, request: Any) -> dict[str, Any]:
     if not isinstance(request, dict) or not isinstance(request.get("inputs"), list):
         raise InputError('the body is no inference request: give {"inputs": [...]}')
     known = metadata(model, name)
-    rows = _rows(request["inputs"], _names(model))
-    told = model.tell(rows)
+    rows = _rows(request["inputs"], _names(model), model.most_rows)
+    told = model.tell(rows, _fewer(model, request.get("parameters")))
     data = {each: [one for answer in told for one in _elements(answer[each])] for each, _, _ in model.tensors}
     wanted = _wanted(request.get("outputs"), list(data))
     outputs = [
@@ -244,6 +279,18 @@ def infer(model: Model, name: str, request: Any) -> dict[str, Any]:
         if one["name"] in wanted
     ]
     return {"model_name": name, **({"id": request["id"]} if "id" in request else {}), "outputs": outputs}
+
+
+def _fewer(model: Model, parameters: Any) -> int:
+    """Return the most tokens that a request wants of an answer, 0 where it does not say."""
+    if not isinstance(model.predictor, Writer) or not parameters:
+        return 0
+    if not isinstance(parameters, dict) or parameters.keys() != {TOKENS}:
+        raise InputError(f'parameters may be {{"{TOKENS}": ...}} and nothing else: answers are the likeliest tokens')
+    found, most = parameters[TOKENS], model.predictor.most
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= most:
+        raise InputError(f"{TOKENS} is {json.dumps(found)[:40]}: give a number of 1 to {most}")
+    return found
 
 
 def _elements(value: Any) -> list[Any]:
@@ -261,7 +308,7 @@ def parse(body: bytes) -> Any:
         raise InputError(f"the body is no JSON: {error}") from error
 
 
-def _rows(inputs: list[Any], names: list[str]) -> list[Row]:
+def _rows(inputs: list[Any], names: list[str], most: int) -> list[Row]:
     """Return the texts of the request's input tensors."""
     given: dict[str, list[str]] = {}
     for tensor in inputs:
@@ -275,8 +322,8 @@ def _rows(inputs: list[Any], names: list[str]) -> list[Row]:
     columns = [given[name] for name in names]
     if len({len(column) for column in columns}) > 1:
         raise InputError(f"the inputs {' and '.join(names)} have different numbers of rows")
-    if not 0 < len(columns[0]) <= MOST_ROWS:
-        raise InputError(f"the request has {len(columns[0])} rows: give 1 to {MOST_ROWS}")
+    if not 0 < len(columns[0]) <= most:
+        raise InputError(f"the request has {len(columns[0])} rows: give 1 to {most}")
     return [row if len(row) > 1 else row[0] for row in zip(*columns, strict=True)]
 
 

@@ -78,11 +78,9 @@ class FolderTokenizer:
     def _id(self, name: str) -> int | None:
         return self.backend_tokenizer.token_to_id(self.marks[name]) if name in self.marks else None
 
-    def batch_decode(
-        self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True, **_options: Any
-    ) -> list[str]:
-        """Return the texts of tokens."""
-        return self.backend_tokenizer.decode_batch([list(row) for row in rows], skip_special_tokens=skip_special_tokens)
+    def batch_decode(self, rows: Sequence[Sequence[int]], **_options: Any) -> list[str]:
+        """Return the texts of tokens, without special ones."""
+        return self.backend_tokenizer.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
     def apply_chat_template(self, messages: Sequence[Any], **options: Any) -> str:
         """Return a conversation as the template puts it, up to where the assistant begins to speak."""
@@ -128,13 +126,11 @@ def _text(mark: Any) -> str:
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Return a folder's chat template: a file of its own, or in the tokenizer's settings, one of several the default."""
+    """Return a folder's chat template: in a file of its own, or in the tokenizer's settings, of several the default."""
     alone = folder / "chat_template.jinja"
     if alone.is_file():
         return alone.read_text(encoding="utf-8")
-    found = settings.get("chat_template") or ""
+    found = settings.get("chat_template")
     if isinstance(found, list):
-        return {one.get("name"): one.get("template") or "" for one in found if isinstance(one, Mapping)}.get(
-            "default", ""
-        )
+        found = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}.get("default")
     return found if isinstance(found, str) else ""

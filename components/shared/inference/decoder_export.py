@@ -1,4 +1,4 @@
-"""A decoder as an OpenVINO graph that keeps keys and values: of any shape, any batch, any length, proven equal to torch.
+"""A decoder as an OpenVINO graph that keeps keys and values: any shape, batch and length, proven equal to torch.
 
 One graph reads a prompt and goes on from it token by token: what it has read stays inside, as a state. Widths are taken
 as they are, layer by layer, so free shapes export like any other. It is traced with torch's own attention, which
@@ -42,8 +42,8 @@ def export(model: Any, file: Path) -> float:
             openvino.save_model(_graph(model), file, compress_to_fp16=False)
     except Exception as error:
         raise BonsaiError(
-            f"a '{model.config.model_type}' model does not export to OpenVINO: {error}: use the checkpoint as it is, or "
-            "report this with its config.json"
+            f"a '{model.config.model_type}' model does not export to OpenVINO: {error}: use the checkpoint as it is, "
+            "or report this with its config.json"
         ) from error
     return _largest_difference(model, file)
 

@@ -1,6 +1,6 @@
 """Greedy answers of a decoder's OpenVINO graph: numpy and openvino are all that it takes.
 
-A prompt is read whole, and then each token is read beside the keys and values of those before it, which the graph keeps.
+A prompt is read whole, and then each token beside the keys and values of those before it, which the graph keeps.
 """
 
 import time

@@ -54,8 +54,9 @@ class Writer:
         runtime: "torch" or "openvino".
         tokenizer: the model's, as transformers loads it, or `FolderTokenizer`.
         end: the token that it ends answers with.
+        most: the most tokens of an answer, as its generation_config.json says; 0 where it does not.
         run: writes answers to a batch of prompts, of exactly so many tokens each, or with OWN as many as the model
-            does by itself, to its own end or the most that its generation_config.json allows.
+            does by itself, to its own end or `most`; there the second number says what fewer end them, 0 for none.
         likelihoods: the summed log-likelihood of each prompt's right answer, and its number of tokens, (rows, 2), given
             prompts and the answers' tokens.
     """
@@ -63,12 +64,13 @@ class Writer:
     runtime: str
     tokenizer: Any
     end: int
-    run: Callable[[Batch, int], Written]
+    most: int
+    run: Callable[[Batch, int, int], Written]
     likelihoods: Callable[[Batch, Sequence[np.ndarray]], np.ndarray]
 
-    def write(self, batch: Batch, tokens: int = OWN) -> Written:
-        """Return answers to a batch of prompts, each of so many tokens, or of the model's own length."""
-        return self.run({name: batch[name] for name in ("input_ids", "attention_mask")}, tokens)
+    def write(self, batch: Batch, tokens: int = OWN, fewer: int = 0) -> Written:
+        """Return answers to a batch of prompts, each of so many tokens, or of the model's own length, or `fewer`."""
+        return self.run({name: batch[name] for name in ("input_ids", "attention_mask")}, tokens, fewer)
 
     def predict(self, batch: Batch) -> Written:
         """Return answers as long as the batch says (TO_WRITE)."""
@@ -112,19 +114,20 @@ def _openvino(folder: Path, threads: int) -> Writer:
     room = (record.get("quantization") or {}).get("positions") or NO_LIMIT
     decoder = decoding.load_decoder(folder / DECODER_FILE, threads)
 
-    def run(batch: Batch, tokens: int) -> Written:
+    def run(batch: Batch, tokens: int, fewer: int) -> Written:
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        if ids.shape[1] + (tokens or most) > room:
+        longest = tokens or fewer or most
+        if ids.shape[1] + longest > room:
             raise BonsaiError(
-                f"a text of {ids.shape[1]:,} tokens leaves no room for an answer of {tokens or most:,}: the model takes "
+                f"a text of {ids.shape[1]:,} tokens leaves no room for an answer of {longest:,}: the model takes "
                 f"{room:,} of both together: give a shorter one"
             )
-        return Written(*decoding.greedy(decoder, ids, mask, end, tokens or most, forced=bool(tokens)))
+        return Written(*decoding.greedy(decoder, ids, mask, end, longest, forced=bool(tokens)))
 
     def likelihoods(batch: Batch, answers: Sequence[np.ndarray]) -> np.ndarray:
         return decoding.log_likelihoods(decoder, batch["input_ids"], batch["attention_mask"], answers)
 
-    return Writer(OPENVINO, FolderTokenizer.of(folder), end, run, likelihoods)
+    return Writer(OPENVINO, FolderTokenizer.of(folder), end, most, run, likelihoods)
 
 
 def prompt_batch(
@@ -209,9 +212,10 @@ def torch_writer(network: Any, tokenizer: Any, device: str = "cpu") -> Writer:
                 self.first = time.perf_counter()
             return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
-    def run(batch: Batch, tokens: int) -> Written:
+    def run(batch: Batch, tokens: int, fewer: int) -> Written:
         clock, started = Clock(), time.perf_counter()
-        length = {"min_new_tokens": tokens, "max_new_tokens": tokens} if tokens else {}
+        length = {"max_new_tokens": tokens or fewer} if tokens or fewer else {}
+        length |= {"min_new_tokens": tokens} if tokens else {}
         given = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
         with torch.inference_mode():
             said = network.generate(**given, **length, use_cache=True, stopping_criteria=[clock])
@@ -226,4 +230,4 @@ def torch_writer(network: Any, tokenizer: Any, device: str = "cpu") -> Writer:
         with torch.inference_mode():
             return writing.log_likelihoods(network(**both).logits, both["labels"], on).cpu().numpy()
 
-    return Writer(TORCH, tokenizer, end, run, likelihoods)
+    return Writer(TORCH, tokenizer, end, network.generation_config.max_new_tokens or 0, run, likelihoods)

@@ -267,6 +267,7 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
 def _check_choices(arguments: Mapping[str, Any]) -> None:
     """Check what prepare-data would refuse, as far as it needs no data for that."""
     from kfp_bonsai.prepare_data.asked import check_flags, check_split_by
+    from kfp_bonsai.quantize.decoders import check_writes
 
     def given(*names: str) -> dict[str, Any]:
         return {name: arguments[name] for name in names if name in arguments}
@@ -275,6 +276,7 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
     check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
     if arguments.get("edge"):
         check_stage(arguments.get("kind", ""), *EDGE_STAGES)
+        check_writes(arguments.get("kind", ""), arguments.get("runtime", ""))
     check_split_by(**rows, **given("split_by"))
 
 

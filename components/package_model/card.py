@@ -141,6 +141,42 @@ for one, row in zip(encoded, run(batch)):
     print(tokenizer.decode(one.ids[text[begin] : text[end] + 1]))
 """,
 }
+DECODER = """\
+import json
+
+import numpy
+import openvino
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
+tokenizer.enable_truncation({length})
+settings = {{"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}}
+request = openvino.compile_model("{folder}/openvino_model.xml", "CPU", settings).create_infer_request()
+limits = json.load(open("{folder}/generation_config.json"))
+
+
+def write(text):
+    new, read, said = tokenizer.encode(text{plain}).ids, 0, []
+    request.reset_state()
+    while len(said) < limits["max_new_tokens"]:
+        places = range(read, read := read + len(new))
+        batch = {{"input_ids": [new], "attention_mask": [[1] * read], "position_ids": [places], "beam_idx": [0]}}
+        logits = request.infer([numpy.array(batch[port.any_name]) for port in request.model_inputs])[0]
+        new = [int(logits[0, -1].argmax())]
+        if new[0] == limits["eos_token_id"]:
+            break
+        said += new
+    return tokenizer.decode(said)
+
+
+print(write({text}))
+"""
+SPOKEN = """\
+from transformers import AutoTokenizer  # for its chat template; it needs no torch
+
+talk = [{{"role": "user", "content": "a question"}}]
+asked = AutoTokenizer.from_pretrained("{folder}").apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+"""
 CHANCES = "print(1 / (1 + numpy.exp(-run(batch))))\n"
 SPLIT = "tokenizer.encode_special_tokens = True  # words such as [SEP] in a text are plain text\n"
 
@@ -315,6 +351,15 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
     length = record.get("max_length") or 128
     pair, kind = len(task.get("columns") or ["text"]) > 1, kind_in(task)
     any_may_hold = kind.head == ROW and kind.says == ANY
+    if row["stage"] == "quantized" and kind.writes:
+        chat = task.get("setting") == CHAT
+        code = SPOKEN + DECODER if chat else DECODER
+        said = {"text": "asked" if chat else '"a fine film"', "plain": ", add_special_tokens=False" * chat}
+        filled = code.format(folder=".", length=length, **said)
+        return (
+            f"With `pip install openvino tokenizers numpy{' transformers' * chat}`; torch is not needed:\n\n"
+            f"```python\n{filled}```"
+        )
     if row["stage"] == "quantized":
         padding = _padding(record)
         texts = '[("a first text", "a second text")]' if pair else '["a fine film", "a dull one"]'

@@ -14,7 +14,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference import decoding, writers
 from kfp_bonsai.shared.inference.onnx_export import quiet
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO
-from kfp_bonsai.shared.kinds.kinds import kind_of, predict
+from kfp_bonsai.shared.kinds.kinds import KINDS, kind_of, predict
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.models import weights
 from kfp_bonsai.shared.models.weights import DECODER_FILE
@@ -38,14 +38,13 @@ GREEDY = (  # what a generation_config.json may say beside which answers are the
 OFF = (None, False, 0, 1, 1.0)
 
 
-def check(model: Path, runtime: str) -> None:
-    """Refuse what is not quantized: runtimes that write nothing, two stacks, and models that do not write greedily.
+def check(model: Path, kind: str, runtime: str) -> None:
+    """Refuse what is not quantized: a runtime that writes nothing, two stacks, and models that do not write greedily.
 
     Raises:
         BonsaiError: one of them.
     """
-    if runtime == ONNXRUNTIME:
-        raise BonsaiError("--runtime onnxruntime: models that write run on openvino, or on torch: give --runtime auto")
+    check_writes(kind, runtime)
     if read_object(model / "config.json").get("is_encoder_decoder"):
         raise BonsaiError(
             f"{model} reads with an encoder and writes with a decoder, and so far only decoders alone are quantized: "
@@ -63,6 +62,16 @@ def check(model: Path, runtime: str) -> None:
             f"{file} sets {other[0]} to {found[other[0]]!r}, and a quantized model writes greedily, the likeliest "
             "token each time: remove it, as the model was trained and measured without"
         )
+
+
+def check_writes(kind: str, runtime: str) -> None:
+    """Refuse a runtime that runs no models of a kind that writes.
+
+    Raises:
+        BonsaiError: it is one.
+    """
+    if runtime == ONNXRUNTIME and kind in KINDS and KINDS[kind].writes:
+        raise BonsaiError("--runtime onnxruntime: models that write run on openvino, or on torch: give --runtime auto")
 
 
 def check_bits(bits: int, writes: bool) -> None:

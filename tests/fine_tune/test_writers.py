@@ -224,11 +224,11 @@ def test_a_tokenizer_that_marks_beginnings_marks_the_ends_of_prompts_too(tmp_pat
     assert again("the", "low")["input_ids"][-1] == own.eos_token_id
 
 
-def test_a_stage_that_does_not_know_them_refuses_at_once():
+def test_a_runtime_that_writes_nothing_is_refused_at_once():
     """Hours of a run for a stage at its end that fails."""
-    check_values({"kind": "generation"})
-    with pytest.raises(BonsaiError, match="quantize does not know tasks of the kind generation yet"):
-        check_values({"kind": "generation", "edge": True})
+    check_values({"kind": "generation", "edge": True})
+    with pytest.raises(BonsaiError, match="--runtime onnxruntime: models that write run on openvino"):
+        check_values({"kind": "generation", "edge": True, "runtime": "onnxruntime"})
 
 
 def test_prompts_are_cut_where_that_was_asked_for(tmp_path):

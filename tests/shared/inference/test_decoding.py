@@ -38,7 +38,9 @@ def same(decoder, model):
     ids, mask = prompts(4, 6)
     together = decoding.greedy(decoder, ids, mask, END, 8)[0]
     assert together == written_by_torch(model, ids, mask, 8)
-    alone = [decoding.greedy(decoder, ids[row : row + 1, row:], mask[row : row + 1, row:], END, 8)[0] for row in range(4)]
+    alone = [
+        decoding.greedy(decoder, ids[row : row + 1, row:], mask[row : row + 1, row:], END, 8)[0] for row in range(4)
+    ]
     assert [one for (one,) in alone] == together
     forced = decoding.greedy(decoder, ids, mask, END, 5, forced=True)[0]
     assert forced == written_by_torch(model, ids, mask, 5, least=5)

@@ -18,10 +18,10 @@ TALK = [
 ]
 TEMPLATES = {
     "plain": "{% for m in messages %}{{ m.role }}: {{ m['content'] | trim }}\n{% endfor %}is",
-    "blocks on lines": "{% for m in messages %}\n  {% if m.role != 'system' %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}",
+    "blocks on lines": "{% for m in messages %}\n  {% if m.role != 'user' %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}",
     "json": "{{ messages | tojson }}{{ messages[0] | tojson(indent=2) }}",
     "loop control": "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.content }}{% endfor %}",
-    "what is learnt": "{% for m in messages %}{% generation %}{% set a = m.role %}{{ a }}{% endgeneration %}{% endfor %}{{ a }}",
+    "what is learnt": "{% set a = 'b' %}{% generation %}{% set a = 'c' %}{{ a }}{% endgeneration %}{{ a }}",
     "marks": "{{ eos_token }}{{ unk_token }}{% if bos_token is defined %}{{ bos_token }}{% endif %}{{ pad_token }}",
     "asked to speak": "{% if add_generation_prompt %}go{% endif %}{% if tools %}no{% endif %}{{ tools is none }}",
     "today": "{{ strftime_now('%Y') }}",

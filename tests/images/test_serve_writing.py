@@ -1,0 +1,104 @@
+"""The edge image's program with models that write: answers as the package gives them, limits, and no torch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import writers_made
+from test_serve import SERVE, ask, listening, serve
+
+from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.shared.inference import writers
+from kfp_bonsai.shared.models.records import read_record, task_of
+
+PATH = "/v2/models/reviews/infer"
+TEXTS = ["the film was bad and good", "dull", "", "a very lovely plot and the cast was great"]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["texts", "conversations"])
+def served(request, tmp_path_factory):
+    """A model that writes, quantized, as it is served, with its folder and what it is asked."""
+    folder = tmp_path_factory.mktemp("writes")
+    base, _, _ = writers_made.tuned(folder, "llama", count=160, chat=request.param, epochs=2)
+    quantize(base, folder / "train.parquet", folder / "int8", calibration_rows=8)
+    said = [json.dumps([{"role": "user", "content": text}]) for text in TEXTS] if request.param else TEXTS
+    return folder, serve.load(folder / "int8"), said
+
+
+def tensor(texts):
+    """A request's input."""
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+
+
+def test_answers_are_those_of_the_package_together_and_alone(served):
+    """A device that writes otherwise than the model that was measured, or by what else it is asked."""
+    folder, model, texts = served
+    own = writers.load_writer(folder / "base")
+    batch = writers.prompt_batch(folder / "base", texts, task_of(read_record(folder / "base")))
+    together = [one["answer"] for one in model.tell(texts)]
+    assert together == [model.tell([text])[0]["answer"] for text in texts]
+    same = [one == other for one, other in zip(together, own.texts(own.write(batch)), strict=True)]
+    assert sum(same) >= len(texts) - 1
+    unquantized = serve.load(folder / "base")
+    assert unquantized.runtime == "torch"
+    assert [one["answer"] for one in unquantized.tell(texts)] == own.texts(own.write(batch))
+
+
+def test_it_speaks_the_protocol_and_keeps_its_limits(served):
+    """A server that other programs cannot ask, or that one request keeps busy for hours."""
+    _, model, texts = served
+    with listening(model) as connection:
+        told = ask(connection, "GET", "/v2/models/reviews")[1]
+        assert told["outputs"] == [{"name": "answer", "datatype": "BYTES", "shape": [-1]}]
+        assert told["platform"] == "openvino_ir" and "parameters" not in told
+        status, found = ask(connection, "POST", PATH, {"inputs": [tensor(texts)]})
+        assert status == 200 and found["outputs"][0]["shape"] == [len(texts)]
+        assert found["outputs"][0]["data"] == [one["answer"] for one in model.tell(texts)]
+        fewer = {"inputs": [tensor(texts)], "parameters": {"max_new_tokens": 1}}
+        short = ask(connection, "POST", PATH, fewer)[1]["outputs"][0]["data"]
+        assert max(len(one.split()) for one in short) <= 1
+        for parameters in (
+            {"max_new_tokens": 10**6},
+            {"max_new_tokens": 0},
+            {"max_new_tokens": True},
+            {"top_k": 3},
+            [1],
+        ):
+            status, found = ask(connection, "POST", PATH, {"inputs": [tensor(texts)], "parameters": parameters})
+            assert status == 400 and "max_new_tokens" in found["error"]
+        status, found = ask(connection, "POST", PATH, {"inputs": [tensor(texts[:1] * 65)]})
+        assert status == 400 and "give 1 to 64" in found["error"]
+
+
+def test_conversations_that_are_none_are_refused_in_words(served):
+    """Five hundred, and a log that nobody reads, for what whoever asks can mend."""
+    _, model, texts = served
+    if texts == TEXTS:
+        pytest.skip("texts are texts")
+    long = json.dumps([{"role": "user", "content": "good " * 200}])
+    with listening(model) as connection:
+        for text, message in (("no JSON", "refuses the conversation"), (long, "tokens, and"), ("[]", "")):
+            status, found = ask(connection, "POST", PATH, {"inputs": [tensor([text])]})
+            assert (status == 400 and message in found["error"]) if message else status == 200
+
+
+def test_it_writes_with_what_its_image_has_and_no_more(served):
+    """An edge image that must hold gigabytes, or lacks what the server imports."""
+    folder, model, texts = served
+    listed = (SERVE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    there = {"kfp_bonsai", *(line for line in listed if line and not line.startswith("#"))}
+    code = f"""
+import runpy, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in {there!r} and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["serve.py", "score", {str(folder / "int8")!r}]
+runpy.run_path({str(SERVE)!r}, run_name="__main__")"""
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, input="\n".join(texts), capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert [json.loads(line) for line in found.stdout.splitlines()] == model.tell(texts)

@@ -56,7 +56,7 @@ def check(model: Path, kind: str, runtime: str) -> None:
         raise BonsaiError(f"{file} names no token that ends an answer (eos_token_id): the model would never stop")
     if not isinstance(found.get("max_new_tokens"), int) or found["max_new_tokens"] < 1:
         raise BonsaiError(f"{file} does not say how long answers may be (max_new_tokens): set it to 1 or more")
-    other = [name for name, value in found.items() if name not in GREEDY and value not in OFF]
+    other = [name for name, value in found.items() if name not in GREEDY and (value is True or value not in OFF)]
     if other:
         raise BonsaiError(
             f"{file} sets {other[0]} to {found[other[0]]!r}, and a quantized model writes greedily, the likeliest "

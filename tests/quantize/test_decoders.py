@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import writers_made
 
-from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.package_model.card import _usage
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference import writers
 from kfp_bonsai.shared.inference.runtimes import load_predictor, runtime_of
+from kfp_bonsai.shared.models import checkpoint
 from kfp_bonsai.shared.models.records import read_record, task_of
 
 
@@ -123,8 +123,8 @@ def test_a_quantized_writer_is_taken_for_nothing_else(made, tmp_path):
         quantize(made.int8, made.train, tmp_path / "out")
     with pytest.raises(BonsaiError, match="load it with load_writer"):
         load_predictor(made.int8)
-    with pytest.raises(BonsaiError, match=r"quantized|safetensors"):
-        distill(made.int8, made.folder / "no transfer", tmp_path / "out")
+    with pytest.raises(BonsaiError, match="is quantized, to be served on CPUs, and can be neither trained nor cut"):
+        checkpoint.load(made.int8)
     with pytest.raises(BonsaiError, match="use --device cpu"):
         writers.load_writer(made.int8, "cuda")
 

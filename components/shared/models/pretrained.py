@@ -21,6 +21,7 @@ from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import check_settings, family_of
 from kfp_bonsai.shared.models.embedded import embedded_model
 from kfp_bonsai.shared.models.stored import (
+from kfp_bonsai.shared.models.weights import is_quantized
     ADAPTERS,
     SAVED_BY,
     check_config,
@@ -193,6 +194,11 @@ def load(folder: Path, config: Any, head: str = "") -> Loaded:
     import torch
 
     if not weight_files(folder):
+        if is_quantized(folder):
+            raise BonsaiError(
+                f"{folder} is quantized, to be served on CPUs, and can be neither trained nor cut: give the checkpoint "
+                "that it was made from"
+            )
         raise BonsaiError(pickled(str(folder), config.architectures))
     loaded = _matched(folder, config, None, head)
     for name, parameter in loaded.network.named_parameters():

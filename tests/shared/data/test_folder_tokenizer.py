@@ -18,7 +18,7 @@ TALK = [
 ]
 TEMPLATES = {
     "plain": "{% for m in messages %}{{ m.role }}: {{ m['content'] | trim }}\n{% endfor %}is",
-    "blocks on lines": "{% for m in messages %}\n  {% if m.role != 'user' %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}",
+    "blocks on lines": "{% for m in messages %}\n  {% if m.role %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}",
     "json": "{{ messages | tojson }}{{ messages[0] | tojson(indent=2) }}",
     "loop control": "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.content }}{% endfor %}",
     "what is learnt": "{% set a = 'b' %}{% generation %}{% set a = 'c' %}{{ a }}{% endgeneration %}{{ a }}",

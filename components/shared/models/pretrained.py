@@ -21,7 +21,6 @@ from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import check_settings, family_of
 from kfp_bonsai.shared.models.embedded import embedded_model
 from kfp_bonsai.shared.models.stored import (
-from kfp_bonsai.shared.models.weights import is_quantized
     ADAPTERS,
     SAVED_BY,
     check_config,
@@ -30,6 +29,7 @@ from kfp_bonsai.shared.models.weights import is_quantized
     tensors_of,
     weight_files,
 )
+from kfp_bonsai.shared.models.weights import is_quantized
 
 READ = ("*.json", "*.txt", "*.model")  # of a model on the hub
 MOST_MISSING = 2

@@ -7,7 +7,7 @@ from kfp_bonsai.shared.core.hub import parted
 from kfp_bonsai.shared.data.encoding import OVERLAP
 from kfp_bonsai.shared.data.tasks import HUB
 from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
-from kfp_bonsai.shared.inference.processor import FITTING_BITS
+from kfp_bonsai.shared.inference.processor import FITTING_BITS, WEIGHTS
 from kfp_bonsai.shared.kinds.kind import ANY, ROW, SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.kinds.task import CHAT
@@ -440,7 +440,9 @@ def _processors(record: dict[str, Any]) -> list[str]:
         how = "its weights have 7 bits, whose sums are exact on other processors too"
     else:
         other = "one without VNNI and AMX" if seen.get("exact") else "one with VNNI or AMX"
-        how = f"on {other} it may answer otherwise (`bonsai quantize --any-processor` makes one that does not)"
+        how = f"on {other} it may answer otherwise"
+        if found.get("scheme") != WEIGHTS:
+            how += " (`bonsai quantize --any-processor` makes one that does not)"
     return [f"{kept}, seen on {seen.get('machine')} with {sets}; {how}."]
 
 

@@ -13,6 +13,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference import decoding, writers
 from kfp_bonsai.shared.inference.onnx_export import quiet
+from kfp_bonsai.shared.inference.processor import WEIGHTS
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO
 from kfp_bonsai.shared.kinds.kinds import KINDS, kind_of, predict
 from kfp_bonsai.shared.kinds.task import Task
@@ -38,13 +39,18 @@ GREEDY = (  # what a generation_config.json may say beside which answers are the
 OFF = (None, False, 0, 1, 1.0)
 
 
-def check(model: Path, kind: str, runtime: str) -> None:
+def check(model: Path, kind: str, runtime: str, any_processor: bool) -> None:
     """Refuse what is not quantized: a runtime that writes nothing, two stacks, and models that do not write greedily.
 
     Raises:
         BonsaiError: one of them.
     """
     check_writes(kind, runtime)
+    if any_processor:
+        raise BonsaiError(
+            "--any-processor: a model that writes has no such form yet: leave it out, and quantize it on a processor "
+            "like those that are to serve it"
+        )
     if read_object(model / "config.json").get("is_encoder_decoder"):
         raise BonsaiError(
             f"{model} reads with an encoder and writes with a decoder, and so far only decoders alone are quantized: "
@@ -132,7 +138,7 @@ def compress(model: Path, folder: Path, texts: Sequence[str], task: Task, bits: 
     positions = positions_of(network.config)
     return {
         "runtime": OPENVINO,
-        "scheme": "weights",
+        "scheme": WEIGHTS,
         "agreement": round(agreed, 6),
         "agreement_kind": how,
         "agreement_rows": len(texts),

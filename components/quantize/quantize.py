@@ -108,7 +108,7 @@ def quantize(
     writes = kind_of(task).writes
     decoders.check_bits(weight_bits, writes)
     if writes:
-        decoders.check(model, task.kind, runtime)
+        decoders.check(model, task.kind, runtime, any_processor)
     else:
         _check_size(model, record)
     if calibration_rows < FEWEST_ROWS:

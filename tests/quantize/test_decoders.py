@@ -97,6 +97,7 @@ BAD = {
     "penalty": ({"repetition_penalty": 1.3}, {}, "sets repetition_penalty to 1.3"),
     "suppressed": ({"suppress_tokens": [5]}, {}, r"sets suppress_tokens to \[5\]"),
     "other runtime": ({}, {"runtime": "onnxruntime"}, "models that write run on openvino"),
+    "any processor": ({}, {"any_processor": True}, "a model that writes has no such form yet"),
     "odd bits": ({}, {"weight_bits": 5}, "--weight-bits"),
 }
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 
-# Weights are rounded; what is computed with them, and kept, is not: bfloat16 takes as long here and answers otherwise.
+# What is computed and kept is in float32: bfloat16, and keys and values of 8 bits, take as long and answer otherwise. Where
+# weights are rounded, what they are multiplied with is too, if the processor sums 8-bit products: each row by itself.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 

@@ -15,6 +15,7 @@ EXACT = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")  # as Linux nam
 TOLD = ("avx2", "avx512f", *EXACT, "asimd", "asimddp", "i8mm", "sve")
 X86 = ("x86_64", "AMD64", "i686")
 FULL_BITS, FITTING_BITS = 8, 7
+WEIGHTS = "weights"  # the scheme of models that write: what these are multiplied with is rounded where they run
 
 
 def instruction_sets() -> list[str]:
@@ -52,8 +53,9 @@ def doubt(quantization: Mapping[str, Any]) -> str:
         return ""  # recorded before this was, or right everywhere, or not known
     if was["exact"] == here:
         return ""
+    or_else = "" if quantization.get("scheme") == WEIGHTS else ", or with --any-processor"
     seen = "with VNNI or AMX, which this one lacks" if was["exact"] else "without VNNI and AMX, which this one has"
     return (
         f"its agreement of {quantization.get('agreement', 0):.1%} with the unquantized model was seen on a processor "
-        f"{seen}: here it may answer otherwise. Quantize on such a machine as this, or with --any-processor"
+        f"{seen}: here it may answer otherwise. Quantize on such a machine as this{or_else}"
     )

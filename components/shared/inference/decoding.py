@@ -13,8 +13,8 @@ import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 
-# What is computed and kept is in float32: bfloat16, and keys and values of 8 bits, take as long and answer otherwise. Where
-# weights are rounded, what they are multiplied with is too, if the processor sums 8-bit products: each row by itself.
+# What is computed and kept is in float32: bfloat16, and keys and values of 8 bits, take as long and answer otherwise.
+# Where weights are rounded, so is what they are multiplied with, if the processor sums 8-bit products: row by row.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 

@@ -87,7 +87,7 @@ def test_it_writes_with_what_its_image_has_and_no_more(served):
     """An edge image that must hold gigabytes, or lacks what the server imports."""
     folder, model, texts = served
     listed = (SERVE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    there = {"kfp_bonsai", *(line for line in listed if line and not line.startswith("#"))}
+    there = {"kfp_bonsai", *(line.lower() for line in listed if line and not line.startswith("#"))}
     code = f"""
 import runpy, sys
 class Blocker:

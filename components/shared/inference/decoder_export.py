@@ -113,7 +113,7 @@ def _stepping(model: Any) -> Any:
             self.model = model
 
         def forward(self, ids: Any, mask: Any, places: Any, past: Any) -> Any:
-            kept = DynamicCache()
+            kept: Any = DynamicCache()
             for keys, values in zip(past[::2], past[1::2], strict=True):
                 layer = DynamicLayer()  # windows too: they hide what is too far away, and keep it
                 layer.dtype, layer.device, layer.is_initialized = keys.dtype, keys.device, True

@@ -15,11 +15,13 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import SEED, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data.encoding import tokens_of
+from kfp_bonsai.shared.kinds.kind import ROW
 from kfp_bonsai.shared.kinds.kinds import KINDS, check_stage
 from kfp_bonsai.shared.models import flops, kept_tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_of, positions_of
 from kfp_bonsai.shared.models.fitted import check_kind
+from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.models.pretrained import Pretrained, blank, read
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
@@ -83,19 +85,24 @@ def kind_of_rows(arguments: Mapping[str, Any]) -> str:
     return kind_at_a_glance(**{name: arguments[name] for name in signature(kind_at_a_glance).parameters})
 
 
-def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str) -> None:
-    """Refuse ready-made models that the model cannot teach rows of this kind, and vocabularies of what writes nothing.
+def check_taught(
+    model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str, edge: bool = False
+) -> None:
+    """Refuse a model that cannot answer rows of this kind, ready-made ones that it cannot teach, and odd vocabularies.
 
     Args:
         model: a folder, a hub name or embedded:NAME.
         levels: what parse_levels gives.
         max_length: tokens at which texts are cut; 0 for the longest text.
         kind: the kind of task; "" where it takes all rows to tell classes from numbers.
+        edge: whether the models are to be quantized.
 
     Raises:
-        BonsaiError: one answers in text, or has other tokens where these are what is answered for; or a level is to
-            have fewer tokens that is to write none.
+        BonsaiError: the model has no such head, or no form for the edge; a ready-made one answers in text, or has other
+            tokens where these are what is answered for; or a level is to have fewer tokens that is to write none.
     """
+    if kind:
+        _check_head(model, kind, edge)
     fewer = [level for level in levels if level["vocabulary"] != WHOLE]
     if fewer and not (kind and KINDS[kind].writes):
         raise BonsaiError(
@@ -110,6 +117,18 @@ def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: in
             check_kind(found, kind)
             if tokens_of(found.tokenizer) != own or positions_of(found.config) < max_length:
                 check_tokens(level["model"], kind)
+
+
+def _check_head(model: str, kind: str, edge: bool) -> None:
+    found = read(model)
+    check_kind(found, kind)
+    if KINDS[kind].head != ROW:
+        task_class(found.config, KINDS[kind].head)
+    if edge and KINDS[kind].writes and found.config.is_encoder_decoder:
+        raise BonsaiError(
+            f"--edge: {model} reads with an encoder and writes with a decoder, and so far only decoders alone are "
+            "quantized: leave --edge out, or take a decoder, such as embedded:smollm2"
+        )
 
 
 @contextmanager

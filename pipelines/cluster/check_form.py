@@ -13,7 +13,6 @@ from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.storage.fingerprint import of_model
 
 
@@ -89,11 +88,10 @@ def _check_models(model: str, values: dict[str, Any]) -> None:
     levels, max_length = values.get(LEVELS) or rivals_of(values["rivals"]), values["max_length"]
     check_model(model, levels, max_length)
     values["model_fingerprint"] = of_model(model)
-    ready_made = [level for level in levels if level["model"]]
-    for level in ready_made:
-        level["fingerprint"] = of_model(level["model"])
-    if ready_made or any(level["vocabulary"] != WHOLE for level in levels):
-        check_taught(model, levels, max_length, kind_of_rows(values))
+    for level in levels:
+        if level["model"]:
+            level["fingerprint"] = of_model(level["model"])
+    check_taught(model, levels, max_length, kind_of_rows(values), values.get(EDGE) is True)
 
 
 def _of_data(values: Mapping[str, Any]) -> str:

@@ -22,7 +22,6 @@ from kfp_bonsai.shared.core.faults import Fault
 from kfp_bonsai.shared.core.files import SCRATCH
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import takes
-from kfp_bonsai.shared.models.kept_tokens import WHOLE
 
 ONES_OWN = (LEVELS, "runtime")  # arguments of the pipeline that are given otherwise here, or chosen
 ASKED = {name: one for name, one in PIPELINES[COMPRESS].items() if name not in ONES_OWN}
@@ -141,8 +140,7 @@ def check_run(arguments: Mapping[str, Any]) -> None:
     model, levels, max_length = arguments["model"], arguments[LEVELS], arguments["max_length"]
     check_model(model, levels, max_length)
     check_inputs(arguments)
-    if any(each["model"] or each["vocabulary"] != WHOLE for each in levels):
-        check_taught(model, levels, max_length, kind_of_rows(arguments))
+    check_taught(model, levels, max_length, kind_of_rows(arguments), arguments[EDGE])
 
 
 def run_here(

@@ -133,8 +133,7 @@ def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Ma
     check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
-    if levels:
-        check_taught(model, levels, options["max_length"], kind_of_rows(arguments))
+    check_taught(model, levels, options["max_length"], kind_of_rows(arguments), options[EDGE])
     if costs and not Path(costs).expanduser().exists():
         raise BonsaiError(f"--costs {costs}: there is no such file or folder: give that of an earlier search")
 

@@ -84,6 +84,25 @@ def test_what_cannot_be_taught_is_refused_before_training(models, kind, name, sa
 
 
 @pytest.mark.parametrize(
+    ("name", "kind", "edge", "said"),
+    [
+        ("base", "generation", False, "no bert model writes texts"),
+        ("t5", "tokens", False, "answers in text"),
+        ("t5", "generation", True, "--edge: .* so far only decoders alone are quantized"),
+        ("t5", "generation", False, ""),
+        ("base", "tokens", True, ""),
+    ],
+)
+def test_a_model_that_cannot_answer_is_refused_before_training(models, name, kind, edge, said):
+    """Rows prepared, or even a baseline trained and its levels too, for what a later stage refuses."""
+    if not said:
+        check_taught(str(models / name), [], 0, kind, edge)
+        return
+    with pytest.raises(BonsaiError, match=said):
+        check_taught(str(models / name), [], 0, kind, edge)
+
+
+@pytest.mark.parametrize(
     ("rows", "kind"),
     [
         ('{"tokens": ["In", "Oslo"], "ner_tags": ["O", "B-LOC"]}', "tokens"),

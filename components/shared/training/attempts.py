@@ -31,7 +31,7 @@ SHARE = 50  # times as long as writing a checkpoint took it is at least until th
 MOST = 3  # checkpoints at once: the newest, the one to roll back to, and one that is being written
 
 
-class Lost(BonsaiError):
+class Lost(Exception):
     """What was trained is worth nothing: there is no going on from it."""
 
 
@@ -137,6 +137,7 @@ def attempt(stage: str, output: Path, identity: Sequence[Any]) -> Iterator[Attem
             folder.rmdir()  # if it is empty
         if isinstance(error, Lost):
             shutil.rmtree(folder, ignore_errors=True)
+            raise BonsaiError(str(error)) from error
         raise
     for one in (folder, *others):  # what others left was for this output too, which now is there
         if ranks.is_first():

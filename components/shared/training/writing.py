@@ -16,6 +16,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.kinds.kind import IGNORED
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS
+from kfp_bonsai.shared.training import sparing
 
 LIKELIHOOD = "likelihood"  # of a right token, their geometric mean: one over the perplexity
 
@@ -72,15 +73,18 @@ def likelihood(found: np.ndarray) -> float:
 
 def likelihood_of(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 16) -> float:
     """Return the likelihood of a right token of all answers."""
-    on, found = reads_on(model), []
-    device = next(model.parameters()).device
+    on, device = reads_on(model), next(model.parameters()).device
+
+    def of(chosen: Sequence[int]) -> np.ndarray:
+        batch = collate([data[index] for index in chosen], pad_id, on)
+        batch = {name: value.to(device) for name, value in batch.items()}
+        return log_likelihoods(model(**batch).logits, batch["labels"], on).cpu().numpy()
+
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(data), batch_size):
-            batch = collate([data[index] for index in range(len(data))[start : start + batch_size]], pad_id, on)
-            batch = {name: value.to(device) for name, value in batch.items()}
-            found.append(log_likelihoods(model(**batch).logits, batch["labels"], on).cpu().numpy())
-    return likelihood(np.concatenate(found))
+        starts = range(0, len(data), batch_size)
+        found = [one for at in starts for one in sparing.in_halves(of, range(len(data))[at : at + batch_size])]
+    return likelihood(np.stack(found))
 
 
 def check_room(train: rows.Rows, validation: rows.Rows, where: Sequence[Any], max_length: int, most: int) -> int:
@@ -155,12 +159,15 @@ def write_tokens(
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     device = next(model.parameters()).device
     found: dict[int, list[int]] = {}
+
+    def answer(chosen: Sequence[int]) -> list[list[int]]:
+        batch = pad_prompts([prompts[index] for index in chosen], pad_id, reads_on(model))
+        return generated(model, {name: value.to(device) for name, value in batch.items()})
+
     model.eval()
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size].tolist()
-        batch = pad_prompts([prompts[index] for index in chosen], pad_id, reads_on(model))
-        said = generated(model, {name: value.to(device) for name, value in batch.items()})
-        found.update(zip(chosen, said, strict=True))
+        found.update(zip(chosen, sparing.in_halves(answer, chosen), strict=True))
         if ticker is not None:
             ticker.step(min(start + batch_size, len(order)))
     return [found[index] for index in range(len(prompts))]

@@ -20,7 +20,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.training import distillation, sparing, trainer, transfer
+from kfp_bonsai.shared.training import distillation, prior, sparing, trainer, transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 ENOUGH = {  # as the libraries say it
@@ -168,8 +168,9 @@ def test_parts_of_a_batch_have_their_own_hidden_states(made):
 
 
 @pytest.mark.parametrize("kind", [*MADE, *WRITERS])
-def test_every_kind_learns_the_same_in_parts(kind, tmp_path, room):
+def test_every_kind_learns_the_same_in_parts(kind, tmp_path, room, monkeypatch):
     """Tokens of a part count as those of a whole batch, though rows have different numbers of them."""
+    monkeypatch.setattr(prior, "begin", lambda *_: None)  # which would find no name at all after so few steps
     if kind in WRITERS:
         pytest.importorskip("rouge_score")
     data = splits(tmp_path / "data", kind)

@@ -119,7 +119,7 @@ def test_what_is_answered_token_by_token_takes_the_baselines_tokens(kind, tmp_pa
     """Tags of words learnt from the teacher's tags of other words."""
     data = splits(tmp_path / "data", kind)
     model, base = tiny.pretrained(tmp_path / "model"), tmp_path / "base"
-    fine_tune(str(model), data["train"], data["validation"], base, epochs=1, max_length=16)
+    fine_tune(str(model), data["train"], data["validation"], base, epochs=4, learning_rate=3e-3, max_length=16)
     teacher_outputs(base, data["train"], data["unlabelled"], tmp_path / "transfer", augmentations=0)
     with pytest.raises(BonsaiError, match=r"another tokenizer than the baseline.*cannot be taught yet"):
         layer_remove(base, data["validation"], tmp_path / "taken", student=str(ready(tmp_path / "other", WORDS[::-1])))

@@ -1,6 +1,8 @@
 """Embeddings of the tokens that occur are trained alone, and the model is the one that training all would give."""
 
 from contextlib import nullcontext
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
@@ -24,7 +26,8 @@ def trained(folder, family, change=lambda model: None):
     inputs = [chance.choice(TOKENS, size).astype(np.int32) for size in (4, 9, 9, 5, 7, 7)]
     given = rows.Rows({"input_ids": inputs}, np.array([0, 1, 0, 1, 1, 0]))
     set_seed(0)
-    trainer.train(model, given, trainer.Recipe("fine-tune", 2, 1e-2, 2, weight_decay=0.1), Attempt(folder / "scratch"))
+    recipe = trainer.Recipe("fine-tune", 2, 1e-2, 2, weight_decay=0.1)
+    trainer.train(model, given, recipe, Attempt(Path(mkdtemp(dir=folder))))
     return before, model
 
 

@@ -23,10 +23,8 @@ def propose(
     """Say what to try next; gives the numbers of the jobs in jobs.json, over which a loop runs."""
     given = dict(locals())
 
-    import json
     from pathlib import Path
 
-    from kfp_bonsai.propose.propose import JOBS
     from kfp_bonsai.propose.propose import propose as stage
     from kfp_bonsai.shared.core.scalars import storable
     from kfp_bonsai.shared.core.signatures import chosen
@@ -34,4 +32,4 @@ def propose(
     made = [Path(one.path) for one in trials or ()]
     result = stage(Path(pool.path), made, Path(searched.path), **chosen(stage, given))
     searched.metadata.update(storable(result))
-    return [*range(len(json.loads((Path(searched.path) / JOBS).read_text(encoding="utf-8"))))]
+    return result["todo"]

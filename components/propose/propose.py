@@ -52,7 +52,8 @@ def propose(
         seed: Seed of the sampler.
 
     Returns:
-        How many trials there are, and how many jobs.
+        How many trials there are and how many jobs, and the numbers of these in jobs.json: of one that does nothing, where
+        there is nothing to do.
 
     Raises:
         BonsaiError: the pool is of no search, or the targets are none.
@@ -73,7 +74,7 @@ def propose(
         found = [one.as_record() for one in next_jobs(ground, known, targets, jobs, seed)]
         (folder / JOBS).write_text(json.dumps(found or [NOTHING], indent=1) + "\n", encoding="utf-8")
     say(f"propose  {len(known)} trials so far, {len(found)} to do next")
-    return {"trials": len(known), "jobs": len(found)}
+    return {"trials": len(known), "jobs": len(found), "todo": [*range(max(1, len(found)))]}
 
 
 def gather(pool: Path, trials: list[Path], folder: Path) -> None:

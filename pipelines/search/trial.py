@@ -212,24 +212,29 @@ def _remove_all_but(folder: Path, name: str) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def run_job(number: int, pool: Path, *given: Any, **options: Any) -> dict[str, Any]:
+def run_job(
+    number: int, pool: Path, baseline: Path, taught: Path, data: Mapping[str, Path], output: Path, **options: Any
+) -> dict[str, Any]:
     """Do one of the jobs that a pool lists, as run_trial does; nothing, if there is nothing to do.
 
     Args:
         number: of the job in jobs.json.
         pool: the search so far.
-        given: what run_trial is given after the pool; the output comes last.
-        options: its options.
+        baseline: as run_trial has it, and the others too.
+        taught: the transfer set.
+        data: the splits.
+        output: the folder to write.
+        options: of run_trial.
 
     Returns:
         What the trial keeps, and emits.
     """
     job = json.loads((pool / JOBS).read_text(encoding="utf-8"))[number]
     if job["number"] < 0:
-        with new_folder(given[-1]) as folder:
+        with new_folder(output) as folder:
             (folder / "nothing.json").write_text("{}\n", encoding="utf-8")  # an empty folder would be lost
         return {}
-    made = run_trial(job, pool, *given, **options)
+    made = run_trial(job, pool, baseline, taught, data, output, **options)
     if not made.is_usable:
         return {"trial": made.number}
     return {"trial": made.number, "relative_accuracy": made.accuracy, "relative_emission": made.figures["emission"]}

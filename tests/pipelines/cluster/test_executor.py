@@ -31,6 +31,7 @@ SHAPES = (
     {"fuse": True},
     {"pipeline": "retrain"},
     {"pipeline": "study"},
+    {"pipeline": "search", "edge": True},
 )  # all components there are
 BUCKET = "mlpipeline/v2/artifacts/task"
 VALUES = {"STRING": "text", "NUMBER_INTEGER": 3, "NUMBER_DOUBLE": 2, "BOOLEAN": True, "LIST": ["half:layers=1/2"]}
@@ -102,6 +103,12 @@ def stages(source: str) -> list[tuple[str, str]]:
     ]
 
 
+def paths(value: Any) -> list[Path]:
+    """Return the paths that a stage is given, alone, in a list or by name."""
+    each = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return [one for one in each if isinstance(one, Path)]
+
+
 def recorder(stage: Callable, interface: dict, calls: list[str]) -> Callable:
     """Return what stands for a stage: it holds the call against the stage's signature, and leaves outputs there."""
     hints = inspect.signature(stage).parameters
@@ -109,10 +116,11 @@ def recorder(stage: Callable, interface: dict, calls: list[str]) -> Callable:
     def record(*arguments: Any, **options: Any) -> dict[str, Any]:
         for name, value in inspect.signature(stage).bind(*arguments, **options).arguments.items():
             kind = hints[name].annotation
-            for path in value if kind == list[Path] else [value] if kind is Path else []:
-                assert isinstance(path, Path) and path.parent.is_dir(), f"{name}: {path}"
+            for path in paths(value):
+                assert path.parent.is_dir(), f"{name}: {path}"
                 if not path.exists():  # an output
                     path.write_text('{"rows": []}')
+            assert kind is not Path or isinstance(value, Path), f"{name}: {value!r}"
             if kind is float:
                 kind = (int, float)
             if kind in (str, int, bool, (int, float)):
@@ -174,12 +182,12 @@ def test_every_component_there_is_belongs_to_a_pipeline(components):
     """A component that the test above does not know, as no shape of a pipeline that is compiled here has it."""
     folder = Path(__file__).parents[3]
     files = [*folder.glob("components/*/component.py"), folder / "pipelines" / "cluster" / "first.py"]
-    files.append(folder / "pipelines" / "fused.py")
+    files += [folder / "pipelines" / name for name in ("fused.py", "search_parts.py")]
     written = {
         node.name
         for file in files
         for node in ast.parse(file.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef) and node.decorator_list
+        if isinstance(node, ast.FunctionDef) and (node.decorator_list or file.name == "search_parts.py")
     }
     assert set(components) == written
 

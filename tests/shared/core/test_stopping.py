@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 BEGIN = """
-    import os, sys, time
+    import os, signal, sys, time
     from pathlib import Path
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs the tests may have switched off
     from kfp_bonsai.shared.core import stopping
     from kfp_bonsai.shared.core.files import new_folder
     stopping.heed()

@@ -5,6 +5,7 @@ only some of its options are. `bonsai run` and `retrain`, Kubeflow's form, its f
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from inspect import Parameter
 from typing import Any, NamedTuple
@@ -152,3 +153,15 @@ def outputs(pipeline: str) -> Any:
     """Return the type of what a pipeline's first task gives: a value for every argument, and fingerprints."""
     found = [(name, one.annotation) for name, one in PIPELINES[pipeline].items()]
     return NamedTuple("Outputs", [*found, *((name, str) for name in FINGERPRINTS[pipeline])])  # type: ignore[misc]
+
+
+def as_declared(pipeline: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with their types: what stands in a dictionary KFP hands to a task as text, whatever it was."""
+    kinds = {name: one.annotation for name, one in PIPELINES[pipeline].items()}
+    return {name: _read(value, kinds[name]) for name, value in given.items()}
+
+
+def _read(value: Any, kind: type) -> Any:
+    if not isinstance(value, str) or kind is str:
+        return value
+    return value.lower() == "true" if kind is bool else kind(float(value))

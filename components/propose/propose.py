@@ -52,8 +52,8 @@ def propose(
         seed: Seed of the sampler.
 
     Returns:
-        How many trials there are and how many jobs, and the numbers of these in jobs.json: of one that does nothing, where
-        there is nothing to do.
+        How many trials there are and how many jobs, and the numbers of these in jobs.json; of one that does nothing,
+        where there is nothing to do.
 
     Raises:
         BonsaiError: the pool is of no search, or the targets are none.

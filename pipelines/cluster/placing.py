@@ -18,6 +18,7 @@ READERS = (
     "promote",
     "teacher-outputs",
 )  # that find what users name, on a volume or in a bucket; levels run together
+REGISTERERS = ("package-model", "search-end")
 KEEPERS = ("fine-tune", "teacher-outputs")  # whose checkpoints outlive a pod; a level's do only on the pod's own disk
 CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -138,7 +139,7 @@ def _give_secrets(task: PipelineTask, cluster: Cluster) -> None:
     name = task.component_spec.name
     if cluster.hub_secret and name in HUB_READERS:
         kubernetes.use_secret_as_env(task, cluster.hub_secret, {"token": "HF_TOKEN"})
-    if cluster.registry_secret and name == "package-model":
+    if cluster.registry_secret and name in REGISTERERS:
         keys = {key: key for key in MLFLOW_KEYS}
         kubernetes.use_secret_as_env(task, cluster.registry_secret, keys, optional=True)
         kubernetes.use_secret_as_volume(task, cluster.registry_secret, REGISTRY)

@@ -11,6 +11,7 @@ from typing import Any
 
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.pipelines.options import as_declared
 from kfp_bonsai.pipelines.search.groundwork import BASELINE_INT8
 from kfp_bonsai.propose.choose import Choice, beliefs, chances, choose, impossible
 from kfp_bonsai.propose.goals import UNITS, Targets, targets_of
@@ -372,6 +373,7 @@ def end_search(
     Returns:
         The figures of the chosen model, and the probability that it meets the target.
     """
+    options = as_declared("search", options)
     measuring = {name: options[name] for name in signature(evaluate_emissions).parameters if name in options}
     packing = {name: options[name] for name in signature(package_model).parameters if name in options}
     with tempfile.TemporaryDirectory() as scratch:

@@ -28,7 +28,7 @@ def test_a_registrys_secret_reaches_those_who_register_and_nobody_else(pipeline,
     spec, platform = yaml.safe_load_all((tmp_path / "out.yaml").read_text(encoding="utf-8"))
     told = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     given = {name: each for name, each in told.items() if "mlflow" in str(each)}
-    who = {"package-model"} if pipeline != SEARCH else set()
+    who = {"search-end" if pipeline == SEARCH else "package-model"}
     assert {name.removeprefix("exec-").rstrip("-23") for name in given} == who
     for name, each in given.items():
         (variables,), (volume,) = each["secretAsEnv"], each["secretAsVolume"]

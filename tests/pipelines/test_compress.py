@@ -245,13 +245,17 @@ def test_a_run_never_goes_on_with_other_arguments(small):
 
 
 def test_a_stages_refusal_is_one_line(small, tmp_path):
-    """A traceback of KFP for a column that is not there, or a folder left behind."""
+    """A traceback of KFP for rows that are not there, or a folder left behind; what a glance shows is told before."""
     _, options, _ = small
-    options = [*options, "--label-column", "stars"]
+    options = [*options, "--test-rows", "100000"]
     options[options.index("--output") + 1] = str(tmp_path / "run")
     ended = bonsai_run(options)
     assert ended.returncode == 2 and "Traceback" not in ended.stdout + ended.stderr
-    assert re.search(r"^error: prepare-data: .*stars", ended.stderr, re.M)
+    assert re.search(r"^error: prepare-data: .*--test-rows", ended.stderr, re.M)
+    assert not (tmp_path / "run").exists()
+    options[-2:] = ["--label-column", "stars"]
+    ended = bonsai_run(options)
+    assert ended.returncode == 2 and re.search(r"^error: .*no column 'stars'", ended.stderr, re.M)
     assert not (tmp_path / "run").exists()
 
 

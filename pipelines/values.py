@@ -101,8 +101,9 @@ def check_taught(
         BonsaiError: the model has no such head, or no form for the edge; a ready-made one answers in text, or has other
             tokens where these are what is answered for; or a level is to have fewer tokens that is to write none.
     """
-    if kind:
-        _check_head(model, kind, edge)
+    baseline = read(model) if kind else None
+    if baseline:
+        _check_head(model, baseline, kind, edge)
     fewer = [level for level in levels if level["vocabulary"] != WHOLE]
     if fewer and not (kind and KINDS[kind].writes):
         raise BonsaiError(
@@ -110,7 +111,7 @@ def check_taught(
             "rows have no answers to be written: leave it out, or say that they have, with --kind generation"
         )
     ready_made = [level for level in levels if level["model"]] if kind else []
-    own = tokens_of(read(model).tokenizer) if ready_made else ""
+    own = tokens_of(baseline.tokenizer) if baseline and ready_made else ""
     for level in ready_made:
         with _of_level(level):
             found = read(level["model"])
@@ -119,8 +120,7 @@ def check_taught(
                 check_tokens(level["model"], kind)
 
 
-def _check_head(model: str, kind: str, edge: bool) -> None:
-    found = read(model)
+def _check_head(model: str, found: Pretrained, kind: str, edge: bool) -> None:
     check_kind(found, kind)
     if KINDS[kind].head != ROW:
         task_class(found.config, KINDS[kind].head)

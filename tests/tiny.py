@@ -1,6 +1,8 @@
 """A small world to test in: a task that can be learnt, and a random model with a tokenizer for its words."""
 
+import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,6 +46,15 @@ def texts(rows: int, seed: int) -> list[tuple[str, int]]:
         chance.shuffle(words)
         found.append((" ".join(words), label))
     return found
+
+
+def reviews(file: Path, rows: int, seed: int, classes: Sequence[str] = ("0", "1")) -> Path:
+    """Write such sentences as the CSV of a user, with what they call the classes; return the file."""
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["text", "label"])
+        writer.writerows((text, classes[label]) for text, label in texts(rows, seed))
+    return file
 
 
 def split(folder: Path, name: str, rows: int, seed: int) -> Path:

@@ -1,6 +1,5 @@
 """The whole pipeline in its images, by KFP's DockerRunner, and then its edge model in the edge image."""
 
-import csv
 import json
 import time
 import urllib.error
@@ -22,10 +21,7 @@ def work(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline") / "work"
     folder.mkdir()
     tiny.pretrained(folder / "model", layers=2)
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows((text, ("bad", "good")[label]) for text, label in tiny.texts(300, 1))
+    tiny.reviews(folder / "reviews.csv", 300, 1, ("bad", "good"))
     for path in (folder / "model").iterdir():
         path.chmod(0o644)  # transformers writes weights that only their owner can read
     folder.chmod(0o777)

@@ -1,6 +1,5 @@
 """The pipeline compress: compiled for a cluster, and run whole by KFP's local runner."""
 
-import csv
 import hashlib
 import json
 import os
@@ -145,10 +144,7 @@ def small(tmp_path_factory):
     """A run on a random BERT and a CSV that was interrupted and went on, with --edge: (folder, options, its output)."""
     folder = tmp_path_factory.mktemp("small")
     tiny.pretrained(folder / "model", layers=2)
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows((text, ("bad", "good")[label]) for text, label in tiny.texts(300, 1))
+    tiny.reviews(folder / "reviews.csv", 300, 1, ("bad", "good"))
     options = ["--model", str(folder / "model"), "--data", str(folder / "reviews.csv"), "--output", str(folder / "run")]
     options += ["--level", "small:layers=1/2,flops=0.4,epochs=2", "--epochs", "4", "--learning-rate", "0.003"]
     options += ["--prune-steps", "10", "--pairs", "3", "--block-seconds", "1", "--precision", "0", "--country", "FRA"]

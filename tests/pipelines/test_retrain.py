@@ -1,6 +1,5 @@
 """retrain: a champion changes for a model that is not worse, once, and for nothing else."""
 
-import csv
 import json
 import os
 import re
@@ -442,10 +441,7 @@ def retrained(made, world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("retrained")
     location = folder / "champion"
     promote(world["bad"], str(location), folder / "first.json", train=str(made.train), max_emission=1.0, first=True)
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows((text, ("bad", "good")[label]) for text, label in tiny.texts(500, 7))
+    tiny.reviews(folder / "reviews.csv", 500, 7, ("bad", "good"))
     options = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
     options += [f"--champion={location}", f"--data={folder / 'reviews.csv'}", "--margin=0.05"]
     command = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()", "retrain", *options]

@@ -1,6 +1,5 @@
 """The pipeline search: compiled for a cluster, and run whole by KFP's local runner."""
 
-import csv
 import json
 import re
 from functools import partial
@@ -27,10 +26,7 @@ def work(tmp_path_factory):
     """What two rounds of one trial each leave."""
     folder = tmp_path_factory.mktemp("searched")
     tiny.pretrained(folder / "model", layers=2)
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows(tiny.texts(300, 1))
+    tiny.reviews(folder / "reviews.csv", 300, 1)
     given = {name: one.default for name, one in arguments(SEARCH).items() if one.default is not REQUIRED}
     given |= {**FEW, "model": str(folder / "model"), "data": str(folder / "reviews.csv"), "command": ""}
     given |= {name: float(given[name]) for name, one in arguments(SEARCH).items() if one.annotation is float}

@@ -340,7 +340,7 @@ class _Trainer(Resumable):
             try:
                 if count == len(inputs["input_ids"]):
                     return super().training_step(model, inputs, num_items_in_batch)
-                return self._step_in_parts(model, self._prepare_inputs(inputs))
+                return self._step_in_parts(model, self._prepare_inputs(inputs), count)
             except (RuntimeError, MemoryError) as error:
                 if ranks.processes() > 1 or not sparing.ran_out(error):  # others would wait for this one's gradients
                     raise
@@ -371,10 +371,10 @@ class _Trainer(Resumable):
             return most
         return min(most, math.ceil(rows / math.ceil(rows * width / TOKENS_AT_ONCE)))
 
-    def _step_in_parts(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _step_in_parts(self, model: Any, batch: dict[str, torch.Tensor], count: int) -> torch.Tensor:
         model.train()
         total = torch.zeros((), device=self.args.device)
-        for part in sparing.parts(batch, self._rows_at_once(*batch["input_ids"].shape)):
+        for part in sparing.parts(batch, count):
             with self.compute_loss_context_manager():
                 self.attend(part["input_ids"].shape[1])
                 if self.objective is not None:

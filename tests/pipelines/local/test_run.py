@@ -1,6 +1,5 @@
 """What `bonsai run` refuses before it begins."""
 
-import csv
 import json
 
 import pytest
@@ -19,10 +18,7 @@ def inputs(tmp_path_factory):
     """A random BERT of 3 layers and 64 positions, and a CSV."""
     folder = tmp_path_factory.mktemp("inputs")
     tiny.pretrained(folder / "model")
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows(tiny.texts(100, 1))
+    tiny.reviews(folder / "reviews.csv", 100, 1)
     return folder
 
 

@@ -1,6 +1,5 @@
 """`bonsai search` on one's own machine: what it finds, goes on with, contains and refuses."""
 
-import csv
 import json
 
 import pytest
@@ -22,10 +21,7 @@ def inputs(tmp_path_factory):
     """A random BERT of 3 layers, and a CSV."""
     folder = tmp_path_factory.mktemp("inputs")
     tiny.pretrained(folder / "model")
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows(tiny.texts(420, 1))
+    tiny.reviews(folder / "reviews.csv", 420, 1)
     return folder
 
 

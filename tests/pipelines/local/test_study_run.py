@@ -1,6 +1,5 @@
 """`bonsai study` on one's own machine: what it makes, goes on with, contains and refuses."""
 
-import csv
 import json
 import os
 import re
@@ -321,10 +320,7 @@ def real(tmp_path_factory):
     """A study of two real cells of which one cannot learn, interrupted and gone on with: (folder, both outputs)."""
     folder = tmp_path_factory.mktemp("real")
     tiny.pretrained(folder / "bert", layers=2)
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows((text, ("bad", "good")[label]) for text, label in tiny.texts(200, 1))
+    tiny.reviews(folder / "reviews.csv", 200, 1, ("bad", "good"))
     (folder / "study.yaml").write_text(
         f"models:\n- {folder / 'bert'}\n- {{model: {folder / 'bert'}, name: wild, learning-rate: 1e30}}\n"
         f"data: [{folder / 'reviews.csv'}]\nlevels: ['small:layers=1/2,epochs=1']\n"

@@ -26,19 +26,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from arguments import json_file, write_json
-from trained import made
+from trained import made, mean_length, score
 
 from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.prepare_data.prepare import prepare_data
-from kfp_bonsai.shared.data import rows, tasks
+from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.floor import floor
-from kfp_bonsai.shared.inference.asking import predictions
-from kfp_bonsai.shared.kinds import kinds
-from kfp_bonsai.shared.metrics.scores import score_predictions
-from kfp_bonsai.shared.models import checkpoint, flops, records
+from kfp_bonsai.shared.models import flops, records
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 SPLITS = ("train", "validation", "test", "unlabelled")
@@ -182,8 +179,8 @@ def run(given: Given, data: Path, work: Path, wanted: bool, kept: dict[str, Any]
     )
     transfer = made(work / "transfer", lambda to: _taught(base, splits, given.augmentations, to))
     if "baseline" not in kept:
-        score, method = scored(base, splits["test"]), floor(splits["train"], splits["test"])
-        kept["baseline"] = {"score": score, "floor": method, "rows": tasks.read_task(splits["train"]).rows}
+        found, method = score(base, splits["test"]), floor(splits["train"], splits["test"])
+        kept["baseline"] = {"score": found, "floor": method, "rows": tasks.read_task(splits["train"]).rows}
         yield
     for level, goal in zip(given.levels, given.goals, strict=True):
         if level.label in kept or (goal is not None) != wanted:
@@ -192,11 +189,11 @@ def run(given: Given, data: Path, work: Path, wanted: bool, kept: dict[str, Any]
             level, base, transfer, splits["validation"], work / level.label.replace(" ", "-").replace("/", "-")
         )
         record, above = records.read_record(small), records.read_record(base)
-        score = scored(small, splits["test"])
+        found = score(small, splits["test"])
         kept[level.label] = {
-            "score": score,
-            "relative_score": score / kept["baseline"]["score"],
-            "flops_ratio": flops.ratio(record, above, _mean_length(base, splits["test"])),
+            "score": found,
+            "relative_score": found / kept["baseline"]["score"],
+            "flops_ratio": flops.ratio(record, above, mean_length(base, splits["test"])),
             "goal": goal,
         }
         yield
@@ -224,19 +221,6 @@ def _level(level: Level, base: Path, transfer: Path, validation: Path, to: Path)
     else:
         cut = short
     return made(to / "small", lambda out: distill(cut, transfer, validation, out, epochs=level.epochs))
-
-
-def scored(model: Path, test: Path) -> float:
-    """Return a model's score on the test rows by the task's metric."""
-    task = tasks.read_task(test)
-    right = kinds.kind_of(task).right(tasks.read_columns(test), task)
-    predicted = predictions(model, task, tasks.batches(test, BATCH))
-    return score_predictions(task.metric, predicted, right, classes=kinds.classes_of(task))
-
-
-def _mean_length(model: Path, test: Path) -> float:
-    _, tokenizer = checkpoint.load(model)
-    return float(np.mean(rows.read_rows(test, tokenizer, records.read_record(model)["max_length"]).lengths))
 
 
 def table(found: dict[str, dict[str, Any]]) -> None:

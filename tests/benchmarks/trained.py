@@ -9,9 +9,10 @@ import numpy as np
 from scipy.special import log_softmax
 
 from kfp_bonsai.shared.data import encoding, rows, tasks
-from kfp_bonsai.shared.inference import runtimes
+from kfp_bonsai.shared.inference import asking, runtimes
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kinds import kind_of
+from kfp_bonsai.shared.metrics.scores import score_predictions
 from kfp_bonsai.shared.models import checkpoint, flops, records
 
 BATCH = 64
@@ -39,6 +40,14 @@ def accuracy(model: Path, test: Path) -> float:
     """Return the score on the test rows by the task's metric, of classes the accuracy."""
     task = tasks.read_task(test)
     return kinds.score(task, answers(model, test), kind_of(task).right(tasks.read_columns(test), task))
+
+
+def score(model: Path, test: Path) -> float:
+    """Return a model's score on the test rows by the task's metric, whatever its kind is."""
+    task = tasks.read_task(test)
+    right = kind_of(task).right(tasks.read_columns(test), task)
+    predicted = asking.predictions(model, task, tasks.batches(test, BATCH))
+    return score_predictions(task.metric, predicted, right, classes=kinds.classes_of(task))
 
 
 def divergence(model: Path, base: Path, test: Path) -> float:

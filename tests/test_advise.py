@@ -240,3 +240,14 @@ def test_what_a_study_writes_is_read_whole(tmp_path: Path):
     full = replace(full, score=0.9, divergence=0.1, data="d", metric="f1", test_rows=9, parameters=7, from_scratch=True)
     (tmp_path / "evidence.json").write_text(json.dumps({"format": 1, "evidence": [vars(full)]}))
     assert read_evidence(tmp_path) == [full]
+
+
+def test_levels_of_a_kind_that_cost_what_none_of_the_papers_does_are_told():
+    """Who compresses names would hear of levels measured on classes alone, though others were measured on names."""
+    names = {"kind": "tokens", "data": "names"}
+    whole = replace(measured("bert", 3000, 0.84, LEVELS[1], **names), flops_ratio=0.334)
+    narrow = replace(measured("bert", 3000, 0.92, "3 narrow layers", shape="free", **names), flops_ratio=0.332)
+    least = replace(measured("bert", 3000, 0.85, "3 narrowest layers", **names), flops_ratio=0.119)
+    told = verdicts("bert", 3000, [whole, narrow, least], kind="tokens")
+    assert told["3 narrowest layers"] == "not advised" and "3 narrow layers" not in told
+    assert "3 narrowest layers" not in verdicts("bert", 3000, [whole, narrow, least], kind="classification")

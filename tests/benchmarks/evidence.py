@@ -26,6 +26,15 @@ FILES = {  # test rows, texts without labels (where README.md tells them) and th
     "quality-news": (1000, None, "quality.py --data embedded:news"),
 }
 SHAPES = ("stock", "stock", "free")
+KINDS = {  # what kinds.py was run on: the kind and the metric
+    "conll2003": ("tokens", "span_f1"),
+    "wnut17": ("tokens", "span_f1"),
+    "tags": ("multi-label", "micro_f1"),
+    "sections": ("classification", "accuracy"),
+    "xquad-en": ("questions", "answer_f1"),
+    "synopsis": ("ranking", "ndcg@10"),
+}
+PRUNED = "1/3 layers + matrices"  # as kinds.py calls the paper's third level
 SCRATCH = {"model": "from scratch, a weak baseline", "from_scratch": True}
 # What README.md tells and no file in results does: (FLOPs, relative accuracy) of the three levels.
 FAMILIES = {
@@ -41,7 +50,7 @@ FEW_ROWS = {1: (0.334, 0.953), 2: (0.099, 0.961)}
 def evidence() -> dict[str, Any]:
     """Return the file's content."""
     found = [each for name, about in FILES.items() for each in _of_quality(name, *about)]
-    found += _of_ablations()
+    found += _of_ablations() + _of_kinds()
     reviews = {"data": "movie-reviews", "kind": "classification", "metric": "accuracy", "test_rows": 2000, "seed": 0}
     for at, (flops, kept) in enumerate(DEMO):
         found.append({**MINILM, **reviews, "rows": 8066, **_level(at, flops, kept), "source": "make demo"})
@@ -83,6 +92,23 @@ def _of_ablations() -> list[dict[str, Any]]:
         ):
             level = {"level": "layers=1/3,flops=0.0995, in half the steps", "shape": "free", "unlabelled_rows": texts}
             found.append(situation | level | _figures(figures))
+    return found
+
+
+def _of_kinds() -> list[dict[str, Any]]:
+    """Return what the kinds keep; whole layers are stock, pruned matrices free."""
+    found = []
+    for name, levels in json.loads((RESULTS / "kinds.json").read_text(encoding="utf-8"))["found"].items():
+        kind, metric = KINDS[name]
+        base = levels["baseline"]
+        about = {"data": name, "kind": kind, "metric": metric, "rows": base["rows"], "seed": 0, "source": "kinds.py"}
+        about |= {"score": round(base["score"], 4), "floor": round(base["floor"], 4)}
+        for label, level in levels.items():
+            if label != "baseline":
+                named = {"level": LEVELS[2] if label == PRUNED else label}
+                shape = {"shape": "free" if "matrices" in label else "stock"}
+                kept = {"relative_accuracy": level["relative_score"], **level}
+                found.append({**MINILM, **about, **named, **shape, **_figures(kept)})
     return found
 
 

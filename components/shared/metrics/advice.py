@@ -15,6 +15,7 @@ KEEPS, COSTS = 0.98, 0.95  # relative accuracies above which a level is sensible
 FAR = 2.0  # rows that differ by more than this factor are another situation
 FAR_SIZES = 4.0  # and so are sizes of models
 ANOTHER_KIND = 2.0  # another kind of task is as far as four times the rows
+USUAL = "classification"  # which is thought of where no kind is stated
 NEAR = 1.0  # what is no farther than this, as twice the rows or four times the size, is a like situation
 LIKE = 1.25  # FLOPs or emissions within this factor are alike
 
@@ -94,11 +95,15 @@ def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evi
     Args:
         situation: what is to be compressed.
         evidence: what is shipped.
-        own: what the user measured; levels of other names than the paper's are told of too.
+        own: what the user measured; levels of other names than the paper's are told of too. So are those of the kind
+            of task that cost what none of the paper's, measured for it, does; they speak instead of the paper's that
+            cost as much and were measured for other kinds alone.
     """
     found = findings([*evidence, *own])
     made = [each for each in found if not each.one.student]
-    names = dict.fromkeys([*LEVELS, *(one.level for one in own if not one.student)])
+    others = [*(one.level for one in own if not one.student), *_of_kind_alone(made, situation)]
+    papers = [level for level in LEVELS if not _is_spoken_for(level, made, others, situation)]
+    names = dict.fromkeys([*papers, *others])
     levels = [_of_level(name, [each for each in made if each.one.level == name], situation) for name in names]
     return [
         *(one for one in levels if one),
@@ -106,6 +111,21 @@ def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evi
         *_text(made, situation),
         *_rivals(found, situation),
     ]
+
+
+def _of_kind_alone(made: Sequence[Finding], situation: Situation) -> list[str]:
+    """Return the levels of a kind of task that cost what none of the paper's, measured for it, does."""
+    of_kind = [each.one for each in made if situation.kind and each.one.kind == situation.kind]
+    known = [one.flops_ratio for one in of_kind if one.level in LEVELS]
+    return [one.level for one in of_kind if not any(_alike(one.flops_ratio, each) for each in known)]
+
+
+def _is_spoken_for(level: str, made: Sequence[Finding], others: Sequence[str], situation: Situation) -> bool:
+    """Return whether a level of the paper's was measured for other kinds alone, and one as dear for this one."""
+    there = [each.one for each in made if each.one.level == level]
+    instead = [each.one for each in made if each.one.level in others and each.one.kind == situation.kind]
+    own = any(one.kind == situation.kind for one in there)
+    return not own and any(_alike(one.flops_ratio, other.flops_ratio) for one in there for other in instead)
 
 
 def lines(situation: Situation) -> list[str]:
@@ -126,7 +146,7 @@ def _distance(one: Evidence, situation: Situation) -> float:
     far = abs(math.log2(max(one.rows, 1) / max(situation.rows, 1)))
     if one.parameters and situation.parameters:
         far += abs(math.log2(one.parameters / situation.parameters)) / 2
-    if one.kind and situation.kind and one.kind != situation.kind:
+    if one.kind and one.kind != (situation.kind or USUAL):
         far += ANOTHER_KIND
     return round(far, 1)
 

@@ -24,7 +24,7 @@ from kfp_bonsai.shared.models.fitted import check_kind
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.models.pretrained import Pretrained, blank, read
-from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS
+from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS, check_end
 from kfp_bonsai.shared.training.students import check_tokens
 from kfp_bonsai.teacher_outputs import outputs
 
@@ -124,6 +124,8 @@ def _check_head(model: str, found: Pretrained, kind: str, edge: bool) -> None:
     check_kind(found, kind)
     if KINDS[kind].head != ROW:
         task_class(found.config, KINDS[kind].head)
+    if KINDS[kind].writes:
+        check_end(found.tokenizer)
     if edge and KINDS[kind].writes and found.config.is_encoder_decoder:
         raise BonsaiError(
             f"--edge: {model} reads with an encoder and writes with a decoder, and so far only decoders alone are "

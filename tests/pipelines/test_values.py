@@ -12,11 +12,12 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A baseline, and ready-made models: small, large, with other tokens, one that answers in text, one refused."""
+    """A baseline, and ready-made models: small, large, with other tokens, ones that answer in text, one refused."""
     folder = tmp_path_factory.mktemp("models")
     tiny.pretrained(folder / "base")
     tiny.pretrained(folder / "large", 9)
     tiny.pretrained(folder / "t5", family="t5")
+    tiny.pretrained(folder / "opt", family="opt", writes=True)
     ready(folder / "small")
     ready(folder / "other", WORDS[::-1])
     (folder / "xlnet").mkdir()
@@ -90,6 +91,7 @@ def test_what_cannot_be_taught_is_refused_before_training(models, kind, name, sa
         ("t5", "tokens", False, "answers in text"),
         ("t5", "generation", True, "--edge: .* so far only decoders alone are quantized"),
         ("t5", "generation", False, ""),
+        ("opt", "generation", False, "no eos_token, with which answers end"),
         ("base", "tokens", True, ""),
     ],
 )

@@ -79,6 +79,18 @@ def separate(tokenizer: Any, config: Any) -> None:
         say("the model knows one type of token: the two texts of a pair are told apart by what is between them alone")
 
 
+def check_end(tokenizer: Any) -> None:
+    """Refuse a tokenizer without a token to end an answer with.
+
+    Raises:
+        BonsaiError: it has none.
+    """
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise BonsaiError(
+            f"the tokenizer of {tokenizer.name_or_path} has no eos_token, with which answers end: set it and save it"
+        )
+
+
 def settle_writing(tokenizer: Any, config: Any, *, mark: bool) -> None:
     """Settle how a model that writes is asked, in place: how prompts end and are padded, and that answers have an end.
 
@@ -93,10 +105,7 @@ def settle_writing(tokenizer: Any, config: Any, *, mark: bool) -> None:
     Raises:
         BonsaiError: there is no token to end an answer with.
     """
-    if not isinstance(tokenizer.eos_token_id, int):
-        raise BonsaiError(
-            f"the tokenizer of {tokenizer.name_or_path} has no eos_token, with which answers end: set it and save it"
-        )
+    check_end(tokenizer)
     if family_of(config).answers_in_text:
         return
     pad_before(tokenizer)

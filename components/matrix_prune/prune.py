@@ -6,6 +6,7 @@ from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
+from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.checkpoint import load, save
@@ -70,7 +71,7 @@ def matrix_prune(
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
         device: Where emission is measured, for the table: cpu, cuda, or auto (a GPU if there is one). It must be here.
         vocabulary: Tokens that the FLOPs are reckoned with: whole, or task, if distill is to leave a model that writes
-            only these.
+            only these; where that alone is enough, the matrices are left as they are.
         costs: A table of costs (JSON) that was timed already, as searches write it, instead of one timed here.
         seed: Seed of the order of rows.
 
@@ -141,20 +142,27 @@ def matrix_prune(
             else:
                 counted = record if vocabulary == WHOLE else with_fewer_tokens(record, network, tokenizer, data)
                 prices = by_flops(network, counted, teacher, length, flops, written)
-            pruning = _Pruning(network, prices, shape, heads, ffn)
-            arguments["learning_rate"] = distillation.distill_into(
-                network,
-                data,
-                trainer.Recipe("matrix-prune", steps * batch_size / len(data), learning_rate, batch_size, seed=seed),
-                attempt,
-                tokenizer.pad_token_id,
-                temperature=temperature,
-                hidden_weight=hidden_weight,
-                label_weight=0,
-                callbacks=[pruning.callback()],
-                carried=pruning.masks,
-            )
-            smaller = pruning.cut()
+            if vocabulary != WHOLE and prices.now <= prices.target and not (heads or ffn):
+                share = prices.now / prices.whole
+                say(f"matrix-prune  fewer tokens alone leave {share:.3f} of the baseline's FLOPs: matrices stay whole")
+                smaller = network
+            else:
+                pruning = _Pruning(network, prices, shape, heads, ffn)
+                arguments["learning_rate"] = distillation.distill_into(
+                    network,
+                    data,
+                    trainer.Recipe(
+                        "matrix-prune", steps * batch_size / len(data), learning_rate, batch_size, seed=seed
+                    ),
+                    attempt,
+                    tokenizer.pad_token_id,
+                    temperature=temperature,
+                    hidden_weight=hidden_weight,
+                    label_weight=0,
+                    callbacks=[pruning.callback()],
+                    carried=pruning.masks,
+                )
+                smaller = pruning.cut()
         cost = attempt.total(meter.reading)
         made = extend_record(record, stage="matrix-prune", arguments=arguments, reading=cost, validation={})
         if table:

@@ -20,7 +20,8 @@ from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 
 def test_a_level_with_the_words_of_its_task_costs_less_and_reads_the_same(tmp_path):
-    """FLOPs that a level was asked for and does not reach, or a student that reads what it learnt in other tokens."""
+    """FLOPs that a level was asked for and does not reach, a student that reads what it learnt in other tokens, or a
+    refusal after hours because the words alone were enough."""
     model = tmp_path / "model"
     own = byte_tokens.tokenizer(model)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -49,3 +50,5 @@ def test_a_level_with_the_words_of_its_task_costs_less_and_reads_the_same(tmp_pa
     assert network.generation_config.eos_token_id == tokenizer.eos_token_id
     assert np.concatenate(texts[1]).max() < kept
     assert len(check_models([base, tmp_path / "small"], tasks.read_task(made["validation"]), made["validation"])) == 2
+    matrix_prune(base, taught, tmp_path / "enough", flops=0.95, vocabulary="task")  # once the baseline is trained
+    assert read_record(tmp_path / "enough")["shape"] == before["shape"]

@@ -13,6 +13,7 @@ from kfp_bonsai.shared.models.kept_tokens import TASK, VOCABULARIES
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of
 from kfp_bonsai.shared.training.teacher import check_teacher
 
+FEWEST_STEPS, MOST_PASSES = 1500, 12  # of a student's training, where nothing else is asked for
 RANGES = {"epochs": ZERO_OR_MORE, "learning_rate": ZERO_OR_MORE, "batch_size": ZERO_OR_MORE}  # 0 chooses
 
 
@@ -38,7 +39,8 @@ def distill(
         teacher_outputs: The transfer set from teacher-outputs.
         validation: Validation split, to score the result on.
         output: Folder to write the trained model to.
-        epochs: Passes over the transfer set; 0 takes 2 for models below a fifth of the baseline's FLOPs, else 1.5.
+        epochs: Passes over the transfer set; 0 takes 2 for models below a fifth of the baseline's FLOPs, else 1.5, or
+            as many as make 1,500 steps, at most 12.
         learning_rate: AdamW's highest rate; 0 chooses it by the model's FLOPs (1e-4 at 2/3, 5e-4 at 1/3 and below).
         batch_size: Rows a step; 0 chooses 64 for models below a fifth of the baseline's FLOPs, else 32.
         temperature: Softens both models' logits.
@@ -94,8 +96,8 @@ def distill(
                 check_fewer(kinds.kind_of(task), tokenizer)
             rate = learning_rate or suggested_rate(record, teacher)
             rows_a_step = batch_size or suggested_batch(record, teacher)
-            passes = epochs or suggested_epochs(record, teacher)
             data = students.open_for(teacher_outputs, model, student.config, tokenizer, record)
+            passes = epochs or suggested_epochs(record, teacher, len(data))
             rate = distillation.distill_into(
                 student,
                 data,
@@ -151,9 +153,13 @@ def suggested_rate(record: dict, teacher: dict) -> float:
     return min(5e-4, 1e-4 * (2 / 3 / share) ** math.log2(5))
 
 
-def suggested_epochs(record: dict, teacher: dict) -> float:
-    """Return the passes for a student of this size: small ones need more, which cost less."""
-    return 2 if _is_small(record, teacher) else 1.5
+def suggested_epochs(record: dict, teacher: dict, rows: int) -> float:
+    """Return the passes for a student of this size over so many rows of a transfer set.
+
+    Small students need more, which cost less; and few rows are gone through so often that there are steps enough.
+    """
+    enough = FEWEST_STEPS * suggested_batch(record, teacher) / max(rows, 1)
+    return max(2 if _is_small(record, teacher) else 1.5, min(MOST_PASSES, enough))
 
 
 def suggested_batch(record: dict, teacher: dict) -> int:

@@ -56,6 +56,8 @@ def run_trial(
         distill_epochs: of the whole distillation; 0 chooses them by the size.
         seed: of all that is drawn.
     """
+    from kfp_bonsai.shared.training.transfer import rows_in
+
     ground, before = read_ground(pool), folder_of(pool, job["number"])
     trial = read_trial(before) if before else Trial(job["number"], job["point"], job["parent"])
     say(f"search  trial {name_of(trial.point, trial.number)}: {'healing' if before else 'new'}")
@@ -67,7 +69,8 @@ def run_trial(
                     start = before / MODEL
                 else:
                     start = _started(job, pool, baseline, taught, data, folder, ground, device, prune_steps, seed)
-                whole = distill_epochs or suggested_epochs(read_record(start), read_record(taught))
+                rows = rows_in(taught)
+                whole = distill_epochs or suggested_epochs(read_record(start), read_record(taught), rows)
                 distill(start, taught, data["validation"], model, epochs=whole * job["share"], seed=seed)
                 _remove_all_but(folder, MODEL)
                 write_record(model, {**read_record(model), "level": name_of(trial.point, trial.number)})

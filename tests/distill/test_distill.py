@@ -77,8 +77,16 @@ def test_smaller_students_get_higher_rates_and_more_passes(made):
     third = {**record, "flops": {name: value / 3 for name, value in whole.items()}}
     rates = [suggested_rate(one, record) for one in (tenth, third, most)]
     assert rates == pytest.approx([5e-4, 5e-4, 1e-4])
-    assert (suggested_epochs(tenth, record), suggested_epochs(third, record)) == (2, 1.5)
+    assert [suggested_epochs(one, record, 100_000) for one in (tenth, third)] == [2, 1.5]
     assert (suggested_batch(tenth, record), suggested_batch(third, record)) == (64, 32)
+
+
+def test_few_rows_are_gone_through_more_often(made):
+    """Who has 500 rows would get a student of 200 steps, which is far from its teacher still."""
+    record = read_record(made.baseline)
+    assert suggested_epochs(record, record, 9600) == 5
+    assert suggested_epochs(record, record, 32_000) == 1.5
+    assert suggested_epochs(record, record, 100) == 12
 
 
 def test_what_does_not_fit_is_refused(made, tmp_path):

@@ -20,8 +20,7 @@ from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 
 def test_a_level_with_the_words_of_its_task_costs_less_and_reads_the_same(tmp_path):
-    """FLOPs that a level was asked for and does not reach, a student that reads what it learnt in other tokens, or a
-    refusal after hours because the words alone were enough."""
+    """FLOPs that a level was asked for and does not reach, a student that reads in other tokens, or a late refusal."""
     model = tmp_path / "model"
     own = byte_tokens.tokenizer(model)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -220,6 +220,11 @@ def open_set(folder: Path) -> TransferSet:
     return TransferSet(inputs, logits, labels, hidden, starts, most, record)
 
 
+def rows_in(folder: Path) -> int:
+    """Return how many rows a transfer set has."""
+    return int(pq.read_metadata(Path(folder) / ROWS).num_rows)
+
+
 def texts_of(folder: Path) -> list[list[str]]:
     """Return the texts of a transfer set's rows, a list a column, in the rows' order.
 

@@ -150,8 +150,14 @@ def words_of(choice: Choice, targets: Targets) -> str:
     healed = "" if choice.trial.is_whole else f", healed {100 * RUNGS[choice.trial.rung]:.0f} %"
     return (
         f"trial {choice.trial.name}{healed}: {100 * choice.accuracy:.1f} ± {100 * Z * choice.deviation:.1f} % of the "
-        f"accuracy at {' and '.join(costs)}; meets the target with a probability of {100 * choice.chance:.0f} %"
+        f"accuracy at {' and '.join(costs)}; meets the target with a probability of {_likely(choice.chance)}"
     )
+
+
+def _likely(chance: float) -> str:
+    """Return a probability in words that never say certain."""
+    shown = f"{100 * chance:.0f} %"
+    return {"100 %": "more than 99 %", "0 %": "less than 1 %"}.get(shown, shown)
 
 
 def judged(choice: Choice, row: Mapping[str, Any], targets: Targets) -> dict[str, Any]:
@@ -177,7 +183,7 @@ def judged(choice: Choice, row: Mapping[str, Any], targets: Targets) -> dict[str
     words = (
         f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}) of the accuracy at "
         f"{100 * figures['emission']:.1f} % of the emission{', ' + costs if costs else ''}: the target is "
-        f"{'met' if met else 'missed'}; on other rows it is met with a probability of {100 * chance:.0f} %"
+        f"{'met' if met else 'missed'}; on other rows it is met with a probability of {_likely(chance)}"
     )
     return {
         "met": met,
@@ -321,8 +327,8 @@ def _write_selection(
     why = f"The targets cannot be met: {cannot}. " if cannot else ""
     reason = (
         f"{why}Of {targets} {row['level']} was chosen by the validation rows (probability of meeting it "
-        f"{100 * verdict['probability_before_test']:.0f} %), before any test row was seen; with these, on rows that "
-        f"were never seen it is met with a probability of {100 * verdict['probability']:.0f} %."
+        f"{_likely(verdict['probability_before_test'])}), before any test row was seen; with these, on rows that "
+        f"were never seen it is met with a probability of {_likely(verdict['probability'])}."
     )
     brief = {key: row.get(key) for key in kept}
     document = {

@@ -7,7 +7,7 @@ import tiny
 
 from kfp_bonsai.pipelines.local import search_budget, search_run
 from kfp_bonsai.pipelines.local.search_run import search
-from kfp_bonsai.pipelines.search import bench, earlier, groundwork, trial
+from kfp_bonsai.pipelines.search import bench, earlier, finish, groundwork, trial
 from kfp_bonsai.propose.trials import Trial, read_trials
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
@@ -99,6 +99,13 @@ def test_the_chosen_model_is_measured_on_test_rows_beside_the_baseline(found):
     low, high = document["test"]["relative_accuracy_ci"]
     assert low <= document["test"]["relative_accuracy"] <= high
     assert (output / "model" / "bonsai.json").is_file()
+
+
+def test_no_probability_is_told_as_certain():
+    """On 500 rows a target would be met with a probability of 100 %, and then it is missed."""
+    assert [finish._likely(one) for one in (1.0, 0.996, 0.994, 0.5, 0.001)] == [
+        "more than 99 %", "more than 99 %", "99 %", "50 %", "less than 1 %",
+    ]  # fmt: skip
 
 
 def test_the_report_shows_all_trials(found):

@@ -13,7 +13,7 @@ from kfp_bonsai.shared.models.kept_tokens import TASK, VOCABULARIES
 from kfp_bonsai.shared.models.records import extend_record, read_record, task_of
 from kfp_bonsai.shared.training.teacher import check_teacher
 
-FEWEST_STEPS, MOST_PASSES = 1500, 12  # of a student's training, where nothing else is asked for
+FEWEST_STEPS, MOST_PASSES = 1000, 6  # of a student's training, where nothing else is asked for
 RANGES = {"epochs": ZERO_OR_MORE, "learning_rate": ZERO_OR_MORE, "batch_size": ZERO_OR_MORE}  # 0 chooses
 
 
@@ -40,7 +40,7 @@ def distill(
         validation: Validation split, to score the result on.
         output: Folder to write the trained model to.
         epochs: Passes over the transfer set; 0 takes 2 for models below a fifth of the baseline's FLOPs, else 1.5, or
-            as many as make 1,500 steps, at most 12.
+            as many as make 1,000 steps, at most 6.
         learning_rate: AdamW's highest rate; 0 chooses it by the model's FLOPs (1e-4 at 2/3, 5e-4 at 1/3 and below).
         batch_size: Rows a step; 0 chooses 64 for models below a fifth of the baseline's FLOPs, else 32.
         temperature: Softens both models' logits.

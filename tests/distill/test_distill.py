@@ -84,9 +84,9 @@ def test_smaller_students_get_higher_rates_and_more_passes(made):
 def test_few_rows_are_gone_through_more_often(made):
     """Who has 500 rows would get a student of 200 steps, which is far from its teacher still."""
     record = read_record(made.baseline)
-    assert suggested_epochs(record, record, 9600) == 5
+    assert suggested_epochs(record, record, 8000) == 4
     assert suggested_epochs(record, record, 32_000) == 1.5
-    assert suggested_epochs(record, record, 100) == 12
+    assert suggested_epochs(record, record, 100) == 6
 
 
 def test_what_does_not_fit_is_refused(made, tmp_path):

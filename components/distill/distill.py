@@ -14,6 +14,7 @@ from kfp_bonsai.shared.models.records import extend_record, read_record, task_of
 from kfp_bonsai.shared.training.teacher import check_teacher
 
 FEWEST_STEPS, MOST_PASSES = 1000, 6  # of a student's training, where nothing else is asked for
+USUAL_RATE = 1e-4  # of fine-tuning
 RANGES = {"epochs": ZERO_OR_MORE, "learning_rate": ZERO_OR_MORE, "batch_size": ZERO_OR_MORE}  # 0 chooses
 
 
@@ -41,7 +42,8 @@ def distill(
         output: Folder to write the trained model to.
         epochs: Passes over the transfer set; 0 takes 2 for models below a fifth of the baseline's FLOPs, else 1.5, or
             as many as make 1,000 steps, at most 6.
-        learning_rate: AdamW's highest rate; 0 chooses it by the model's FLOPs (1e-4 at 2/3, 5e-4 at 1/3 and below).
+        learning_rate: AdamW's highest rate; 0 chooses it by the model's FLOPs (1e-4 at 2/3, 5e-4 at 1/3 and below), or
+            higher where the baseline's was.
         batch_size: Rows a step; 0 chooses 64 for models below a fifth of the baseline's FLOPs, else 32.
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
@@ -145,12 +147,15 @@ def distill(
 def suggested_rate(record: dict, teacher: dict) -> float:
     """Return the learning rate for a student of this size, as measured on the demo task.
 
-    From 5e-4 it falls by the power that leads to 1e-4 at 2/3 of the FLOPs.
+    From 5e-4 it falls by the power that leads to 1e-4 at 2/3 of the FLOPs. A baseline that was fine-tuned at a higher
+    rate than the usual one, as small ones are, has students that learn at higher rates too, up to its own.
     """
     from kfp_bonsai.shared.models.flops import ratio
 
-    share = ratio(record, teacher, record["max_length"])
-    return min(5e-4, 1e-4 * (2 / 3 / share) ** math.log2(5))
+    rate = min(5e-4, 1e-4 * (2 / 3 / ratio(record, teacher, record["max_length"])) ** math.log2(5))
+    tuned = next((one["arguments"] for one in teacher["lineage"] if one["stage"] == "fine-tune"), {})
+    own = tuned.get("learning_rate", USUAL_RATE)
+    return max(rate, min(own, rate * own / USUAL_RATE))
 
 
 def suggested_epochs(record: dict, teacher: dict, rows: int) -> float:

@@ -71,6 +71,7 @@ def test_the_hidden_states_line_up_with_their_tokens(made):
 def test_smaller_students_get_higher_rates_and_more_passes(made):
     """Else tiny models learn at a rate and for a time made for large ones."""
     record = read_record(made.baseline)
+    record["lineage"] = [{**one, "arguments": {"learning_rate": 1e-4}} for one in record["lineage"]]
     whole = record["flops"]
     tenth = {**record, "flops": {name: value / 10 for name, value in whole.items()}}
     most = {**record, "flops": {name: value * 2 / 3 for name, value in whole.items()}}
@@ -79,6 +80,17 @@ def test_smaller_students_get_higher_rates_and_more_passes(made):
     assert rates == pytest.approx([5e-4, 5e-4, 1e-4])
     assert [suggested_epochs(one, record, 100_000) for one in (tenth, third)] == [2, 1.5]
     assert (suggested_batch(tenth, record), suggested_batch(third, record)) == (64, 32)
+
+
+def test_students_of_a_baseline_that_learnt_at_a_high_rate_do_too(made):
+    """A small GPT-2 that writes right after 3e-3 would have a half of it that writes nothing right after 2e-4."""
+    record = read_record(made.baseline)
+    assert record["lineage"][0]["arguments"]["learning_rate"] == 3e-3
+    third = {**record, "flops": {name: value / 3 for name, value in record["flops"].items()}}
+    assert suggested_rate(third, record) == 3e-3
+    record["lineage"][0]["arguments"]["learning_rate"] = 3e-4
+    assert suggested_rate(third, record) == pytest.approx(5e-4)
+    assert suggested_rate(third, {**record, "lineage": []}) == pytest.approx(5e-4)
 
 
 def test_few_rows_are_gone_through_more_often(made):

@@ -139,8 +139,20 @@ def learn(
             found = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
             found = thresholds.settle(network, task, found, validation_rows)
         score = kinds.score(task, found, validation_rows.right, validation_rows.windows)
+        _warn_of_one_answer(task, found, validation_rows)
     usual = writing.usual(train_rows) if kind.writes else {}
     return Learnt(network, tokenizer, cut_at, score, scale, more, usual, rate, attempt.total(meter.reading))
+
+
+def _warn_of_one_answer(task: tasks.Task, found: Any, held_out: rows.Rows) -> None:
+    """Tell of a model that answers all rows alike, which may score well by answering what is commonest."""
+    told = [*kinds.predict(task, found, held_out.windows)]
+    if len(told) > 1 and kinds.kind_of(task).all_alike(told):
+        say(
+            f"fine-tune  WARNING: it gives all {len(told):,} validation rows one answer, as a model does that learnt "
+            "nothing; what keeps its score keeps nothing: fine-tune longer (--epochs), at another --learning-rate, or "
+            "with more rows"
+        )
 
 
 def _to_write(

@@ -156,6 +156,13 @@ def test_rows_that_are_cut_are_counted_in_the_log(made, tmp_path, capsys):
     assert f"{longer} of 320 training rows are longer than 10 tokens" in capsys.readouterr().out and 50 < longer < 320
 
 
+@pytest.mark.parametrize(("rate", "warned"), [(1e-7, True), (3e-3, False)])
+def test_a_model_that_answers_all_rows_alike_is_told_of(made, tmp_path, capsys, rate, warned):
+    """An F1 of 0.81 by saying yes to everything, of which every smaller model would then keep 100 %."""
+    fine_tune(str(made.pretrained), made.train, made.validation, tmp_path / "base", epochs=5, learning_rate=rate)
+    assert ("one answer, as a model does that learnt nothing" in capsys.readouterr().out) == warned
+
+
 def test_only_attempts_of_one_run_share_checkpoints(made, tmp_path, monkeypatch):
     """Else two runs are mixed, delete each other's checkpoints, or a best epoch is taken by another split's scores."""
     found = []

@@ -14,7 +14,7 @@ from kfp_bonsai.shared.core.files import check_apart, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.weights import check_files
-from kfp_bonsai.shared.storage.bucket import GCS
+from kfp_bonsai.shared.storage.buckets import is_in_bucket
 from kfp_bonsai.shared.storage.store import check_location, content_sha256, upload_folder, write_manifest
 
 VERSION_DIGITS = 12
@@ -93,7 +93,7 @@ def package_model(
         ]  # of all content but the place that it will name
         if upload:
             found["uri"] = uri = f"{upload}/{version}"
-            finish(uri if uri.startswith(GCS) else "")  # a cluster cannot fetch from a folder of this machine
+            finish(uri if is_in_bucket(uri) else "")  # a cluster cannot fetch from a folder of this machine
             upload_folder(folder, uri)
             say(f"package-model  published as {uri}")
         size = sum((folder / file).stat().st_size for file in files)

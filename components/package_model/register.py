@@ -13,7 +13,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.models.records import start_of
-from kfp_bonsai.shared.storage.bucket import GCS
+from kfp_bonsai.shared.storage.buckets import SOME
 
 MLFLOW = "mlflow+"
 AUTHOR = EXPERIMENT = "kfp-bonsai"
@@ -83,7 +83,7 @@ def check_published(target: str, upload: str) -> None:
     if target.lower().startswith(tuple(MLFLOW + scheme for scheme in ("http://", "https://"))) and "://" not in upload:
         raise BonsaiError(
             f"--register {target}: a server of MLflow takes no model in a folder of this machine (--upload {upload}): "
-            f"publish to {GCS}bucket/prefix, or register in a database, such as mlflow+sqlite:///mlflow.db"
+            f"publish to {SOME}, or register in a database, such as mlflow+sqlite:///mlflow.db"
         )
 
 

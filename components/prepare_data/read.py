@@ -17,7 +17,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.hub import parted
 from kfp_bonsai.shared.data.embedded_texts import CITATION, embedded_dataset
 from kfp_bonsai.shared.data.tasks import HUB
-from kfp_bonsai.shared.storage.bucket import GCS
+from kfp_bonsai.shared.storage.buckets import is_in_bucket
 from kfp_bonsai.shared.storage.fingerprint import of_parts
 
 SPLITS = {
@@ -149,7 +149,7 @@ def open_source(text: str, flag: str, *, streamed: bool = False) -> Source:
     """Find what a user means by `text`, the value of `flag`.
 
     Args:
-        text: a file, a folder, a glob, gs://..., embedded:NAME or the name of a data set.
+        text: a file, a folder, a glob, gs://..., s3://..., embedded:NAME or the name of a data set.
         flag: for messages.
         streamed: read a hub's data set as far as its columns only, instead of downloading it.
 
@@ -157,12 +157,14 @@ def open_source(text: str, flag: str, *, streamed: bool = False) -> Source:
         BonsaiError: there is no such thing, or it holds no data.
     """
     if not text.strip():
-        raise BonsaiError(f"{flag} is empty: give a file, a folder, a glob, gs://..., embedded:NAME or a data set name")
+        raise BonsaiError(
+            f"{flag} is empty: give a file, a folder, a glob, gs://..., s3://..., embedded:NAME or a data set's name"
+        )
     if text.startswith(EMBEDDED):
         name = text.removeprefix(EMBEDDED)
         path = embedded_dataset(name)
         return Source(name, f"{text} ({CITATION})", {"train": FileRows(text, (local_file(path),))})
-    if text.startswith(GCS):
+    if is_in_bucket(text):
         return _from_files(text, bucket_files(text))
     path = Path(text).expanduser()
     if path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
@@ -211,7 +213,7 @@ def _from_files(text: str, files: list[DataFile]) -> Source:
             f"{text} has queries, documents and their relevance in files of their own, as BEIR has them: join them to "
             "rows of query, document and relevance, with documents that do not fit (relevance 0) for each query"
         )
-    metric = glue.metric_of(text if text.startswith(GCS) else str(Path(text).expanduser().absolute()))
+    metric = glue.metric_of(text if is_in_bucket(text) else str(Path(text).expanduser().absolute()))
     known = [(file, _split_of(file.where)) for file in files]
     left = sorted({PurePosixPath(file.where).name for file, split in known if split == LEFT})
     if len(left) < len(known):

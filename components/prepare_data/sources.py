@@ -1,4 +1,4 @@
-"""Which files are meant by a file, a folder, a glob or gs://...: those that are data, each once."""
+"""Which files are meant by a file, a folder, a glob or a place in a bucket: those that are data, each once."""
 
 import glob
 import io
@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatch
+from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -16,7 +16,8 @@ from kfp_bonsai.prepare_data.formats import FORMATS, DataFile, format_of
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.parquet import READ_BYTES
-from kfp_bonsai.shared.storage.bucket import bucket_errors, open_bucket, patience, split_location
+from kfp_bonsai.shared.storage.buckets import open_bucket, split_location
+from kfp_bonsai.shared.storage.objects import Bucket, Object
 
 TEXT_DATA = re.compile(r"(train|valid|val|dev|test)", re.IGNORECASE)
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -75,36 +76,45 @@ def local_file(path: Path, folders: dict[str, str | None] | None = None) -> Data
 
 
 def bucket_files(text: str) -> list[DataFile]:
-    """List the objects that gs://bucket/object, a prefix or a glob names; they are streamed, not copied.
+    """List the objects that scheme://bucket/object, a prefix or a glob names; they are streamed, not copied.
 
     Raises:
         BonsaiError: there is none.
     """
-    bucket_name, key = split_location(text)
+    bucket, key = open_bucket(text)
+    place = text.removesuffix(key)
     magic = glob.has_magic(key)
-    with bucket_errors(text):
-        bucket = open_bucket(bucket_name)
-        listed = {"match_glob": key} if magic else {"prefix": key}
-        blobs = {blob.name: blob for blob in bucket.client.list_blobs(bucket, retry=patience(), **listed)}
-    if not magic and key in blobs and format_of(key):
-        return [_object(bucket_name, blobs[key])]
     root = "/".join(_literal(key.split("/"))) if magic else key.rstrip("/")
     inside = root + "/" if root else ""
-    named = [PurePosixPath(name.removeprefix(inside)) for name in sorted(blobs) if name.startswith(inside)]
+    with bucket.errors(text):
+        listed = bucket.list(inside if magic else key)
+    if not magic and key in listed and format_of(key):
+        return [_object(place, bucket, listed[key])]
+    if magic:
+        wanted = key.split("/")
+        listed = {name: one for name, one in listed.items() if _is_like(name.split("/"), wanted)}
+    named = [PurePosixPath(name.removeprefix(inside)) for name in sorted(listed) if name.startswith(inside)]
     named = [name for name in named if format_of(name.name)]
     found = _meant(text, named, key if magic else "")
     if not found:
+        _, name, _ = split_location(text)
         raise BonsaiError(
-            f"{text}: the bucket '{bucket_name}' has no such object, or none with a suffix of data "
-            f"({', '.join(FORMATS)}): correct it (`gcloud storage ls gs://{bucket_name}/`)"
+            f"{text}: the bucket '{name}' has no such object, or none with a suffix of data ({', '.join(FORMATS)}): "
+            "correct it"
         )
     for pattern, kind in TABLES.items():
-        _check_table(
-            text,
-            kind,
-            [_object(bucket_name, blobs[name]) for name in sorted(blobs) if fnmatch(f"/{name}", f"*/{pattern}")],
-        )
-    return [_object(bucket_name, blobs[f"{inside}{name}"], _partitions(name.parts[:-1])) for name in found]
+        notes = [_object(place, bucket, listed[name]) for name in sorted(listed) if fnmatch(f"/{name}", f"*/{pattern}")]
+        _check_table(text, kind, notes)
+    return [_object(place, bucket, listed[f"{inside}{name}"], _partitions(name.parts[:-1])) for name in found]
+
+
+def _is_like(parts: list[str], wanted: list[str]) -> bool:
+    """Return whether a name is what a glob wants, part by part; ** stands for any number of folders."""
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return any(_is_like(parts[skipped:], wanted[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], wanted[0]) and _is_like(parts[1:], wanted[1:])
 
 
 def _below(folder: Path) -> list[Path]:
@@ -188,58 +198,46 @@ def _partitions(folders: Iterable[str]) -> dict[str, str | None]:
     return {unquote(name): None if value == NO_PARTITION else unquote(value) for name, _, value in pairs if name}
 
 
-def _object(bucket: str, blob: Any, folders: dict[str, str | None] | None = None) -> DataFile:
-    where = f"gs://{bucket}/{blob.name}"
+def _object(place: str, bucket: Bucket, listed: Object, folders: dict[str, str | None] | None = None) -> DataFile:
+    where = f"{place}{listed.name}"
 
     def opened() -> BinaryIO:
-        part = _Object(where, blob)
-        if not blob.content_encoding:
+        part = _Object(where, bucket, listed)
+        if not listed.packed:
             return io.BufferedReader(part, READ_BYTES)  # type: ignore[return-value]
         # a server may unpack it on its way, so that no place in it is known before all of it is here
         try:
-            whole: Any = tempfile.TemporaryFile()  # noqa: SIM115 (whoever opens it closes it)
-            part.download(lambda one: one.download_to_file(whole, checksum=None, raw_download=True, retry=patience()))
-            whole.seek(0)
+            whole: Any = tempfile.NamedTemporaryFile()  # noqa: SIM115 (whoever opens it closes it)
+            part.asked(lambda: bucket.download(listed, Path(whole.name)))
         except OSError as error:
             raise BonsaiError(f"{where} cannot be kept on the disk ({error.strerror}): free some space") from error
         return whole
 
-    checksum = f"md5 {blob.md5_hash}" if blob.md5_hash else f"generation {blob.generation}"
-    return DataFile(where, opened, folders or {}, checksum)
+    return DataFile(where, opened, folders or {}, listed.version)
 
 
 class _Object(io.RawIOBase):
-    """The bytes of one generation of an object; a download that fails is an error in words."""
+    """The bytes of one version of an object; a download that fails is an error in words."""
 
-    def __init__(self, where: str, listed: Any) -> None:
+    def __init__(self, where: str, bucket: Bucket, listed: Object) -> None:
         super().__init__()
-        self.where, self.listed, self.place = where, listed, 0
-        self.size, self.generation = int(listed.size), int(listed.generation)
+        self.where, self.bucket, self.listed, self.place, self.size = where, bucket, listed, 0, listed.size
 
-    def download(self, fetch: Callable[[Any], Any]) -> Any:
+    def asked(self, fetch: Callable[[], Any]) -> Any:
         """Download something of the object.
 
         Raises:
             BonsaiError: it is not as it was when the bucket was listed, or cannot be had.
         """
-        from google.api_core.exceptions import NotFound, PreconditionFailed
-
-        try:
-            with bucket_errors(self.where):
-                return fetch(self.listed.bucket.blob(self.listed.name, generation=self.generation))
-        except BonsaiError as error:
-            if isinstance(error.__cause__, NotFound | PreconditionFailed):
-                raise BonsaiError(f"{self.where} changed or was removed while it was read: run again") from error
-            raise
+        with self.bucket.errors(self.where):
+            return fetch()
 
     def readinto(self, target: Any) -> int:
         """Read what comes next."""
         end = min(self.place + len(target), self.size)
         if end <= self.place:
             return 0
-        found = self.download(
-            lambda one: one.download_as_bytes(start=self.place, end=end - 1, checksum=None, retry=patience())
-        )
+        found = self.asked(lambda: self.bucket.read(self.listed, self.place, end - 1))
         if not 0 < len(found) <= len(target):
             raise BonsaiError(
                 f"{self.where}: the server answers {len(found):,} bytes where it should have {end - self.place:,} from "

@@ -17,7 +17,7 @@ from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.signatures import REQUIRED
-from kfp_bonsai.shared.storage.bucket import GCS
+from kfp_bonsai.shared.storage.buckets import SCHEMES, SOME, is_in_bucket
 
 OPTIONS = "options"
 HUB_MODEL = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
@@ -255,22 +255,22 @@ def check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str
                 "folder on the cache volume such as /cache/models/bert, or for data gs://bucket/path"
             )
     upload = arguments.get("upload", "")
-    if upload and not re.match(f"{GCS}[^/]", upload):
+    if upload and not is_in_bucket(upload):
         raise BonsaiError(
-            f"--upload={upload}: a cluster's task publishes to Google Cloud Storage only (it has no volume, "
-            "and a folder would be lost with its pod): give gs://bucket/prefix"
+            f"--upload={upload}: a cluster's task publishes to a bucket only (it has no volume, and a folder would be "
+            f"lost with its pod): give {SOME}"
         )
     for name in ("data", "test_data", "validation_data", "unlabelled_data"):
         for value in filter(None, map(str.strip, arguments.get(name, "").split(","))):
-            if not value.startswith((GCS, "/")) and not is_hub_name(value):
+            if not value.startswith((*SCHEMES, "/")) and not is_hub_name(value):
                 raise BonsaiError(
-                    f"{_option(name)}={value}: a task's pod does not read that: give gs://bucket/path, a path on the "
+                    f"{_option(name)}={value}: a task's pod does not read that: give {SOME}, a path on the "
                     "cache volume such as /cache/data/reviews.parquet, or a data set's name on the hub"
                 )
     champion = arguments.get("champion", "")
-    if champion and not champion.startswith((GCS, "/")):
+    if champion and not champion.startswith((*SCHEMES, "/")):
         raise BonsaiError(
-            f"--champion={champion}: a task's pod does not find that: give gs://bucket/prefix, or a folder on the "
+            f"--champion={champion}: a task's pod does not find that: give {SOME}, or a folder on the "
             "cache volume such as /cache/champion"
         )
     for level in levels:

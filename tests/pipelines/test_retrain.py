@@ -29,7 +29,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.data.tasks import read_task
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import read_record, write_record
-from kfp_bonsai.shared.storage import bucket as bucket_module
+from kfp_bonsai.shared.storage import objects
 from kfp_bonsai.shared.storage import champion as champions
 from kfp_bonsai.shared.storage.champion import version_of as version
 from kfp_bonsai.shared.storage.store import read_pointer, write_manifest
@@ -410,8 +410,8 @@ def test_a_champion_in_a_bucket_that_breaks_off(made, world, tmp_path, monkeypat
     """A pointer to a package that is half there, or a champion that two runs replace at once."""
     with gcs.server() as bucket:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
-        monkeypatch.setattr(bucket_module, "FIRST_DELAY_SECONDS", 0.001)
-        monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 1.0)
+        monkeypatch.setattr(objects, "FIRST_DELAY_SECONDS", 0.001)
+        monkeypatch.setattr(objects, "GIVE_UP_SECONDS", 1.0)
         where = "gs://bucket/reviews"
         promote(world["bad"], where, tmp_path / "first.json", first=True)
         before = bucket.content("reviews/champion.json")

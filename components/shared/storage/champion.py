@@ -1,6 +1,6 @@
 """The champion: the model in use, which a retrained one must not be worse than.
 
-A location, a folder or gs://bucket/prefix, holds `champion.json`, which names the version in use; `versions/`, every
+A location, a folder or a place in a bucket, holds `champion.json`, which names the version in use; `versions/`, every
 package that ever was it; and `decisions/`, what was decided on which data. Only `champion.json` ever changes.
 """
 

@@ -1,23 +1,16 @@
 """Published folders and pointers in a bucket: the manifest is written last, and nothing replaces what is there."""
 
-from collections.abc import Mapping
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.storage.bucket import (
-    GCS,
-    bucket_errors,
-    list_objects,
-    open_bucket,
-    patience,
-    put_object,
-    read_object,
-    split_location,
-    write_object,
-)
-from kfp_bonsai.shared.storage.manifest import MANIFEST, File
-
-CHUNK_BYTES = 32 << 20  # of a resumable upload: what is sent again when a connection is lost
+from kfp_bonsai.shared.storage.buckets import open_bucket
+from kfp_bonsai.shared.storage.manifest import MANIFEST, File, file_of
+from kfp_bonsai.shared.storage.objects import Bucket, Changed, Damaged, Object, transfer
 
 
 def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
@@ -26,69 +19,55 @@ def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
     Raises:
         BonsaiError: something else is there, it cannot be written to, or the connection was lost for good.
     """
-    name, prefix = split_location(destination)
-    with bucket_errors(destination, write=True):
-        bucket = open_bucket(name, write=True)
-        there = list_objects(bucket, prefix)
+    bucket, prefix = open_bucket(destination, write=True)
+    with bucket.errors(destination):
+        there = bucket.list(f"{prefix}/")
         published = f"{prefix}/{MANIFEST}" in there
         if published and read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
             raise BonsaiError(
                 f"{destination} holds something else, and what is published never changes: name a new one"
             )
         if not published:
-            _check_no_others(files, there, destination)
+            _check_no_others(bucket, files, there, destination, prefix)
             for key, file in files.items():
                 if f"{prefix}/{key}" not in there:
-                    _send(bucket.blob(f"{prefix}/{key}", chunk_size=CHUNK_BYTES), file)
-            there = list_objects(bucket, prefix)
-            _check_no_others(files, there, destination)
+                    _send(bucket, f"{prefix}/{key}", file, f"{destination}/{key}")
+            there = bucket.list(f"{prefix}/")
+            _check_no_others(bucket, files, there, destination, prefix)
         missing = [key for key in files if f"{prefix}/{key}" not in there]
         if missing:
             raise BonsaiError(f"{destination}/{missing[0]} was removed by somebody: remove the rest, and publish again")
         if not published:
-            _publish(bucket.blob(f"{prefix}/{MANIFEST}"), manifest, destination)
+            _publish(bucket, f"{prefix}/{MANIFEST}", manifest, destination)
 
 
-def _check_no_others(files: Mapping[str, File], there: Mapping[str, Any], destination: str) -> None:
+def _check_no_others(
+    bucket: Bucket, files: Mapping[str, File], there: Mapping[str, Object], destination: str, prefix: str
+) -> None:
     """Refuse objects that are not those which are being published, such as another writer's."""
-    _, prefix = split_location(destination)
-    for name, blob in there.items():
+    for name, found in there.items():
         key = name.removeprefix(f"{prefix}/")
-        if key != MANIFEST and not (key in files and _is_same(blob, files[key])):
+        if key != MANIFEST and not (key in files and bucket.holds(found, files[key])):
             raise BonsaiError(
-                f"{GCS}{blob.bucket.name}/{name} is there already and is not what is to be published: name a new "
-                f"destination, or remove what is left there (`gcloud storage rm --recursive {destination}`)"
+                f"{destination}/{key} is there already and is not what is to be published: name a new destination, or "
+                f"remove what is left there (all below {destination})"
             )
 
 
-def _is_same(blob: Any, file: File) -> bool:
-    return blob.size == file.size and blob.crc32c == file.crc32c
-
-
-def _send(blob: Any, file: File) -> None:
+def _send(bucket: Bucket, key: str, file: File, where: str) -> None:
     """Send a file that must not be there yet; one that is there with this content is as good."""
-    from google.api_core.exceptions import PreconditionFailed
-
-    def send(generation: int) -> Any:
-        blob.upload_from_filename(str(file.path), if_generation_match=generation, checksum="crc32c", retry=patience())
-        return blob
-
     try:
-        put_object(blob, send, file.size, file.crc32c)
-    except PreconditionFailed as error:
-        there = blob.bucket.get_blob(blob.name, retry=patience())
-        if there is None or not _is_same(there, file):
-            raise BonsaiError(
-                f"{GCS}{blob.bucket.name}/{blob.name} was written by somebody else meanwhile: name a new destination"
-            ) from error
+        _put(bucket, key, file, None, lambda mark, token: bucket.put(key, file, mark, token))
+    except Changed as error:
+        there = bucket.stat(key)
+        if there is None or not bucket.holds(there, file):
+            raise BonsaiError(f"{where} was written by somebody else meanwhile: name a new destination") from error
 
 
-def _publish(blob: Any, manifest: str, destination: str) -> None:
-    from google.api_core.exceptions import PreconditionFailed
-
+def _publish(bucket: Bucket, key: str, manifest: str, destination: str) -> None:
     try:
-        write_object(blob, manifest.encode(), "text/plain", 0, split_location(destination)[1])
-    except PreconditionFailed as error:
+        _write(bucket, key, manifest.encode(), None)
+    except Changed as error:
         if read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
             raise BonsaiError(f"{destination} was published by somebody else meanwhile: name a new one") from error
 
@@ -99,19 +78,109 @@ def swap_object(location: str, content: bytes, token: Any) -> bool:
     Raises:
         BonsaiError: it cannot be written.
     """
-    from google.api_core.exceptions import NotFound, PreconditionFailed
-
-    name, key = split_location(location)
-    with bucket_errors(location, write=True):
-        bucket = open_bucket(name, write=True)
-        blob = bucket.blob(key)
-        blob.cache_control = "no-store"
+    bucket, key = open_bucket(location, write=True)
+    with bucket.errors(location):
         try:
-            write_object(blob, content, "application/json", token or 0, key)
-        except PreconditionFailed:
-            return False
-        except NotFound:
-            if token is None:
-                raise
+            _write(bucket, key, content, token)
+        except Changed:
             return False
         return True
+
+
+def read_object(location: str) -> tuple[bytes | None, Any]:
+    """Return a small object's content and token; (None, None) if the bucket is there and has no such object.
+
+    Raises:
+        BonsaiError: it is there in part, or cannot be read.
+    """
+    bucket, key = open_bucket(location)
+    with bucket.errors(location):
+        found = bucket.get(key)
+    if found is None:
+        return None, None
+    content, there = found
+    if there.mark.get("sha256", digest := hashlib.sha256(content).hexdigest()) != digest:
+        raise BonsaiError(
+            f"{location} is there in part (who writes it broke off, or is at it now): run again, and if that does not "
+            "help remove it and write it again"
+        )
+    return content, there.token
+
+
+def download_object(location: str, path: Path) -> None:
+    """Fetch an object into a file; one that is not there leaves no file."""
+    bucket, key = open_bucket(location)
+    with bucket.errors(location):
+        bucket.download(key, path)
+
+
+def _put(bucket: Bucket, key: str, file: File, token: Any, send: Callable[[Mapping[str, str], Any], Object]) -> None:
+    """Send content until it is there whole, in place of one version of an object; lost answers do no harm.
+
+    Each sending bears a mark: it tells our own object from somebody else's, and by its checksum half of one from the
+    whole.
+
+    Args:
+        bucket: where it goes.
+        key: the object's name.
+        file: the content.
+        token: that of the object which is to be replaced; None if there must be none.
+        send: sends the content with a mark, on the condition that the object has this token, and returns the object as
+            it then is.
+
+    Raises:
+        Changed: another object is there.
+        Damaged: it does not arrive as it was sent.
+    """
+    mark = {"write": uuid.uuid4().hex, "sha256": file.sha256}
+    expected = token
+
+    def attempt() -> None:
+        nonlocal expected
+        try:
+            there = send(mark, expected)
+        except Changed:
+            ours = bucket.stat(key)
+            if ours is None or dict(ours.mark) != mark:
+                raise
+            there = ours
+        except Damaged as error:
+            expected = error.there and error.there.token
+            raise
+        if not bucket.holds(there, file):
+            expected = there.token
+            raise Damaged(f"{there.size} of {file.size} bytes are there, or others", there)
+
+    try:
+        transfer(bucket, attempt)
+    except Exception:
+        with suppress(Exception):  # no half of ours is left behind; one in place of an older object is at least seen
+            left = bucket.stat(key)
+            if token is None and left and dict(left.mark) == mark and not bucket.holds(left, file):
+                bucket.delete(left)
+        raise
+
+
+def _write(bucket: Bucket, key: str, content: bytes, token: Any) -> None:
+    """Write a small object in place of that with this token (None: there must be none), and leave no half of it.
+
+    It is first written beside: what keeps half of all that it is sent is found out there, and nothing has changed. The
+    object itself is uploaded too, for that is what a condition can be stated for on every server (not on copies);
+    should half of it arrive, the server copies what lies beside over it.
+
+    Raises:
+        Changed: another object is there.
+    """
+    beside, file = f"{key}.{uuid.uuid4().hex}.part", file_of(content)
+
+    def swap(mark: Mapping[str, str], expected: Any) -> Object:
+        if expected == token:
+            return bucket.put(key, file, mark, expected)
+        return bucket.copy(beside, key, mark, expected)
+
+    try:
+        _put(bucket, beside, file, None, lambda mark, expected: bucket.put(beside, file, mark, expected))
+        _put(bucket, key, file, token, swap)
+    finally:
+        with suppress(Exception):  # it may never have been there, and what is left of it does no harm
+            bucket.delete(beside)

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import blocks
@@ -14,12 +16,17 @@ MANIFEST = "SHA256SUMS"
 
 @dataclass(frozen=True)
 class File:
-    """A file as it is here."""
+    """A file as it is here: on the disk, or small and in memory, where it has no path."""
 
-    path: Path
+    path: Path | None
     size: int
     sha256: str
     crc32c: str
+    content: bytes = b""
+
+    def open(self) -> BinaryIO:
+        """Open it for reading."""
+        return self.path.open("rb") if self.path else io.BytesIO(self.content)
 
 
 def local_files(folder: Path) -> dict[str, File]:
@@ -41,14 +48,24 @@ def local_files(folder: Path) -> dict[str, File]:
 
 
 def _read_through(path: Path) -> File:
+    return File(path, *_digests(blocks(path)))
+
+
+def file_of(content: bytes) -> File:
+    """Return content that is in memory."""
+    return File(None, *_digests([content]), content)
+
+
+def _digests(parts: Iterable[bytes]) -> tuple[int, str, str]:
+    """Return the size, the SHA-256 and the CRC32C of content."""
     import google_crc32c
 
     digest, crc32c, size = hashlib.sha256(), google_crc32c.Checksum(), 0
-    for block in blocks(path):
+    for block in parts:
         digest.update(block)
         crc32c.update(block)
         size += len(block)
-    return File(path, size, digest.hexdigest(), base64.b64encode(crc32c.digest()).decode())
+    return size, digest.hexdigest(), base64.b64encode(crc32c.digest()).decode()
 
 
 def text_of(files: Mapping[str, File]) -> str:

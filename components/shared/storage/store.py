@@ -1,10 +1,10 @@
-"""Published folders and pointers to them, on a disk or in a Google Cloud Storage bucket.
+"""Published folders and pointers to them, on a disk or in a bucket.
 
-A location is a folder's path or gs://bucket/prefix. A published folder never changes, and is whole once its SHA256SUMS
-is there: on a disk it appears by one rename; in a bucket SHA256SUMS is written last, after all other files were found
-there as they are here. No file is ever replaced, so two writers cannot mix theirs. A pointer is one small JSON document
-that changes only where nobody else has changed it since it was read. Of neither is half ever taken for the whole: in a
-bucket each object bears the checksum of what was sent.
+A location is a folder's path, gs://bucket/prefix or s3://bucket/prefix. A published folder never changes, and is whole
+once its SHA256SUMS is there: on a disk it appears by one rename; in a bucket SHA256SUMS is written last, after all
+other files were found there as they are here. No file is ever replaced, so two writers cannot mix theirs. A pointer is
+one small JSON document that changes only where nobody else has changed it since it was read. Of neither is half ever
+taken for the whole: in a bucket each object bears the checksum of what was sent.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder, sha256
 from kfp_bonsai.shared.storage import in_bucket, manifest, on_disk
-from kfp_bonsai.shared.storage.bucket import GCS, download_object, read_object, split_location
+from kfp_bonsai.shared.storage.buckets import SOME, is_in_bucket, split_location
 from kfp_bonsai.shared.storage.manifest import MANIFEST
 
 
@@ -45,7 +45,7 @@ def upload_folder(folder: Path, destination: str) -> None:
 
     Args:
         folder: the local folder; its SHA256SUMS, if it has one, must be right.
-        destination: a new folder's path or gs://bucket/prefix.
+        destination: a new folder's path or a place in a bucket.
 
     Raises:
         BonsaiError: the folder is empty or not as its SHA256SUMS says, something else is at the destination, it cannot
@@ -66,7 +66,7 @@ def download_folder(source: str, folder: Path) -> Path:
     """Fetch a published folder into a new local one, checked against its SHA256SUMS.
 
     Args:
-        source: the published folder's path or gs://bucket/prefix.
+        source: the published folder's path, or its place in a bucket.
         folder: the folder to make; it appears whole or not at all.
 
     Returns:
@@ -87,7 +87,7 @@ def download_folder(source: str, folder: Path) -> Path:
             path = scratch / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if remote:
-                download_object(f"{source}/{name}", path)
+                in_bucket.download_object(f"{source}/{name}", path)
             else:
                 on_disk.copy_out(Path(source) / name, path)
             if not path.is_file() or sha256([path]) != digest:
@@ -100,7 +100,7 @@ def read_pointer(location: str) -> tuple[dict | None, Any]:
     """Read a JSON document with the token of its version; (None, None) if there is none.
 
     Args:
-        location: a file's path or gs://bucket/object.
+        location: a file's path, or an object in a bucket.
 
     Raises:
         BonsaiError: it holds no JSON object, or cannot be read.
@@ -122,7 +122,7 @@ def write_pointer(location: str, document: dict, token: Any) -> None:
     """Replace a pointer that is still as it was read, in one step.
 
     Args:
-        location: a file's path or gs://bucket/object.
+        location: a file's path, or an object in a bucket.
         document: the new document.
         token: the token that read_pointer gave; None if there must not be one yet.
 
@@ -139,21 +139,19 @@ def write_pointer(location: str, document: dict, token: Any) -> None:
 
 
 def _in_bucket(location: str) -> bool:
-    if location.startswith(GCS):
-        _, key = split_location(location)
+    if is_in_bucket(location):
+        _, _, key = split_location(location)
         if not key.strip("/"):
             raise BonsaiError(f"{location} is a whole bucket: name a place in it, as {location.rstrip('/')}/models")
         return True
     scheme = location.partition("://")[0]
     if scheme != location:
-        raise BonsaiError(f"{location}: {scheme}:// is not known here: give a folder or gs://bucket/prefix")
+        raise BonsaiError(f"a location at {scheme}:// is not known here: give a folder, {SOME}")
     if not location.strip():
-        raise BonsaiError("the location is empty: give a folder or gs://bucket/prefix")
+        raise BonsaiError(f"the location is empty: give a folder, {SOME}")
     return False
 
 
 def _read(location: str) -> tuple[bytes | None, Any]:
     """Return a small file's content and the token of its version; (None, None) if there is none."""
-    if location.startswith(GCS):
-        return read_object(location)
-    return on_disk.read_file(location)
+    return in_bucket.read_object(location) if is_in_bucket(location) else on_disk.read_file(location)

@@ -1,61 +1,80 @@
-"""Publishing to a bucket and to a disk: the bucket is a real fake-gcs-server behind a proxy that injects faults."""
+"""Publishing to buckets and to a disk: the buckets are real servers' behind a proxy that injects faults."""
 
 import hashlib
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
+import faults
 import gcs
 import pytest
+import s3
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
-from kfp_bonsai.shared.storage import bucket as bucket_module
-from kfp_bonsai.shared.storage import in_bucket, on_disk
+from kfp_bonsai.shared.storage import objects, on_disk
 from kfp_bonsai.shared.storage.store import download_folder, read_pointer, upload_folder, write_pointer
 
-BIG = 9 << 20  # over what is sent in one request, so that the upload is a resumable one
+BIG = {"gs": 9 << 20, "s3": 3 << 20, "": 1 << 20}  # over what is sent in one request, so that there are parts
+CHUNK = {"gs": 4 << 20, "s3": 1 << 20}
 
 
 @pytest.fixture(scope="module")
-def running():
-    """One server for all tests; each has a folder of its own in the bucket."""
-    with gcs.server() as found:
-        yield found
+def servers():
+    """One server of each kind for all tests, started when it is asked for; each test has a folder of its own there."""
+    started = {}
+    with ExitStack() as stack:
+
+        def server(kind: str):
+            if kind not in started:
+                started[kind] = stack.enter_context({"gs": gcs, "s3": s3}[kind].server())
+            return started[kind]
+
+        yield server
 
 
-@pytest.fixture
-def bucket(running, monkeypatch):
-    """The server, without the faults of the test before; waits are short."""
-    running.faults.clear()
-    running.hooks.clear()
-    running.seen.clear()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
-    monkeypatch.setattr(bucket_module, "FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(bucket_module, "LONGEST_DELAY_SECONDS", 0.01)
-    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
-    monkeypatch.setattr(in_bucket, "CHUNK_BYTES", 4 << 20)
-    return running
+def calm(server, kind, monkeypatch):
+    """Return a server without the faults of the test before; waits are short."""
+    server.faults.clear()
+    server.hooks.clear()
+    server.seen.clear()
+    for name, value in s3.KEYS.items():
+        monkeypatch.setenv(name.upper().replace("REGION_NAME", "AWS_DEFAULT_REGION"), value)
+    monkeypatch.setenv(server.home, server.url)
+    monkeypatch.setattr(objects, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(objects, "LONGEST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(objects, "GIVE_UP_SECONDS", 30.0)
+    monkeypatch.setattr(objects, "CHUNK_BYTES", CHUNK[kind])
+    return server
+
+
+@pytest.fixture(params=["gs", "s3"])
+def bucket(request, servers, monkeypatch):
+    """A server of each kind."""
+    return calm(servers(request.param), request.param, monkeypatch)
 
 
 @pytest.fixture
 def impatient(monkeypatch):
     """Faults that stay are given up soon."""
-    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(objects, "GIVE_UP_SECONDS", 0.3)
 
 
 @pytest.fixture
-def place(request, tmp_path):
+def place(request, bucket):
     """A location in the bucket that no other test uses."""
-    return f"gs://bucket/{request.node.name}/v1"
+    return f"{bucket.scheme}bucket/{request.node.name}/v1"
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(request, tmp_path):
     """A folder as package-model makes it: small files and one large one, in folders."""
     made = tmp_path / "made"
     (made / "deep").mkdir(parents=True)
     (made / "config.json").write_text('{"a": 1}')
-    (made / "deep/model.safetensors").write_bytes(os.urandom(BIG))
+    (made / "deep/model.safetensors").write_bytes(
+        os.urandom(BIG[next(kind for kind in BIG if kind in request.node.name)])
+    )
     (made / "empty").write_bytes(b"")
     return made
 
@@ -64,32 +83,24 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def sends(method: str, path: str) -> bool:
-    return method in ("POST", "PUT") and path.startswith("/upload/")
-
-
-def is_manifest(method: str, path: str) -> bool:
-    return sends(method, path) and "multipart" in path and path.endswith("ifGenerationMatch=0")
-
-
-def replaces(path: str) -> bool:
-    """Say whether a request replaces an object: only a pointer's does."""
-    return path.startswith("/upload/") and "ifGenerationMatch=" in path and not path.endswith("ifGenerationMatch=0")
+def within(location: str) -> str:
+    """Return the place in the bucket."""
+    return location.partition("://bucket/")[2]
 
 
 def below(bucket, place: str) -> set[str]:
     """Return what is there, by the names within the location."""
-    prefix = place.removeprefix("gs://bucket/") + "/"
+    prefix = within(place) + "/"
     return {name.removeprefix(prefix) for name in bucket.names() if name.startswith(prefix)}
 
 
 def scratches(bucket, place: str) -> set[str]:
     """Return what was left of what is written beside."""
-    return {name for name in bucket.names() if name.startswith(place.removeprefix("gs://bucket/")) and ".part" in name}
+    return {name for name in bucket.names() if name.startswith(within(place)) and ".part" in name}
 
 
 def wholly_published(bucket, place: str, folder: Path) -> bool:
-    prefix = place.removeprefix("gs://bucket/")
+    prefix = within(place)
     wanted = {name: found for name, found in content(folder).items() if name != "SHA256SUMS"}
     manifest = "".join(f"{hashlib.sha256(found).hexdigest()}  {name}\n" for name, found in sorted(wanted.items()))
     wanted["SHA256SUMS"] = manifest.encode()
@@ -98,13 +109,36 @@ def wholly_published(bucket, place: str, folder: Path) -> bool:
     )
 
 
-@pytest.fixture(params=["bucket", "disk"])
-def anywhere(request, tmp_path):
-    """A location in a bucket, and one on a disk."""
-    if request.param == "disk":
-        return str(tmp_path / "published" / "v1")
-    request.getfixturevalue("bucket")
-    return request.getfixturevalue("place")
+class Disk:
+    """A disk, where what is in a bucket is done to its files."""
+
+    scheme = ""
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        Path(name).unlink()
+
+
+@pytest.fixture(params=["gs", "s3", "disk"])
+def holder(request, servers, monkeypatch):
+    """A server of each kind, and a disk."""
+    return Disk() if request.param == "disk" else calm(servers(request.param), request.param, monkeypatch)
+
+
+@pytest.fixture
+def anywhere(request, holder, tmp_path):
+    """A location in a bucket of each kind, and one on a disk."""
+    return f"{holder.scheme}bucket/{request.node.name}/v1" if holder.scheme else str(tmp_path / "published" / "v1")
+
+
+def inside(anywhere: str) -> str:
+    """Return the name by which it is put and removed."""
+    return within(anywhere) or anywhere
 
 
 def test_what_is_published_is_what_is_fetched(anywhere, folder, tmp_path):
@@ -129,7 +163,7 @@ def test_the_same_folder_again_sends_nothing(bucket, folder, place):
     upload_folder(folder, place)
     bucket.seen.clear()
     upload_folder(folder, place)
-    assert not [request for request in bucket.seen if sends(*request)]
+    assert not [request for request in bucket.seen if bucket.sends(*request)]
 
 
 def test_another_folder_at_the_same_place_is_refused(anywhere, folder, tmp_path):
@@ -150,25 +184,19 @@ def test_a_manifest_that_is_wrong_is_not_published(anywhere, folder):
         download_folder(anywhere, folder.parent / "fetched")
 
 
-def test_files_that_differ_from_the_manifest_are_not_fetched(anywhere, bucket, folder, tmp_path):
+def test_files_that_differ_from_the_manifest_are_not_fetched(anywhere, holder, folder, tmp_path):
     """A model that was damaged or exchanged would be served."""
     upload_folder(folder, anywhere)
-    if "://" in anywhere:
-        bucket.put(anywhere.removeprefix("gs://bucket/") + "/config.json", b'{"a": 6}')
-    else:
-        (Path(anywhere) / "config.json").write_text('{"a": 6}')
+    holder.put(inside(anywhere) + "/config.json", b'{"a": 6}')
     with pytest.raises(BonsaiError, match=r"config\.json is not as its SHA256SUMS says"):
         download_folder(anywhere, tmp_path / "fetched")
     assert not (tmp_path / "fetched").exists()
 
 
-def test_files_that_are_gone_are_told(anywhere, bucket, folder, tmp_path):
+def test_files_that_are_gone_are_told(anywhere, holder, folder, tmp_path):
     """A part of a model would be taken for all of it."""
     upload_folder(folder, anywhere)
-    if "://" in anywhere:
-        bucket.client().bucket("bucket").blob(anywhere.removeprefix("gs://bucket/") + "/config.json").delete()
-    else:
-        (Path(anywhere) / "config.json").unlink()
+    holder.remove(inside(anywhere) + "/config.json")
     with pytest.raises(BonsaiError, match=r"config\.json is not as its SHA256SUMS says"):
         download_folder(anywhere, tmp_path / "fetched")
     with pytest.raises(BonsaiError, match=r"config\.json.* (damaged|was removed)"):
@@ -189,13 +217,13 @@ def test_a_manifest_cannot_write_outside_of_the_folder(name, tmp_path):
     ("kind", "times"),
     [("status", 3), ("half", 2), ("silent", 1), ("cut", 1), ("truncated", 1), ("truncated-silent", 1)],
 )
-@pytest.mark.parametrize("which", ["multipart", "resumable", "upload_id"])
+@pytest.mark.parametrize("which", ["small", "large", "part"])
 def test_faults_that_pass_do_not_show(bucket, folder, place, kind, times, which):
     """A burst of 503, a connection lost in the middle or after the last byte, or half a body would end a publication.
 
-    "multipart" is a small file's request, "resumable" what starts a large one's, "upload_id" one of its parts.
+    "large" is what starts the upload of a large file, "part" one of its parts.
     """
-    left = bucket.fail(kind, lambda method, path: sends(method, path) and which in path, times)
+    left = bucket.fail(kind, lambda method, path: bucket.sends(method, path) and getattr(bucket, which) in path, times)
     upload_folder(folder, place)
     assert left == [0], "the fault did not happen"
     assert wholly_published(bucket, place, folder)
@@ -209,8 +237,8 @@ def test_faults_that_pass_do_not_show(bucket, folder, place, kind, times, which)
 def test_faults_while_the_manifest_is_written(bucket, folder, place, kind, itself):
     """The last requests of all, that beside it (the first to be sent) and its own, are as likely to break as others."""
     upload_folder(folder, place)
-    bucket.client().bucket("bucket").blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS").delete()
-    left = bucket.fail(kind, is_manifest, holds="/SHA256SUMS" if itself else "")
+    bucket.remove(within(place) + "/SHA256SUMS")
+    left = bucket.fail(kind, bucket.is_manifest, holds="/SHA256SUMS" if itself else "")
     upload_folder(folder, place)
     assert left == [0] and wholly_published(bucket, place, folder)
     assert not scratches(bucket, place)
@@ -224,10 +252,10 @@ def test_too_many_requests_are_waited_out(bucket, folder, place):
 
 
 @pytest.mark.parametrize("kind", ["status", "half", "cut", "silent", "truncated", "truncated-silent"])
-@pytest.mark.parametrize("which", ["upload_id", "multipart"])
+@pytest.mark.parametrize("which", ["part", "small"])
 def test_a_fault_that_stays_leaves_no_manifest(bucket, impatient, folder, place, kind, which, tmp_path, monkeypatch):
     """Half a model would be taken for a published one."""
-    bucket.fail(kind, lambda method, path: sends(method, path) and which in path, times=10**6)
+    bucket.fail(kind, lambda method, path: bucket.sends(method, path) and getattr(bucket, which) in path, times=10**6)
     with pytest.raises(BonsaiError) as error:
         upload_folder(folder, place)
     assert place in str(error.value) and "\n" not in str(error.value)
@@ -237,29 +265,28 @@ def test_a_fault_that_stays_leaves_no_manifest(bucket, impatient, folder, place,
     if "truncated" in kind:
         assert not scratches(bucket, place)
     bucket.faults.clear()
-    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
+    monkeypatch.setattr(objects, "GIVE_UP_SECONDS", 30.0)
     upload_folder(folder, place)  # and going on works
     assert wholly_published(bucket, place, folder)
 
 
 def test_an_interrupted_publication_goes_on_where_it_was(bucket, impatient, folder, place, monkeypatch):
     """All of it would be sent again after each interruption."""
-    bucket.fail("status", lambda method, path: "upload_id" in path, times=10**6)
+    bucket.fail("status", lambda method, path: bucket.part in path, times=10**6)
     with pytest.raises(BonsaiError):
         upload_folder(folder, place)
     assert below(bucket, place) == {"config.json"}
     bucket.faults.clear()
     bucket.seen.clear()
-    monkeypatch.setattr(bucket_module, "GIVE_UP_SECONDS", 30.0)
+    monkeypatch.setattr(objects, "GIVE_UP_SECONDS", 30.0)
     upload_folder(folder, place)
-    small = [path for method, path in bucket.seen if method == "POST" and "multipart" in path]
-    assert len(small) == 3  # the empty file, and SHA256SUMS twice: beside and in its place; not config.json
+    assert not [path for method, path in bucket.seen if bucket.sends(method, path) and "config.json" in path]
     assert wholly_published(bucket, place, folder)
 
 
 def test_what_somebody_else_left_there_is_not_published_too(bucket, folder, place):
     """Files of two models would be served as one: a server loads all that is below a prefix."""
-    bucket.put(place.removeprefix("gs://bucket/") + "/deep/other.safetensors", b"other")
+    bucket.put(within(place) + "/deep/other.safetensors", b"other")
     with pytest.raises(BonsaiError, match=r"other\.safetensors is there already"):
         upload_folder(folder, place)
     assert below(bucket, place) == {"deep/other.safetensors"}
@@ -267,10 +294,10 @@ def test_what_somebody_else_left_there_is_not_published_too(bucket, folder, plac
 
 def test_a_file_that_is_exchanged_while_others_are_sent(bucket, folder, place):
     """The manifest would tell of another file than the one that lies there."""
-    name = place.removeprefix("gs://bucket/") + "/config.json"
+    name = within(place) + "/config.json"
 
     def exchange(method: str, path: str) -> None:
-        if "upload_id" in path and bucket.content(name) != b"other":
+        if bucket.part in path and bucket.content(name) != b"other":
             bucket.put(name, b"other")
 
     bucket.hooks.append(exchange)
@@ -311,8 +338,8 @@ def test_two_writers_do_not_mix(bucket, folder, place, tmp_path):
 def test_a_download_that_breaks_off_goes_on(bucket, folder, place, tmp_path):
     """A lost connection while a model is fetched would end a run."""
     upload_folder(folder, place)
-    left = bucket.fail("status", lambda method, path: method == "GET" and "alt=media" in path, times=4)
-    lost = bucket.fail("silent", lambda method, path: method == "GET" and "alt=media" in path, times=2)
+    left = bucket.fail("status", bucket.fetches, times=4)
+    lost = bucket.fail("silent", bucket.fetches, times=2)
     found = download_folder(place, tmp_path / "fetched")
     assert left == [0] and lost == [0]
     (found / "SHA256SUMS").unlink()
@@ -333,15 +360,12 @@ def test_a_pointer_is_replaced_only_as_it_was_read(anywhere):
     assert read_pointer(pointer)[0] == {"model": "second"}
 
 
-def test_a_pointer_that_has_vanished_is_not_made_again(anywhere, bucket):
+def test_a_pointer_that_has_vanished_is_not_made_again(anywhere, holder):
     """A champion that somebody withdrew would be back, unseen."""
     pointer = f"{anywhere}/champion.json"
     write_pointer(pointer, {"model": "first"}, None)
     _, token = read_pointer(pointer)
-    if "://" in pointer:
-        bucket.client().bucket("bucket").blob(pointer.removeprefix("gs://bucket/")).delete()
-    else:
-        Path(pointer).unlink()
+    holder.remove(inside(pointer))
     with pytest.raises(BonsaiError, match="changed or removed by somebody else"):
         write_pointer(pointer, {"model": "second"}, token)
     assert read_pointer(pointer) == (None, None)
@@ -374,7 +398,9 @@ def test_a_pointer_is_written_through_faults(bucket, place, kind, replaced):
     pointer = f"{place}/champion.json"
     write_pointer(pointer, {"model": "first"}, None)
     _, token = read_pointer(pointer)
-    left = bucket.fail(kind, lambda method, path: sends(method, path) and replaces(path) == replaced)
+    left = bucket.fail(
+        kind, lambda method, path: bucket.sends(method, path) and bucket.replaces(method, path) == replaced
+    )
     write_pointer(pointer, {"model": "second"}, token)
     assert left == [0] and read_pointer(pointer)[0] == {"model": "second"}
     assert below(bucket, place) == {"champion.json"}
@@ -383,10 +409,10 @@ def test_a_pointer_is_written_through_faults(bucket, place, kind, replaced):
 @pytest.mark.parametrize("kind", ["status", "half", "silent", "cut", "truncated", "truncated-silent"])
 def test_a_fault_that_stays_leaves_the_pointer_as_it_was(bucket, impatient, place, kind):
     """Half a pointer in the place of the old one: no model in use, because a new one could not be promoted."""
-    pointer, name = f"{place}/champion.json", f"{place}/champion.json".removeprefix("gs://bucket/")
+    pointer, name = f"{place}/champion.json", within(f"{place}/champion.json")
     write_pointer(pointer, {"model": "first"}, None)
     before, token = bucket.content(name), read_pointer(pointer)[1]
-    left = bucket.fail(kind, sends, times=10**6)
+    left = bucket.fail(kind, bucket.sends, times=10**6)
     with pytest.raises(BonsaiError, match=r"champion\.json"):
         write_pointer(pointer, {"model": "second"}, token)
     assert left[0] < 10**6 and bucket.content(name) == before and read_pointer(pointer)[1] == token
@@ -398,21 +424,21 @@ def test_half_that_always_arrives_is_mended_and_never_read(bucket, folder, place
     pointer, seen = f"{place}/champion.json", []
 
     def look(method: str, path: str) -> None:
-        if "rewriteTo" in path:  # half of it lies there until this request is answered
+        if bucket.copies(method, path):  # half of it lies there until this request is answered
             bucket.hooks.clear()
             with pytest.raises(BonsaiError, match="is there in part"):
                 read_pointer(pointer) if "champion.json" in path else download_folder(place, folder.parent / "half")
             seen.append(path)
 
     upload_folder(folder, place)
-    bucket.client().bucket("bucket").blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS").delete()
-    left = bucket.fail(kind, is_manifest, times=10**6, holds="/SHA256SUMS")
+    bucket.remove(within(place) + "/SHA256SUMS")
+    left = bucket.fail(kind, bucket.is_manifest, times=10**6, holds="/SHA256SUMS")
     bucket.hooks.append(look)
     upload_folder(folder, place)
     assert left[0] < 10**6 and wholly_published(bucket, place, folder)
     write_pointer(pointer, {"model": "first"}, None)
     _, token = read_pointer(pointer)
-    left = bucket.fail(kind, lambda _, path: replaces(path), times=10**6)
+    left = bucket.fail(kind, bucket.replaces, times=10**6)
     bucket.hooks.append(look)
     write_pointer(pointer, {"model": "second"}, token)
     assert left[0] < 10**6 and read_pointer(pointer)[0] == {"model": "second"} and len(seen) == 2
@@ -422,9 +448,9 @@ def test_half_that_always_arrives_is_mended_and_never_read(bucket, folder, place
 def test_half_a_manifest_of_a_writer_that_died_is_refused(bucket, folder, place, tmp_path):
     """Cut at a line's end it lists fewer files, and would be taken for the whole of a smaller package."""
     upload_folder(folder, place)
-    blob = bucket.client().bucket("bucket").get_blob(place.removeprefix("gs://bucket/") + "/SHA256SUMS")
-    whole = blob.download_as_bytes()
-    blob.upload_from_string(whole[: whole.index(b"\n") + 1])  # with the metadata that it had
+    name = within(place) + "/SHA256SUMS"
+    whole = bucket.content(name)
+    bucket.put(name, whole[: whole.index(b"\n") + 1], like=name)
     with pytest.raises(BonsaiError, match="SHA256SUMS is there in part"):
         download_folder(place, tmp_path / "fetched")
     with pytest.raises(BonsaiError, match="remove it and write it again"):
@@ -433,14 +459,10 @@ def test_half_a_manifest_of_a_writer_that_died_is_refused(bucket, folder, place,
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
-def test_a_damaged_pointer_is_told(anywhere, bucket, text):
+def test_a_damaged_pointer_is_told(anywhere, holder, text):
     """A traceback of the decoder, or no champion where there is one."""
     pointer = f"{anywhere}/champion.json"
-    if "://" in pointer:
-        bucket.put(pointer.removeprefix("gs://bucket/"), text.encode("latin-1"))
-    else:
-        Path(pointer).parent.mkdir(parents=True)
-        Path(pointer).write_bytes(text.encode("latin-1"))
+    holder.put(inside(pointer), text.encode("latin-1"))
     with pytest.raises(BonsaiError, match=r"champion\.json (is damaged|holds no JSON object)"):
         read_pointer(pointer)
 
@@ -458,7 +480,7 @@ every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_bucket_that_does_not_exist(bucket, folder, call):
     """It would be taken for an empty one, or told as a traceback."""
     with pytest.raises(BonsaiError, match="no bucket 'nobody'"):
-        call("gs://nobody/models/v1", folder)
+        call(f"{bucket.scheme}nobody/models/v1", folder)
 
 
 @every_call
@@ -474,9 +496,9 @@ def test_no_permission(bucket, folder, place, call, status, said):
 @every_call
 def test_an_endpoint_that_is_down(bucket, impatient, folder, monkeypatch, call):
     """A hundred lines of the client's, minutes later."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{gcs.HOST}:{gcs.free_port()}")
+    monkeypatch.setenv(bucket.home, f"http://{faults.HOST}:{faults.free_port()}")
     with pytest.raises(PassingError, match=r"cannot be (read|written) .*check the network"):
-        call("gs://bucket/models/v1", folder)
+        call(f"{bucket.scheme}bucket/models/v1", folder)
 
 
 @pytest.mark.parametrize("call", [CALLS["upload"], CALLS["write"]], ids=["upload", "write"])
@@ -518,7 +540,12 @@ def test_no_network_with_credentials(impatient, folder, monkeypatch, call, metad
 @every_call
 @pytest.mark.parametrize(
     ("where", "said"),
-    [("gs://", "names no bucket"), ("gs://bucket/", "whole bucket"), ("s3://b/a", "s3:// is not known"), ("", "empty")],
+    [
+        *[(scheme, "names no bucket") for scheme in ("gs://", "s3://", "s3:///models")],
+        *[(f"{scheme}bucket/", "whole bucket") for scheme in ("gs://", "s3://")],
+        *[(f"{scheme}b/a", f"{scheme} is not known") for scheme in ("s4://", "S3://", "https://", "minio://")],
+        ("", "empty"),
+    ],
 )
 def test_locations_that_are_none(folder, call, where, said):
     """A misspelt location would become a local folder of that name."""

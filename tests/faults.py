@@ -52,6 +52,7 @@ class Bucket:
         faults: what goes wrong from now on; a fault that was used up stays, with 0 left.
         seen: the requests: method and path, in order.
         hooks: functions that are called with method and path before a request is passed on.
+        without: names of headers that the server is never shown, by method.
         one_by_one: held while the server works on a request.
     """
 
@@ -60,6 +61,7 @@ class Bucket:
     faults: list[tuple[Fault, list[int]]] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     hooks: list[Callable[[str, str], None]] = field(default_factory=list)
+    without: dict[str, set[str]] = field(default_factory=dict)
     one_by_one: Any = field(default_factory=nullcontext)
 
     def fail(self, kind: str, matches: Callable[[str, str], bool], times: int = 1, **options: Any) -> list[int]:
@@ -119,7 +121,8 @@ class _Proxy(BaseHTTPRequestHandler):
 
     def handle_one(self) -> None:
         """Pass a request on, or let it go wrong."""
-        self.bucket.seen.append((self.command, self.path))
+        self.asked = self.path + ("#copy" if self.headers.get("x-amz-copy-source") else "")  # no path says it
+        self.bucket.seen.append((self.command, self.asked))
         fault, left = self._fault()
         length = int(self.headers.get("Content-Length") or 0)
         if fault and fault.kind == "half":
@@ -133,8 +136,10 @@ class _Proxy(BaseHTTPRequestHandler):
         if fault and fault.kind == "cut":
             body = body[: length // 2]
         for hook in self.bucket.hooks:
-            hook(self.command, self.path)
+            hook(self.command, self.asked)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in DROPPED}
+        for name in self.bucket.without.get(self.command, ()):
+            headers.pop(name, None)
         with self.bucket.one_by_one:
             connection = HTTPConnection(HOST, self.port, timeout=60)
             connection.request(self.command, self.path, body, headers)
@@ -162,7 +167,7 @@ class _Proxy(BaseHTTPRequestHandler):
         """Return the fault that a request meets: before its body is read, of those that ask for nothing in it."""
         for fault, left in self.bucket.faults:
             meant = not fault.holds if body is None else bool(fault.holds) and fault.holds.encode() in body
-            if left[0] and meant and fault.matches(self.command, self.path):
+            if left[0] and meant and fault.matches(self.command, self.asked):
                 left[0] -= 1
                 return fault, left
         return None, []

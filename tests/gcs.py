@@ -18,9 +18,13 @@ class GoogleServer(Bucket):
         """Say whether a request sends something of an object."""
         return method in ("POST", "PUT") and path.startswith("/upload/")
 
-    def is_manifest(self, method: str, path: str) -> bool:
-        """Say whether it may be that of a manifest, whose name is in its body."""
-        return self.sends(method, path) and "multipart" in path and path.endswith("ifGenerationMatch=0")
+    def fail_manifest(self, kind: str, itself: bool = False, times: int = 1) -> list[int]:
+        """Let a manifest fail, whose name is in its body, or what is written beside it, as the first of all."""
+
+        def matches(method: str, path: str) -> bool:
+            return self.sends(method, path) and "multipart" in path and path.endswith("ifGenerationMatch=0")
+
+        return self.fail(kind, matches, times, holds="/SHA256SUMS" if itself else "")
 
     def replaces(self, method: str, path: str) -> bool:
         """Say whether it replaces an object: only a pointer's does."""

@@ -17,15 +17,20 @@ class S3Server(Bucket):
     """A server of S3's kind."""
 
     scheme, home = "s3://", "AWS_ENDPOINT_URL"
-    small, large, part = "/config.json", "uploads", "partNumber"  # in the requests of a file, by its size
+    small, large, part = "/config.json", "upload", "uploadId="  # in the requests of a file, by its size
 
     def sends(self, method: str, path: str) -> bool:
         """Say whether a request sends something of an object."""
         return method in ("POST", "PUT") and not self.copies(method, path)
 
-    def is_manifest(self, method: str, path: str) -> bool:
-        """Say whether it is that of a manifest, or of what is written beside it."""
-        return self.sends(method, path) and "/SHA256SUMS" in path
+    def fail_manifest(self, kind: str, itself: bool = False, times: int = 1) -> list[int]:
+        """Let a manifest fail, or what is written beside it."""
+        name = "/SHA256SUMS" if itself else "/SHA256SUMS."
+        return self.fail(
+            kind,
+            lambda method, path: self.sends(method, path) and (path.endswith(name) if itself else name in path),
+            times,
+        )
 
     def replaces(self, method: str, path: str) -> bool:
         """Say whether it is a pointer's own."""
@@ -33,7 +38,7 @@ class S3Server(Bucket):
 
     def copies(self, method: str, path: str) -> bool:
         """Say whether it lets the server copy an object."""
-        return method == "PUT" and "x-id=CopyObject" in path
+        return method == "PUT" and path.endswith("#copy")
 
     def fetches(self, method: str, path: str) -> bool:
         """Say whether it asks for content."""

@@ -82,14 +82,13 @@ def bucket_files(text: str) -> list[DataFile]:
         BonsaiError: there is none.
     """
     bucket, key = open_bucket(text)
-    place = text.removesuffix(key)
     magic = glob.has_magic(key)
     root = "/".join(_literal(key.split("/"))) if magic else key.rstrip("/")
     inside = root + "/" if root else ""
     with bucket.errors(text):
         listed = bucket.list(inside if magic else key)
     if not magic and key in listed and format_of(key):
-        return [_object(place, bucket, listed[key])]
+        return [_object(bucket, listed[key])]
     if magic:
         wanted = key.split("/")
         listed = {name: one for name, one in listed.items() if _is_like(name.split("/"), wanted)}
@@ -103,9 +102,9 @@ def bucket_files(text: str) -> list[DataFile]:
             "correct it"
         )
     for pattern, kind in TABLES.items():
-        notes = [_object(place, bucket, listed[name]) for name in sorted(listed) if fnmatch(f"/{name}", f"*/{pattern}")]
+        notes = [_object(bucket, listed[name]) for name in sorted(listed) if fnmatch(f"/{name}", f"*/{pattern}")]
         _check_table(text, kind, notes)
-    return [_object(place, bucket, listed[f"{inside}{name}"], _partitions(name.parts[:-1])) for name in found]
+    return [_object(bucket, listed[f"{inside}{name}"], _partitions(name.parts[:-1])) for name in found]
 
 
 def _is_like(parts: list[str], wanted: list[str]) -> bool:
@@ -198,8 +197,8 @@ def _partitions(folders: Iterable[str]) -> dict[str, str | None]:
     return {unquote(name): None if value == NO_PARTITION else unquote(value) for name, _, value in pairs if name}
 
 
-def _object(place: str, bucket: Bucket, listed: Object, folders: dict[str, str | None] | None = None) -> DataFile:
-    where = f"{place}{listed.name}"
+def _object(bucket: Bucket, listed: Object, folders: dict[str, str | None] | None = None) -> DataFile:
+    where = f"{bucket.place}{listed.name}"
 
     def opened() -> BinaryIO:
         part = _Object(where, bucket, listed)

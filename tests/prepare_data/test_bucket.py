@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3
 
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -84,6 +85,52 @@ def bucket(monkeypatch):
     yield handler
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="module")
+def of_s3():
+    """A server of S3's kind."""
+    with s3.server() as found:
+        yield found
+
+
+def test_rows_in_s3(of_s3, tmp_path, monkeypatch):
+    """Data in MinIO would have to be copied to a volume first, or be read while somebody exchanges them."""
+    for name, value in s3.KEYS.items():
+        monkeypatch.setenv(name.upper().replace("REGION_NAME", "AWS_DEFAULT_REGION"), value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", of_s3.url)
+    lines = "text,label\n" + "".join(f"{{0}} {i},{i % 2}\n" for i in range(40))
+    for name in ("train", "test", "_old"):
+        of_s3.put(f"rows/2026/{name}.csv", lines.format(name).encode())
+    of_s3.put("rows/2026/packed/train-more.csv.gz", gzip.compress(lines.format("more").encode()))
+    for text, rows in {
+        "rows/2026/train.csv": 40,
+        "rows": 120,
+        "rows/2026/t*.csv": 80,
+        "rows/**/*.csv": 80,
+        "rows/**": 120,
+        "rows/*": 0,
+        "rows/20": 0,
+        "rows/*/packed/train-more.csv.g[yz]": 40,
+    }.items():
+        folder = tmp_path / text.replace("/", "-").replace("*", "x")
+        if rows:
+            assert prepare(f"s3://bucket/{text}", folder)["read_rows"] == rows
+        else:
+            with pytest.raises(BonsaiError, match="no such object"):
+                prepare(f"s3://bucket/{text}", folder)
+    with pytest.raises(BonsaiError, match="no bucket 'nobody'"):
+        prepare("s3://nobody/rows", tmp_path / "nobody")
+    reads: list[str] = []
+
+    def exchange(method: str, path: str) -> None:
+        reads.extend([path] if method == "GET" and path.endswith("train.csv") else [])
+        if len(reads) == 2:
+            of_s3.put("rows/2026/train.csv", lines.format("other").encode())
+
+    of_s3.hooks.append(exchange)
+    with pytest.raises(BonsaiError, match=r"s3://bucket/rows/2026/train.csv changed or was removed while it was read"):
+        prepare("s3://bucket/rows", tmp_path / "changed")
 
 
 def prepare(data: str, folder, **options):

@@ -21,7 +21,7 @@ class GoogleBucket:
     """A bucket there; its tokens are generations."""
 
     def __init__(self, name: str, write: bool) -> None:
-        self.name, self.write = name, write
+        self.name, self.write, self.place = name, write, f"gs://{name}/"
 
     @cached_property
     def _bucket(self) -> Any:
@@ -34,7 +34,7 @@ class GoogleBucket:
         except DefaultCredentialsError as error:
             if self.write:
                 raise BonsaiError(
-                    f"gs://{self.name}: no credentials to write with: log in with `gcloud auth application-default "
+                    f"{self.place}: no credentials to write with: log in with `gcloud auth application-default "
                     "login`, or give the pod a service account (Workload Identity)"
                 ) from error
             client = storage.Client.create_anonymous_client()
@@ -42,7 +42,7 @@ class GoogleBucket:
             raise
         except (GoogleAuthError, ValueError, OSError) as error:
             raise BonsaiError(
-                f"gs://{self.name}: the credentials cannot be used ({first_line(error)}): log in again"
+                f"{self.place}: the credentials cannot be used ({first_line(error)}): log in again"
             ) from error
         return client.bucket(self.name)
 
@@ -60,7 +60,7 @@ class GoogleBucket:
         """Its metadata, then the content of that generation."""
         from google.api_core.exceptions import NotFound
 
-        where = f"gs://{self.name}/{key}"
+        where = f"{self.place}{key}"
         for _ in range(objects.TRANSFERS):  # it may be replaced between the two requests
             found = self.stat(key)
             if found is None:

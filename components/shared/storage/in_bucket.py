@@ -23,7 +23,7 @@ def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
     with bucket.errors(destination):
         there = bucket.list(f"{prefix}/")
         published = f"{prefix}/{MANIFEST}" in there
-        if published and read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
+        if published and _read(bucket, f"{prefix}/{MANIFEST}")[0] != manifest.encode():
             raise BonsaiError(
                 f"{destination} holds something else, and what is published never changes: name a new one"
             )
@@ -68,7 +68,7 @@ def _publish(bucket: Bucket, key: str, manifest: str, destination: str) -> None:
     try:
         _write(bucket, key, manifest.encode(), None)
     except Changed as error:
-        if read_object(f"{destination}/{MANIFEST}")[0] != manifest.encode():
+        if _read(bucket, key)[0] != manifest.encode():
             raise BonsaiError(f"{destination} was published by somebody else meanwhile: name a new one") from error
 
 
@@ -95,23 +95,31 @@ def read_object(location: str) -> tuple[bytes | None, Any]:
     """
     bucket, key = open_bucket(location)
     with bucket.errors(location):
-        found = bucket.get(key)
+        return _read(bucket, key)
+
+
+def _read(bucket: Bucket, key: str) -> tuple[bytes | None, Any]:
+    found = bucket.get(key)
     if found is None:
         return None, None
     content, there = found
     if there.mark.get("sha256", digest := hashlib.sha256(content).hexdigest()) != digest:
         raise BonsaiError(
-            f"{location} is there in part (who writes it broke off, or is at it now): run again, and if that does not "
-            "help remove it and write it again"
+            f"{bucket.place}{key} is there in part (who writes it broke off, or is at it now): run again, and if that "
+            "does not help remove it and write it again"
         )
     return content, there.token
 
 
-def download_object(location: str, path: Path) -> None:
-    """Fetch an object into a file; one that is not there leaves no file."""
-    bucket, key = open_bucket(location)
-    with bucket.errors(location):
-        bucket.download(key, path)
+def download(source: str) -> Callable[[str, Path], None]:
+    """Return what fetches a file of those below a location; one that is not there leaves no file."""
+    bucket, prefix = open_bucket(source)
+
+    def fetch(name: str, path: Path) -> None:
+        with bucket.errors(f"{source}/{name}"):
+            bucket.download(f"{prefix}/{name}", path)
+
+    return fetch
 
 
 def _put(bucket: Bucket, key: str, file: File, token: Any, send: Callable[[Mapping[str, str], Any], Object]) -> None:

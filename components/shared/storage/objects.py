@@ -65,7 +65,13 @@ class Damaged(Exception):
 
 
 class Bucket(Protocol):
-    """A bucket; nothing is asked of its server before the first verb. Each tries again what may pass."""
+    """A bucket; nothing is asked of its server before the first verb. Each tries again what may pass.
+
+    Attributes:
+        place: what stands before its objects' names in messages, such as gs://bucket/.
+    """
+
+    place: str
 
     def list(self, prefix: str) -> dict[str, Object]:
         """Return all objects whose names begin so, by name."""

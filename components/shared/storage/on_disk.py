@@ -3,7 +3,8 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,19 @@ def _is_published(files: Mapping[str, File], manifest: str, target: Path) -> boo
     return True
 
 
-def copy_out(source: Path, path: Path) -> None:
-    """Fetch a published file; nothing if it is not there.
+def copies_of(source: Path) -> Callable[[str, Path], None]:
+    """Return what fetches a file of those below a folder; one that is not there leaves no file."""
 
-    Raises:
-        BonsaiError: it cannot be read.
-    """
-    try:
-        shutil.copyfile(source, path)
-    except FileNotFoundError:
-        return  # told as not being as the manifest says
-    except PermissionError as error:
-        raise kind_of(error)(f"{source} cannot be read ({error.strerror}): check who may read it") from error
+    def fetch(name: str, path: Path) -> None:
+        with suppress(FileNotFoundError):  # told as not being as the manifest says
+            try:
+                shutil.copyfile(source / name, path)
+            except PermissionError as error:
+                raise kind_of(error)(
+                    f"{source / name} cannot be read ({error.strerror}): check who may read it"
+                ) from error
+
+    return fetch
 
 
 def _to_disk(folder: Path) -> None:

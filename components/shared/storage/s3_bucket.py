@@ -11,7 +11,7 @@ import io
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,15 +37,16 @@ class S3Bucket:
     """A bucket there; its tokens are ETags."""
 
     def __init__(self, name: str, write: bool) -> None:
-        self.name, self.write = name, write
+        self.name, self.write, self.place = name, write, f"s3://{name}/"
         self._heeded: set[str] = set()  # conditions that were tried
+        self._anonymous = False
 
     @cached_property
     def _client(self) -> Any:
         """AWS's own; without credentials, public data can be read."""
-        import boto3
         from botocore import UNSIGNED
         from botocore.config import Config
+        from botocore.session import Session
 
         options: dict[str, Any] = {
             "retries": {"total_max_attempts": 1, "mode": "standard"},  # `_ask` tries again
@@ -54,15 +55,16 @@ class S3Bucket:
             "request_checksum_calculation": "when_required",  # others than AWS's know not all of its checksums
             "response_checksum_validation": "when_required",
         }
-        session = boto3.Session()
+        session = Session()
+        session.register_component("data_loader", _loader())
         if session.get_credentials() is None:
             if self.write:
                 raise BonsaiError(
-                    f"s3://{self.name}: no credentials to write with: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                    f"{self.place}: no credentials to write with: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY (on a cluster from a Secret), or give the pod a role"
                 )
-            options["signature_version"] = UNSIGNED
-        client = session.client("s3", config=Config(**options))
+            options["signature_version"], self._anonymous = UNSIGNED, True
+        client = session.create_client("s3", config=Config(**options))
         client.meta.events.register("before-parse.s3", _plain)
         return client
 
@@ -108,7 +110,7 @@ class S3Bucket:
         def whole() -> tuple[bytes, Object]:
             answer = self._get(key)
             if answer["ContentLength"] > objects.SMALL_BYTES:
-                raise objects.not_small(f"s3://{self.name}/{key}", answer["ContentLength"])
+                raise objects.not_small(f"{self.place}{key}", answer["ContentLength"])
             return answer["Body"].read(), _told(key, answer)
 
         try:
@@ -255,7 +257,7 @@ class S3Bucket:
         kinds = ["If-Match" if token else "If-None-Match", *(["If-None-Match of parts"] if parts and not token else [])]
         for kind in kinds:
             if kind not in self._heeded and not self._heeds(f"{key}.{uuid.uuid4().hex}.part", kind):
-                raise _without_conditions(f"s3://{self.name}/{key}", kind)
+                raise _without_conditions(f"{self.place}{key}", kind)
             self._heeded.add(kind)
         return {"IfMatch": token} if token else {"IfNoneMatch": "*"}
 
@@ -319,8 +321,9 @@ class S3Bucket:
             return BonsaiError(f"{where}: the credentials were refused ({code}): log in again, or set others")
         if status == 403:
             to_do, rights = ("write to" if self.write else "read"), "s3:ListBucket, s3:GetObject"
+            who = "no credentials were found; set some that" if self._anonymous else "let the credentials"
             return BonsaiError(
-                f"{where}: access is denied (403, {code}): let the credentials {to_do} the bucket '{self.name}' "
+                f"{where}: access is denied ({code}): {who} {to_do} the bucket '{self.name}' "
                 f"({rights}{', s3:PutObject, s3:DeleteObject' if self.write else ''})"
             )
         if code in MISSING:
@@ -370,11 +373,20 @@ def _passes(error: Exception) -> bool:
 
 
 def _code(error: Exception) -> str:
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    response = getattr(error, "response", None)  # others than AWS's have one of another kind
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _status(error: Any) -> int:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+@cache
+def _loader() -> Any:
+    """Return what has read the descriptions of AWS's services, which takes a while."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _told(key: str, answer: Mapping[str, Any]) -> Object:

@@ -78,6 +78,7 @@ def download_folder(source: str, folder: Path) -> Path:
     """
     remote = _in_bucket(source)
     source = source.rstrip("/")
+    fetch = in_bucket.download(source) if remote else on_disk.copies_of(Path(source))
     text = _read(f"{source}/{MANIFEST}")[0]
     if text is None:
         raise BonsaiError(f"{source} is not completely published (it has no {MANIFEST}): publish it first, or again")
@@ -86,10 +87,7 @@ def download_folder(source: str, folder: Path) -> Path:
         for name, digest in wanted.items():
             path = scratch / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if remote:
-                in_bucket.download_object(f"{source}/{name}", path)
-            else:
-                on_disk.copy_out(Path(source) / name, path)
+            fetch(name, path)
             if not path.is_file() or sha256([path]) != digest:
                 raise BonsaiError(f"{source}/{name} is not as its {MANIFEST} says: publish the folder again elsewhere")
         (scratch / MANIFEST).write_bytes(text)

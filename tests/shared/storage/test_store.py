@@ -238,7 +238,7 @@ def test_faults_while_the_manifest_is_written(bucket, folder, place, kind, itsel
     """The last requests of all, that beside it (the first to be sent) and its own, are as likely to break as others."""
     upload_folder(folder, place)
     bucket.remove(within(place) + "/SHA256SUMS")
-    left = bucket.fail(kind, bucket.is_manifest, holds="/SHA256SUMS" if itself else "")
+    left = bucket.fail_manifest(kind, itself)
     upload_folder(folder, place)
     assert left == [0] and wholly_published(bucket, place, folder)
     assert not scratches(bucket, place)
@@ -432,7 +432,7 @@ def test_half_that_always_arrives_is_mended_and_never_read(bucket, folder, place
 
     upload_folder(folder, place)
     bucket.remove(within(place) + "/SHA256SUMS")
-    left = bucket.fail(kind, bucket.is_manifest, times=10**6, holds="/SHA256SUMS")
+    left = bucket.fail_manifest(kind, itself=True, times=10**6)
     bucket.hooks.append(look)
     upload_folder(folder, place)
     assert left[0] < 10**6 and wholly_published(bucket, place, folder)

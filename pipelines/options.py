@@ -64,7 +64,8 @@ _TOLD = {
     "anyway.",
     "pairs": "Rounds of measuring all models at the least.",
     "wait": "Before measuring, wait while another measurement runs on this machine; --no-wait ends the run instead.",
-    "upload": "Where to publish the chosen model, gs://bucket/prefix or a folder; its version is added.",
+    "upload": "Where to publish the chosen model: gs://bucket/prefix, s3://bucket/prefix, hf://owner/name or a folder; "
+    "its version is added.",
     "seed": "Seed of everything that is drawn.",
 }
 

@@ -262,7 +262,7 @@ def _check_published(arguments: Mapping[str, Any]) -> None:
 
     register = arguments.get("register", "")
     if arguments.get("upload"):
-        check_location(arguments["upload"])
+        check_location(arguments["upload"], hub=True)
     if register:
         check_address(register)
         check_published(register, arguments.get("upload", ""))

@@ -14,8 +14,14 @@ from kfp_bonsai.shared.core.files import check_apart, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.weights import check_files
-from kfp_bonsai.shared.storage.buckets import is_in_bucket
-from kfp_bonsai.shared.storage.store import check_location, content_sha256, upload_folder, write_manifest
+from kfp_bonsai.shared.storage.store import (
+    check_location,
+    content_sha256,
+    storage_uri,
+    upload_folder,
+    version_at,
+    write_manifest,
+)
 
 VERSION_DIGITS = 12
 
@@ -39,7 +45,8 @@ def package_model(
         output: the folder to make.
         name: what the model is called; by default the data set and the level.
         license: the license's identifier on the Hugging Face hub, such as apache-2.0; "" leaves it open.
-        upload: where to publish it, gs://bucket/prefix or a folder; its version, a hash of its content, is added.
+        upload: where to publish it, gs://bucket/prefix, s3://bucket/prefix, hf://owner/name (made private) or a
+            folder; its version, a hash of its content, is added.
         register: the registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry;
             its password or token goes in the environment, such as in MLFLOW_TRACKING_TOKEN.
         images: where the manifests pull kfp-bonsai's images from; by default BONSAI_IMAGES, or kfp-bonsai.
@@ -61,7 +68,7 @@ def package_model(
 
     check_apart([output], [model, results])
     if upload:
-        check_location(upload)
+        check_location(upload, hub=True)
     model, results, output, upload = Path(model), Path(results), Path(output), upload.rstrip("/")
     for needed in ("config.json", "tokenizer.json"):
         if not (model / needed).is_file():
@@ -92,8 +99,8 @@ def package_model(
             :VERSION_DIGITS
         ]  # of all content but the place that it will name
         if upload:
-            found["uri"] = uri = f"{upload}/{version}"
-            finish(uri if is_in_bucket(uri) else "")  # a cluster cannot fetch from a folder of this machine
+            found["uri"] = uri = version_at(upload, version)
+            finish(storage_uri(uri))  # a cluster cannot fetch from a folder of this machine
             upload_folder(folder, uri)
             say(f"package-model  published as {uri}")
         size = sum((folder / file).stat().st_size for file in files)

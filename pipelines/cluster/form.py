@@ -16,8 +16,9 @@ from kfp_bonsai.pipelines.values import check_search, check_values, fitting, riv
 from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.hub import HUB
 from kfp_bonsai.shared.core.signatures import REQUIRED
-from kfp_bonsai.shared.storage.buckets import SCHEMES, SOME, is_in_bucket
+from kfp_bonsai.shared.storage.buckets import SCHEMES, SOME
 
 OPTIONS = "options"
 HUB_MODEL = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
@@ -66,7 +67,7 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         EDGE: ("Whether to make int8 models for CPUs too, and to choose by their figures, measured on a CPU.", "true"),
         "upload": (
-            "Bucket to publish the chosen model to; empty: it stays an artifact of the run.",
+            "Bucket to publish the chosen model to, or hf://owner/name; empty: it stays an artifact of the run.",
             "gs://my-bucket/models",
         ),
     },
@@ -101,7 +102,7 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
             "latency",
         ),
         "upload": (
-            "Bucket to publish the chosen model to; empty: it stays an artifact of the run.",
+            "Bucket to publish the chosen model to, or hf://owner/name; empty: it stays an artifact of the run.",
             "gs://my-bucket/models",
         ),
     },
@@ -255,10 +256,10 @@ def check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str
                 "folder on the cache volume such as /cache/models/bert, or for data gs://bucket/path"
             )
     upload = arguments.get("upload", "")
-    if upload and not is_in_bucket(upload):
+    if upload and not upload.startswith((*SCHEMES, HUB)):
         raise BonsaiError(
-            f"--upload={upload}: a cluster's task publishes to a bucket only (it has no volume, and a folder would be "
-            f"lost with its pod): give {SOME}"
+            f"--upload={upload}: a cluster's task publishes to a bucket or the hub only (it has no volume, and a "
+            f"folder would be lost with its pod): give {SOME}, or hf://owner/name"
         )
     for name in ("data", "test_data", "validation_data", "unlabelled_data"):
         for value in filter(None, map(str.strip, arguments.get(name, "").split(","))):
@@ -274,12 +275,12 @@ def check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str
             "cache volume such as /cache/champion"
         )
     for level in levels:
-        if level["model"] and not HUB_MODEL.fullmatch(level["model"]):
+        if level["model"] and not HUB_MODEL.fullmatch(level["model"].removeprefix(HUB)):
             raise BonsaiError(
                 f"--level '{level['label']}': model={level['model']}: levels run at the same time, without the cache "
                 "volume: give a hub name such as google/bert_uncased_L-2_H-128_A-2"
             )
-    model = arguments.get("model", "")
+    model = arguments.get("model", "").removeprefix(HUB)
     if "://" in model or not re.match(r"/|\w", model or "/") or (model[:1] != "/" and model.count("/") > 1):
         raise BonsaiError(
             f"--model={model}: models are not read from there: give a hub name such as "

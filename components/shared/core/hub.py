@@ -5,13 +5,15 @@ from collections.abc import Iterator
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError, in_words, kind_of
 
+HUB = "hf://"
 PATIENCE = 10.0  # seconds for one answer
 REVISION = re.compile(r"@([\w./-]+)")
 NO_ANSWER = (429, 500, 502, 503, 504)
 
 
 def parted(text: str) -> tuple[str, str | None]:
-    """Return a name without its revision, and that: a branch, tag or commit behind @; None for the newest."""
+    """Return a name without hf:// and its revision, and that: a branch, tag or commit behind @; None for the newest."""
+    text = text.removeprefix(HUB)
     found = REVISION.search(text)
     return (text.replace(found[0], "", 1), found[1]) if found else (text, None)
 
@@ -28,7 +30,7 @@ def refusal(error: Exception, what: str, name: str, flag: str) -> BonsaiError:
     from huggingface_hub import constants, errors
 
     chain = [*_chain(error)]
-    status = next(filter(None, map(_status, chain)), 0)
+    status = status_of(error)
 
     def is_a(*kinds: type[BaseException]) -> bool:
         return any(isinstance(each, kinds) for each in chain)
@@ -77,6 +79,11 @@ def gated(what: str, name: str) -> BonsaiError:
         f"the {what} {name} is gated on the hub: ask for access on its page there, and set HF_TOKEN to a token of the "
         "account that has it"
     )
+
+
+def status_of(error: Exception) -> int:
+    """Return the status that the hub answered; 0 for none."""
+    return next(filter(None, map(_status, _chain(error))), 0)
 
 
 def is_away(error: Exception) -> bool:

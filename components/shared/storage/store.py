@@ -1,10 +1,11 @@
-"""Published folders and pointers to them, on a disk or in a bucket.
+"""Published folders and pointers to them, on a disk or in a bucket; folders on the Hugging Face hub too.
 
 A location is a folder's path, gs://bucket/prefix or s3://bucket/prefix. A published folder never changes, and is whole
 once its SHA256SUMS is there: on a disk it appears by one rename; in a bucket SHA256SUMS is written last, after all
 other files were found there as they are here. No file is ever replaced, so two writers cannot mix theirs. A pointer is
 one small JSON document that changes only where nobody else has changed it since it was read. Of neither is half ever
-taken for the whole: in a bucket each object bears the checksum of what was sent.
+taken for the whole: in a bucket each object bears the checksum of what was sent. On the hub, hf://owner/name@version, a
+folder is a commit.
 """
 
 import hashlib
@@ -14,18 +15,41 @@ from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder, sha256
-from kfp_bonsai.shared.storage import in_bucket, manifest, on_disk
+from kfp_bonsai.shared.storage import in_bucket, manifest, on_disk, on_hub
 from kfp_bonsai.shared.storage.buckets import SOME, is_in_bucket, split_location
 from kfp_bonsai.shared.storage.manifest import MANIFEST
 
 
-def check_location(location: str) -> None:
+def check_location(location: str, *, hub: bool = False) -> None:
     """Check, before any work, that something can be published at a location by its form.
+
+    Args:
+        location: where; on the hub without a version.
+        hub: whether it may be on the hub.
 
     Raises:
         BonsaiError: it names no bucket, no place in it, or is of another kind.
     """
+    if hub and on_hub.is_on_hub(location):
+        if on_hub.split_name(location)[1]:
+            raise BonsaiError(
+                f"{location}: what is published gets a version of its own: leave out the @ and what follows"
+            )
+        return
     _in_bucket(location)
+
+
+def version_at(location: str, version: str) -> str:
+    """Return where a version of what is published at a location is."""
+    location = location.rstrip("/")
+    return f"{location}@{version}" if on_hub.is_on_hub(location) else f"{location}/{version}"
+
+
+def storage_uri(location: str) -> str:
+    """Return a published folder's location as KServe's storageUri; "" for a folder of this machine."""
+    if on_hub.is_on_hub(location):
+        return location.replace("@", ":")
+    return location if is_in_bucket(location) else ""
 
 
 def write_manifest(folder: Path) -> list[str]:
@@ -45,7 +69,7 @@ def upload_folder(folder: Path, destination: str) -> None:
 
     Args:
         folder: the local folder; its SHA256SUMS, if it has one, must be right.
-        destination: a new folder's path or a place in a bucket.
+        destination: a new folder's path, a place in a bucket, or hf://owner/name@version.
 
     Raises:
         BonsaiError: the folder is empty or not as its SHA256SUMS says, something else is at the destination, it cannot
@@ -56,7 +80,9 @@ def upload_folder(folder: Path, destination: str) -> None:
     own = Path(folder) / MANIFEST
     if own.is_file() and manifest.parse(own.read_text(encoding="utf-8"), str(own)) != manifest.digests(files):
         raise BonsaiError(f"{folder} is not as its {MANIFEST} says: make the folder again, or remove that file")
-    if _in_bucket(destination):
+    if on_hub.is_on_hub(destination):
+        on_hub.upload(files, text, destination)
+    elif _in_bucket(destination):
         in_bucket.upload(files, text, destination.rstrip("/"))
     else:
         on_disk.copy_in(files, text, Path(destination))
@@ -66,7 +92,7 @@ def download_folder(source: str, folder: Path) -> Path:
     """Fetch a published folder into a new local one, checked against its SHA256SUMS.
 
     Args:
-        source: the published folder's path, or its place in a bucket.
+        source: the published folder's path, or its place in a bucket or on the hub.
         folder: the folder to make; it appears whole or not at all.
 
     Returns:
@@ -76,10 +102,13 @@ def download_folder(source: str, folder: Path) -> Path:
         BonsaiError: the source is not there, is not completely published, is not as its SHA256SUMS says, or cannot be
             read.
     """
-    remote = _in_bucket(source)
-    source = source.rstrip("/")
-    fetch = in_bucket.download(source) if remote else on_disk.copies_of(Path(source))
-    text = _read(f"{source}/{MANIFEST}")[0]
+    if on_hub.is_on_hub(source):
+        text, fetch = on_hub.read(source)
+    else:
+        remote = _in_bucket(source)
+        source = source.rstrip("/")
+        fetch = in_bucket.download(source) if remote else on_disk.copies_of(Path(source))
+        text = _read(f"{source}/{MANIFEST}")[0]
     if text is None:
         raise BonsaiError(f"{source} is not completely published (it has no {MANIFEST}): publish it first, or again")
     wanted = manifest.parse(text.decode("utf-8", "replace"), f"{source}/{MANIFEST}")
@@ -142,6 +171,8 @@ def _in_bucket(location: str) -> bool:
         if not key.strip("/"):
             raise BonsaiError(f"{location} is a whole bucket: name a place in it, as {location.rstrip('/')}/models")
         return True
+    if on_hub.is_on_hub(location):
+        raise BonsaiError(f"{location}: the hub holds models alone, and no champion: give a folder, {SOME}")
     scheme = location.partition("://")[0]
     if scheme != location:
         raise BonsaiError(f"a location at {scheme}:// is not known here: give a folder, {SOME}")

@@ -13,7 +13,15 @@ import s3
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.storage import objects, on_disk
-from kfp_bonsai.shared.storage.store import download_folder, read_pointer, upload_folder, write_pointer
+from kfp_bonsai.shared.storage.store import (
+    check_location,
+    download_folder,
+    read_pointer,
+    storage_uri,
+    upload_folder,
+    version_at,
+    write_pointer,
+)
 
 BIG = {"gs": 9 << 20, "s3": 3 << 20, "": 1 << 20}  # over what is sent in one request, so that there are parts
 CHUNK = {"gs": 4 << 20, "s3": 1 << 20}
@@ -551,6 +559,22 @@ def test_locations_that_are_none(folder, call, where, said):
     """A misspelt location would become a local folder of that name."""
     with pytest.raises(BonsaiError, match=said):
         call(where, folder)
+
+
+def test_where_versions_are_and_what_kserve_calls_them():
+    """A manifest would name a place that KServe does not find."""
+    assert version_at("gs://bucket/models/", "v2") == storage_uri("gs://bucket/models/v2") == "gs://bucket/models/v2"
+    assert version_at("s3://bucket/models", "v2") == storage_uri("s3://bucket/models/v2") == "s3://bucket/models/v2"
+    assert version_at("hf://me/reviews", "v2") == "hf://me/reviews@v2"
+    assert storage_uri("hf://me/reviews@v2") == "hf://me/reviews:v2"
+    assert version_at("/models", "v2") == "/models/v2" and storage_uri("/models/v2") == ""
+    check_location("hf://me/reviews", hub=True)
+    for where, said in {"hf://me/reviews@v2": "leave out the @", "hf://me": "names no model"}.items():
+        with pytest.raises(BonsaiError, match=said):
+            check_location(where, hub=True)
+    for call in (check_location, read_pointer):
+        with pytest.raises(BonsaiError, match="the hub holds models alone, and no champion"):
+            call("hf://me/reviews")
 
 
 def test_folders_that_cannot_be_published(tmp_path):

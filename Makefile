@@ -29,7 +29,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/mo
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge clean
+.PHONY: help demo install test test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -93,6 +93,12 @@ image-gpu image-cpu image-edge: image-%:
 	$(DOCKER) build -f images/$*/Dockerfile -t $(REGISTRY)/$*:$(TAG) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
 		--build-arg SOURCE=$(shell git config --get remote.origin.url | sed 's|//[^/@]*@|//|') $(BUILD_ARGS) .
+
+# MODEL's SHA256SUMS is checked first: an image of half a folder would be served.
+image-model:  ## Put a packaged model into an image for KServe (oci://): make image-model MODEL=runs/demo/model.
+	@test -n "$(MODEL)" || { echo "say which folder: make image-model MODEL=runs/demo/model" >&2; exit 1; }
+	@cd "$(MODEL)" && sha256sum --quiet --check SHA256SUMS
+	$(DOCKER) build -f images/modelcar.Dockerfile -t $(if $(IMAGE),$(IMAGE),$(REGISTRY)/model:$(TAG)) $(BUILD_ARGS) "$(MODEL)"
 
 clean:  ## Remove what was made, but neither runs/ nor downloads.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """Tell a registry of models about a published one: MLflow, or Kubeflow Model Registry."""
 
+import json
 import logging
 import os
 import re
@@ -160,23 +161,47 @@ def _in_mlflow(address: str, name: str, version: str, uri: str, facts: Mapping[s
         versions = client.search_model_versions(f"name={quote}{name}{quote}")
         known = [one for one in versions if one.tags.get(VERSION_TAG) == version]
         if not known:
-            run = _mlflow_run(client, name, version, facts)
+            run, logged = _mlflow_run(client, name, version, facts)
             tags = {VERSION_TAG: version} | {key: str(value) for key, value in facts.items()}
-            known = [client.create_model_version(name, source=uri, run_id=run, tags=tags)]
+            known = [client.create_model_version(name, source=uri, run_id=run, tags=tags, model_id=logged)]
+            if logged:  # as MLflow's own register_model does; its open stores keep no model_id of a version
+                versions = json.dumps([{"name": name, "version": str(known[0].version)}])
+                client.set_logged_model_tags(logged, {"mlflow.modelVersions": versions})
         return f"{name}, version {known[0].version}, in MLflow at {address}"
 
 
-def _mlflow_run(client: Any, name: str, version: str, facts: Mapping[str, str | float]) -> str:
-    """Make a run that holds the numbers as metrics, which is where MLflow compares them; return its id."""
+def _mlflow_run(client: Any, name: str, version: str, facts: Mapping[str, str | float]) -> tuple[str, str | None]:
+    """Make a run, and a logged model of it, that hold the numbers as metrics, which is where MLflow compares them.
+
+    Returns:
+        Their ids; None for the model of a server before MLflow 3.
+    """
     home = _mlflow_experiment(client)
     run = client.create_run(home, run_name=f"{name} {version}").info.run_id
+    words = {key: value for key, value in facts.items() if isinstance(value, str)}
+    logged = _logged_model(client, home, run, name, version, words)
     for key, value in facts.items():
         if isinstance(value, float):
-            client.log_metric(run, key, value)
+            client.log_metric(run, key, value, **({"model_id": logged} if logged else {}))
         else:
             client.log_param(run, key, value)
+    if logged:
+        client.finalize_logged_model(logged, "READY")
     client.set_terminated(run)
-    return run
+    return run, logged
+
+
+def _logged_model(client: Any, home: str, run: str, name: str, version: str, words: Mapping[str, str]) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    plain = re.sub(r"[/:.%\"']", "-", f"{name} {version}")  # what MLflow lets a model be called
+    try:
+        made = client.create_logged_model(home, plain, run, tags={VERSION_TAG: version}, params=dict(words))
+    except MlflowException as error:
+        if error.error_code not in ("ENDPOINT_NOT_FOUND", "NOT_FOUND", "RESOURCE_DOES_NOT_EXIST"):
+            raise
+        return None
+    return made.model_id
 
 
 def _mlflow_experiment(client: Any) -> str:

@@ -274,11 +274,12 @@ def _profile(challenger: Path, train: Path) -> dict[str, Any]:
 
 def _publish(challenger: Path, champion: str, document: dict[str, Any], token: Any) -> None:
     """Publish the package, and then let the pointer name it."""
-    from kfp_bonsai.shared.storage.store import upload_folder, write_pointer
+    from kfp_bonsai.promote.publish import publish
+    from kfp_bonsai.shared.storage.store import write_pointer
 
     where = champions.package_at(champion, document["version"])
-    upload_folder(challenger, where)
-    say(f"promote  published at {where}: the storageUri for its kserve-*.yaml")
+    publish(challenger, where)
+    say(f"promote  published at {where}, with its kserve-*.yaml")
     write_pointer(champions.pointer_at(champion), {**document, "promoted": _now()}, token)
 
 

@@ -94,6 +94,12 @@ def registry():
     listening.server_close()
 
 
+def logged_model(client, run: str):
+    """Return the one logged model of a run."""
+    [found] = client.search_logged_models([client.get_run(run).info.experiment_id], f"source_run_id = '{run}'")
+    return found
+
+
 def test_mlflow_is_told_what_was_measured(mlflow: str, tmp_path: Path):
     """The registry would hold a name and a place, and not why the model was chosen."""
     from mlflow import MlflowClient
@@ -112,6 +118,37 @@ def test_mlflow_is_told_what_was_measured(mlflow: str, tmp_path: Path):
     assert run.metrics["accuracy"] == pytest.approx(row["accuracy"])
     assert run.metrics["relative_emission"] == pytest.approx(row["relative_emission"])
     assert run.metrics["size_bytes"] == row["size_bytes"]
+    logged = logged_model(client, version.run_id)
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "told", "version": "1"}]
+    assert logged.status == "READY" and logged.source_run_id == version.run_id
+    assert logged.params["dataset"] == "movie-reviews" and logged.name == f"told {found['version']}"
+    assert {one.key: one.value for one in logged.metrics}["accuracy"] == pytest.approx(row["accuracy"])
+
+
+def test_a_name_that_mlflow_lets_no_logged_model_have(mlflow: str):
+    """A model would not be registered for a dot in its name."""
+    from mlflow import MlflowClient
+
+    register(f"mlflow+{mlflow}", "reviews v1.2 'ours', 98%", "aaa", "s3://bucket/aaa", FACTS)
+    client = MlflowClient(tracking_uri=mlflow, registry_uri=mlflow)
+    [version] = client.search_model_versions("name=\"reviews v1.2 'ours', 98%\"")
+    assert version.source == "s3://bucket/aaa" and logged_model(client, version.run_id)
+
+
+def test_a_server_before_mlflow_3(mlflow: str, monkeypatch):
+    """It knows no logged models, and would register nothing."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+
+    def unknown(*_, **__):
+        raise MlflowException("no such path", ENDPOINT_NOT_FOUND)
+
+    monkeypatch.setattr(MlflowClient, "create_logged_model", unknown)
+    register(f"mlflow+{mlflow}", "older", "aaa", "hf://me/reviews@aaa", FACTS)
+    client = MlflowClient(tracking_uri=mlflow, registry_uri=mlflow)
+    [version] = client.search_model_versions("name='older'")
+    assert client.get_run(version.run_id).data.metrics["accuracy"] == FACTS["accuracy"]
 
 
 def test_mlflow_knows_a_version_once(mlflow: str):

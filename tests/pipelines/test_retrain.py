@@ -29,10 +29,10 @@ from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.data.tasks import read_task
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import read_record, write_record
-from kfp_bonsai.shared.storage import objects
 from kfp_bonsai.shared.storage import champion as champions
+from kfp_bonsai.shared.storage import objects
 from kfp_bonsai.shared.storage.champion import version_of as version
-from kfp_bonsai.shared.storage.store import read_pointer, write_manifest
+from kfp_bonsai.shared.storage.store import download_folder, read_pointer, write_manifest
 
 TARGET, EMISSION = 0.93, 0.9
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 10, "pairs": 2, "block_seconds": 1.0, "precision": 0.0}
@@ -433,6 +433,10 @@ def test_a_champion_in_a_bucket_that_breaks_off(made, world, tmp_path, monkeypat
         assert bucket.content("reviews/champion.json") == other
         assert compared(made, world, where, tmp_path, "good", max_emission=1.0)["promoted"]
         assert json.loads(bucket.content("reviews/champion.json"))["version"] == version(world["good"])
+        package = f"{where}/versions/{version(world['good'])}"
+        [served] = download_folder(package, tmp_path / "served").glob("kserve-*.yaml")
+        text = served.read_text()
+        assert f"storageUri: {package}\n" in text and "pvc://" not in text and "# storageUri" not in text
 
 
 @pytest.fixture(scope="module")

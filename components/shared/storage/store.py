@@ -59,6 +59,18 @@ def write_manifest(folder: Path) -> list[str]:
     return [*files]
 
 
+def check_manifest(folder: Path) -> dict[str, manifest.File]:
+    """Return all other files of a folder, once they are as its SHA256SUMS says, if it has one.
+
+    Raises:
+        BonsaiError: they are not, or there are none.
+    """
+    files, own = manifest.local_files(folder), folder / MANIFEST
+    if own.is_file() and manifest.parse(own.read_text(encoding="utf-8"), str(own)) != manifest.digests(files):
+        raise BonsaiError(f"{folder} is not as its {MANIFEST} says: make the folder again, or remove that file")
+    return files
+
+
 def content_sha256(folder: Path) -> str:
     """Return one hash of a folder's content: that of its SHA256SUMS, which must be there."""
     return hashlib.sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()
@@ -75,11 +87,8 @@ def upload_folder(folder: Path, destination: str) -> None:
         BonsaiError: the folder is empty or not as its SHA256SUMS says, something else is at the destination, it cannot
             be written to, or the connection was lost for good. Then no SHA256SUMS is there.
     """
-    files = manifest.local_files(Path(folder))
+    files = check_manifest(Path(folder))
     text = manifest.text_of(files)
-    own = Path(folder) / MANIFEST
-    if own.is_file() and manifest.parse(own.read_text(encoding="utf-8"), str(own)) != manifest.digests(files):
-        raise BonsaiError(f"{folder} is not as its {MANIFEST} says: make the folder again, or remove that file")
     if on_hub.is_on_hub(destination):
         on_hub.upload(files, text, destination)
     elif _in_bucket(destination):

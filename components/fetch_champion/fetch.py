@@ -22,7 +22,7 @@ def fetch_champion(
     """Fetch the champion, the model in use, and say how it was made: what a retraining starts from.
 
     Args:
-        champion: where the champion is kept: a folder or gs://bucket/prefix with champion.json.
+        champion: where the champion is kept: a folder, gs://bucket/prefix or s3://bucket/prefix with champion.json.
         output: the folder to write the model to.
         document: the JSON file to write champion.json to.
         model: the pretrained model to start from again, if not the one that the champion was made from.

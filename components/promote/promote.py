@@ -55,7 +55,7 @@ def promote(
 
     Args:
         challenger: the package of the new model, from `bonsai package-model` or `bonsai run` (its model/).
-        champion: where the champion is kept: a folder or gs://bucket/prefix.
+        champion: where the champion is kept: a folder, gs://bucket/prefix or s3://bucket/prefix.
         decision: the JSON file to write: what was decided and why.
         document: the champion.json that the challenger was measured against (from fetch-champion).
         incumbent: the champion's model folder (from fetch-champion).

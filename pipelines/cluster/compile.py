@@ -152,7 +152,7 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
     _check_room(options)
     if options["scratch"]:
         checks.size(options["scratch"], "--scratch", checks.LEAST_MEMORY)
-    for name in ("cache_volume", "hub_secret", "registry_secret", "storage_class"):
+    for name in ("cache_volume", "hub_secret", "storage_secret", "registry_secret", "storage_class"):
         checks.check_name(options[name], f"--{name.replace('_', '-')}")
     return {
         "fixed": _fixed(options["pipeline"], options["set"]),

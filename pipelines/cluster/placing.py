@@ -11,16 +11,17 @@ from kfp_bonsai.shared.core.parallel import NEEDS_GPU
 
 # The components that may download from a model hub.
 _ONCE = (*FIRST.values(), "fetch-champion", "fine-tune", "prepare-data")
-HUB_READERS = (*_ONCE, "compress-level", "layer-remove", "search-trial")
+REGISTERERS = ("package-model", "search-end")  # they publish too
+HUB_READERS = (*_ONCE, "compress-level", "layer-remove", "search-trial", *REGISTERERS)
 READERS = (
     *_ONCE,
     "check-drift",
     "promote",
     "teacher-outputs",
 )  # that find what users name, on a volume or in a bucket; levels run together
-REGISTERERS = ("package-model", "search-end")
 KEEPERS = ("fine-tune", "teacher-outputs")  # whose checkpoints outlive a pod; a level's do only on the pod's own disk
 CACHE, SCRATCH_VOLUME, REGISTRY = "/cache", "/scratch", "/registry"
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 RUN_ID = "metadata.labels['pipeline/runid']"  # where KFP notes a pod's run; in variables it replaces no placeholders
 FIRST_WAIT = 30  # seconds until the first retry; then twice as long each time
@@ -135,10 +136,13 @@ def _give_volumes(task: PipelineTask, cluster: Cluster, light: bool) -> None:
 
 
 def _give_secrets(task: PipelineTask, cluster: Cluster) -> None:
-    """Give what a hub and a registry ask for: MLflow's client reads variables, Kubeflow Model Registry's a file."""
+    """Give what hub, bucket and registry ask for: MLflow's client reads variables, Kubeflow Model Registry's a file."""
     name = task.component_spec.name
     if cluster.hub_secret and name in HUB_READERS:
         kubernetes.use_secret_as_env(task, cluster.hub_secret, {"token": "HF_TOKEN"})
+    if cluster.storage_secret and name in (*READERS, *REGISTERERS):
+        keys = {key: key for key in S3_KEYS}
+        kubernetes.use_secret_as_env(task, cluster.storage_secret, keys, optional=True)
     if cluster.registry_secret and name in REGISTERERS:
         keys = {key: key for key in MLFLOW_KEYS}
         kubernetes.use_secret_as_env(task, cluster.registry_secret, keys, optional=True)

@@ -33,6 +33,8 @@ class Cluster:
         cache_volume: Claim of a volume, mounted at /cache where models and data are read and downloaded; there a
             fine-tune that is tried again finds its checkpoints.
         hub_secret: Secret whose key "token" is a token for the model hub.
+        storage_secret: Secret for s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, as far as they are needed,
+            AWS_SESSION_TOKEN, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL (MinIO's, SeaweedFS's).
         registry_secret: Secret for `register`: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD, for
             MLflow; the key "token" for Kubeflow Model Registry.
         scratch: Size of a volume for each working task's temporary files, such as 100Gi; else the node's disk has them.
@@ -55,6 +57,7 @@ class Cluster:
     task_timeout: int = DAY
     cache_volume: str = ""
     hub_secret: str = ""
+    storage_secret: str = ""
     registry_secret: str = ""
     scratch: str = ""
     storage_class: str = ""

@@ -24,7 +24,7 @@ def retrain(
     meets the target. The same data again changes nothing. The first champion comes from `bonsai promote --first`.
 
     Args:
-        champion: Where the champion is kept: a folder or gs://bucket/prefix.
+        champion: Where the champion is kept: a folder, gs://bucket/prefix or s3://bucket/prefix.
         data: All labelled rows, old and new, as for `bonsai run`: a file, folder, glob, gs://bucket/path or data set.
         output: Folder for the report, the decision and the model.
         model: Pretrained model to start from, if not the one that the champion was made from.

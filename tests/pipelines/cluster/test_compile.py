@@ -305,6 +305,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         ({"scratch": "1Gi", "storage_class": "Fast_One"}, "--storage-class Fast_One"),
         ({"cache_volume": "my cache"}, "--cache-volume my cache"),
         ({"hub_secret": "-x"}, "--hub-secret -x"),
+        ({"storage_secret": "-x"}, "--storage-secret -x"),
         ({"task_timeout": "1 day"}, "--task-timeout 1 day"),
         ({"run_timeout": "-1h"}, "--run-timeout -1h"),
         ({"retries": -1}, "--retries -1"),

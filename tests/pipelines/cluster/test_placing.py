@@ -38,6 +38,22 @@ def test_a_registrys_secret_reaches_those_who_register_and_nobody_else(pipeline,
         assert env["KF_PIPELINES_SA_TOKEN_PATH"] == f"{volume['mountPath']}/token"
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_buckets_keys_reach_those_who_read_or_publish(pipeline, tmp_path):
+    """Data in MinIO that no task may read, or the keys of a bucket in tasks that only train."""
+    compile_pipeline(pipeline=pipeline, output=str(tmp_path / "out.yaml"), storage_secret="minio")
+    _, platform = yaml.safe_load_all((tmp_path / "out.yaml").read_text(encoding="utf-8"))
+    told = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    given = {name: each["secretAsEnv"] for name, each in told.items() if "minio" in str(each)}
+    who = {name.removeprefix("exec-").rstrip("-23") for name in given}
+    publishes = {"retrain": {"promote", "package-model"}, SEARCH: {"search-end"}}.get(pipeline, {"package-model"})
+    assert who >= {"prepare-data", *publishes} and not who & {"distill", "matrix-prune", "layer-remove", "report"}
+    for (variables,) in given.values():
+        keys = {one["envVar"]: one["secretKey"] for one in variables["keyToEnv"]}
+        assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"} <= keys.keys()
+        assert variables["optional"] and all(name == key for name, key in keys.items())
+
+
 def test_the_readme_says_what_a_scratch_volume_needs():
     """A volume that tasks cannot write, so that temporary files fill the node's disk without a word."""
     manifests = Path(__file__).parents[3] / "manifests"

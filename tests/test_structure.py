@@ -18,7 +18,7 @@ from kfp_bonsai.shared.models.families import FAMILIES
 COMPONENTS = Path(__file__).parents[1] / "components"
 FOLDERS = [name.replace("-", "_") for name in STAGES]
 SOURCES = [path for path in sorted(COMPONENTS.rglob("*.py")) if path.name != "component.py"]
-ROOMS = ("core", "energy", "metrics", "kinds", "data", "models", "training", "inference", "storage")
+ROOMS = ("core", "storage", "energy", "metrics", "kinds", "data", "models", "training", "inference")
 ROOT = COMPONENTS.parent
 PIPELINES = ROOT / "pipelines"
 FILES = sorted([*COMPONENTS.rglob("*.py"), *PIPELINES.rglob("*.py")])

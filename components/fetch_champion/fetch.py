@@ -7,11 +7,11 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.models import champion as champions
 from kfp_bonsai.shared.models import pretrained
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.models.records import read_record, write_record
-from kfp_bonsai.shared.storage import champion as champions
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
 

@@ -165,8 +165,8 @@ def _in_mlflow(address: str, name: str, version: str, uri: str, facts: Mapping[s
             tags = {VERSION_TAG: version} | {key: str(value) for key, value in facts.items()}
             known = [client.create_model_version(name, source=uri, run_id=run, tags=tags, model_id=logged)]
             if logged:  # as MLflow's own register_model does; its open stores keep no model_id of a version
-                versions = json.dumps([{"name": name, "version": str(known[0].version)}])
-                client.set_logged_model_tags(logged, {"mlflow.modelVersions": versions})
+                linked = json.dumps([{"name": name, "version": str(known[0].version)}])
+                client.set_logged_model_tags(logged, {"mlflow.modelVersions": linked})
         return f"{name}, version {known[0].version}, in MLflow at {address}"
 
 

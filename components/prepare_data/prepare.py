@@ -53,7 +53,7 @@ def prepare_data(
     share of every class (of numbers: of every tenth), or whole queries, or whole texts with all their questions.
 
     Args:
-        data: a Parquet, CSV, TSV, JSON lines, CoNLL or SQuAD file, a folder or glob of them, gs://bucket/path,
+        data: a Parquet, CSV, TSV, JSON lines, CoNLL or SQuAD file, a folder or glob of them, gs://, s3://bucket/path,
             embedded:NAME (movie-reviews, amazon-reviews, tweets, news), or a Hugging Face data set name (org/name,
             with :configuration and @revision behind it where it has such; glue:sst2, glue:mnli_mismatched).
         train: the Parquet file to write the training rows to.

@@ -17,8 +17,8 @@ from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.hub import parted
 from kfp_bonsai.shared.data.embedded_texts import CITATION, embedded_dataset
 from kfp_bonsai.shared.data.tasks import HUB
+from kfp_bonsai.shared.models.fingerprint import of_parts
 from kfp_bonsai.shared.storage.buckets import is_in_bucket
-from kfp_bonsai.shared.storage.fingerprint import of_parts
 
 SPLITS = {
     "train": ("train", "training"),

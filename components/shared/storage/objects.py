@@ -86,7 +86,7 @@ class Bucket(Protocol):
         """Return bytes of an object, from the first to the last; raise Changed where it is another one now."""
 
     def download(self, found: Object | str, path: Path) -> None:
-        """Fetch an object, as it is stored, into a file; by a name that there is none of, it leaves no file."""
+        """Fetch an object into a file, raise Changed where it is another one; of a name of none, leave no file."""
 
     def put(self, key: str, file: File, mark: Mapping[str, str], token: Any) -> Object:
         """Write an object in place of that with this token (None: of none); raise Changed, or Damaged."""

@@ -13,10 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared.core.cache import cached
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder, sha256
+from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.storage import in_bucket, manifest, on_disk, on_hub
-from kfp_bonsai.shared.storage.buckets import SOME, is_in_bucket, split_location
+from kfp_bonsai.shared.storage.buckets import SOME, is_in_bucket, open_bucket, split_location
 from kfp_bonsai.shared.storage.manifest import MANIFEST
 
 
@@ -130,6 +132,41 @@ def download_folder(source: str, folder: Path) -> Path:
                 raise BonsaiError(f"{source}/{name} is not as its {MANIFEST} says: publish the folder again elsewhere")
         (scratch / MANIFEST).write_bytes(text)
     return Path(folder)
+
+
+def cached_folder(source: str) -> Path:
+    """Return a folder of this machine's cache with what is below a place in a bucket; it is fetched once.
+
+    Args:
+        source: a published folder's place, or any folder's that others copied there.
+
+    Raises:
+        BonsaiError: there is nothing, it changes meanwhile, or it cannot be read.
+    """
+    _in_bucket(source)
+    source = source.rstrip("/")
+    bucket, prefix = open_bucket(source)
+    with bucket.errors(source):
+        there = {name.removeprefix(f"{prefix}/"): one for name, one in bucket.list(f"{prefix}/").items()}
+    there = {name: one for name, one in there.items() if not name.endswith("/") and name}  # consoles' marks of folders
+    if not there:
+        raise BonsaiError(f"{source}: there is nothing in the bucket below that: correct the place")
+    content = "\n".join(f"{name} {one.size} {one.version}" for name, one in sorted(there.items()))
+    folder = cached("fetched") / hashlib.sha256(f"{source}\n{content}".encode()).hexdigest()[:32]
+    if folder.is_dir():
+        return folder
+    say(f"fetching {source}: {sum(one.size for one in there.values()) / 1e6:,.1f} MB")
+    try:
+        if MANIFEST in there:
+            return download_folder(source, folder)
+        with new_folder(folder) as scratch, bucket.errors(source):
+            for name, one in there.items():
+                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+                bucket.download(one, scratch / name)
+    except BonsaiError:
+        if not folder.is_dir():  # else another process was quicker
+            raise
+    return folder
 
 
 def read_pointer(location: str) -> tuple[dict | None, Any]:

@@ -14,7 +14,7 @@ from kfp_bonsai.pipelines.cluster.check_form import check_form
 from kfp_bonsai.pipelines.options import arguments
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.storage.fingerprint import of_model
+from kfp_bonsai.shared.models.fingerprint import of_model
 
 FIXED = {"device": "cpu", "edge": False, "epochs": 1.0}
 LEVELS = ["2/3 layers:layers=2/3"]

@@ -5,8 +5,10 @@ import os
 import faults
 import pytest
 import s3
+import tiny
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.models import pretrained
 from kfp_bonsai.shared.storage import objects
 from kfp_bonsai.shared.storage.store import download_folder, read_pointer, upload_folder, write_pointer
 
@@ -195,6 +197,29 @@ def test_keys_in_a_location_are_refused_without_a_word_of_them(folder):
     with pytest.raises(BonsaiError, match="keys and passwords in the environment") as error:
         upload_folder(folder, f"s3://AKIAMADE:{SECRET}@bucket/models")
     assert SECRET not in str(error.value) and "AKIAMADE" not in str(error.value)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_model_in_a_bucket(bucket, place, tmp_path, monkeypatch, published):
+    """A cluster without the hub has its models in MinIO; each stage would fetch it again, or go on with an old one."""
+    monkeypatch.setenv("BONSAI_CACHE", str(tmp_path / "cache"))
+    made, key = tiny.pretrained(tmp_path / "made"), place.removeprefix("s3://bucket/")
+    if published:
+        upload_folder(made, place)
+    else:
+        for path in made.iterdir():
+            bucket.put(f"{key}/{path.name}", path.read_bytes())
+        bucket.put(f"{key}/", b"")  # as consoles make folders
+    read = pretrained.read(place + "/")
+    assert read.config.model_type == "bert" and read.folder.is_relative_to(tmp_path / "cache")
+    bucket.seen.clear()
+    assert pretrained.read(place).folder == read.folder
+    assert not [path for method, path in bucket.seen if bucket.fetches(method, path)]
+    bucket.put(f"{key}/config.json", b"{}")
+    with pytest.raises(BonsaiError, match=r"config\.json is not as its SHA" if published else rf"{key}.*config\.json"):
+        pretrained.read(place)
+    with pytest.raises(BonsaiError, match="there is nothing in the bucket below that"):
+        pretrained.read(f"{place}-not")
 
 
 def test_more_objects_than_a_page(bucket, place, folder):

@@ -256,7 +256,7 @@ def check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str
                 "folder on the cache volume such as /cache/models/bert, or for data gs://bucket/path"
             )
     upload = arguments.get("upload", "")
-    if upload and not upload.startswith((*SCHEMES, HUB)):
+    if upload and not re.match(f"({'|'.join([*SCHEMES, HUB])})[^/]", upload):
         raise BonsaiError(
             f"--upload={upload}: a cluster's task publishes to a bucket or the hub only (it has no volume, and a "
             f"folder would be lost with its pod): give {SOME}, or hf://owner/name"

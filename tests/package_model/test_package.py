@@ -237,7 +237,7 @@ def test_nothing_is_left_of_a_publication_that_failed(stock: tuple[Path, Path], 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"upload": "s3://bucket/models"}, "s3:// is not known"),
+        ({"upload": "minio://bucket/models"}, "minio:// is not known"),
         ({"upload": "gs://bucket"}, "whole bucket"),
         ({"upload": "here", "register": "mlflow"}, "give mlflow\\+URI"),
         ({"register": "http://registry:8080"}, "give --upload too"),

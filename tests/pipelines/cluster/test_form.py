@@ -96,7 +96,7 @@ def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
         ({"model": ""}, "^model is missing: give it, such as google-bert/bert-base-uncased"),
         ({"data": " "}, "^data is missing"),
         ({"model": "embedded:minilm"}, "^model=embedded:minilm: embedded:... comes by pip"),
-        ({"upload": "s3://models"}, "^upload=s3://models"),
+        ({"upload": "minio://models"}, "^upload=minio://models"),
         ({"options": {"register": "mlflow+http://mlflow"}}, "^register tells where.*give upload too"),
     ],
 )

@@ -49,7 +49,7 @@ class GoogleBucket:
     def list(self, prefix: str) -> dict[str, Object]:
         """As the client pages through them."""
         found = self._bucket.client.list_blobs(self._bucket, prefix=prefix, retry=_patience())
-        return {blob.name: _told(blob) for blob in found}
+        return {blob.name: _told(blob) for blob in found if not objects.is_mark(blob.name)}
 
     def stat(self, key: str) -> Object | None:
         """By its metadata."""

@@ -74,7 +74,7 @@ class Bucket(Protocol):
     place: str
 
     def list(self, prefix: str) -> dict[str, Object]:
-        """Return all objects whose names begin so, by name."""
+        """Return all objects whose names begin so, by name; but no marks of folders, such as consoles make."""
 
     def stat(self, key: str) -> Object | None:
         """Return an object; None if there is none."""
@@ -132,6 +132,11 @@ def transfer(bucket: Bucket, attempt: Callable[[], Found]) -> Found:
     raise AssertionError("unreachable")
 
 
+def is_mark(name: str) -> bool:
+    """Return whether an object only stands for a folder."""
+    return name.endswith("/")
+
+
 def media_type(key: str) -> str:
     """Return the type that an object's name says."""
     return mimetypes.guess_type(key)[0] or "application/octet-stream"
@@ -173,5 +178,5 @@ def damaged(where: str, error: BaseException) -> BonsaiError:
 
 def first_line(error: BaseException) -> str:
     """Return an error in one line, without the passwords of addresses in it."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = " ".join(str(error).split()) or type(error).__name__
     return IN_ADDRESS.sub("//", line)[:200]

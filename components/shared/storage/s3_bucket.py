@@ -86,8 +86,8 @@ class S3Bucket:
         found, more = dict[str, Object](), dict[str, str]()
         while True:
             page = self._ask("list_objects_v2", Prefix=prefix, **more)
-            for one in page.get("Contents", []):
-                found[one["Key"]] = _object(one["Key"], one["Size"], one["ETag"])
+            told = [one for one in page.get("Contents", []) if not objects.is_mark(one["Key"])]
+            found |= {one["Key"]: _object(one["Key"], one["Size"], one["ETag"]) for one in told}
             if not page.get("IsTruncated"):
                 return found
             more = {"ContinuationToken": page["NextContinuationToken"]}

@@ -148,7 +148,6 @@ def cached_folder(source: str) -> Path:
     bucket, prefix = open_bucket(source)
     with bucket.errors(source):
         there = {name.removeprefix(f"{prefix}/"): one for name, one in bucket.list(f"{prefix}/").items()}
-    there = {name: one for name, one in there.items() if not name.endswith("/") and name}  # consoles' marks of folders
     if not there:
         raise BonsaiError(f"{source}: there is nothing in the bucket below that: correct the place")
     content = "\n".join(f"{name} {one.size} {one.version}" for name, one in sorted(there.items()))

@@ -166,6 +166,18 @@ def test_the_same_folder_again_changes_nothing(anywhere, folder):
         assert content(Path(anywhere)) == before
 
 
+def test_a_mark_of_a_folder_is_nobodys_file(bucket, folder, place, tmp_path):
+    """What was made by hand in the bucket's console, to publish into, could not be published into."""
+    bucket.put(within(place) + "/", b"")
+    upload_folder(folder, place)
+    (folder / "config.json").rename(folder / "confîg +&=%20 .json")
+    bucket.put(within(place) + "2/deep/", b"")
+    upload_folder(folder, f"{place}2")
+    upload_folder(folder, f"{place}2")
+    found = download_folder(f"{place}2", tmp_path / "fetched")
+    assert {name: each for name, each in content(found).items() if name != "SHA256SUMS"} == content(folder)
+
+
 def test_the_same_folder_again_sends_nothing(bucket, folder, place):
     """Gigabytes would be sent again with each retry."""
     upload_folder(folder, place)

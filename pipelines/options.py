@@ -106,7 +106,7 @@ PIPELINES: dict[str, dict[str, Option]] = {
             **TARGET,
             **PROMOTING,
             **_TRAINING,
-            "license": PACKING["license"],
+            **{name: PACKING[name] for name in ("license", "ship_code")},
             **_SEED,
         }
     ),

@@ -96,7 +96,7 @@ def retrain_tasks(tasks: Tasks, fuse: bool) -> None:
             model=challenger,
             results=reported.outputs["results"],
             images=tasks.images,
-            **tasks.pick("license"),
+            **tasks.pick("license", "ship_code"),
         )
         place(packed.set_display_name("Package the challenger"), light=True)
         promoted = promote(

@@ -16,6 +16,7 @@ from kfp_bonsai.shared.metrics.scores import in_words, is_share
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.records import short_name, start_of
+from kfp_bonsai.shared.models.weights import CODE_FILE
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20
@@ -177,6 +178,11 @@ from transformers import AutoTokenizer  # for its chat template; it needs no tor
 talk = [{{"role": "user", "content": "a question"}}]
 asked = AutoTokenizer.from_pretrained("{folder}").apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
 """
+OURS = "kfp_bonsai"
+TRUST = f"""\
+`trust_remote_code=True` runs the Python file `{CODE_FILE}` of this folder, with all rights of whoever runs it: \
+read it first. As it was made, from kfp-bonsai's source, it imports torch and transformers only, and its SHA-256 is \
+`{{hash}}`. Where kfp-bonsai is installed, `import {OURS}` does the same, and the file is never run."""
 CHANCES = "print(1 / (1 + numpy.exp(-run(batch))))\n"
 SPLIT = "tokenizer.encode_special_tokens = True  # words such as [SEP] in a text are plain text\n"
 
@@ -239,7 +245,8 @@ def _body(name: str, license: str, record: dict[str, Any], results: dict[str, An
         "## Files",
         "`bonsai.json` is the model's record (shape, lineage, versions), `results.json` all numbers of the report, "
         "`SHA256SUMS` the files' checksums (`sha256sum -c SHA256SUMS`), `sbom.cdx.json` the bill of materials, "
-        f"`kserve-{'edge' if row['stage'] == 'quantized' else 'gpu'}.yaml` serves the model on Kubernetes (KServe)."
+        f"`kserve-{'edge' if row['stage'] == 'quantized' else 'gpu'}.yaml` serves the model on Kubernetes (KServe)"
+        + (f", `{CODE_FILE}` is the code that its shape needs." if record.get("code_sha256") else ".")
         + ("" if license else " No license was stated: that of the model it was made from applies."),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -271,7 +278,8 @@ def _what(record: dict[str, Any], row: dict[str, Any]) -> str:
         return f"{text}, quantized to int8 for {row['runtime']} on a CPU"
     if shape.get("kind") == "free":
         why = "each layer has its own widths, and the last one computes what is read"
-        return f"{text}, a *free* shape ({why}), which needs `import kfp_bonsai`"
+        needs = f"`trust_remote_code=True` or `import {OURS}`" if record.get("code_sha256") else f"`import {OURS}`"
+        return f"{text}, a *free* shape ({why}), which needs {needs}"
     return f"{text}, a *stock* shape that plain transformers loads"
 
 
@@ -381,8 +389,13 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
         code = code.replace("{answer}", "" if in_text else '[:, batch["input_ids"].shape[1] :]')
     chances = ".sigmoid()" if any_may_hold else ""
     code = code.format(folder=".", length=length, texts=texts, chances=chances, overlap=length // OVERLAP)
+    if record.get("code_sha256"):
+        code = re.sub(
+            r'(= (?:AutoModelFor\w+\.from_pretrained|CrossEncoder)\("\.")', r"\1, trust_remote_code=True", code
+        )
+        return f"```python\n{code}```\n\n{TRUST.format(hash=record['code_sha256'])}"
     if (record.get("shape") or {}).get("kind") == "free":
-        code = "import kfp_bonsai  # registers shapes with a width of its own for each layer\n" + code
+        code = f"import {OURS}  # registers shapes with a width of its own for each layer\n" + code
     return f"```python\n{code}```"
 
 

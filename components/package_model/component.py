@@ -12,6 +12,7 @@ def package_model(
     package: Output[Model],
     name: str = "",
     license: str = "",
+    ship_code: bool = False,
     upload: str = "",
     register: str = "",
     images: str = "",

@@ -12,8 +12,10 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_folder
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.weights import check_files
+from kfp_bonsai.shared.models.configuration import FREE_PREFIX
+from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.models.stored import check_config
+from kfp_bonsai.shared.models.weights import check_files, is_quantized
 from kfp_bonsai.shared.storage.store import (
     check_location,
     content_sha256,
@@ -33,6 +35,7 @@ def package_model(
     *,
     name: str = "",
     license: str = "",
+    ship_code: bool = False,
     upload: str = "",
     register: str = "",
     images: str = "",
@@ -45,6 +48,8 @@ def package_model(
         output: the folder to make.
         name: what the model is called; by default the data set and the level.
         license: the license's identifier on the Hugging Face hub, such as apache-2.0; "" leaves it open.
+        ship_code: put a free shape's own code beside it, so that transformers loads it without kfp-bonsai where it is
+            told trust_remote_code=True; stock shapes and int8 models need none.
         upload: where to publish it, gs://bucket/prefix, s3://bucket/prefix, hf://owner/name (made private) or a
             folder; its version, a hash of its content, is added.
         register: the registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry;
@@ -65,6 +70,7 @@ def package_model(
     from kfp_bonsai.package_model.card import model_card
     from kfp_bonsai.package_model.kserve import manifest
     from kfp_bonsai.package_model.sbom import bill_of_materials
+    from kfp_bonsai.shared.models.shipped_code import ship
 
     check_apart([output], [model, results])
     if upload:
@@ -80,10 +86,16 @@ def package_model(
         registry.check_target(register)
         registry.check_published(register, upload)
     check_files(model, record)
+    free = not is_quantized(model) and check_config(model / "config.json").startswith(FREE_PREFIX)
+    if ship_code and not free:
+        say("package-model  no code goes along: this model is not of a free shape, and loads without any of ours")
     name = name or _default_name(document, row)
     found: dict[str, str | int | float | bool] = {"name": name}
     with new_folder(output) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
+        if ship_code and free:
+            record["code_sha256"] = ship(folder)
+            write_record(folder, {**read_record(folder), "code_sha256": record["code_sha256"]})
         shutil.copyfile(results, folder / "results.json")
         (folder / "README.md").write_text(model_card(name, license, record, document, row), encoding="utf-8")
         bill = bill_of_materials(folder, name, record["sha256"][:VERSION_DIGITS], license, record, document)
@@ -111,7 +123,8 @@ def package_model(
             found["registered"] = registry.register(register, name, version, str(found["uri"]), facts)
         except BonsaiError as error:
             again = ["bonsai", "package-model", "--model", model, "--results", results, "--output", f"{output}-again"]
-            again += ["--name", name, *(["--license", license] if license else []), "--upload", upload]
+            again += ["--name", name, *(["--license", license] if license else []), *["--ship-code"] * ship_code]
+            again += ["--upload", upload]
             later = shlex.join([*map(str, again), "--register", register])
             raise BonsaiError(
                 f"{error}. The package is whole in {output}, and published as {found['uri']}: to register it later, "

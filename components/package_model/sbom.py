@@ -58,7 +58,7 @@ def roots(record: Mapping[str, Any]) -> list[str]:
     if record.get("runtime"):
         return [str(record["runtime"]), "numpy", "tokenizers"]
     free = (record.get("shape") or {}).get("kind") == "free"
-    return [*PLAIN, "kfp-bonsai"] if free else [*PLAIN]
+    return [*PLAIN, "kfp-bonsai"] if free and not record.get("code_sha256") else [*PLAIN]
 
 
 def _model(

@@ -1,9 +1,6 @@
-"""Model types for free shapes: a stock model whose layers differ in their heads and neurons.
+"""The free types beside the stock ones: which class a model is of, and how transformers comes to know the free ones.
 
-The constructors of stock models tie the hidden width to heads x head_dim, so a free shape needs a
-type of its own: `bonsai-bert` is BERT with a list of widths in its configuration. The types are made from
-the stock classes, so everything else (forward, generate, heads for other tasks) is theirs, and they are
-registered with transformers' Auto classes when kfp_bonsai is imported: no remote code.
+They are registered with transformers' Auto classes when kfp_bonsai is imported: no remote code.
 """
 
 from collections.abc import Sequence
@@ -12,70 +9,11 @@ from typing import Any
 
 from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import heads
-from kfp_bonsai.shared.models.configuration import FREE_PREFIX, family_name, family_of, is_free, token_read
+from kfp_bonsai.shared.models.configuration import family_name, family_of, is_free, token_read
 from kfp_bonsai.shared.models.families import FAMILIES
+from kfp_bonsai.shared.models.free_types import free_class, free_config_class, stock_config_class
 
 AUTO_CLASSES = ("AutoModel", *heads.AUTO.values(), heads.IN_TEXT)
-
-
-def stock_config_class(family: str) -> Any:
-    """Return the configuration class of a family."""
-    from transformers import CONFIG_MAPPING
-
-    return CONFIG_MAPPING[family]
-
-
-@cache
-def free_config_class(family: str) -> Any:
-    """Return the configuration class of a family's free shapes; `layer_shapes` lists [heads, ffn] a layer."""
-    stock = stock_config_class(family)
-    return type(
-        f"Bonsai{stock.__name__}",
-        (stock,),
-        {
-            "__module__": __name__,
-            "__doc__": f"{stock.__name__} with `layer_shapes`: [heads, neurons] of each layer, and with an encoder "
-            "to read also the heads that read it; an encoder's layers before its decoder's. `one_token`: a classifier "
-            "computes of its last layer only the token that it reads, unless asked for hidden states or attentions.",
-            "__annotations__": {"layer_shapes": list | None, "one_token": bool},
-            "model_type": FREE_PREFIX + family,
-            "layer_shapes": None,
-            "one_token": False,
-        },
-    )
-
-
-@cache
-def free_class(stock: type) -> type:
-    """Return the free-shaped subclass of a stock model class (or the class itself if it is one)."""
-    register()  # some classes ask the Auto classes for their own body
-    if getattr(stock, "stock_class", None):
-        return stock
-
-    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        from kfp_bonsai.shared.models import biases, one_token
-        from kfp_bonsai.shared.models.narrow import resize
-        from kfp_bonsai.shared.models.shapes import LayerShape, stacks_of
-
-        stock.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
-        for stack, layers in stacks_of(self):
-            if stack.shared_bias:
-                biases.part(self, stack, layers)
-        resize(self, [LayerShape(*widths) for widths in config.layer_shapes])
-        if one_token.leaves_out(self):
-            one_token.install(self)
-
-    return type(
-        f"Bonsai{stock.__name__}",
-        (stock,),
-        {
-            "__module__": __name__,
-            "__doc__": f"{stock.__name__} whose layers have the widths in its configuration.",
-            "__init__": __init__,
-            "stock_class": stock,
-            "config_class": free_config_class(stock.config_class.model_type),  # type: ignore[attr-defined]
-        },
-    )
 
 
 def variant(model_class: Any, free: bool) -> Any:

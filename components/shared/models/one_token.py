@@ -23,7 +23,7 @@ from kfp_bonsai.shared.models.configuration import token_read
 from kfp_bonsai.shared.models.shapes import module_at, stacks_of
 
 _OF_ALL_TOKENS = ("output_hidden_states", "output_attentions")
-_OF_ONE_QUERY = "bonsai_one_query"  # as transformers knows the attention of the last layer
+_OF_ONE_QUERY = f"one query by {__name__}"  # as transformers knows the attention of the last layer
 
 
 def can(model_class: type, config: Any) -> bool:

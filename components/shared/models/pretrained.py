@@ -294,6 +294,7 @@ def _config(folder: Path) -> Any:
 
     with in_words(folder / "config.json", "save the model again"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        vars(config).pop("auto_map", None)  # code that a free shape carries is of that folder, and never run here
         _check_names(folder, config)
         check_settings(config)
         asked = config._attn_implementation

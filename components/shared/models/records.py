@@ -26,6 +26,7 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
     "student": str,
     "sha256": str,
     "tokenizer_sha256": str,
+    "code_sha256": str,
     "runtime": str,
     "model_type": str,
     "max_length": int,

@@ -8,7 +8,8 @@ from typing import Any
 
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.configuration import family_name
+from kfp_bonsai.shared.models.configuration import FREE_PREFIX, family_name
+from kfp_bonsai.shared.models.weights import CODE_FILE
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx", "openvino_model.xml")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -54,8 +55,8 @@ def pickled(model: str, made_by: Any) -> str:
     )
 
 
-def check_config(file: Path) -> None:
-    """Check that a config.json speaks of a model that we can compress.
+def check_config(file: Path) -> str:
+    """Check that a config.json speaks of a model that we can compress; return the model's type.
 
     Raises:
         BonsaiError: it does not, or is broken.
@@ -70,11 +71,20 @@ def check_config(file: Path) -> None:
             f"{file} has a quantization_config: quantized weights cannot be trained or cut: give the model that they "
             "were made from"
         )
-    if found.get("auto_map"):
+    if not _is_shipped(found):
         raise BonsaiError(
             f"{file} has an auto_map: the model comes with code of its own, which is never run here: if it is a plain "
             f"{found['model_type']} without that code, remove the entry"
         )
+    return str(found["model_type"])
+
+
+def _is_shipped(config: Mapping[str, Any]) -> bool:
+    """Say whether a config.json names no code, or what we put beside free shapes, in whose place we run our own."""
+    named = config.get("auto_map") or {}
+    free = str(config["model_type"]).startswith(FREE_PREFIX)
+    ours = isinstance(named, dict) and all(str(one).startswith(f"{Path(CODE_FILE).stem}.") for one in named.values())
+    return not named or (free and ours)
 
 
 def _check_vocabulary(folder: Path) -> None:

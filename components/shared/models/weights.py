@@ -1,4 +1,4 @@
-"""A model folder's files of weights and tokens: their names, sizes and hashes."""
+"""A model folder's files of weights, tokens and code: their names, sizes and hashes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import sha256
 
 ONNX_FILE, DECODER_FILE = "model.onnx", "openvino_model.xml"  # of quantized models; what writes is the second
+CODE_FILE = "modeling_bonsai.py"  # of free shapes that are to load without kfp_bonsai
 PARTS = ("model.onnx*", "openvino_model.*")  # of them
 
 
@@ -31,8 +32,14 @@ def tokenizer_sha256(folder: Path) -> str:
     return sha256(Path(folder).glob("tokenizer.json"))
 
 
+def code_sha256(folder: Path) -> str:
+    """Return the hash of the code that a model folder carries; "" if it carries none."""
+    file = Path(folder) / CODE_FILE
+    return sha256([file]) if file.exists() else ""
+
+
 def check_files(folder: Path, record: Mapping[str, Any]) -> None:
-    """Check that a folder's weights and tokenizer are those that its record speaks of, as far as it does.
+    """Check that a folder's weights, tokenizer and code are those that its record speaks of, as far as it does.
 
     Raises:
         BonsaiError: they are others, or damaged.
@@ -43,6 +50,12 @@ def check_files(folder: Path, record: Mapping[str, Any]) -> None:
                 f"the {what} in {folder} are not those that its {RECORD} speaks of: they were changed or damaged: "
                 "copy the folder again, or make the model again"
             )
+    if code_sha256(folder) != record.get("code_sha256", ""):
+        raise BonsaiError(
+            f"{Path(folder) / CODE_FILE} is not the code that {RECORD} speaks of: it was changed, added or lost, and "
+            "would be run where the model is loaded with trust_remote_code=True: copy the folder again, or package "
+            "the model again"
+        )
 
 
 def size_bytes(folder: Path) -> int:

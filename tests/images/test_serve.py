@@ -1,7 +1,6 @@
 """The edge image's program: scores as the package does, speaks the protocol, and answers bad input in words."""
 
 import http.client
-import importlib.util
 import io
 import json
 import re
@@ -10,28 +9,28 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from served_made import ask, listening, sent_raw, texts_input, written
 
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.serve.__main__ import main
+from kfp_bonsai.serve.http_server import Handler, Server
+from kfp_bonsai.serve.lines import score
+from kfp_bonsai.serve.open_inference import MOST_CHARACTERS, infer
+from kfp_bonsai.serve.served import BATCH_ROWS, MOST_ROWS, InputError, Model, load
 from kfp_bonsai.shared.data.encoding import FIELDS, encode
 from kfp_bonsai.shared.inference import processor, runtimes
 from kfp_bonsai.shared.inference.runtimes import load_predictor
 from kfp_bonsai.shared.kinds.kinds import KINDS
 
-SERVE = Path(__file__).parents[2] / "images" / "edge" / "serve.py"
+REQUIREMENTS = Path(__file__).parents[2] / "images" / "edge" / "requirements.txt"
+SERVE = [sys.executable, "-m", "kfp_bonsai.serve"]
 TEXTS = ["a great film", "", "the very dull plot and the awful cast " * 4, "words nobody knows"] * 10
-
-spec = importlib.util.spec_from_file_location("serve", SERVE)
-assert spec is not None and spec.loader is not None
-serve = importlib.util.module_from_spec(spec)
-sys.modules["serve"] = serve
-spec.loader.exec_module(serve)
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
@@ -55,24 +54,24 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def test_it_gives_what_the_package_gives(folder):
     """A device that answers otherwise than the model that was measured."""
     expected = [
-        softmax(load_predictor(folder).predict(encode(folder, TEXTS[at : at + serve.BATCH_ROWS])))
-        for at in range(0, len(TEXTS), serve.BATCH_ROWS)
+        softmax(load_predictor(folder).predict(encode(folder, TEXTS[at : at + BATCH_ROWS])))
+        for at in range(0, len(TEXTS), BATCH_ROWS)
     ]
-    assert np.allclose(chances(serve.load(folder), TEXTS), np.concatenate(expected), atol=1e-5)
+    assert np.allclose(chances(load(folder), TEXTS), np.concatenate(expected), atol=1e-5)
 
 
 def test_a_model_of_free_shape_is_served_as_it_is(made, tmp_path):
     """KServe manifests of free shapes, whose server answers otherwise than the model, or does not start."""
     matrix_prune(made.baseline, made.transfer, tmp_path / "free", flops=0.4, steps=4)
-    folder, texts = tmp_path / "free", TEXTS[: serve.BATCH_ROWS]
+    folder, texts = tmp_path / "free", TEXTS[:BATCH_ROWS]
     expected = softmax(load_predictor(folder).predict(encode(folder, texts)))
-    assert serve.load(folder).runtime == "torch"
-    assert np.allclose(chances(serve.load(folder), texts), expected, atol=1e-5)
+    assert load(folder).runtime == "torch"
+    assert np.allclose(chances(load(folder), texts), expected, atol=1e-5)
 
 
 def test_it_needs_what_its_image_has_and_no_more(folder):
     """An edge image that must hold gigabytes, or lacks what the server imports."""
-    listed = (SERVE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    listed = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     there = {"kfp_bonsai", *(line for line in listed if line and not line.startswith("#"))}
     code = f"""
 import runpy, sys
@@ -82,8 +81,8 @@ class Blocker:
         if top not in {there!r} and top not in sys.stdlib_module_names:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocker())
-sys.argv = ["serve.py", "score", {str(folder)!r}]
-runpy.run_path({str(SERVE)!r}, run_name="__main__")"""
+sys.argv = ["serve", "score", {str(folder)!r}]
+runpy.run_module("kfp_bonsai.serve", run_name="__main__")"""
     found = subprocess.run(
         [sys.executable, "-c", code], input="a great film\nan awful film\n", capture_output=True, text=True, check=False
     )
@@ -92,35 +91,6 @@ runpy.run_path({str(SERVE)!r}, run_name="__main__")"""
     assert [answer["label"] for answer in answers] == ["good", "bad"]
     assert list(answers[0]["probabilities"]) == ["bad", "good"]
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-
-
-def written(folder: Path, settings: dict, **record) -> Path:
-    """A model folder with a tokenizer and a record, and an ONNX file that is none."""
-    tiny.tokenizer().save_pretrained(folder)
-    config = folder / "tokenizer_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
-    (folder / "bonsai.json").write_text(json.dumps({"runtime": "made", "max_length": 9, **record}))
-    (folder / "model.onnx").write_bytes(b"")
-    return folder
-
-
-@pytest.fixture
-def loaded(monkeypatch):
-    """Load a folder with a runtime that only notes its batches: (model, batches)."""
-
-    def load(folder: Path, classes: int = 2):
-        batches: list[dict[str, np.ndarray]] = []
-
-        def run(batch):
-            batches.append(batch)
-            rows = batch["input_ids"].sum(axis=1).astype(np.float32)
-            return np.stack([rows % (3 + at) for at in range(classes)], axis=1)
-
-        made = runtimes.Predictor("made", tuple(FIELDS), run)
-        monkeypatch.setitem(runtimes._ONNX_RUNTIMES, "made", lambda file, threads: made)
-        return serve.load(folder), batches
-
-    return load
 
 
 PAIR_TASK = {"columns": ["text_a", "text_b"], "labels": ["no", "yes"]}
@@ -132,7 +102,7 @@ def test_texts_become_the_tokens_of_training(loaded, tmp_path, settings, pairs):
     """A text that is cut or padded on another side, or a pair that is taken for one text."""
     folder = written(tmp_path / "model", settings, task=PAIR_TASK if pairs else {"labels": ["bad", "good"]})
     model, batches = loaded(folder)
-    texts = TEXTS[: serve.BATCH_ROWS]
+    texts = TEXTS[:BATCH_ROWS]
     others = texts[::-1] if pairs else None
     model.tell(list(zip(texts, others, strict=True)) if others else texts)
     expected = encode(folder, texts, others)
@@ -141,44 +111,9 @@ def test_texts_become_the_tokens_of_training(loaded, tmp_path, settings, pairs):
 
 
 @pytest.fixture
-def simple(loaded, tmp_path):
-    """A model of single texts with two classes."""
-    return loaded(written(tmp_path / "model", {}, task={"columns": ["text"], "labels": ["bad", "good"]}))[0]
-
-
-@pytest.fixture
 def paired(loaded, tmp_path):
     """A model of pairs."""
     return loaded(written(tmp_path / "pairs", {}, task=PAIR_TASK))[0]
-
-
-@contextmanager
-def listening(model):
-    """A connection to a server of a model."""
-    with serve.Server(model, "reviews", "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-        try:
-            yield connection
-        finally:
-            connection.close()
-            server.stop()
-            thread.join()
-
-
-def ask(connection, method: str, path: str, body=None, headers=None) -> tuple[int, dict]:
-    """Send a request, and return the answer's status and JSON."""
-    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request(method, path, sent, headers or {})
-    response = connection.getresponse()
-    assert response.headers["Content-Type"] == "application/json"
-    return response.status, json.loads(response.read())
-
-
-def texts_input(*texts, name: str = "text", **changed) -> dict:
-    """The input tensor of a request."""
-    return {"name": name, "datatype": "BYTES", "shape": [len(texts)], "data": list(texts), **changed}
 
 
 def test_the_protocol_is_spoken(simple):
@@ -216,13 +151,13 @@ def test_the_protocol_is_spoken(simple):
 def test_only_the_outputs_asked_for_come(simple):
     """Probabilities of a thousand classes sent to a client that wants the label."""
     request = {"inputs": [texts_input("a")], "outputs": [{"name": "label"}]}
-    assert [one["name"] for one in serve.infer(simple, "m", request)["outputs"]] == ["label"]
+    assert [one["name"] for one in infer(simple, "m", request)["outputs"]] == ["label"]
 
 
 def test_nested_rows_are_read(simple):
     """A client that sends a column, [n, 1], as the protocol allows."""
     request = {"inputs": [texts_input("a", "b", shape=[2, 1], data=[["a"], ["b"]])]}
-    assert serve.infer(simple, "m", request)["outputs"][0]["shape"] == [2]
+    assert infer(simple, "m", request)["outputs"][0]["shape"] == [2]
 
 
 def test_pairs_have_a_second_input(paired):
@@ -243,10 +178,10 @@ def test_pairs_have_a_second_input(paired):
 def test_a_regression_gives_values(loaded, tmp_path):
     """A softmax over one number: 1 for every text."""
     model, _ = loaded(written(tmp_path / "model", {}, task={"labels": []}), classes=1)
-    (output,) = serve.infer(model, "m", {"inputs": [texts_input("a great film", "film")]})["outputs"]
+    (output,) = infer(model, "m", {"inputs": [texts_input("a great film", "film")]})["outputs"]
     assert (output["name"], output["shape"]) == ("value", [2, 1])
     assert output["data"] == [answer["value"] for answer in model.tell(["a great film", "film"])] != [1, 1]
-    assert list(serve.score(model, ["a great film\n"])) == [{"value": output["data"][0]}]
+    assert list(score(model, ["a great film\n"])) == [{"value": output["data"][0]}]
 
 
 BAD = {
@@ -263,8 +198,8 @@ BAD = {
     "no data": ({"inputs": [texts_input("a", data="a")]}, r"data is no list"),
     "another shape": ({"inputs": [texts_input("a", shape=[2])]}, r"shape \[2\] does not fit 1 texts"),
     "no rows": ({"inputs": [texts_input()]}, r"0 rows: give 1 to"),
-    "too many rows": ({"inputs": [texts_input(*["a"] * (serve.MOST_ROWS + 1))]}, r"rows: give 1 to"),
-    "a long text": ({"inputs": [texts_input("a" * (serve.MOST_CHARACTERS + 1))]}, r"data\[0\] has over 32,768 char"),
+    "too many rows": ({"inputs": [texts_input(*["a"] * (MOST_ROWS + 1))]}, r"rows: give 1 to"),
+    "a long text": ({"inputs": [texts_input("a" * (MOST_CHARACTERS + 1))]}, r"data\[0\] has over 32,768 char"),
     "half a character": ({"inputs": [texts_input("\ud800")]}, r"surrogate"),
     "another output": ({"inputs": [texts_input("a")], "outputs": [{"name": "x"}]}, r"no output 'x'"),
     "outputs no list": ({"inputs": [texts_input("a")], "outputs": "label"}, r"outputs is no list"),
@@ -314,7 +249,7 @@ def test_other_addresses_are_refused_in_json(simple, method, path, status):
 )
 def test_bodies_that_cannot_be_read_end_the_connection(simple, monkeypatch, head, status):
     """Memory that a stranger fills, a thread that waits for ever, or a body's rest read as the next request."""
-    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    monkeypatch.setattr(Handler, "timeout", 0.2)
     with listening(simple) as connection, socket.create_connection((connection.host, connection.port), 30) as raw:
         raw.sendall(f"POST /v2/models/reviews/infer HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n{{}}".encode())
         with raw.makefile("rb") as answer:
@@ -323,16 +258,9 @@ def test_bodies_that_cannot_be_read_end_the_connection(simple, monkeypatch, head
     assert "error" in json.loads(text.partition("\r\n\r\n")[2])
 
 
-def sent_raw(connection, text: str) -> str:
-    """Send bytes that no client would, and return all that comes until the server closes."""
-    with socket.create_connection((connection.host, connection.port), 30) as raw, raw.makefile("rb") as answer:
-        raw.sendall(text.encode())
-        return answer.read().decode()
-
-
 def test_a_client_that_waits_is_asked_for_its_body(simple, monkeypatch):
     """Large bodies that curl sends a second late, and 408 for a client that waits as it should."""
-    monkeypatch.setattr(serve.Handler, "timeout", 2)
+    monkeypatch.setattr(Handler, "timeout", 2)
     body = json.dumps({"inputs": [texts_input("a great film")]}).encode()
     head = f"Host: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
     with listening(simple) as connection, socket.create_connection((connection.host, connection.port), 30) as raw:
@@ -354,7 +282,7 @@ def test_a_client_that_waits_is_asked_for_its_body(simple, monkeypatch):
 )
 def test_a_body_is_not_asked_for_in_vain(simple, monkeypatch, method, head, status):
     """Megabytes that a client sends only to have them refused, or a request of no body refused for its length."""
-    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    monkeypatch.setattr(Handler, "timeout", 0.2)
     with listening(simple) as connection:
         request = f"{method} /v2/models/reviews/infer HTTP/1.1\r\nHost: x\r\n{head}\r\nExpect: 100-continue\r\n\r\n"
         assert sent_raw(connection, request).startswith(f"HTTP/1.1 {status} ")
@@ -373,7 +301,7 @@ def test_a_body_is_not_asked_for_in_vain(simple, monkeypatch, method, head, stat
 )
 def test_what_is_left_of_a_request_is_not_the_next_one(simple, monkeypatch, head, status):
     """A request within a request, which passes what a proxy forbids, and whose answer another client gets."""
-    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    monkeypatch.setattr(Handler, "timeout", 0.2)
     with listening(simple) as connection:
         text = sent_raw(connection, f"{head}\r\nGET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert re.findall(r"HTTP/1\.1 (\d+)", text) == [str(status)]
@@ -382,7 +310,7 @@ def test_what_is_left_of_a_request_is_not_the_next_one(simple, monkeypatch, head
 
 def test_the_answer_to_head_has_no_body(simple, monkeypatch):
     """A body that the client reads as the next answer; or a healthy server that a probe by HEAD takes for broken."""
-    monkeypatch.setattr(serve.Handler, "timeout", 0.2)
+    monkeypatch.setattr(Handler, "timeout", 0.2)
     with listening(simple) as connection:
         text = sent_raw(connection, "HEAD /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     assert text.startswith("HTTP/1.1 200 ") and text.endswith("\r\n\r\n")
@@ -404,7 +332,7 @@ def test_a_fault_of_ours_is_no_traceback_for_the_client(simple, capfd):
 
 def test_it_stops_when_asked(folder):
     """A container that a cluster must kill after its grace period."""
-    command = [sys.executable, str(SERVE), "serve", str(folder), "--host", "127.0.0.1", "--port", "0", "--name", "m"]
+    command = [*SERVE, "serve", str(folder), "--host", "127.0.0.1", "--port", "0", "--name", "m"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         found = re.search(r"http://127.0.0.1:(\d+)/v2/models/m/infer", process.stdout.readline())
@@ -419,7 +347,7 @@ def test_it_stops_when_asked(folder):
 
 def test_requests_that_are_on_their_way_are_answered(simple):
     """A balancer that sends on for some seconds after a replica was told to end."""
-    with serve.Server(simple, "m", "127.0.0.1", 0) as server:
+    with Server(simple, "m", "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         server.stop(grace=1.0)
@@ -433,7 +361,7 @@ def test_requests_that_are_on_their_way_are_answered(simple):
 
 def test_connections_end_when_it_stops(simple):
     """A client that asks on and on, on one connection, and keeps the server from ending."""
-    with serve.Server(simple, "m", "127.0.0.1", 0) as server:
+    with Server(simple, "m", "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
@@ -449,10 +377,10 @@ def test_connections_end_when_it_stops(simple):
 def test_lines_may_be_json(simple, paired):
     """A text with a line's end in it that cannot be scored."""
     lines = ['"a great\\nfilm"\n', '{"text": "a great\\nfilm", "label": "good"}\n']
-    first, second = serve.score(simple, lines, as_json=True)
-    assert first == second == next(serve.score(simple, ["a great film"]))
-    as_json = list(serve.score(paired, ['{"text": "a", "text_pair": "b"}'], as_json=True))
-    assert as_json == list(serve.score(paired, ["a\tb\r\n"]))
+    first, second = score(simple, lines, as_json=True)
+    assert first == second == next(score(simple, ["a great film"]))
+    as_json = list(score(paired, ['{"text": "a", "text_pair": "b"}'], as_json=True))
+    assert as_json == list(score(paired, ["a\tb\r\n"]))
 
 
 @pytest.mark.parametrize(
@@ -467,8 +395,8 @@ def test_lines_may_be_json(simple, paired):
 )
 def test_bad_lines_are_named(paired, lines, as_json, message):
     """An answer that belongs to another line than it stands on."""
-    with pytest.raises(serve.InputError, match=message):
-        list(serve.score(paired, lines, as_json))
+    with pytest.raises(InputError, match=message):
+        list(score(paired, lines, as_json))
 
 
 def without(name: str):
@@ -508,7 +436,7 @@ def test_a_broken_folder_is_named(loaded, tmp_path, capsys, case):
     loaded(folder)
     change, message = BROKEN[case]
     change(folder)
-    assert serve.main(["serve", str(folder)]) == 2
+    assert main(["serve", str(folder)]) == 2
     printed = capsys.readouterr().err
     assert re.search(rf"^error: .*{message}", printed), printed
 
@@ -543,13 +471,13 @@ def knows(kind: str):
 def knowing(monkeypatch, tmp_path):
     """A model of a kind that finds good and bad words."""
 
-    def load(kind: str):
+    def loading(kind: str):
         made = runtimes.Predictor("made", tuple(FIELDS), knows(kind))
         monkeypatch.setitem(runtimes._ONNX_RUNTIMES, "made", lambda file, threads: made)
         task = {"kind": kind, "labels": ["bad", "good"] * KINDS[kind].named}
-        return serve.load(written(tmp_path / "model", {}, task=task))
+        return load(written(tmp_path / "model", {}, task=task))
 
-    return load
+    return loading
 
 
 def test_every_kind_is_answered_in_its_own_terms(knowing):
@@ -591,7 +519,7 @@ def test_every_kind_speaks_the_protocol(knowing, kind):
         if isinstance(told[0][said["name"]], list):
             assert [json.loads(one) for one in given["data"]] == [one[said["name"]] for one in told]
     lines = ["\t".join(row) if model.pairs else row for row in rows]
-    scored = list(serve.score(model, lines))
+    scored = list(score(model, lines))
     assert [one.keys() for one in scored] == [one.keys() for one in told] == [told[0].keys()] * 3
 
 
@@ -604,15 +532,15 @@ def test_more_windows_than_a_batch_are_run_in_several(knowing):
         sizes.append(len(batch["input_ids"]))
         return inner(batch)
 
-    model = serve.Model(runtimes.Predictor("made", model.predictor.inputs, noted), model.tokenizer, model.task)
+    model = Model(runtimes.Predictor("made", model.predictor.inputs, noted), model.tokenizer, model.task)
     (answer,) = model.tell(["the plot was great " * 200])
-    assert len(answer["spans"]) == 200 and len(sizes) > 1 and max(sizes) <= serve.BATCH_ROWS
+    assert len(answer["spans"]) == 200 and len(sizes) > 1 and max(sizes) <= BATCH_ROWS
 
 
 def test_a_kind_that_is_not_known_is_refused(loaded, tmp_path, capsys):
     """A model of a later version, whose outputs are taken for classes."""
     folder = written(tmp_path / "model", {}, task={"kind": "poems", "labels": ["bad", "good"]})
-    assert serve.main(["serve", str(folder)]) == 2
+    assert main(["serve", str(folder)]) == 2
     assert "answers poems, which this server does not" in capsys.readouterr().err
 
 
@@ -633,7 +561,7 @@ def test_what_is_noted_of_a_model_is_no_answer(loaded, tmp_path, capsys, monkeyp
     runtimes._say_once.cache_clear()
     (tmp_path / "texts.txt").write_text("a great film\n", encoding="utf-8")
     monkeypatch.setattr(processor, "sums_exactly", lambda: False)
-    assert serve.main(["score", str(folder), str(tmp_path / "texts.txt")]) == 0
+    assert main(["score", str(folder), str(tmp_path / "texts.txt")]) == 0
     out, err = capsys.readouterr()
     assert list(json.loads(out)) == ["label", "probabilities"] and f"note: {folder}: its agreement of 99.0%" in err
 
@@ -642,14 +570,14 @@ def test_files_and_ports_that_cannot_be_used_are_named(loaded, tmp_path, capsys,
     """A traceback for a wrong path, for text that is no UTF-8, or for a port that is taken."""
     folder = written(tmp_path / "model", {})
     loaded(folder)
-    assert serve.main(["score", str(folder), str(tmp_path / "none.txt")]) == 2
+    assert main(["score", str(folder), str(tmp_path / "none.txt")]) == 2
     assert "none.txt" in capsys.readouterr().err
     (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
-    assert serve.main(["score", str(folder), str(tmp_path / "latin.txt")]) == 2
+    assert main(["score", str(folder), str(tmp_path / "latin.txt")]) == 2
     assert "latin.txt is no UTF-8 text" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert serve.main(["serve", str(folder), "--host", "127.0.0.1", "--port", port]) == 2
+        assert main(["serve", str(folder), "--host", "127.0.0.1", "--port", port]) == 2
     assert f"port {port}" in capsys.readouterr().err
 
 
@@ -657,7 +585,7 @@ def test_scores_of_a_file_are_json_lines(loaded, tmp_path, capsys):
     """Lines that do not match the texts', one for one."""
     model, _ = loaded(written(tmp_path / "model", {}, task={"labels": ["bad", "good"]}))
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
-    assert serve.main(["score", str(tmp_path / "model"), str(tmp_path / "texts.txt")]) == 0
+    assert main(["score", str(tmp_path / "model"), str(tmp_path / "texts.txt")]) == 0
     answers = [json.loads(line) for line in io.StringIO(capsys.readouterr().out)]
     assert [answer["label"] for answer in answers] == [
         model.task.labels[at] for at in chances(model, TEXTS).argmax(axis=1)

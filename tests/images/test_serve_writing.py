@@ -6,9 +6,11 @@ import sys
 
 import pytest
 import writers_made
-from test_serve import SERVE, ask, listening, serve
+from served_made import ask, listening
+from test_serve import REQUIREMENTS
 
 from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.serve.served import load
 from kfp_bonsai.shared.inference import writers
 from kfp_bonsai.shared.models.records import read_record, task_of
 
@@ -23,7 +25,7 @@ def served(request, tmp_path_factory):
     base, _, _ = writers_made.tuned(folder, "llama", count=160, chat=request.param, epochs=2)
     quantize(base, folder / "train.parquet", folder / "int8", calibration_rows=8)
     said = [json.dumps([{"role": "user", "content": text}]) for text in TEXTS] if request.param else TEXTS
-    return folder, serve.load(folder / "int8"), said
+    return folder, load(folder / "int8"), said
 
 
 def tensor(texts):
@@ -40,7 +42,7 @@ def test_answers_are_those_of_the_package_together_and_alone(served):
     assert together == [model.tell([text])[0]["answer"] for text in texts]
     same = [one == other for one, other in zip(together, own.texts(own.write(batch)), strict=True)]
     assert sum(same) >= len(texts) - 1
-    unquantized = serve.load(folder / "base")
+    unquantized = load(folder / "base")
     assert unquantized.runtime == "torch"
     assert [one["answer"] for one in unquantized.tell(texts)] == own.texts(own.write(batch))
 
@@ -86,7 +88,7 @@ def test_conversations_that_are_none_are_refused_in_words(served):
 def test_it_writes_with_what_its_image_has_and_no_more(served):
     """An edge image that must hold gigabytes, or lacks what the server imports."""
     folder, model, texts = served
-    listed = (SERVE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    listed = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     there = {"kfp_bonsai", *(line.lower() for line in listed if line and not line.startswith("#"))}
     code = f"""
 import runpy, sys
@@ -96,8 +98,8 @@ class Blocker:
         if top not in {there!r} and top not in sys.stdlib_module_names:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocker())
-sys.argv = ["serve.py", "score", {str(folder / "int8")!r}]
-runpy.run_path({str(SERVE)!r}, run_name="__main__")"""
+sys.argv = ["serve", "score", {str(folder / "int8")!r}]
+runpy.run_module("kfp_bonsai.serve", run_name="__main__")"""
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, input="\n".join(texts), capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr

@@ -25,7 +25,6 @@ POD = {"securityContext", "automountServiceAccountToken"}  # the predictor is a 
 MODEL = {"modelFormat", "protocolVersion", "runtime", "storageUri"}  # the model is a container besides
 RUNTIME = {"supportedModelFormats", "protocolVersions", "containers", "volumes"}
 QUANTITY = re.compile(r"[1-9][0-9]*(m|Mi|Gi)?")
-SERVE = Path(__file__).parents[2] / "images/edge/serve.py"
 
 
 def documents(package: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
@@ -115,7 +114,7 @@ def test_the_edge_server_takes_the_manifest_s_arguments(edge: Path):
     assert runtime
     [container] = runtime["spec"]["containers"]
     arguments = [each.replace("/mnt/models", str(edge)).replace("{{.Name}}", "reviews") for each in container["args"]]
-    command = [sys.executable, str(SERVE), *arguments, "--port=0", "--host=127.0.0.1"]
+    command = [sys.executable, "-m", "kfp_bonsai.serve", *arguments, "--port=0", "--host=127.0.0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout

@@ -29,7 +29,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/mo
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
+.PHONY: help demo install test test-opens test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -58,6 +58,9 @@ install: $(VENV)/.installed-dev  ## Install the package with all extras and the 
 
 test: $(VENV)/.installed-dev  ## Run the tests.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-opens: $(VENV)/.installed-dev  ## Open what is handed over where kfp-bonsai is not installed; installs some packages.
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -v tests/opens/check_opens.py $(ARGS)
 
 test-trust: $(VENV)/.installed-dev  ## Damage every kind of input some 600 times: about 20 minutes.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) tests/trust/check_*.py $(ARGS)

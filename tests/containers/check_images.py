@@ -21,7 +21,7 @@ STRICT = {
 IMPORTS = {
     "gpu": "import torch, transformers, kfp_bonsai.shared.models.families",
     "cpu": "import torch, transformers, nncf, onnxruntime, openvino, matplotlib.pyplot",
-    "edge": "import onnxruntime, openvino, tokenizers, kfp_bonsai.serve",
+    "edge": "import onnxruntime, openvino, tokenizers, kfp_bonsai.serve.__main__",
 }
 
 

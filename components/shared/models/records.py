@@ -132,6 +132,7 @@ def extend_record(
         "energy_label": reading.label,
     }
     start: dict[str, Any] = dict(parent) if parent else {"format": 1, "lineage": []}
+    start.pop("code_sha256", None)  # of a file in the parent's folder
     return {
         **start,
         "stage": stage,

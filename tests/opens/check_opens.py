@@ -4,7 +4,6 @@
 that ours gives, to 1e-4, and int8 models the same class for 99.5 % of the texts at the least.
 """
 
-import json
 import subprocess
 import sys
 from functools import cache
@@ -33,7 +32,7 @@ from kfp_bonsai.shared.models.weights import CODE_FILE
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "package_model"))
-from made_package import make_results
+from made_package import results_of
 
 LENGTH, CLOSE, SAME = 16, 1e-4, 0.995
 ROWS, MANY = 24, 400
@@ -107,9 +106,7 @@ def packed(room: Path, kind: str, family: str, shape: str) -> Path:
 
 def package(model: Path) -> Path:
     """Package a model with figures that were made up, which no consumer reads."""
-    results = make_results(model.parent / f"{model.name}-results")
-    chosen = json.loads(results.read_text())["chosen"]
-    results.write_text(results.read_text().replace(chosen["sha256"], read_record(model)["sha256"]))
+    results = results_of(model, model.parent / f"{model.name}-results")
     output = model.parent / f"{model.name}-package"
     package_model(model, results, output, ship_code=True)
     return output

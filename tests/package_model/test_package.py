@@ -10,7 +10,7 @@ from pathlib import Path
 import gcs
 import pytest
 import yaml
-from made_package import make_quantized, make_results, make_stock, write_record
+from made_package import make_quantized, make_results, make_stock, results_of, write_record
 
 from kfp_bonsai.package_model.card import model_card
 from kfp_bonsai.package_model.package import package_model
@@ -89,6 +89,49 @@ def test_free_shape_says_what_it_needs(stock: tuple[Path, Path], tmp_path: Path)
     text = (tmp_path / "package/README.md").read_text()
     assert "import kfp_bonsai" in text.split("```python")[1] and "1 layer of width 8" in text
     assert "No license was stated" in text and "\n# tiny\n" in text
+
+
+def test_a_free_shape_carries_its_code_where_that_is_asked_for(made, tmp_path: Path):
+    """Code that nobody asked for, or of which neither card, record nor checksums say that it is there."""
+    from kfp_bonsai.matrix_prune.prune import matrix_prune
+
+    matrix_prune(made.baseline, made.transfer, tmp_path / "free", flops=0.4, steps=2)
+    results = results_of(tmp_path / "free", tmp_path / "results")
+    package_model(tmp_path / "free", results, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "modeling_bonsai.py").exists()
+    assert "auto_map" not in json.loads((tmp_path / "plain" / "config.json").read_text())
+    package = tmp_path / "package"
+    package_model(tmp_path / "free", results, package, ship_code=True)
+    record = json.loads((package / "bonsai.json").read_text())
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=package, check=True)
+    listed = (package / "SHA256SUMS").read_text()
+    assert f"{record['code_sha256']}  modeling_bonsai.py" in listed
+    text = (package / "README.md").read_text()
+    code = text.split("```python")[1].split("```")[0]
+    assert "kfp_bonsai" not in code and 'from_pretrained(".", trust_remote_code=True)' in code
+    assert "with all rights of whoever runs it: read it first" in text and record["code_sha256"] in text
+    assert "kfp-bonsai" not in [
+        one["name"] for one in json.loads((package / "sbom.cdx.json").read_text())["components"]
+    ]
+    package_model(package, results, tmp_path / "again")  # which carries it on
+    assert json.loads((tmp_path / "again" / "bonsai.json").read_text())["code_sha256"] == record["code_sha256"]
+    with (package / "modeling_bonsai.py").open("a") as file:
+        file.write("import os\n")
+    with pytest.raises(BonsaiError, match=r"is not the code that bonsai\.json speaks of"):
+        package_model(package, results, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_stock_shape_needs_no_code(stock: tuple[Path, Path], tmp_path: Path, capsys):
+    """A run that ends after hours as its model needs no code; or a stranger's code, handed on with a plain model."""
+    folder, results = stock
+    package_model(folder, results, tmp_path / "package", ship_code=True)
+    assert not (tmp_path / "package" / "modeling_bonsai.py").exists()
+    assert "no code goes along" in capsys.readouterr().out
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "theirs.Model"}}))
+    with pytest.raises(BonsaiError, match="has an auto_map: the model comes with code of its own"):
+        package_model(folder, results, tmp_path / "other")
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])

@@ -1,5 +1,7 @@
 """Files that people write in YAML: options of a cluster, a study."""
 
+import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import yaml
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 
+MOST_VALUES = 100_000
 FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 
 
@@ -19,6 +22,15 @@ class Loader(yaml.SafeLoader):
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def get_single_node(self) -> Any:
+        """Refuse aliases in which a document holds itself, or that make millions of values of a few lines."""
+        found = super().get_single_node()
+        if found is not None and _size(found, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"it stands for itself, or for over {MOST_VALUES:,} values", found.start_mark
+            )
+        return found
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that is there twice, of which YAML would forget the first."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -26,6 +38,19 @@ class Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _size(node: Any, known: dict[int, float]) -> float:
+    """Return how many values a node stands for, each alias counted as often as it is there."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until its parts are counted: it is one of them
+        parts = node.value if isinstance(node.value, list) else ()
+        known[id(node)] = 1 + sum(_size(one, known) for part in parts for one in _nodes(part))
+    return known[id(node)]
+
+
+def _nodes(part: Any) -> tuple[Any, ...]:
+    return part if isinstance(part, tuple) else (part,)
 
 
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, [*"-+.0123456789"])
@@ -42,9 +67,12 @@ def read_mapping(file: str, flag: str, example: str) -> dict[Any, Any]:
     Raises:
         BonsaiError: it cannot be read, or holds something else.
     """
+    if not Path(file).is_file():
+        raise BonsaiError(f"{flag} {file}: there is no such file: write one 'option: value' a line, as '{example}'")
     try:
         found = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
+        json.dumps(found, default=str, skipkeys=True, ensure_ascii=False).encode()  # no halves of signs
+    except Exception as error:  # of the library, a dozen kinds
         mark = getattr(error, "problem_mark", None)
         said = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())
         raise BonsaiError(f"{flag} {file} cannot be read ({said})") from error

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from kfp_bonsai.evaluate_emissions.protocol import Subject
+from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import in_words
 from kfp_bonsai.shared.inference.runtimes import load_predictor
 from kfp_bonsai.shared.inference.writers import TO_WRITE, load_writer
@@ -93,10 +94,8 @@ def cuda_peak(load: Callable[[], Subject], batch: dict[str, np.ndarray]) -> tupl
 
 
 def _read(file: Path, problem: str) -> Peak:
-    try:
-        return Peak(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return Peak(None, problem)
+    found = kept_document(file)
+    return Peak(**found) if found else Peak(None, problem)
 
 
 def _serve_each(scratch: Path, threads: int, folders: Sequence[Path]) -> None:

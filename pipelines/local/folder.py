@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai import __version__
+from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import FOREIGN, check_writable, is_full_disk, new_file, try_lock
 from kfp_bonsai.shared.core.progress import say
@@ -118,13 +119,11 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
     if not path.is_file():
         clear(output, (LOG,))
         return _now()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        state, known, started = found["state"], found["arguments"], found["started"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BonsaiError(
-            f"{path} is damaged, or no run's: remove what you do not need, or name another --output"
-        ) from error
+    found = kept_document(path)
+    told = [found.get(key) for key in ("state", "arguments", "started")] if isinstance(found, dict) else [None]
+    if not [type(one) for one in told] == [str, dict, str]:
+        raise BonsaiError(f"{path} is damaged, or no run's: remove what you do not need, or name another --output")
+    state, known, started = told
     if overwrite:
         return _now()
     if state == FINISHED:

@@ -11,7 +11,7 @@ from typing import Any
 
 from kfp_bonsai.propose.next import Job
 from kfp_bonsai.propose.trials import RUNGS, Trial
-from kfp_bonsai.shared.core.documents import read_object
+from kfp_bonsai.shared.core.documents import kept_document, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import duration
@@ -144,11 +144,8 @@ def kept_ledger(file: Path) -> Iterator[Ledger]:
 
 
 def _sessions(file: Path) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [one for one in found if isinstance(one, dict) and {"seconds", "joules", "cpu_seconds"} <= one.keys()]
+    found = kept_document(file)
+    return [one for one in (found if isinstance(found, list) else ()) if isinstance(one, dict) and {"seconds", "joules", "cpu_seconds"} <= one.keys()]
 
 
 @dataclass(frozen=True)

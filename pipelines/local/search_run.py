@@ -41,7 +41,7 @@ from kfp_bonsai.pipelines.values import (
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
 from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials, write_trial
-from kfp_bonsai.shared.core.documents import read_object
+from kfp_bonsai.shared.core.documents import kept_document, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
@@ -141,11 +141,9 @@ def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Ma
 def _check_folder(output: Path) -> None:
     """Refuse the folder of a run that is no search."""
     if (output / RECORD).is_file():
-        try:
-            known = json.loads((output / RECORD).read_text(encoding="utf-8"))["arguments"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # run_folder says what is wrong
-        if isinstance(known, dict) and WHAT not in known:
+        found = kept_document(output / RECORD)
+        known = found.get("arguments") if isinstance(found, dict) else None
+        if isinstance(known, dict) and WHAT not in known:  # of other things run_folder says what is wrong
             raise BonsaiError(f"{output} holds a run, and no search: name another --output")
 
 

@@ -1,6 +1,5 @@
 """A study's folder: one study, never a mix of two; a folder a cell, and what tells of them all beside."""
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 from kfp_bonsai.pipelines.cells import Cell
 from kfp_bonsai.pipelines.local.folder import FINISHED, LATE, LOCK, LOG, RECORD, check_platform, code, differences, held
 from kfp_bonsai.report.study_record import STUDY, read_study
+from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
 from kfp_bonsai.shared.core.files import FOREIGN, check_writable
 
@@ -87,10 +87,7 @@ def is_of_other_code(folder: Path) -> bool:
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    found = kept_document(folder / RECORD)
     return found if isinstance(found, dict) and isinstance(found.get("arguments"), dict) else None
 
 

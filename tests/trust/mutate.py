@@ -1,8 +1,8 @@
-"""One fault in one file, as disks, cut-off copies, editors and other programs make them."""
+"""One fault in one file, as disks, cut-off copies, editors, other programs and people of ill will make them."""
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,40 @@ STRANGE: tuple[Any, ...] = (
     -1,
     0,
     2.5,
+    10**9,
+    2**63,
     10**400,
+    1e308,
+    float("nan"),
+    float("-inf"),
     "",
     "text",
     "../x",
+    "/etc/passwd",
+    "a\nb\0c\ud800",
+    "\"><script>alert(1)</script>${{7*7}}$(touch x)'; --",
     [],
     [None],
     ["a", 1],
+    [[[]]],
     {},
     {"a": {"b": []}},
 )
+DEPTH = 100_000
+LONG = 4_000_000
+Damage = Callable[[Path, random.Random], str]
 
 
 def mutate(target: Path, chance: random.Random) -> str:
     """Change one file of a folder (or the file itself) in place; return what was done, in words."""
     files = sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
     file = chance.choice(files)
-    kinds: list[Callable[[Path, random.Random], str]] = [truncated, flipped, zeroed, doubled]
+    kinds: list[Damage] = [*ON_BYTES]
+    if file.suffix not in BINARY:
+        kinds += ON_TEXT
     if target.is_dir():
-        kinds.append(removed)
-    if file.suffix in (".json", ".jsonl"):
-        kinds += [retyped] * 6  # most of what is wrong with JSON is well-formed
+        kinds += ON_PLACES
+    kinds += ON_KIND.get(file.suffix, ()) * 2  # most of what is wrong is well-formed
     return f"{file.relative_to(target.parent)} {chance.choice(kinds)(file, chance)}"
 
 
@@ -54,14 +67,15 @@ def flipped(file: Path, chance: random.Random) -> str:
     return f"with flipped bits at {places}"
 
 
-def zeroed(file: Path, chance: random.Random) -> str:
-    """Fill a block with zeros, as a crashed file system does."""
+def overwritten(file: Path, chance: random.Random) -> str:
+    """Fill a block with zeros, as a crashed file system does, or with anything."""
     content = bytearray(file.read_bytes())
     start = chance.randrange(len(content) + 1)
     length = min(len(content) - start, chance.choice((1, 16, 512, 4096)))
-    content[start : start + length] = bytes(length)
+    new = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
+    content[start : start + length] = new
     file.write_bytes(content)
-    return f"with {length} zeros at {start}"
+    return f"with {length} bytes {new[:8]!r} at {start}"
 
 
 def doubled(file: Path, chance: random.Random) -> str:
@@ -73,10 +87,63 @@ def doubled(file: Path, chance: random.Random) -> str:
     return f"with bytes {start} to {end} twice"
 
 
+def swapped(file: Path, chance: random.Random) -> str:
+    """Put blocks into another order."""
+    content = file.read_bytes()
+    one, two = sorted(chance.randrange(len(content) + 1) for _ in range(2))
+    file.write_bytes(content[one:two] + content[:one] + content[two:])
+    return f"with bytes {one} to {two} first"
+
+
+def put_in(file: Path, chance: random.Random) -> str:
+    """Put in what no text should have, or much of what it may."""
+    content = file.read_bytes()
+    new, words = chance.choice(
+        (
+            (b"\0", "a NUL"),
+            (b"\xff\xfe", "bytes that are no UTF-8"),
+            (b"\xed\xa0\x80", "a lone surrogate"),
+            (b"\xef\xbb\xbf", "a byte order mark"),
+            (b'"', "a quote"),
+            (b"\r", "a carriage return"),
+            (b"x" * LONG, f"{LONG:,} letters"),
+            (b"1" * 100_000, "100,000 digits"),
+            (b"[" * DEPTH, f"{DEPTH:,} brackets"),
+            (b'{"a":' * DEPTH, f"{DEPTH:,} objects"),
+        )
+    )
+    at = chance.choice((0, len(content), chance.randrange(len(content) + 1)))
+    file.write_bytes(content[:at] + new + content[at:])
+    return f"with {words} at {at}"
+
+
+def encoded(file: Path, chance: random.Random) -> str:
+    """Write a text as other systems do."""
+    text = file.read_bytes().decode("utf-8", "replace")
+    form = chance.choice(("crlf", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"))
+    file.write_bytes(text.replace("\n", "\r\n").encode() if form == "crlf" else text.encode(form, "replace"))
+    return f"as {form}"
+
+
 def removed(file: Path, chance: random.Random) -> str:
     """Remove the file."""
     file.unlink()
     return "removed"
+
+
+def a_folder(file: Path, chance: random.Random) -> str:
+    """Put a folder in its place."""
+    file.unlink()
+    file.mkdir()
+    return "is a folder"
+
+
+def a_link(file: Path, chance: random.Random) -> str:
+    """Put a link in its place, to what is no file."""
+    file.unlink()
+    to = chance.choice((str(file), "/nowhere/at/all", "/dev/null", "/dev/zero", str(file.parent)))
+    file.symlink_to(to)
+    return f"is a link to {to}"
 
 
 def retyped(file: Path, chance: random.Random) -> str:
@@ -84,17 +151,35 @@ def retyped(file: Path, chance: random.Random) -> str:
     lines = file.read_text(encoding="utf-8").splitlines() if file.suffix == ".jsonl" else []
     at = chance.randrange(len(lines)) if lines else 0
     document = json.loads(lines[at] if lines else file.read_text(encoding="utf-8"))
-    holder, key, name = chance.choice([*_places(document)] or [({"": document}, "", "")])
-    if isinstance(holder, dict) and chance.random() < 0.2:
-        del holder[key]
-        what = "removed"
-    else:
-        before = holder[key]
-        holder[key] = chance.choice([each for each in STRANGE if type(each) is not type(before)])
-        what = f"{json.dumps(before)[:30]} -> {json.dumps(holder[key])[:30]}"
-    text = json.dumps(document)
+    text, what = changed(document, chance)
     file.write_text("\n".join([*lines[:at], text, *lines[at + 1 :]]) if lines else text, encoding="utf-8")
-    return f"{name or 'all'}: {what}"
+    return what
+
+
+def changed(document: Any, chance: random.Random) -> tuple[str, str]:
+    """Return a document as JSON with one change, and the change in words."""
+    holder, key, name = chance.choice([*_places(document)] or [({"": document}, "", "")])
+    before = holder[key]
+    shown = f"{name or 'all'}: {json.dumps(before)[:30]}"
+    kind = chance.random()
+    if isinstance(holder, dict) and kind < 0.2:
+        del holder[key]
+        return json.dumps(document), f"{shown} removed"
+    if isinstance(holder, dict) and kind < 0.3:
+        holder[key] = "=twice="
+        text = json.dumps(document).replace('"=twice="', f"{json.dumps(before)}, {json.dumps(key)}: null")
+        return text, f"{shown} and null"
+    if kind < 0.36:
+        holder[key] = "=deep="
+        return json.dumps(document).replace('"=deep="', "[" * DEPTH + "]" * DEPTH), f"{shown} -> {DEPTH:,} lists"
+    if isinstance(before, list) and before and kind < 0.5:
+        holder[key] = chance.choice((before[:-1], before + before, before[::-1], before[:1] * 50))
+        return json.dumps(document), f"{shown} -> of {len(holder[key])}"
+    if isinstance(before, int | float) and not isinstance(before, bool) and kind < 0.6:
+        holder[key] = chance.choice((before + 1, -before, before * 1000, before / 3, str(before)))
+    else:
+        holder[key] = chance.choice([each for each in STRANGE if type(each) is not type(before) or each != before])
+    return json.dumps(document), f"{shown} -> {json.dumps(holder[key])[:30]}"
 
 
 def _places(value: Any, path: str = "") -> Iterator[tuple[Any, Any, str]]:
@@ -108,3 +193,162 @@ def _places(value: Any, path: str = "") -> Iterator[tuple[Any, Any, str]]:
     for key in keys:
         yield value, key, f"{path}.{key}"
         yield from _places(value[key], f"{path}.{key}")
+
+
+def in_header(file: Path, chance: random.Random) -> str:
+    """Change what a safetensors file says of its tensors."""
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header, rest = json.loads(content[8 : 8 + size]), content[8 + size :]
+    kind = chance.randrange(5)
+    if kind == 0:
+        stated = chance.choice((0, 1, size - 1, size + 1, len(content), 2**31, 2**62, 2**64 - 1))
+        file.write_bytes(stated.to_bytes(8, "little") + content[8:])
+        return f"with a header of {stated} bytes instead of {size}"
+    names = [name for name in header if name != "__metadata__"]
+    one, two = header[chance.choice(names)], header[chance.choice(names)]
+    text = ""
+    if kind == 1:
+        one["data_offsets"], what = chance.choice((two["data_offsets"], [0, 1 << 62], [9, 3], [-8, 8])), "other offsets"
+    elif kind == 2:
+        one["dtype"], what = chance.choice(("F64", "F16", "BF16", "I64", "BOOL", "F8_E4M3", "U128", "")), "another type"
+    elif kind == 3:
+        shape = one["shape"]
+        one["shape"] = chance.choice((shape[::-1], [10**9, 10**9], [0], [-1], [], [*shape, 1], [1, *shape], [2.5]))
+        what = f"shape {one['shape']} instead of {shape}"
+    else:
+        text, what = changed(header, chance)
+    new = (text or json.dumps(header)).encode()
+    file.write_bytes(len(new).to_bytes(8, "little") + new + rest)
+    return f"with {what} in its header"
+
+
+def in_tensors(file: Path, chance: random.Random) -> str:
+    """Fill a part of the numbers with NaN, infinity or the largest."""
+    content = bytearray(file.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    at = start + 4 * chance.randrange(max(1, (len(content) - start) // 4))
+    value = chance.choice((b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f"))
+    content[at : at + 4] = value
+    file.write_bytes(content)
+    return f"with the number {value!r} at {at}"
+
+
+def in_table(file: Path, chance: random.Random) -> str:
+    """Write a Parquet table with other columns, types, nulls, notes or rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    at = chance.randrange(table.num_columns)
+    name, column = table.schema.names[at], table.column(at)
+    rows, kind = len(table), chance.randrange(7)
+    if kind == 0:
+        made = [column.to_pylist()[0]] * rows
+        new = chance.choice(
+            (
+                pa.nulls(rows),
+                pa.array([None, *column.to_pylist()[1:]], column.type),
+                pa.array([1e308] * rows),
+                pa.array([float("nan")] * rows),
+                pa.array([2**63 - 1] * rows),
+                pa.array([b"\xff\0"] * rows),
+                pa.array([[str(each)] for each in made]),
+                pa.array([{"a": str(each)} for each in made]),
+                pa.array([str(each) for each in made]).dictionary_encode(),
+                pa.array([True] * rows),
+            )
+        )
+        table, what = table.set_column(at, name, new), f"{name} as {new.type}"
+    elif kind == 1:
+        table, what = table.drop_columns([name]), f"without {name}"
+    elif kind == 2:
+        names = [*table.schema.names]
+        names[at] = chance.choice(("", "x" * 10_000, "text", "a\0b", "../x", "'; drop"))
+        table, what = table.rename_columns(names), f"{name} as {names[at][:20]!r}"
+    elif kind == 3:
+        count = chance.choice((0, 1, 2))
+        table, what = table.slice(0, count), f"with {count} rows"
+    elif kind == 4:
+        table, what = table.append_column(name, column), f"with {name} twice"
+    elif kind == 5 and table.schema.metadata:
+        notes = dict(table.schema.metadata)
+        key = chance.choice([*notes])
+        try:
+            notes[key], what = (part.encode(errors="replace") for part in changed(json.loads(notes[key]), chance))
+        except ValueError:
+            notes[key], what = chance.randbytes(8), b"anything"
+        table, what = table.replace_schema_metadata(notes), f"with {what.decode()} in its notes"
+    else:
+        long = pa.array([*["é" * LONG] * min(2, rows), *["x"] * (rows - 2)])
+        table, what = table.set_column(at, name, long), f"{name} with {LONG:,} letters"
+    pq.write_table(table, file)
+    return what
+
+
+def in_cells(file: Path, chance: random.Random) -> str:
+    """Change the cells of a line: one more, one less, a quote that nothing ends, one without end."""
+    lines = file.read_bytes().split(b"\n")
+    at = chance.randrange(len(lines))
+    mark = b"\t" if file.suffix == ".tsv" else b","
+    kinds = (
+        lambda line: line + mark + b"more",
+        lambda line: line.rpartition(mark)[0],
+        lambda line: b'"' + line,
+        lambda line: b"=HYPERLINK(1)" + mark + b'"a ""b"" c' + mark,
+        lambda line: line.replace(mark, b";"),
+        lambda line: mark * 100_000,
+        lambda line: b'"' + b"y" * LONG + b'"' + mark + b"good",
+        lambda line: b"",
+        lambda line: lines[0],
+    )
+    lines[at] = chance.choice(kinds)(lines[at])
+    file.write_bytes(b"\n".join(lines))
+    return f"line {at} is {lines[at][:40]!r}"
+
+
+LAUGHS = "\n".join([f"a0: &a0 [{'x, ' * 9}x]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}x]" for n in range(1, 12))])
+
+
+def in_lines(file: Path, chance: random.Random) -> str:
+    """Change the lines of a YAML file."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    at = chance.randrange(len(lines))
+    key = lines[at].partition(":")[0]
+    kinds = (
+        "",
+        f"{lines[at]}\n{lines[at]}",
+        f"  {lines[at]}",
+        lines[at].replace(":", "", 1),
+        f"{key}: &all [*all]",
+        f"{key}: &all\n  {key.strip(' -') or 'a'}: *all",
+        f"{LAUGHS}\n{key}: *a11",
+        f"{key}: !!python/object/apply:os.system ['touch x']",
+        f"? [{key}]\n: 1",
+        f"<<: {{{key.strip(' -') or 'a'}: 1}}",
+        f"{key}: !!binary ////",
+        f"{key}: !!set {{a, b}}",
+        f"{key}: 2001-99-99",
+        f"{key}: {chance.choice(('.nan', '.inf', '-1', '1e999', '0x' + 'f' * 5000, '9' * 5000, 'null', '~', '1:30'))}",
+        f"{key}: {'[' * 5000}",
+        f"{key}: |\n  {'z' * 1_000_000}",
+        f"{key}: {json.dumps(chance.choice(STRANGE[-9:]))}",
+    )
+    lines[at] = chance.choice(kinds)
+    file.write_text("\n".join(lines), encoding="utf-8", errors="replace")
+    return f"line {at} is {lines[at][:40]!r}"
+
+
+BINARY = (".safetensors", ".parquet", ".arrow", ".npy", ".onnx", ".bin")
+ON_BYTES: tuple[Damage, ...] = (truncated, flipped, overwritten, doubled, swapped)
+ON_TEXT: tuple[Damage, ...] = (put_in, encoded)
+ON_PLACES: tuple[Damage, ...] = (removed, a_folder, a_link)
+ON_KIND: Mapping[str, tuple[Damage, ...]] = {
+    ".json": (retyped,) * 5,
+    ".jsonl": (retyped,) * 5,
+    ".safetensors": (in_header, in_header, in_tensors),
+    ".parquet": (in_table,) * 3,
+    ".csv": (in_cells,) * 3,
+    ".tsv": (in_cells,) * 3,
+    ".yaml": (in_lines,) * 5,
+}

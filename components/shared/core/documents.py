@@ -61,11 +61,13 @@ def read_document(path: Path, made_by: str, *keys: str, shape: Mapping[str, Any]
     Raises:
         BonsaiError: it is missing, is not JSON, lacks what such a document has, or is of another format.
     """
+    if not Path(path).is_file():
+        raise BonsaiError(f"no file at {path}: make it with `{made_by}`")
     try:
         content = Path(path).read_text(encoding="utf-8")
         document = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
     except OSError as error:
-        raise BonsaiError(f"no file at {path}: make it with `{made_by}`") from error
+        raise BonsaiError(f"{path} cannot be read ({error.strerror}): check who may read it, and the disk") from error
     except (ValueError, RecursionError) as error:
         raise BonsaiError(f"{path} is not JSON, or is cut off ({error}): make it again with `{made_by}`") from error
     missing = [key for key in keys if not isinstance(document, dict) or not isinstance(document.get(key), list | dict)]
@@ -133,6 +135,14 @@ def _finite(literal: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def kept_document(file: Path) -> Any:
+    """Return the JSON of a file that is only kept for a later process; None if it is not there, or is damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def read_object(file: Path) -> dict[str, Any]:
     """Return a JSON object beside a model; empty where there is no such file.
 
@@ -141,7 +151,9 @@ def read_object(file: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
+    except OSError as error:
+        raise BonsaiError(f"{file} cannot be read ({error.strerror}): check who may read it, and the disk") from error
+    except (ValueError, RecursionError) as error:
         raise BonsaiError(f"{file} is not JSON, or is cut off ({error}): copy the folder again") from error
     if not isinstance(found, dict):
         raise BonsaiError(f"{file} holds no JSON object: copy the folder again")

@@ -4,11 +4,19 @@ import errno
 from collections.abc import Sequence
 
 
+LONGEST = 3000  # letters of a message: it may quote a value, of which there may be megabytes
+
+
 class BonsaiError(Exception):
     """Bad input or an impossible request, explained in words a user can act on.
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+    def __init__(self, message: str = "") -> None:
+        text = str(message)
+        half = LONGEST // 2
+        super().__init__(text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}")
 
 
 class PassingError(BonsaiError):

@@ -294,6 +294,8 @@ def blocks(path: Path) -> Iterator[bytes]:
     Raises:
         BonsaiError: it cannot be read.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and a device has no end
+        raise BonsaiError(f"{path} is no file, but a folder, a pipe or a device: put the file there")
     try:
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from kfp_bonsai.shared.core.cache import cached
+from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import new_file, text_in
 from kfp_bonsai.shared.core.progress import say
@@ -76,7 +77,7 @@ def watts_per_thread() -> tuple[float, str]:
     machine = f"{version()}, {cpu_model()}, {os.cpu_count()} threads"
     kept = cached("cpu_watts.json")
     with suppress(OSError, ValueError, KeyError, TypeError):
-        watts, how = json.loads(kept.read_text(encoding="utf-8"))[machine]
+        watts, how = kept_document(kept)[machine]
         if 0 < float(watts) < MOST_WATTS:
             return float(watts), str(how)
     try:

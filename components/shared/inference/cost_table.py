@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from kfp_bonsai.shared.core.cache import cached
-from kfp_bonsai.shared.core.documents import read_document
+from kfp_bonsai.shared.core.documents import kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import say
@@ -79,7 +79,7 @@ def cost_table(
     name = hashlib.sha256(written.encode()).hexdigest()[:16]
     file = cached(f"costs/{name}.json")
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = kept_document(file)
         if found["key"] == json.loads(written) and found["costs"]["baseline"] > 0:
             costs = Costs(**found["costs"])
             say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")

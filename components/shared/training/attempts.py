@@ -20,6 +20,7 @@ import torch
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core import ranks, stopping
+from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import CHECKPOINTS, RUN, SCRATCH, free_bytes, place_of
 from kfp_bonsai.shared.core.progress import megabytes, say
@@ -81,11 +82,8 @@ class Attempt:
             make: finds it.
         """
         file = self.folder / f"{name}.json"
-        if file.is_file():
-            try:
-                return json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
-                pass
+        if (earlier := kept_document(file)) is not None:
+            return earlier
         found = make()
 
         def write() -> None:

@@ -54,7 +54,11 @@ STAGES = {
     "check-drift": "kfp_bonsai.check_drift.check:check_drift",
     "promote": "kfp_bonsai.promote.promote:promote",
 }
-OTHERS = {"advise": "kfp_bonsai.advise:advise", "compare": "kfp_bonsai.report.compare:compare"}
+OTHERS = {
+    "advise": "kfp_bonsai.advise:advise",
+    "compare": "kfp_bonsai.report.compare:compare",
+    "doctor": "kfp_bonsai.doctor:doctor",
+}
 COMMANDS = PIPELINES | OTHERS | STAGES
 
 

@@ -328,7 +328,12 @@ def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str, 
             lines.append("On a GPU, leave --backend out and KServe takes vLLM, which opens the same folder, too.")
         else:
             lines.append(f"The answers number the classes: {labels}.")
-    return "".join(f"# {line}\n" for line in lines)
+    return "".join(f"# {_on_one_line(line)}\n" for line in lines)
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text without what would end a comment, or is no YAML: a label may hold anything."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def _runtime_name(kind: str) -> str:

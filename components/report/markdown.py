@@ -1,5 +1,6 @@
 """The report as Markdown: the verdict, the table and the reasons, for the KFP UI and READMEs."""
 
+import re
 from typing import Any
 
 TABLE = {
@@ -36,7 +37,7 @@ def render(page: dict[str, Any]) -> str:
     lines += ["### Can this be believed?", ""]
     lines += checks(page["checks"])
     if page["command"]:
-        lines += ["", "### Do it again", "", "```", page["command"], "```"]
+        lines += ["", "### Do it again", "", *code(page["command"])]
     return "\n".join(lines) + "\n"
 
 
@@ -87,4 +88,10 @@ def text(plain: str) -> str:
     """Return text in which nothing is taken for Markdown."""
     for sign in "\\|*_<>`[]":
         plain = plain.replace(sign, f"\\{sign}")
-    return plain.replace("\n", " ")
+    return " ".join(plain.splitlines())
+
+
+def code(plain: str) -> list[str]:
+    """Return the lines of a block of code that nothing in it ends."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", plain)), default=0))
+    return [fence, plain, fence]

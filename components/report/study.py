@@ -222,5 +222,5 @@ def _markdown(page: dict[str, Any]) -> str:
     lines += [*cell_table.as_markdown(page["cells"]), "", "## What it took", ""]
     lines += [f"- {name}: {text(value)}" for name, value in page["facts"] if value]
     if page["command"]:
-        lines += ["", "```", page["command"], "```"]
+        lines += ["", *markdown.code(page["command"])]
     return "\n".join(lines) + "\n"

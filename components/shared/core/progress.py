@@ -9,6 +9,7 @@ from typing import IO
 from kfp_bonsai.shared.core import ranks
 
 EVERY_SECONDS = 10.0
+COMMANDS = {one: "?" for one in (*range(32), *range(127, 160)) if chr(one) not in "\n\t"}  # to a terminal
 
 
 def say(text: str) -> None:
@@ -20,8 +21,10 @@ def say(text: str) -> None:
 def put(text: str, stream: IO[str] | None) -> None:
     """Write one line to a stream at once; what is only said never fails.
 
-    Signs that the stream's encoding lacks become "?", and a stream that nobody reads any more takes all in silence.
+    Signs that the stream's encoding lacks become "?", as do those that a terminal takes for commands, which a text of
+    somebody's data may hold; and a stream that nobody reads any more takes all in silence.
     """
+    text = text.translate(COMMANDS)
     if stream is None:  # this process was started without one
         return
     try:

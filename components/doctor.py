@@ -96,9 +96,8 @@ def _versions() -> tuple[str, str]:
 
 
 def _platform() -> tuple[str, str]:
-    inside = [name for name, file in {"a container": "/.dockerenv", "Kubernetes": "/var/run/secrets/kubernetes.io"}.items()
-              if Path(file).exists()]  # fmt: skip
-    return FINE, platform.platform() + (f", in {' and '.join(inside)}" if inside else "")
+    inside = ", in a container" if Path("/.dockerenv").exists() or "KUBERNETES_SERVICE_HOST" in os.environ else ""
+    return FINE, platform.platform() + inside
 
 
 def _processor() -> tuple[str, str]:
@@ -147,7 +146,9 @@ def _memory() -> tuple[str, str]:
 
 def _disk() -> tuple[str, str]:
     found = {where: free_bytes(Path(where)) for where in (".", tempfile.gettempdir(), str(cached("")))}
-    said = ", ".join(f"{where}: {megabytes(free) if free is not None else 'not told'} free" for where, free in found.items())
+    said = ", ".join(
+        f"{where}: {megabytes(free) if free is not None else 'not told'} free" for where, free in found.items()
+    )
     few = [where for where, free in found.items() if free is not None and free < FEWEST_BYTES]
     return (NOTE, f"{said}: little for a run") if few else (FINE, said)
 
@@ -175,7 +176,10 @@ def _cache() -> tuple[str, str]:
 def _locks() -> tuple[str, str]:
     without = [where for where in (Path.cwd(), Path(tempfile.gettempdir()), cached("")) if not _locks_in(where)]
     if without:
-        return NOTE, f"{', '.join(map(str, without))} has no locks: start no second run there before the first one's end"
+        return (
+            NOTE,
+            f"{', '.join(map(str, without))} has no locks: start no second run there before the first one's end",
+        )
     return FINE, "work here, in the temporary folder and in the cache"
 
 
@@ -194,7 +198,10 @@ def _hub() -> tuple[str, str]:
         session = huggingface_hub.get_session()
         session.head(constants.ENDPOINT, timeout=HUB_SECONDS)
     except Exception as error:
-        return NOTE, f"{constants.ENDPOINT} is not reached ({type(error).__name__}): models are folders, or embedded:NAME"
+        return (
+            NOTE,
+            f"{constants.ENDPOINT} is not reached ({type(error).__name__}): models are folders, or embedded:NAME",
+        )
     return FINE, f"{constants.ENDPOINT} is reached"
 
 

@@ -105,6 +105,9 @@ def as_markdown(table: Mapping[str, Any], of: str) -> list[str]:
                 lines.append(line([*cells, f"failed: {text(row['error'])}", *[""] * (len(heads) - 3)]))
                 continue
             lines.append(
-                line(cells + [f"{value} ({'; '.join(small)})" if small else value for value, small, _ in row["cells"]])
+                line(
+                    cells
+                    + [text(f"{value} ({'; '.join(small)})" if small else value) for value, small, _ in row["cells"]]
+                )
             )
     return lines

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.documents import kept_document
@@ -106,11 +107,19 @@ def held(output: Path, what: str) -> Iterator[None]:
         raise BonsaiError(f"{output / LOCK} cannot be written ({error.strerror}): name another --output") from error
     with lock:
         locked = try_lock(lock)
-        if locked is False:
+        if locked is False or not _is_there(lock):
             raise BonsaiError(f"another {what} is at work in {output}: wait for it, or name another --output")
         if locked is None:
             say(f"note: the file system of {output} has no locks: start no second {what} there before this one's end")
         yield
+
+
+def _is_there(lock: IO) -> bool:
+    """Say whether a file that was opened and locked is still the one of its name: one that failed removed its lock."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name))
+    except OSError:
+        return False
 
 
 def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:

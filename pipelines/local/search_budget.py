@@ -145,7 +145,11 @@ def kept_ledger(file: Path) -> Iterator[Ledger]:
 
 def _sessions(file: Path) -> list[dict[str, Any]]:
     found = kept_document(file)
-    return [one for one in (found if isinstance(found, list) else ()) if isinstance(one, dict) and {"seconds", "joules", "cpu_seconds"} <= one.keys()]
+    return [
+        one
+        for one in (found if isinstance(found, list) else ())
+        if isinstance(one, dict) and {"seconds", "joules", "cpu_seconds"} <= one.keys()
+    ]
 
 
 @dataclass(frozen=True)

@@ -176,3 +176,32 @@ def test_names_that_folders_cannot_have_are_made_fit():
     names = [cell.name for cell in cells_of(Study(models, data), DEFAULTS)]
     assert len({name.lower() for name in names}) == len(names) == 6
     assert all(name == name.strip("./") and "/" not in name and " " not in name for name in names), names
+
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}x]" for n in range(1, 12))]
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("title: &all [*all]", "title: &all\n  a: *all", f"{LAUGHS}\ntitle: *a11", "title: [" + "[" * 5000),
+        *("title: !!timestamp x", "title: !!float ''", "title: !!bool maybe", "title: !!int ''", "!!map a"),
+        *("title: !!python/object/apply:os.system ['false']", 'title: "\\ud800"', "title: 0x" + "f" * 5000),
+        *("? [title]\n: 1", "? {a: 1}\n: 2", "<<: [1]", "title: 2001-99-99", "title: !!binary ///", "\0"),
+    ],
+    ids=range(18),
+)
+def test_odd_yaml_is_an_error_in_words(tmp_path, text):
+    """A traceback, a hang, or memory that a few lines of aliases fill."""
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(BonsaiError) as refused:
+        read_study(str(tmp_path / "study.yaml"), {})
+    assert "study.yaml" in str(refused.value) and len(str(refused.value)) < 4000
+
+
+def test_what_is_written_once_may_be_named_again(tmp_path):
+    """YAML's own way of not repeating oneself, refused for what others do with it."""
+    (tmp_path / "study.yaml").write_text("models: &own [a, b]\ndata: *own\n")
+    assert [one.place for one in read_study(str(tmp_path / "study.yaml"), {}).data] == ["a", "b"]

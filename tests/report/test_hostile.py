@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import make
+from made_measurement import made_measurement, made_selection
 from markdown_it import MarkdownIt
 
 from kfp_bonsai.package_model import kserve
 from kfp_bonsai.report.compare import compare
 from kfp_bonsai.report.study import study_page
 from kfp_bonsai.shared.core.progress import put
-
-from conftest import make
-from made_measurement import made_measurement, made_selection
 
 HOSTILE = (
     "\"'><script>alert(1)</script><img src=x onerror=alert(1)>${{7*7}}$(touch x)`id`</title></style></svg>"
@@ -73,7 +72,15 @@ def test_comparisons_show_code_in_names_as_text(run, tmp_path):
 def test_a_study_shows_code_in_names_as_text(run, tmp_path):
     """The same of a study, whose cells are named by their data."""
     cell = dict.fromkeys(("name", "model", "model_name", "data", "data_name", "group"), HOSTILE)
-    cell |= {"seed": 0, "rows": 9, "state": "done", "error": "", "results": "results.json", "seconds": 1.0, "joules": 2.0}
+    cell |= {
+        "seed": 0,
+        "rows": 9,
+        "state": "done",
+        "error": "",
+        "results": "results.json",
+        "seconds": 1.0,
+        "joules": 2.0,
+    }
     failed = cell | {"name": "b", "state": "failed", "error": HOSTILE, "results": "", "seed": 1}
     told = {**dict.fromkeys(("title", "command"), HOSTILE), "started": "2026-11-29T08:00:00+00:00", "finished": ""}
     (run / "study.json").write_text(json.dumps({"format": 1, **told, "cells": [cell, failed]}))

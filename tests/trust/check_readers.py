@@ -1,7 +1,8 @@
 """What reads each kind of input, on hundreds of damaged ones: it ends well or with a BonsaiError, in time and memory.
 
-`make test-trust` runs it. A case is known by its number: BONSAI_TRUST_FIRST says where they begin (to go on, or for other
-ones), BONSAI_TRUST_READS how many there are of each input, and `-k "csv and 17"` does one again.
+`make test-trust` runs it. A case is known by its number: BONSAI_TRUST_FIRST says where they begin (to go on, or for
+other ones), BONSAI_TRUST_READS how many there are of each input, and `-k "csv and 17"` does one again.
+BONSAI_TRUST_WORLD is a folder whose inputs were made before.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What reads each kind of input, without the training that stages do after it: hundreds of faults of each take minutes."""
+"""What reads each kind of input, without the training that stages do after it."""
 
 import json
 import shutil
@@ -250,7 +250,9 @@ READERS: Mapping[str, Target] = {
     "data saved": Target("data/saved", _prepared, False),
     **{f"model {family}": Target(family, _pretrained, False) for family in ("bert", "gpt2", "t5", "llama")},
     "model config": Target("bert/config.json", lambda file, world, out: _beside(file, world / "bert", out), False),
-    "model tokenizer": Target("bert/tokenizer.json", lambda file, world, out: _beside(file, world / "bert", out), False),
+    "model tokenizer": Target(
+        "bert/tokenizer.json", lambda file, world, out: _beside(file, world / "bert", out), False
+    ),
     "baseline": Target("baseline", _stages_own, True),
     "free shape": Target("small", _stages_own, True),
     "free shape, hashes stated anew": Target("small", _stated_anew, False),

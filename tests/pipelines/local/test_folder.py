@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from kfp_bonsai.pipelines.local import folder as folders
 from kfp_bonsai.pipelines.local.folder import run_folder
 from kfp_bonsai.pipelines.local.inputs import fingerprint
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -184,3 +185,28 @@ def test_a_run_goes_on_where_the_file_system_has_no_locks(tmp_path, monkeypatch,
         raise ZeroDivisionError
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lost+found"]
     assert "has no locks" in capsys.readouterr().out
+
+
+def test_a_lock_that_was_removed_is_nobodys(tmp_path, monkeypatch):
+    """Two runs in one folder: one that fails removes its lock, which a second one has opened, and a third makes anew."""
+    (tmp_path / "run").mkdir()
+
+    def won_too_late(file):
+        (tmp_path / "run" / folders.LOCK).unlink()
+        return True
+
+    monkeypatch.setattr(folders, "try_lock", won_too_late)
+    with pytest.raises(BonsaiError, match="is at work in"), folders.held(tmp_path / "run", "run"):
+        pytest.fail("it works without a lock that others see")
+
+
+OTHERS = (b"", b"[]", b"{}", b'{"state": "running", "arguments": [], "started": ""}', b"\xff", b"[" * 100_000)
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))
+def test_a_record_that_is_damaged_is_told(tmp_path, content):
+    """A traceback, or a run that goes on with another one's work."""
+    interrupted(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_bytes(content)
+    with pytest.raises(BonsaiError, match="is damaged, or no run's"), run_folder(tmp_path / "run", ARGUMENTS, False):
+        pass

@@ -1,11 +1,14 @@
 """JSON documents are read whole, or refused with what to do."""
 
 import json
+import os
+import pickle
 
 import pytest
 
-from kfp_bonsai.shared.core.documents import COUNT, NUMBER, TEXT, read_document
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.documents import COUNT, NUMBER, TEXT, kept_document, read_document, read_object
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
+from kfp_bonsai.shared.core.files import sha256
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,32 @@ def test_nesting_without_end_is_no_document(tmp_path):
     (tmp_path / "d.json").write_text("[" * 100_000)
     with pytest.raises(BonsaiError, match="is not JSON"):
         read_document(tmp_path / "d.json", "bonsai report")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"", b"9" * 5000, b'{"a":' * 100_000], ids=range(5))
+def test_odd_json_beside_a_model_is_an_error_in_words(tmp_path, content):
+    """A traceback of Python's parser, of a file that came with somebody's model; what is only kept is forgotten."""
+    (tmp_path / "d.json").write_bytes(content)
+    with pytest.raises(BonsaiError, match=r"d\.json"):
+        read_object(tmp_path / "d.json")
+    with pytest.raises(BonsaiError, match=r"d\.json"):
+        read_document(tmp_path / "d.json", "bonsai report")
+    assert kept_document(tmp_path / "d.json") is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """A run that hangs for ever, at a pipe that lies among a model's files."""
+    os.mkfifo(tmp_path / "d.json")
+    with pytest.raises(BonsaiError, match="no file at"):
+        read_document(tmp_path / "d.json", "bonsai report")
+    with pytest.raises(BonsaiError, match="is no file"):
+        sha256([tmp_path / "d.json"])
+    assert kept_document(tmp_path / "d.json") is None and read_object(tmp_path / "d.json") == {}
+
+
+def test_a_message_does_not_quote_megabytes():
+    """A log of which one line has the four million letters of a cell, and no editor opens it."""
+    said = str(BonsaiError(f"the label '{'x' * 4_000_000}' is none: correct it"))
+    assert len(said) < 4000 and said.startswith("the label 'xxx") and said.endswith("xxx' is none: correct it")
+    assert str(BonsaiError("short")) == "short"
+    assert isinstance(pickle.loads(pickle.dumps(PassingError("away"))), PassingError)

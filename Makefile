@@ -29,7 +29,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/mo
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-opens test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
+.PHONY: help demo audit install test test-opens test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -62,8 +62,16 @@ test: $(VENV)/.installed-dev  ## Run the tests.
 test-opens: $(VENV)/.installed-dev  ## Open what is handed over where kfp-bonsai is not installed; installs some packages.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -v tests/opens/check_opens.py $(ARGS)
 
-test-trust: $(VENV)/.installed-dev  ## Damage every kind of input some 600 times: about 20 minutes.
+test-trust: $(VENV)/.installed-dev  ## Damage every kind of input, over 5,000 times, and let processes meet: within an hour.
+	$(TEST_ENV) $(VENV)/bin/python tests/trust/together.py
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) tests/trust/check_*.py $(ARGS)
+
+# pip-audit asks the package index for what is known to be wrong with what is installed; it has an environment of its own.
+audit: $(VENV)/.installed-dev  ## List the licences of what is installed, and what advisories say of it.
+	$(VENV)/bin/python tests/trust/licences.py
+	$(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) pip-audit
+	build/audit/bin/pip-audit --progress-spinner off --skip-editable \
+		--path "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 test-kills: $(VENV)/.installed-dev  ## Kill stages and whole runs at 100 random moments: an hour or two.
 	$(TEST_ENV) $(VENV)/bin/python tests/trust/kill.py --kills 100 $(ARGS)

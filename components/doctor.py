@@ -145,7 +145,7 @@ def _memory() -> tuple[str, str]:
 
 
 def _disk() -> tuple[str, str]:
-    found = {where: free_bytes(Path(where)) for where in (".", tempfile.gettempdir(), str(cached("")))}
+    found = {where: free_bytes(Path(where)) for where in (".", tempfile.gettempdir(), str(_cache_folder()))}
     said = ", ".join(
         f"{where}: {megabytes(free) if free is not None else 'not told'} free" for where, free in found.items()
     )
@@ -163,8 +163,12 @@ def _temporary() -> tuple[str, str]:
         return BROKEN, f"no temporary file can be written ({error}): set TMPDIR to a folder that takes some"
 
 
+def _cache_folder() -> Path:
+    return cached("doctor").parent
+
+
 def _cache() -> tuple[str, str]:
-    folder = cached("").resolve()
+    folder = _cache_folder().resolve()
     stated = os.environ.get(CACHE_VARIABLE)
     if folder.is_relative_to(Path(tempfile.gettempdir()).resolve()) and not stated:
         return NOTE, f"the home takes no files, so {folder} is the cache, and downloads may be gone with it"
@@ -174,7 +178,7 @@ def _cache() -> tuple[str, str]:
 
 
 def _locks() -> tuple[str, str]:
-    without = [where for where in (Path.cwd(), Path(tempfile.gettempdir()), cached("")) if not _locks_in(where)]
+    without = [where for where in (Path.cwd(), Path(tempfile.gettempdir()), _cache_folder()) if not _locks_in(where)]
     if without:
         return (
             NOTE,

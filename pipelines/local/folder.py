@@ -129,10 +129,10 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
         clear(output, (LOG,))
         return _now()
     found = kept_document(path)
-    told = [found.get(key) for key in ("state", "arguments", "started")] if isinstance(found, dict) else [None]
-    if not [type(one) for one in told] == [str, dict, str]:
+    found = found if isinstance(found, dict) else {}
+    state, known, started = (found.get(key) for key in ("state", "arguments", "started"))
+    if not (isinstance(state, str) and isinstance(known, dict) and isinstance(started, str)):
         raise BonsaiError(f"{path} is damaged, or no run's: remove what you do not need, or name another --output")
-    state, known, started = told
     if overwrite:
         return _now()
     if state == FINISHED:

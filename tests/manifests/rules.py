@@ -252,7 +252,7 @@ def schedules(resources: Resources) -> list[str]:
 
 
 def pod_security(resources: Resources) -> list[str]:
-    """What the restricted level of the Pod Security Standards refuses."""
+    """What the restricted level of the Pod Security Standards refuses, and a root that can be written to."""
     return [f"{where}: {each}" for where, pod in pod_templates(resources) for each in _insecure(pod)]
 
 
@@ -271,6 +271,8 @@ def _insecure(pod: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: privileged"
         if own.get("allowPrivilegeEscalation") is not False:
             yield f"{name}: allowPrivilegeEscalation is not false"
+        if own.get("readOnlyRootFilesystem") is not True:
+            yield f"{name}: readOnlyRootFilesystem is not true"
         capabilities = own.get("capabilities", {})
         if "ALL" not in capabilities.get("drop", []) or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
             yield f"{name}: capabilities are not dropped"

@@ -112,6 +112,7 @@ BROKEN = [
     (rules.pod_security, "multi-gpu", "Job", f"{MAIN}.securityContext.privileged", True, "privileged"),
     (rules.pod_security, "multi-gpu", "Job", f"{MAIN}.securityContext.capabilities.drop", ["KILL"], "capabilities"),
     (rules.pod_security, "multi-gpu", "Job", f"{MAIN}.securityContext.capabilities.add", ["SYS_ADMIN"], "capabilities"),
+    (rules.pod_security, "multi-gpu", "Job", f"{MAIN}.securityContext.readOnlyRootFilesystem", False, "readOnlyRoot"),
     (rules.pod_security, "multi-gpu", "Job", f"{MAIN}.ports", [{"containerPort": 1, "hostPort": 1}], "hostPort"),
     (rules.pod_security, "multi-gpu", "Job", "spec.template.spec.hostNetwork", True, "hostNetwork"),
     (

@@ -188,7 +188,7 @@ def test_a_run_goes_on_where_the_file_system_has_no_locks(tmp_path, monkeypatch,
 
 
 def test_a_lock_that_was_removed_is_nobodys(tmp_path, monkeypatch):
-    """Two runs in one folder: one that fails removes its lock, which a second one has opened, and a third makes anew."""
+    """Two runs in a folder: one that fails removes its lock, which a second one has opened, and a third makes anew."""
     (tmp_path / "run").mkdir()
 
     def won_too_late(file):

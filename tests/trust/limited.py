@@ -59,6 +59,7 @@ def _work(answer: Any, gib: float, work: Callable[..., Any], given: tuple[Any, .
     with open("/proc/self/statm") as file:
         most = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + int(gib * GIB)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (GIB, GIB))  # a link to a device without an end is copied for ever
     try:
         found = ("done", work(*given))
     except BonsaiError as error:

@@ -66,12 +66,14 @@ test-trust: $(VENV)/.installed-dev  ## Damage every kind of input, over 5,000 ti
 	$(TEST_ENV) $(VENV)/bin/python tests/trust/together.py
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) tests/trust/check_*.py $(ARGS)
 
-# pip-audit asks the package index for what is known to be wrong with what is installed; it has an environment of its own.
+# pip-audit asks the package index for what is known to be wrong with what is installed; it has an environment of its own,
+# and fails where the index does not answer for a package.
 audit: $(VENV)/.installed-dev  ## List the licences of what is installed, and what advisories say of it.
 	$(VENV)/bin/python tests/trust/licences.py
-	$(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) pip-audit
-	build/audit/bin/pip-audit --progress-spinner off --skip-editable \
-		--path "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) pip-audit
+	$(VENV)/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//' >build/audit/installed.txt
+	build/audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip -r build/audit/installed.txt
 
 test-kills: $(VENV)/.installed-dev  ## Kill stages and whole runs at 100 random moments: an hour or two.
 	$(TEST_ENV) $(VENV)/bin/python tests/trust/kill.py --kills 100 $(ARGS)

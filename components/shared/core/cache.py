@@ -30,9 +30,9 @@ def alone(target: Path) -> Iterator[None]:
         with suppress(OSError, ImportError):
             import fcntl
 
-            target.parent.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((target.parent / f".{target.name}.lock").open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            file = cached(f"locks/{target.name}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(file.open("a")), fcntl.LOCK_EX)
         yield
 
 

@@ -153,7 +153,7 @@ def suggested_rate(record: dict, teacher: dict) -> float:
     from kfp_bonsai.shared.models.flops import ratio
 
     rate = min(5e-4, 1e-4 * (2 / 3 / ratio(record, teacher, record["max_length"])) ** math.log2(5))
-    tuned = next((one["arguments"] for one in teacher["lineage"] if one["stage"] == "fine-tune"), {})
+    tuned: dict[str, Any] = next((one["arguments"] for one in teacher["lineage"] if one["stage"] == "fine-tune"), {})
     own = tuned.get("learning_rate", USUAL_RATE)
     return max(rate, min(own, rate * own / USUAL_RATE))
 

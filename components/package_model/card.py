@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from kfp_bonsai.shared.core.hub import parted
+from kfp_bonsai.shared.core.markup import span, text
 from kfp_bonsai.shared.data.encoding import OVERLAP
 from kfp_bonsai.shared.data.tasks import HUB
 from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
@@ -230,8 +231,8 @@ def model_card(name: str, license: str, record: dict[str, Any], results: dict[st
 
 def _body(name: str, license: str, record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> str:
     parts = [
-        f"# {name}",
-        results.get("verdict") or "" if row.get("chosen") else _headline(results, row),
+        f"# {text(name)}",
+        text(results.get("verdict") or "") if row.get("chosen") else _headline(results, row),
         "This is " + _what(record, row) + ".",
         "## What was measured",
         _table(results, row),
@@ -257,8 +258,8 @@ def _headline(results: dict[str, Any], row: dict[str, Any]) -> str:
     if row["relative_accuracy"] is None or row["relative_emission"] is None:
         return ""
     return (
-        f"{row['level']} keeps {100 * row['relative_accuracy']:.1f} % of the {_metric(results['task'])} at "
-        f"{100 * row['relative_emission']:.1f} % of the emission ({row.get('emission_label') or 'not labelled'})."
+        f"{text(row['level'])} keeps {100 * row['relative_accuracy']:.1f} % of the {_metric(results['task'])} at "
+        f"{100 * row['relative_emission']:.1f} % of the emission ({text(row.get('emission_label') or 'not labelled')})."
     )
 
 
@@ -266,26 +267,25 @@ def _what(record: dict[str, Any], row: dict[str, Any]) -> str:
     shape = record.get("shape") or {}
     layers = len(shape.get("layers") or [])
     size = f"{row['parameters'] / 1e6:.1f} million parameters" if row.get("parameters") else "a model"
-    text = f"`{row['level']}` of `{row['model']}`, fine-tuned and then compressed by kfp-bonsai: {size}"
+    level, start = span(row["level"]), span(row["model"])
+    said = f"{level} of {start}, fine-tuned and then compressed by kfp-bonsai: {size}"
     if record.get("student"):
-        named = f"the ready-made model `{short_name(record['student'])}`"
-        text = (
-            f"`{row['level']}`, {named}, which kfp-bonsai taught what `{row['model']}` had learnt, fine-tuned: {size}"
-        )
+        named = f"the ready-made model {span(short_name(record['student']))}"
+        said = f"{level}, {named}, which kfp-bonsai taught what {start} had learnt, fine-tuned: {size}"
     if layers:
-        text += f", {layers} layer{'s' if layers > 1 else ''} of width {shape.get('hidden')}"
+        said += f", {layers} layer{'s' if layers > 1 else ''} of width {shape.get('hidden')}"
     if row["stage"] == "quantized":
-        return f"{text}, quantized to int8 for {row['runtime']} on a CPU"
+        return f"{said}, quantized to int8 for {row['runtime']} on a CPU"
     if shape.get("kind") == "free":
         why = "each layer has its own widths, and the last one computes what is read"
         needs = f"`trust_remote_code=True` or `import {OURS}`" if record.get("code_sha256") else f"`import {OURS}`"
-        return f"{text}, a *free* shape ({why}), which needs {needs}"
-    return f"{text}, a *stock* shape that plain transformers loads"
+        return f"{said}, a *free* shape ({why}), which needs {needs}"
+    return f"{said}, a *stock* shape that plain transformers loads"
 
 
 def _table(results: dict[str, Any], row: dict[str, Any]) -> str:
     baseline = _baseline(results, row)
-    unit = row.get("emission_label") or "not labelled"
+    unit = text(row.get("emission_label") or "not labelled")
     one = kind_in(results["task"]).unit
     tokens = row["writing"]["tokens"] if row.get("writing") else 0
     counted = f"{one} of {tokens} tokens" if tokens else one
@@ -315,7 +315,7 @@ def _table(results: dict[str, Any], row: dict[str, Any]) -> str:
     rows = results.get("test_rows") or results["task"]["rows"] or 0
     what = kind_in(results["task"]).scored
     queries = f", {row['scored']:,} {what}," if what != "rows" and row.get("scored") else ""
-    head = f"On {row['device']}, {rows:,} test rows{queries} of {results['task']['name']}:"
+    head = f"On {text(row['device'])}, {rows:,} test rows{queries} of {text(results['task']['name'])}:"
     table = ["| | this model | baseline |", "| --- | ---: | ---: |"]
     table += [f"| {' | '.join(line)} |" for line in lines if line[1] != "–"]
     return head + "\n\n" + "\n".join(table)
@@ -349,7 +349,7 @@ def _floor(results: dict[str, Any], row: dict[str, Any]) -> str:
         return ""
     task = results["task"]
     name = kind_in(task).floor_name[0]
-    shown = f"{_value(floor, task)} ({results.get('floor_method') or f'a {name}'})"
+    shown = f"{_value(floor, task)} ({text(results.get('floor_method') or f'a {name}')})"
     if row["accuracy"] is not None and row["accuracy"] <= floor:
         return f"**A {name} does as well: {shown}. Use that instead.**"
     return f"For comparison, a {name} reaches {shown}."
@@ -372,13 +372,13 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
         padding = _padding(record)
         texts = '[("a first text", "a second text")]' if pair else '["a fine film", "a dull one"]'
         code = RUN[row["runtime"]] + "\n" + ENCODE
-        text = f"With `pip install {row['runtime']} tokenizers numpy`; neither torch nor transformers is needed:"
+        with_it = f"With `pip install {row['runtime']} tokenizers numpy`; neither torch nor transformers is needed:"
         special = SPLIT if record.get("split_special_tokens") else ""
         answer = CHANCES if any_may_hold else ANSWERS[kind.head].format(folder=".")
         cut = f'{length}, strategy="{kind.windows}"' if pair and kind.windows else length
         filled = code.format(folder=".", length=cut, padding=padding, special=special, texts=texts, answer=answer)
         filled = f"import json\n\n{filled}" if "json." in answer else filled
-        return f"{text}\n\n```python\n{filled}```"
+        return f"{with_it}\n\n```python\n{filled}```"
     texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
     model_type = record.get("model_type")
     in_text = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
@@ -408,13 +408,13 @@ def _padding(record: dict[str, Any]) -> str:
 def _limits(record: dict[str, Any], results: dict[str, Any], row: dict[str, Any]) -> list[str]:
     task = results["task"]
     labels, kind = list(task.get("labels") or []), kind_in(task)
-    what = kind.does.format(labels=f"{', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}")
+    what = kind.does.format(labels=f"{text(', '.join(labels[:8]))}{' …' if len(labels) > 8 else ''}")
     long = "are cut, or, where they are conversations, refused" if kind.writes else "are cut"
     if kind.windows:
         long = "were read in parts that overlap when it was measured: code that reads one part alone misses the rest"
     source = task.get("source") or "a source not stated"
     limits = [
-        f"Made for one task: {what}, in texts like those of {task['name']} (from {source}). "
+        f"Made for one task: {what}, in texts like those of {text(task['name'])} (from {text(source)}). "
         "Other texts were not tried.",
         f"Texts longer than {record.get('max_length') or 128} tokens {long}.",
     ]
@@ -456,7 +456,7 @@ def _processors(record: dict[str, Any]) -> list[str]:
         how = f"on {other} it may answer otherwise"
         if found.get("scheme") != WEIGHTS:
             how += " (`bonsai quantize --any-processor` makes one that does not)"
-    return [f"{kept}, seen on {seen.get('machine')} with {sets}; {how}."]
+    return [f"{kept}, seen on {text(seen.get('machine'))} with {text(sets)}; {how}."]
 
 
 def _classes(results: dict[str, Any], row: dict[str, Any], labels: list[str]) -> list[str]:
@@ -469,7 +469,7 @@ def _classes(results: dict[str, Any], row: dict[str, Any], labels: list[str]) ->
     if not known:
         return []
     worst = min(known, key=lambda at: after[at] or 0.0)
-    weakest = f"Weakest class: `{labels[worst]}`, of which it finds {100 * (after[worst] or 0):.1f} %."
+    weakest = f"Weakest class: {span(labels[worst])}, of which it finds {100 * (after[worst] or 0):.1f} %."
     return [weakest, *_side_by_side("Share found of each class", labels, before, after, known)]
 
 
@@ -479,7 +479,7 @@ def _labels(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[s
     if not known:
         return []
     worst = after[min(known, key=lambda at: after[at]["f1"] or 0.0)]
-    weakest = f"Weakest label: `{worst['label']}`, with an F1 of {100 * (worst['f1'] or 0):.1f} %."
+    weakest = f"Weakest label: {span(worst['label'])}, with an F1 of {100 * (worst['f1'] or 0):.1f} %."
     names, theirs, ours = [one["label"] for one in after], [one["f1"] for one in before], [one["f1"] for one in after]
     return [weakest, *_side_by_side("F1 of each label", names, theirs, ours, known)]
 
@@ -491,7 +491,8 @@ def _side_by_side(
     if len(before) != len(after):
         return []
     parts = [
-        f"`{names[at]}` {100 * (before[at] or 0):.1f} → {100 * (after[at] or 0):.1f} %" for at in known[:MOST_CLASSES]
+        f"{span(names[at])} {100 * (before[at] or 0):.1f} → {100 * (after[at] or 0):.1f} %"
+        for at in known[:MOST_CLASSES]
     ]
     more = " …" if len(known) > MOST_CLASSES else ""
     return [f"{what}, baseline → this model: {', '.join(parts)}{more}."]
@@ -506,13 +507,15 @@ def _lineage(record: dict[str, Any]) -> str:
     for entry in record.get("lineage", []):
         shown = ", ".join(
             f"{key} {value}" for key, value in (entry.get("arguments") or {}).items() if not _is_path(value)
-        ).replace("|", "\\|")
+        )
         seconds, joules = entry.get("seconds"), entry.get("joules")
         cost = "–" if joules is None else f"{joules:,.0f} J ({entry.get('energy_label', '')})"
-        lines.append(f"| {entry['stage']} | {shown} | {'–' if seconds is None else f'{seconds:,.0f} s'} | {cost} |")
+        lines.append(
+            f"| {text(entry['stage'])} | {text(shown)} | {'–' if seconds is None else f'{seconds:,.0f} s'} | {cost} |"
+        )
     versions = ", ".join(f"{key} {value}" for key, value in (record.get("versions") or {}).items())
     seed = record.get("seed")
-    return "\n".join(lines) + f"\n\n{f'Seed {seed}. ' if seed is not None else ''}Versions: {versions}."
+    return "\n".join(lines) + f"\n\n{f'Seed {seed}. ' if seed is not None else ''}Versions: {text(versions)}."
 
 
 def _training_emissions(record: dict[str, Any], results: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from kfp_bonsai.report import numbers, words
-from kfp_bonsai.report.markdown import line, text
+from kfp_bonsai.report.markdown import line
 from kfp_bonsai.report.study_cells import Cell, Study
+from kfp_bonsai.shared.core.markup import text
 
 
 def of(study: Study) -> dict[str, Any]:

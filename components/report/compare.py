@@ -146,7 +146,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _markdown(page: dict[str, Any]) -> str:
     """Return the page's content as Markdown."""
-    from kfp_bonsai.report.markdown import text
+    from kfp_bonsai.shared.core.markup import text
 
     lines = [f"# {text(page['title'])}", "", f"**{text(page['verdict'])}**", ""]
     lines += [f"**{text(doubt)}**\n" for doubt in page["doubts"]]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfp_bonsai.report import page
-from kfp_bonsai.report.markdown import line, text
+from kfp_bonsai.report.markdown import line
 from kfp_bonsai.report.several import MARKERS, look
+from kfp_bonsai.shared.core.markup import text
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The report as Markdown: the verdict, the table and the reasons, for the KFP UI and READMEs."""
 
-import re
 from typing import Any
+
+from kfp_bonsai.shared.core.markup import code, text
 
 TABLE = {
     "level": "name",
@@ -82,16 +83,3 @@ def with_interval(row: dict[str, Any], key: str) -> str:
 def line(cells: list[str]) -> str:
     """Return a line of a table."""
     return "| " + " | ".join(cells) + " |"
-
-
-def text(plain: str) -> str:
-    """Return text in which nothing is taken for Markdown."""
-    for sign in "\\|*_<>`[]":
-        plain = plain.replace(sign, f"\\{sign}")
-    return " ".join(plain.splitlines())
-
-
-def code(plain: str) -> list[str]:
-    """Return the lines of a block of code that nothing in it ends."""
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", plain)), default=0))
-    return [fence, plain, fence]

@@ -15,6 +15,7 @@ from kfp_bonsai.report.series import Series
 from kfp_bonsai.report.study_cells import STATES, Cell, Study, cells_of
 from kfp_bonsai.report.study_record import DONE, FAILED, REFUSED
 from kfp_bonsai.shared.core.files import new_file
+from kfp_bonsai.shared.core.markup import code, text
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.metrics import evidence
 
@@ -204,7 +205,6 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def _markdown(page: dict[str, Any]) -> str:
     """Return the page's content as Markdown."""
-    text = markdown.text
     lines = [f"# {text(page['title'])}", "", f"**{text(page['verdict'])}**", ""]
     lines += [f"**{text(doubt)}**\n" for doubt in page["doubts"]]
     for group in page["groups"]:
@@ -222,5 +222,5 @@ def _markdown(page: dict[str, Any]) -> str:
     lines += [*cell_table.as_markdown(page["cells"]), "", "## What it took", ""]
     lines += [f"- {name}: {text(value)}" for name, value in page["facts"] if value]
     if page["command"]:
-        lines += ["", *markdown.code(page["command"])]
+        lines += ["", *code(page["command"])]
     return "\n".join(lines) + "\n"

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kfp_bonsai.report import numbers
-from kfp_bonsai.report.markdown import line, text
+from kfp_bonsai.report.markdown import line
 from kfp_bonsai.report.words import name_of
+from kfp_bonsai.shared.core.markup import text
 
 HEADS = (  # of the table's columns beside the level's name, each with what stands in brackets or small print
     ("tokens of its own answers", "of the baseline's"),

@@ -13,6 +13,7 @@ from made_measurement import made_measurement, made_selection
 from markdown_it import MarkdownIt
 
 from kfp_bonsai.package_model import kserve
+from kfp_bonsai.package_model.card import model_card
 from kfp_bonsai.report.compare import compare
 from kfp_bonsai.report.study import study_page
 from kfp_bonsai.shared.core.progress import put
@@ -101,6 +102,21 @@ def test_names_do_not_leave_their_place_in_a_manifest(run):
         "ServingRuntime",
     }
     assert all(re.fullmatch(r"[a-z0-9.-]+", one["metadata"]["name"]) for one in found)
+
+
+def test_a_model_card_shows_code_in_names_as_text(run):
+    """The card is what a hub renders, beside the files that are downloaded."""
+    results = json.loads((run / "results.json").read_text())
+    lineage = [{"stage": "fine-tune", "arguments": {"model": HOSTILE, "note": HOSTILE}, "seconds": 1.0, "joules": 2.0}]
+    record = {"max_length": 16, "model_type": "bert", "shape": {"kind": "stock"}, "lineage": lineage}
+    record |= {"sha256": "0" * 64, "versions": {"torch": HOSTILE}, "student": HOSTILE}
+    for row in results["rows"][:2]:
+        card = model_card("reviews" + HOSTILE, "", record, results, row)
+        _, head, body = card.split("---\n", 2)
+        assert yaml.safe_load(head)["model-index"][0]["name"] == "reviews" + HOSTILE
+        shown = MarkdownIt("commonmark").enable("table").render(body)
+        assert not CODE.search(shown) and "alert(1)" in shown
+        assert shown.count("<pre>") == 1 and shown.count("<table>") == 2
 
 
 def test_texts_give_a_terminal_no_commands():

@@ -10,7 +10,7 @@ from kfp_bonsai.images import PREFIX
 from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import check_apart, new_folder
+from kfp_bonsai.shared.core.files import check_apart, copy_folder, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models.configuration import FREE_PREFIX
 from kfp_bonsai.shared.models.records import read_record, write_record
@@ -92,7 +92,7 @@ def package_model(
     name = name or _default_name(document, row)
     found: dict[str, str | int | float | bool] = {"name": name}
     with new_folder(output) as folder:
-        shutil.copytree(model, folder, dirs_exist_ok=True)
+        copy_folder(model, folder)
         if ship_code and free:
             record["code_sha256"] = ship(folder)
             write_record(folder, {**read_record(folder), "code_sha256": record["code_sha256"]})

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
+from kfp_bonsai.shared.core.files import check_apart, copy_folder, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import FRACTION, check_ranges
 from kfp_bonsai.shared.metrics.scores import in_words
@@ -85,7 +84,7 @@ def select_model(
         ],
     }
     with new_folder(Path(output)) as folder, new_file(Path(selection)) as file:
-        shutil.copytree(candidates[chosen["index"]], folder, dirs_exist_ok=True)
+        copy_folder(Path(candidates[chosen["index"]]), folder)
         file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     say(f"select-model  {document['reason']}")
     return {
@@ -140,7 +139,7 @@ def select_edge_model(
         measurement, quantized, quantized_output, selection, min_accuracy=min_accuracy, max_emission=max_emission
     )
     with new_folder(Path(output)) as folder:
-        shutil.copytree(by_hash[parents[int(found["index"])]], folder, dirs_exist_ok=True)
+        copy_folder(Path(by_hash[parents[int(found["index"])]]), folder)
     return found
 
 

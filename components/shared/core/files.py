@@ -142,6 +142,21 @@ def _put_file(scratch: Path, target: Path) -> None:
         shutil.copyfileobj(source, sink)
 
 
+def copy_folder(source: Path, folder: Path) -> None:
+    """Copy all that is in a folder into another one that is there.
+
+    Raises:
+        BonsaiError: it holds a link to what is outside of it, which nobody asked for, or what is no file.
+    """
+    root = source.resolve()
+    for path in sorted(source.rglob("*")):
+        if not path.resolve().is_relative_to(root):
+            raise BonsaiError(f"{path} is a link to {path.resolve()}, outside of the folder: put the file itself there")
+        if not (path.is_file() or path.is_dir()):
+            raise BonsaiError(f"{path} is no file: remove it, or give another folder")
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+
+
 def check_apart(outputs: Sequence[Path | str], inputs: Sequence[Path | str] = ()) -> None:
     """Check that no output would replace an input or another output, or lie inside one; "" stands for none.
 

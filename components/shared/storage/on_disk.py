@@ -22,6 +22,7 @@ def read_file(location: str | Path) -> tuple[bytes | None, Any]:
         BonsaiError: it cannot be read.
     """
     try:
+        check_is_file(Path(location))
         content = Path(location).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None, None
@@ -30,6 +31,16 @@ def read_file(location: str | Path) -> tuple[bytes | None, Any]:
             f"{location} cannot be read ({error.strerror}): check the path, and who may read it"
         ) from error
     return content, hashlib.sha256(content).hexdigest()
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what never ends or never begins when it is read: a device, or a pipe.
+
+    Raises:
+        BonsaiError: it is there, and neither a file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BonsaiError(f"{path} is no file: remove it, or give another place")
 
 
 def copy_in(files: Mapping[str, File], manifest: str, target: Path) -> None:
@@ -82,6 +93,7 @@ def copies_of(source: Path) -> Callable[[str, Path], None]:
     def fetch(name: str, path: Path) -> None:
         with suppress(FileNotFoundError):  # told as not being as the manifest says
             try:
+                check_is_file(source / name)
                 shutil.copyfile(source / name, path)
             except PermissionError as error:
                 raise kind_of(error)(

@@ -68,7 +68,9 @@ def check_manifest(folder: Path) -> dict[str, manifest.File]:
         BonsaiError: they are not, or there are none.
     """
     files, own = manifest.local_files(folder), folder / MANIFEST
-    if own.is_file() and manifest.parse(own.read_text(encoding="utf-8"), str(own)) != manifest.digests(files):
+    if own.is_file() and manifest.parse(
+        own.read_text(encoding="utf-8", errors="replace"), str(own)
+    ) != manifest.digests(files):
         raise BonsaiError(f"{folder} is not as its {MANIFEST} says: make the folder again, or remove that file")
     return files
 
@@ -183,7 +185,7 @@ def read_pointer(location: str) -> tuple[dict | None, Any]:
         return None, None
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BonsaiError(f"{location} is damaged (it is no JSON: {error}): restore it, or remove it") from error
     if not isinstance(document, dict):
         raise BonsaiError(f"{location} holds no JSON object: give the location of a pointer, or remove it")

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import HELD, check_apart, check_writable, new_file, new_folder, place_of, try_lock
+from kfp_bonsai.shared.core.files import (
+    HELD,
+    check_apart,
+    check_writable,
+    copy_folder,
+    new_file,
+    new_folder,
+    place_of,
+    try_lock,
+)
 
 
 @pytest.mark.parametrize("make", [new_file, new_folder])
@@ -250,3 +259,20 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(make, t
             assert first.parent.exists()
             raise ValueError("second")
     assert (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("spoil", "said"), [("link", "outside of the folder"), ("pipe", "is no file")])
+def test_a_model_folder_takes_nothing_along_from_elsewhere(spoil, said, tmp_path):
+    """A stranger's model with a link to one's keys, which are packaged and published; or a copy that never ends."""
+    model, secret, copy = tmp_path / "model", tmp_path / "credentials", tmp_path / "copy"
+    (model / "more").mkdir(parents=True)
+    copy.mkdir()
+    (model / "weights").write_text("w")
+    (model / "more" / "again").symlink_to(model / "weights")
+    copy_folder(model, copy)
+    assert (copy / "more" / "again").read_text() == "w"
+    secret.write_text("s")
+    (model / "x").symlink_to(secret) if spoil == "link" else os.mkfifo(model / "x")
+    with pytest.raises(BonsaiError, match=said):
+        copy_folder(model, tmp_path / "other")
+    assert not (tmp_path / "other").exists()

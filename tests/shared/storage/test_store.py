@@ -625,3 +625,20 @@ def test_somebody_quicker_with_the_same_is_as_good(folder, tmp_path, monkeypatch
     monkeypatch.setattr(on_disk, "_to_disk", meanwhile)
     upload_folder(folder, str(target))
     assert set(content(target)) == {*content(folder), "SHA256SUMS"}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    """A pipe in the place of a pointer or of a published file, at which a retraining hangs for good."""
+    os.mkfifo(tmp_path / "pointer.json")
+    with pytest.raises(BonsaiError, match="is no file"):
+        read_pointer(str(tmp_path / "pointer.json"))
+    published = tmp_path / "published"
+    published.mkdir()
+    (published / "SHA256SUMS").write_text(f"{'0' * 64}  weights\n")
+    os.mkfifo(published / "weights")
+    with pytest.raises(BonsaiError, match="is no file"):
+        download_folder(str(published), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(BonsaiError, match="is damaged"):
+        read_pointer(str(tmp_path / "deep.json"))

@@ -17,6 +17,7 @@ FAR_SIZES = 4.0  # and so are sizes of models
 ANOTHER_KIND = 2.0  # another kind of task is as far as four times the rows
 USUAL = "classification"  # which is thought of where no kind is stated
 NEAR = 1.0  # what is no farther than this, as twice the rows or four times the size, is a like situation
+MORE = 0.02  # kept beyond another level is worth telling
 LIKE = 1.25  # FLOPs or emissions within this factor are alike
 
 
@@ -96,8 +97,8 @@ def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evi
         situation: what is to be compressed.
         evidence: what is shipped.
         own: what the user measured; levels of other names than the paper's are told of too. So are those of the kind
-            of task that cost what none of the paper's, measured for it, does; they speak instead of the paper's that
-            cost as much and were measured for other kinds alone.
+            of task that cost what none of the paper's, measured for it, does, or keep clearly more; they speak instead
+            of the paper's that cost as much and were measured for other kinds alone.
     """
     found = findings([*evidence, *own])
     made = [each for each in found if not each.one.student]
@@ -114,10 +115,15 @@ def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evi
 
 
 def _of_kind_alone(made: Sequence[Finding], situation: Situation) -> list[str]:
-    """Return the levels of a kind of task that cost what none of the paper's, measured for it, does."""
+    """Return the levels of a kind of task that cost what none of the paper's does, or keep clearly more than it."""
     of_kind = [each.one for each in made if situation.kind and each.one.kind == situation.kind]
-    known = [one.flops_ratio for one in of_kind if one.level in LEVELS]
-    return [one.level for one in of_kind if not any(_alike(one.flops_ratio, each) for each in known)]
+    papers = [one for one in of_kind if one.level in LEVELS]
+    found = []
+    for one in of_kind:
+        as_dear = [each.relative_accuracy for each in papers if _alike(one.flops_ratio, each.flops_ratio)]
+        if one.level not in LEVELS and one.relative_accuracy > max(as_dear, default=-math.inf) + MORE:
+            found.append(one.level)
+    return found
 
 
 def _is_spoken_for(level: str, made: Sequence[Finding], others: Sequence[str], situation: Situation) -> bool:

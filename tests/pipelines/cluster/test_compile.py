@@ -277,7 +277,7 @@ def test_a_wrong_file_is_explained(tmp_path, text, said):
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
     """A traceback for a typing error."""
-    with pytest.raises(BonsaiError, match=r"--settings .*cannot be read"):
+    with pytest.raises(BonsaiError, match=r"--settings .*there is no such file"):
         compile_pipeline(output=str(tmp_path / "out.yaml"), settings=str(tmp_path / "none.yaml"))
 
 

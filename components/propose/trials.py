@@ -91,7 +91,8 @@ def name_of(point: Mapping[str, Any], number: int) -> str:
     if "model" in point:
         return f"{number}: {point['model'].rsplit('/', 1)[-1].rpartition(':')[2]}"
     share = "whole" if point["share"] == 1 else f"{100 * point['share']:.3g} %"
-    return f"{number}: {point['layers']} layers, {share}{', stock' if point['shape'] == 'stock' else ''}"
+    layers = f"{point['layers']} layer{'s' if point['layers'] > 1 else ''}"
+    return f"{number}: {layers}, {share}{', stock' if point['shape'] == 'stock' else ''}"
 
 
 def write_trial(folder: Path, trial: Trial) -> None:

@@ -326,9 +326,9 @@ def _write_selection(
     kept = ("level", "sha256", "relative_accuracy", "relative_accuracy_ci", "relative_emission", "lineage")
     why = f"The targets cannot be met: {cannot}. " if cannot else ""
     reason = (
-        f"{why}Of {targets} {row['level']} was chosen by the validation rows (probability of meeting it "
-        f"{_likely(verdict['probability_before_test'])}), before any test row was seen; with these, on rows that "
-        f"were never seen it is met with a probability of {_likely(verdict['probability'])}."
+        f"{why}The target is {targets}: {row['level']} was chosen by the validation rows, before any test row was "
+        f"seen (probability of meeting it then: {_likely(verdict['probability_before_test'])}). With the test rows, it "
+        f"is met on rows that were never seen with a probability of {_likely(verdict['probability'])}."
     )
     brief = {key: row.get(key) for key in kept}
     document = {

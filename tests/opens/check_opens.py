@@ -100,7 +100,7 @@ def packed(room: Path, kind: str, family: str, shape: str) -> Path:
     transfer, pruned = folder / "transfer", folder / shape
     if not transfer.exists():
         teacher_outputs(folder / "base", data["train"], data["unlabelled"], transfer, augmentations=0)
-    matrix_prune(folder / "base", transfer, pruned, flops=0.5, shape=shape, steps=4)
+    matrix_prune(folder / "base", transfer, pruned, flops=0.6, shape=shape, steps=4)
     return package(pruned)
 
 

@@ -2,13 +2,15 @@
 
 import re
 
+_EMPHASIS = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # within a word it is none
+
 
 def text(plain: object) -> str:
     """Return text in which nothing is taken for Markdown or HTML."""
     found = str(plain)
-    for sign in "\\|*_<>`[]":
+    for sign in "\\|*<>`[]":
         found = found.replace(sign, f"\\{sign}")
-    return " ".join(found.splitlines())
+    return " ".join(_EMPHASIS.sub(r"\_", found).splitlines())
 
 
 def span(plain: object) -> str:

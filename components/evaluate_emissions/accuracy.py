@@ -16,7 +16,7 @@ from kfp_bonsai.shared.core.progress import Ticker
 from kfp_bonsai.shared.data import prompts, tasks
 from kfp_bonsai.shared.inference.asking import together
 from kfp_bonsai.shared.inference.writers import Writer, Written
-from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of, predict
+from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of, predict, score_of
 from kfp_bonsai.shared.metrics import items, scores, statistics
 from kfp_bonsai.shared.metrics.noninferiority import largest_loss
 
@@ -78,8 +78,7 @@ def _answer(subject: protocol.Subject, task: tasks.Task, rows: MeasuredRows) -> 
     if any(one.shape[-1:] != (outputs,) for one in logits):
         raise BonsaiError(f"{subject.name} gives outputs of shape {logits[0].shape}, not {outputs}")
     predicted = predict(task, logits, windows)
-    score = scores.score_predictions(task.metric, predicted, rows.right, classes=classes_of(task))
-    return Scored(logits, predicted), score, seconds
+    return Scored(logits, predicted), score_of(task, predicted, rows.right), seconds
 
 
 def _written(

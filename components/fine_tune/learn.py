@@ -1,5 +1,6 @@
 """The learning itself: a pretrained body gets a head for the task, learns the rows, and answers the validation rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.kinds import kinds
+from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.metrics.advice import Situation, lines
 from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
@@ -138,16 +140,16 @@ def learn(
         else:
             found = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
             found = thresholds.settle(network, task, found, validation_rows)
-        score = kinds.score(task, found, validation_rows.right, validation_rows.windows)
-        _warn_of_one_answer(task, found, validation_rows)
+        told = kinds.predict(task, found, validation_rows.windows)
+        score = kinds.score_of(task, told, validation_rows.right)
+        _warn_of_one_answer(kind, [*told])
     usual = writing.usual(train_rows) if kind.writes else {}
     return Learnt(network, tokenizer, cut_at, score, scale, more, usual, rate, attempt.total(meter.reading))
 
 
-def _warn_of_one_answer(task: tasks.Task, found: Any, held_out: rows.Rows) -> None:
+def _warn_of_one_answer(kind: Kind, told: Sequence[Any]) -> None:
     """Tell of a model that answers all rows alike, which may score well by answering what is commonest."""
-    told = [*kinds.predict(task, found, held_out.windows)]
-    if len(told) > 1 and kinds.kind_of(task).all_alike(told):
+    if len(told) > 1 and kind.all_alike(told):
         say(
             f"fine-tune  WARNING: it gives all {len(told):,} validation rows one answer, as a model does that learnt "
             "nothing; what keeps its score keeps nothing: fine-tune longer (--epochs), at another --learning-rate, or "

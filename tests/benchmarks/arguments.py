@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,21 @@ def json_file(text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
+
+
+def add_tasks(parser: Any, tasks: Iterable[str]) -> None:
+    """Add the options of a benchmark that makes models of several tasks, bit by bit."""
+    names = [*tasks]
+    parser.add_argument("--data", type=Path, required=True, help="where the real data are")
+    parser.add_argument("--work", type=Path, required=True, help="folder for models, kept from run to run")
+    parser.add_argument("--only", nargs="*", choices=names, default=names, help="these tasks alone")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to, and to go on from")
+
+
+def found_before(file: Path | None) -> dict[str, Any]:
+    """Return the figures of each task that a file holds already, to which new ones are added."""
+    found: dict[str, Any] = json.loads(file.read_text() or "{}").get("found", {}) if file else {}
+    return found
 
 
 def write_json(file: Path | None, found: Any) -> None:

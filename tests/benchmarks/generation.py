@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arguments import json_file, same_arguments, write_json
-from trained import made, score
+from arguments import add_tasks, found_before, same_arguments, write_json
+from trained import folder_of, made, score
 from transformers import AutoModelForSeq2SeqLM, T5Config, T5TokenizerFast, set_seed
 
 from kfp_bonsai.distill.distill import distill
@@ -167,7 +167,7 @@ def run(room: Room, kept: dict[str, Any]) -> Iterator[None]:
         yield
     small = {}
     for level in sorted(given.levels, key=lambda one: one.goal is None):
-        folder = work / level.label.replace(" ", "-").replace("/", "-")
+        folder = folder_of(work, level.label)
         small[level.label] = _level(level, base, transfer, splits["validation"], folder)
         if level.label not in kept:
             kept[level.label] = _figures(small[level.label], base, splits["test"], kept) | {"goal": level.goal}
@@ -211,7 +211,7 @@ def _level(level: Level, base: Path, transfer: Path, validation: Path, to: Path)
 def _as_today(room: Room, base: Path) -> dict[str, Callable[[], Path]]:
     """Return what users do without these stages: layers dropped, and those trained on the answers alone."""
     level = next(one for one in room.given.levels if one.label == room.given.alone)
-    folder = room.work / level.label.replace(" ", "-").replace("/", "-")
+    folder = folder_of(room.work, level.label)
 
     def trained() -> Path:
         record = records.read_record(folder / "small")
@@ -261,7 +261,7 @@ def _measure(room: Room, base: Path, small: dict[str, Path], kept: dict[str, Any
 
 
 def prepared(given: Given, data: Path, work: Path, test_rows: int) -> dict[str, Path]:
-    """Return the splits; of the rows left out of training, as many are text without answers."""
+    """Return the splits."""
     splits = {split: work / f"{split}.parquet" for split in SPLITS}
     if not splits["unlabelled"].exists():
         prepare_data(
@@ -291,16 +291,13 @@ def table(found: dict[str, dict[str, Any]]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; return 1 if a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="where the real data are")
-    parser.add_argument("--work", type=Path, required=True, help="folder for models, kept from run to run")
-    parser.add_argument("--only", nargs="*", choices=[*GIVEN], default=[*GIVEN], help="these tasks alone")
+    add_tasks(parser, GIVEN)
     parser.add_argument("--rows", type=int, help="training rows; the task's own number if not given")
     parser.add_argument("--test-rows", type=int, default=500, help="test rows (500)")
     parser.add_argument("--max-length", type=int, default=96, help="tokens at which texts and answers are cut (96)")
     parser.add_argument("--model", help="a model to begin from instead, to try the script with")
-    parser.add_argument("--json", type=json_file, help="file to write the figures to, and to go on from")
     given = parser.parse_args(arguments)
-    found = json.loads(given.json.read_text() or "{}").get("found", {}) if given.json else {}
+    found = found_before(given.json)
     for name in given.only:
         one = GIVEN[name] if given.rows is None else replace(GIVEN[name], rows=given.rows)
         one = replace(one, model=given.model) if given.model else one

@@ -13,7 +13,6 @@ goal come first.
 """
 
 import argparse
-import json
 import random
 import sys
 from collections import defaultdict
@@ -25,8 +24,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from arguments import json_file, write_json
-from trained import made, mean_length, score
+from arguments import add_tasks, found_before, write_json
+from trained import folder_of, made, mean_length, score
 
 from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.fine_tune.train import fine_tune
@@ -188,9 +187,7 @@ def run(given: Given, data: Path, work: Path, wanted: bool, kept: dict[str, Any]
     for level, goal in zip(given.levels, given.goals, strict=True):
         if level.label in kept or (goal is not None) != wanted:
             continue
-        small = _level(
-            level, base, transfer, splits["validation"], work / level.label.replace(" ", "-").replace("/", "-")
-        )
+        small = _level(level, base, transfer, splits["validation"], folder_of(work, level.label))
         record, above = records.read_record(small), records.read_record(base)
         found = score(small, splits["test"])
         kept[level.label] = {
@@ -240,13 +237,10 @@ def table(found: dict[str, dict[str, Any]]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; return 1 if a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="where the real data are")
-    parser.add_argument("--work", type=Path, required=True, help="folder for models, kept from run to run")
-    parser.add_argument("--only", nargs="*", choices=[*TASKS], default=[*TASKS], help="these tasks alone")
-    parser.add_argument("--json", type=json_file, help="file to write the figures to, and to go on from")
+    add_tasks(parser, TASKS)
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
-    found = json.loads(given.json.read_text() or "{}").get("found", {}) if given.json else {}
+    found = found_before(given.json)
     for wanted in (True, False):
         for name in given.only:
             for _ in run(TASKS[name], given.data, given.work / name, wanted, found.setdefault(name, {})):

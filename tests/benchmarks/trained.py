@@ -12,7 +12,6 @@ from kfp_bonsai.shared.data import encoding, rows, tasks
 from kfp_bonsai.shared.inference import asking, runtimes
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kinds import kind_of
-from kfp_bonsai.shared.metrics.scores import score_predictions
 from kfp_bonsai.shared.models import checkpoint, flops, records
 
 BATCH = 64
@@ -23,6 +22,11 @@ def made(folder: Path, make: Callable[[Path], Any]) -> Path:
     if not folder.exists():
         make(folder)
     return folder
+
+
+def folder_of(work: Path, label: str) -> Path:
+    """Return the folder of a level."""
+    return work / label.replace(" ", "-").replace("/", "-")
 
 
 def figures(model: Path, base: Path, test: Path) -> dict[str, float]:
@@ -47,7 +51,7 @@ def score(model: Path, test: Path) -> float:
     task = tasks.read_task(test)
     right = kind_of(task).right(tasks.read_columns(test), task)
     predicted = asking.predictions(model, task, tasks.batches(test, BATCH))
-    return score_predictions(task.metric, predicted, right, classes=kinds.classes_of(task))
+    return kinds.score_of(task, predicted, right)
 
 
 def divergence(model: Path, base: Path, test: Path) -> float:

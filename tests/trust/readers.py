@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trust.world import Target
+from trust.world import Target, fetched, packed, reported, selected
 
 ROWS = 40
 TEXTS = [["a good film , 0", "the plot is awful"]]
@@ -148,29 +148,6 @@ def _transfer(folder: Path, world: Path, out: Path) -> Any:
     return {name: one.double().sum().item() for name, one in batch.items()}
 
 
-def _selected(measurement: Path, world: Path, out: Path) -> Any:
-    from kfp_bonsai.select_model.select import select_model
-
-    chosen = select_model(measurement, [world / "small"], out / "model", out / "selection.json")
-    _reported(out / "selection.json", world, out, measurement)
-    return [chosen["index"], chosen["meets_target"]]
-
-
-def _reported(selection: Path, world: Path, out: Path, measurement: Path | None = None) -> Any:
-    from kfp_bonsai.report.report import report
-
-    where = [out / name for name in ("report.html", "report.md", "results.json", "figures")]
-    report(measurement or world / "measurement.json", selection, *where)
-    return None
-
-
-def _packed(results: Path, world: Path, out: Path) -> Any:
-    from kfp_bonsai.package_model.package import package_model
-
-    package_model(world / "chosen", results, out / "package")
-    return None
-
-
 def _packed_model(model: Path, world: Path, out: Path) -> Any:
     from kfp_bonsai.package_model.package import package_model
 
@@ -221,14 +198,6 @@ def _priced(file: Path, world: Path, out: Path) -> Any:
     return None
 
 
-def _fetched(champion: Path, world: Path, out: Path) -> Any:
-    from kfp_bonsai.fetch_champion.fetch import fetch_champion
-    from kfp_bonsai.shared.models.weights import weights_sha256
-
-    fetch_champion(str(champion), out / "model", out / "champion.json")
-    return weights_sha256(out / "model")
-
-
 def _resumed(folder: Path, world: Path, out: Path) -> Any:
     """Go on from a checkpoint, or know that there is none; damaged ones are removed."""
     from kfp_bonsai.shared.training import checkpoints
@@ -261,16 +230,16 @@ READERS: Mapping[str, Target] = {
     "int8, hashes stated anew": Target("int8", _stated_anew, False),
     "split": Target("train.parquet", _split, True),
     "transfer set": Target("transfer", _transfer, True),
-    "measurement": Target("measurement.json", _selected, False),
-    "selection": Target("selection.json", _reported, False),
-    "results": Target("results.json", _packed, False),
+    "measurement": Target("measurement.json", selected, False),
+    "selection": Target("selection.json", reported, False),
+    "results": Target("results.json", packed, False),
     "results compared": Target("results.json", _compared, False),
     "study": Target("few/study", _study, False),
     "evidence": Target("few/evidence.json", _advised, False),
     "costs": Target("few/costs.json", _priced, False),
     "study.yaml": Target("few/study.yaml", _planned, False),
     "settings.yaml": Target("few/settings.yaml", _settings, False),
-    "champion": Target("champion", _fetched, True),
+    "champion": Target("champion", fetched, True),
     "checkpoint": Target("few/kept", _resumed, False),
 }
 

@@ -160,15 +160,17 @@ def _distilled(transfer: Path, world: Path, out: Path) -> Any:
     return weights_sha256(out / "model")
 
 
-def _selected(measurement: Path, world: Path, out: Path) -> Any:
+def selected(measurement: Path, world: Path, out: Path) -> Any:
+    """Choose by a measurement, and report what was chosen."""
     from kfp_bonsai.select_model.select import select_model
 
     chosen = select_model(measurement, [world / "small"], out / "model", out / "selection.json")
-    _reported(out / "selection.json", world, out, measurement)
+    reported(out / "selection.json", world, out, measurement)
     return [chosen["index"], chosen["meets_target"]]
 
 
-def _reported(selection: Path, world: Path, out: Path, measurement: Path | None = None) -> Any:
+def reported(selection: Path, world: Path, out: Path, measurement: Path | None = None) -> Any:
+    """Report what was chosen."""
     from kfp_bonsai.report.report import report
 
     where = [out / name for name in ("report.html", "report.md", "results.json", "figures")]
@@ -176,14 +178,16 @@ def _reported(selection: Path, world: Path, out: Path, measurement: Path | None 
     return None
 
 
-def _packed(results: Path, world: Path, out: Path) -> Any:
+def packed(results: Path, world: Path, out: Path) -> Any:
+    """Package the chosen model by the results."""
     from kfp_bonsai.package_model.package import package_model
 
     package_model(world / "chosen", results, out / "package")
     return None
 
 
-def _fetched(champion: Path, world: Path, out: Path) -> Any:
+def fetched(champion: Path, world: Path, out: Path) -> Any:
+    """Fetch the champion; return what its weights are."""
     from kfp_bonsai.fetch_champion.fetch import fetch_champion
     from kfp_bonsai.shared.models.weights import weights_sha256
 
@@ -204,10 +208,10 @@ TARGETS: Mapping[str, Target] = {
     "small in quantize": Target("small", _quantized, True),
     "int8": Target("int8", _int8, True),
     "transfer set": Target("transfer", _distilled, True),
-    "measurement": Target("measurement.json", _selected, True),
-    "selection": Target("selection.json", _reported, False),
-    "results": Target("results.json", _packed, False),
-    "champion": Target("champion", _fetched, True),
+    "measurement": Target("measurement.json", selected, True),
+    "selection": Target("selection.json", reported, False),
+    "results": Target("results.json", packed, False),
+    "champion": Target("champion", fetched, True),
 }
 
 

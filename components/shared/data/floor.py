@@ -5,8 +5,7 @@ from pathlib import Path
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
-from kfp_bonsai.shared.metrics.scores import score_predictions
+from kfp_bonsai.shared.kinds.kinds import kind_of, score_of
 
 MOST_ROWS = 100_000
 
@@ -33,7 +32,7 @@ def floor_and_method(train: Path, test: Path) -> tuple[float, str]:
     if other.rows <= MOST_ROWS and kind.all_alike(known["label"]):
         raise BonsaiError(f"{train} has rows of one class alone: prepare the data set again")
     predicted, method = kind.floor(known, asked, task)
-    return score_predictions(task.metric, predicted, kind.right(asked, task), classes=classes_of(task)), method
+    return score_of(task, predicted, kind.right(asked, task)), method
 
 
 def _sample(path: Path, task: tasks.Task) -> dict[str, list]:

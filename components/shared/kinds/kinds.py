@@ -105,7 +105,16 @@ def score(task: Task, logits: Logits, right: Any, windows: Windows | None = None
     Raises:
         BonsaiError: no rows, or logits that are not finite.
     """
-    return score_predictions(task.metric, predict(task, logits, windows), right, classes=classes_of(task))
+    return score_of(task, predict(task, logits, windows), right)
+
+
+def score_of(task: Task, predicted: Any, right: Any) -> float:
+    """Return the score of predictions by the task's metric; higher is better.
+
+    Raises:
+        BonsaiError: no rows.
+    """
+    return score_predictions(task.metric, predicted, right, classes=classes_of(task))
 
 
 def unknown(task: Task, tokens: int) -> Any:

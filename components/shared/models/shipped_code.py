@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeGuard
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.documents import read_document
@@ -122,7 +123,7 @@ class _Module:
     def text(self, statement: ast.stmt) -> str:
         """Return a statement's text with the comments above it, without what it imports from files of ours."""
         inner = [each for each in ast.walk(statement) if _is_ours(each)]
-        without = {at for each in inner for at in range(each.lineno, (each.end_lineno or 0) + 1)}  # type: ignore[attr-defined]
+        without = {at for each in inner for at in range(each.lineno, (each.end_lineno or 0) + 1)}
         first = min([statement.lineno, *(each.lineno for each in getattr(statement, "decorator_list", ()))])
         while self.lines[first - 2].startswith("#"):
             first -= 1
@@ -138,7 +139,7 @@ def _module(name: str) -> _Module:
     text = Path(spec.origin).read_text(encoding="utf-8")
     tree, found = ast.parse(text), _Module(text.splitlines())
     for node in filter(_is_ours, ast.walk(tree)):
-        found.ours.update({each.name: (node.module.removeprefix(SHARED), each.name) for each in node.names})  # type: ignore[attr-defined]
+        found.ours.update({each.name: (str(node.module).removeprefix(SHARED), each.name) for each in node.names})
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             for each in () if _is_ours(statement) else statement.names:
@@ -172,7 +173,7 @@ def _taken() -> dict[str, set[str]]:
     return taken
 
 
-def _is_ours(node: ast.AST) -> bool:
+def _is_ours(node: ast.AST) -> TypeGuard[ast.ImportFrom]:
     return isinstance(node, ast.ImportFrom) and str(node.module).startswith(PACKAGE)
 
 

@@ -95,7 +95,9 @@ def copies_of(source: Path) -> Callable[[str, Path], None]:
             try:
                 check_is_file(source / name)
                 shutil.copyfile(source / name, path)
-            except PermissionError as error:
+            except FileNotFoundError:
+                raise
+            except OSError as error:
                 raise kind_of(error)(
                     f"{source / name} cannot be read ({error.strerror}): check who may read it"
                 ) from error

@@ -639,6 +639,10 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     with pytest.raises(BonsaiError, match="is no file"):
         download_folder(str(published), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+    (published / "weights").unlink()
+    (published / "weights").symlink_to(published / "weights")
+    with pytest.raises(BonsaiError, match="cannot be read"):
+        download_folder(str(published), tmp_path / "model")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(BonsaiError, match="is damaged"):
         read_pointer(str(tmp_path / "deep.json"))

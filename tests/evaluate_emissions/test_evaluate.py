@@ -582,12 +582,12 @@ def model(folder, layers, parent=None, labels=LABELS, words=None):
 
 def test_a_baseline_that_learnt_nothing_is_refused_before_the_rounds(made, monkeypatch):
     """The whole measurement would be spent before the reason is told."""
-    from kfp_bonsai.shared.metrics import scores
+    from kfp_bonsai.evaluate_emissions import accuracy
 
     def measured(*arguments):
         raise AssertionError("rounds have begun")
 
-    monkeypatch.setattr(scores, "score_predictions", lambda *_, **__: -0.1)
+    monkeypatch.setattr(accuracy, "score_of", lambda *_: -0.1)
     monkeypatch.setattr(protocol, "measure", measured)
     with pytest.raises(BonsaiError, match="nothing can be relative to it"):
         measure(made, ["short"])

@@ -8,6 +8,8 @@ from typing import Any
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
 from kfp_bonsai.shared.models.kept_tokens import VOCABULARIES, WHOLE
 from kfp_bonsai.shared.models.records import short_name
@@ -33,6 +35,13 @@ UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
 ANY_LAYERS = 1_000_000  # as if the model, which is not known yet, had whatever is asked for
 
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
+# Where tokens are answered for, more layers that are narrower keep more at equal FLOPs, and learn longer: measured by
+# tests/benchmarks/kinds.py. Each with its passes over the transfer set; 0 leaves them to distill.
+OF_TOKENS = (
+    ("2/3 layers:layers=2/3", 0),
+    ("2/3 layers + matrix pruning to 1/3:layers=2/3,flops=0.334", 4),
+    ("2/3 layers + matrix pruning to 1/8:layers=2/3,flops=0.125", 6),
+)
 
 
 def parse_levels(texts: Sequence[str], epochs: float = 0.0) -> list[dict[str, Any]]:
@@ -61,6 +70,18 @@ def parse_levels(texts: Sequence[str], epochs: float = 0.0) -> list[dict[str, An
 def compressed(levels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the levels that the baseline is made smaller to, without ready-made models."""
     return [level for level in levels if not level["model"]]
+
+
+def usual_levels(kind: str, epochs: float = 0.0) -> list[str]:
+    """Return the levels of a kind of task for which none are given: the paper's three, or three of more layers.
+
+    Args:
+        kind: the kind of task; "" where it is not known yet whether rows have classes or numbers.
+        epochs: epochs of distillation, where they are stated.
+    """
+    if not kind or KINDS[kind].head not in (TOKEN, SPAN):
+        return [*THREE_LEVELS]
+    return [text if epochs or not passes else f"{text},epochs={passes}" for text, passes in OF_TOKENS]
 
 
 def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kfp_bonsai.fine_tune import train
 from kfp_bonsai.matrix_prune import prune
-from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed, parse_levels
+from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed, parse_levels, usual_levels
 from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import say
@@ -52,19 +52,13 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
         BonsaiError: there is no such model, or a late stage would refuse one of these.
     """
     found = read(model)
-    config = found.config
-    fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
-    own = compressed(levels)
-    for level in own:
-        check_layers(level, fewest)
-    check_fit(own, config)
-    positions = positions_of(config)
+    positions = positions_of(found.config)
     if max_length > positions:
         raise BonsaiError(
             f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
             "training text"
         )
-    check_shares(own, config, min(max_length or LONGEST, positions))
+    _check_compressed(compressed(levels), found.config, max_length)
     rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
     for level in levels:
         if level["vocabulary"] != WHOLE:
@@ -72,6 +66,38 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
                 kept_tokens.check(found.tokenizer)
         if level["model"]:
             _check_ready_made(level, found, max_length)
+
+
+def _check_compressed(levels: Sequence[Mapping[str, Any]], config: Any, max_length: int) -> None:
+    fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
+    for level in levels:
+        check_layers(level, fewest)
+    check_fit(levels, config)
+    check_shares(levels, config, min(max_length or LONGEST, positions_of(config)))
+
+
+def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[dict[str, Any]]:
+    """Return the levels of a run for which none are given: those of its kind of task that its model can have.
+
+    Args:
+        arguments: of compress.
+        epochs: epochs of distillation, where they are stated.
+
+    Raises:
+        BonsaiError: model or data cannot be had, or the model can have none of these levels.
+    """
+    usual = usual_levels(kind_of_rows(arguments), epochs)
+    found, config = [], read(arguments["model"]).config
+    for number, level in enumerate(parse_levels(usual, epochs), 1):
+        try:
+            _check_compressed([level], config, arguments["max_length"])
+        except BonsaiError as error:
+            if number == len(usual) and not found:
+                raise
+            say(f"note: left out, as it was not asked for: {error}")
+        else:
+            found.append(level)
+    return found
 
 
 def kind_of_rows(arguments: Mapping[str, Any]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.cluster.form import in_the_forms_words, settle
 from kfp_bonsai.pipelines.cluster.study_form import arguments_of, cells, settle_study
-from kfp_bonsai.pipelines.options import CALLED, EDGE, LEVELS, arguments
-from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, rivals_of
+from kfp_bonsai.pipelines.options import CALLED, COMPRESS, EDGE, LEVELS, arguments
+from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, levels_of_kind, rivals_of
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -18,6 +18,8 @@ from kfp_bonsai.shared.models.fingerprint import of_model
 
 def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every argument, and fingerprints of the data and (compress) of the model.
+
+    Where no levels are given, they are those of the kind of task.
 
     Args:
         pipeline: compress or retrain.
@@ -33,6 +35,8 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
         if pipeline == "retrain":
             check_champion(values["champion"], values["model"])
         else:
+            if pipeline == COMPRESS:
+                values[LEVELS] = values[LEVELS] or levels_of_kind(values)
             _check_models(values["model"], values)
         values["data_fingerprint"] = _of_data(values)
     except BonsaiError as error:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kfp_bonsai.pipelines.levels import DEFAULTS, THREE_LEVELS, parse_levels
-from kfp_bonsai.pipelines.options import EDGE, LEVELS, SEARCH, arguments
+from kfp_bonsai.pipelines.levels import DEFAULTS, parse_levels
+from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, SEARCH, arguments
 from kfp_bonsai.pipelines.values import check_search, check_values, fitting, rivals_of
 from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.downloads import EMBEDDED
@@ -52,7 +52,8 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         **COMMON,
         LEVELS: (
-            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs.",
+            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs; "
+            "empty: three that suit the kind of task, as in `bonsai run`.",
             '["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]',
         ),
         "min_accuracy": (
@@ -149,8 +150,8 @@ def form(pipeline: str, *, edge: bool, fixed: Mapping[str, Any]) -> tuple[list[i
             field = field.replace(default=fixed.get(name, {}))
         else:
             field = known[name].replace(default=fixed.get(name, known[name].default))
-        if name == LEVELS and name not in fixed:
-            field = field.replace(default=[*THREE_LEVELS])
+        if name == LEVELS and pipeline == COMPRESS and name not in fixed:
+            field = field.replace(default=[])
         fields.append(field)
         lines.append(f"    {name}: {text} Example: {example}")
     fields.sort(key=lambda field: field.default is not REQUIRED)
@@ -218,17 +219,15 @@ def in_the_forms_words(error: BonsaiError, flag: str, known: Mapping[str, Any]) 
 
 
 def _levels(given: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return levels as the pipeline's loop reads them, which knows no defaults.
+    """Return levels as the pipeline's loop reads them, which knows no defaults; none if none are given.
 
     Args:
         given: texts as `bonsai run` takes them, or objects such as {"label": "half", "layers": "1/2"}.
 
     Raises:
-        BonsaiError: there is none, or one that `bonsai run` would refuse too.
+        BonsaiError: there is one that `bonsai run` would refuse too.
     """
-    if not given:
-        raise BonsaiError("--level: the list is empty: give a level, or leave it out for the three of the white paper")
-    return parse_levels([_level_text(each) for each in given])
+    return parse_levels([_level_text(each) for each in given]) if given else []
 
 
 def _level_text(level: Any) -> str:

@@ -11,6 +11,7 @@ import tiny
 from rivals import ready
 
 from kfp_bonsai.pipelines.cluster.check_form import check_form
+from kfp_bonsai.pipelines.levels import parse_levels, usual_levels
 from kfp_bonsai.pipelines.options import arguments
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -55,6 +56,20 @@ def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
     assert check_form("compress", filled(options={"epochs": 2}), FIXED)["epochs"] == 2
 
 
+def test_without_levels_they_are_those_of_the_kind_of_task(filled, tmp_path, capsys):
+    """Tagged words get what suits them less, other levels than `bonsai run`'s, or a refusal of what was not asked."""
+    labels = [level["label"] for level in check_form("compress", filled(levels=[]), FIXED)["levels"]]
+    assert labels == [level["label"] for level in parse_levels(())]
+    words = tmp_path / "words.jsonl"
+    words.write_text('{"tokens": ["Anna", "slept"], "ner_tags": ["B-PER", "O"]}\n' * 8)
+    found = check_form("compress", filled(levels=[], data=str(words)), FIXED)["levels"]
+    assert found == parse_levels(usual_levels("tokens"))[:2]
+    assert (
+        "left out, as it was not asked for: --level '2/3 layers + matrix pruning to 1/8': flops"
+        in capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -63,7 +78,6 @@ def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
         ({"levels": ["half:layers=9/3"]}, "^levels 'half:layers=9/3': layers=9/3"),
         ({"levels": ["half:layers=5"]}, "^levels 'half'.*the model has 3 layers"),
         ({"levels": [{"label": "half", "layers": "1/2", "flop": 0.1}]}, "^levels .*did you mean 'flops'"),
-        ({"levels": []}, "^levels: the list is empty"),
         (
             {"levels": ["x:model=embedded:bert-tiny"]},
             "^levels 'x': model=embedded:bert-tiny: embedded:... comes by pip",

@@ -7,7 +7,7 @@ import tiny
 
 from kfp_bonsai.pipelines.local import runner
 from kfp_bonsai.pipelines.local.inputs import check_inputs
-from kfp_bonsai.pipelines.local.run import run, run_here
+from kfp_bonsai.pipelines.local.run import ASKED, run, run_here, settled
 from kfp_bonsai.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.training import attempts
@@ -44,6 +44,19 @@ def test_what_a_late_stage_would_refuse(inputs, tmp_path, options, said):
     with pytest.raises(BonsaiError, match=said):
         run(str(inputs / "model"), str(inputs / "reviews.csv"), tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_without_levels_a_run_has_those_of_its_kind_of_task(inputs, tmp_path):
+    """Names that are compressed as single labels are, with two layers where four narrow ones keep more."""
+    words = tmp_path / "words.jsonl"
+    words.write_text('{"tokens": ["Anna", "slept"], "ner_tags": ["B-PER", "O"]}\n' * 8)
+    options = {name: one.default for name, one in ASKED.items() if name not in ("model", "data")}
+    given = [
+        [level["label"] for level in settled(str(inputs / "model"), data, (), 0, options)[0]["levels"]]
+        for data in (str(inputs / "reviews.csv"), str(words))
+    ]
+    assert given[0] == ["2/3 layers", "1/3 layers", "1/3 layers + matrix pruning"]
+    assert given[1] == ["2/3 layers", "2/3 layers + matrix pruning to 1/3"]
 
 
 def test_a_disk_without_room_for_the_checkpoints(inputs, tmp_path, monkeypatch):

@@ -87,7 +87,8 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
         BonsaiError: model or data cannot be had, or the model can have none of these levels.
     """
     usual = usual_levels(kind_of_rows(arguments), epochs)
-    found, config = [], read(arguments["model"]).config
+    config = read(arguments["model"]).config
+    found: list[dict[str, Any]] = []
     for number, level in enumerate(parse_levels(usual, epochs), 1):
         try:
             _check_compressed([level], config, arguments["max_length"])

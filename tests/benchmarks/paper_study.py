@@ -1,0 +1,97 @@
+"""The white paper's study, on its data, with models that can be had without a hub.
+
+    python tests/benchmarks/paper_study.py --data DATA --work runs/paper --only imdb [--model MiniLM] [--json FILE]
+
+DATA holds the folders imdb and glue/{cola,sst2,mrpc,stsb,rte}, in the columns that `datasets` gives. It is one `bonsai
+study`, which may gain cells: what is done already is not made again, so that it can be made a data set, a model or a
+seed at a time, all in one folder. Of large data so many rows are labelled as two cores train in some hours, with the
+same share of every class; of IMDb 5,000 test rows are scored and 10,000 of the texts without labels taught from.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+from arguments import json_file, write_json
+
+from kfp_bonsai.pipelines.local.study_run import study
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.models import records
+
+MODELS: dict[str, dict[str, Any]] = {
+    "MiniLM": {"model": "embedded:minilm"},
+    "MPNet": {"model": "embedded:mpnet"},
+    "SmolLM2": {"model": "embedded:smollm2"},
+}
+RIVAL = "BERT-tiny:model=embedded:bert-tiny"
+LEVELS = ["2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "10 % of the FLOPs:layers=1/3,flops=0.1", RIVAL]
+OF_LONG = [
+    "2/3 layers:layers=2/3,epochs=0.5,rate=2e-4",
+    "1/3 layers:layers=1/3,epochs=1.2",
+    "10 % of the FLOPs:layers=1/3,flops=0.1,epochs=2",
+    "5 % of the FLOPs:layers=1/3,flops=0.05,epochs=2",
+    f"{RIVAL},epochs=2",
+]
+OF_IMDB = {"max-rows": 5000, "validation-rows": 500, "unlabelled-rows": 10000, "augmentations": 0, "max-length": 256}
+DATA: dict[str, dict[str, Any]] = {
+    "mrpc": {},
+    "rte": {},
+    "stsb": {},
+    "cola": {"metric": "matthews_correlation"},
+    "sst2": {"max-rows": 10000},
+    "imdb": {"group": "IMDb", "levels": OF_LONG, "epochs": 2, **OF_IMDB},
+}
+TEST_ROWS, SEED = 5000, 0
+
+
+def places(data: Path, name: str, work: Path) -> dict[str, Any]:
+    """Return where a data set is; of IMDb's test rows 5,000 are taken, the same in every study."""
+    if name != "imdb":
+        return {"data": str(data / "glue" / name)}
+    test = work / "imdb-test.parquet"
+    if not test.exists():
+        table = pq.read_table(data / "imdb" / "test.parquet")
+        pq.write_table(table.take(np.random.default_rng(SEED).permutation(len(table))[:TEST_ROWS]), test)
+    return {"data": str(data / "imdb"), "test-data": str(test)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Go on with the study; return 1 if a cell could not be made."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="where the real data are")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the study, kept from run to run")
+    parser.add_argument("--only", nargs="*", choices=[*DATA], default=[*DATA], help="these data sets alone")
+    parser.add_argument("--model", nargs="*", choices=[*MODELS], default=["MiniLM"])
+    parser.add_argument("--seed", nargs="*", type=int, default=[SEED])
+    parser.add_argument("--json", type=json_file, help="file to write the study's results to")
+    given = parser.parse_args(arguments)
+    given.work.mkdir(parents=True, exist_ok=True)
+    asked = {
+        "title": "The white paper's study",
+        "models": [{**MODELS[name], "name": name} for name in given.model],
+        "data": [{**places(given.data, name, given.work), "name": name, **DATA[name]} for name in given.only],
+        "levels": LEVELS,
+        "seeds": given.seed,
+        "options": {"min-accuracy": 0.97, "block-seconds": 1.0, "time-budget": 300.0},
+    }
+    file = given.work / "asked.yaml"
+    file.write_text(yaml.safe_dump(asked, sort_keys=False), encoding="utf-8")
+    failed = False
+    try:
+        study(str(file), output=given.work / "study")
+    except BonsaiError as error:
+        print(error, file=sys.stderr)
+        failed = True
+    if (done := given.work / "study" / "study.json").is_file():
+        write_json(given.json, {"versions": records.versions(), **json.loads(done.read_text(encoding="utf-8"))})
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -98,6 +98,8 @@ class LazyGroup(TyperGroup):
         """Import the function of a command and derive the command from it."""
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in PIPELINES:
+            import_module("kfp_bonsai.pipelines.lean_kfp").import_kfp()
         module, _, function = COMMANDS[cmd_name].partition(":")
         return _command(cmd_name, getattr(import_module(module), function))
 

@@ -1,13 +1,22 @@
 """What many tests start from, made once a run: data, a fine-tuned baseline and its outputs."""
 
+import gc
 import inspect
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+
+def pytest_collection_finish() -> None:
+    """Look no more at what is imported by now when garbage is collected: each training does that some times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -69,4 +78,15 @@ def no_evidence_of_others(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "cached", lambda name: folder / name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_looks_everywhere():
+    """Short looks at speed here (short_looks.py), and in all processes that tests start (started/sitecustomize.py)."""
+    import short_looks
+
+    short_looks.shorten()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HERE / "started"), os.environ.get("PYTHONPATH")])))
         yield

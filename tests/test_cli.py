@@ -57,6 +57,14 @@ def test_help_imports_nothing_heavy():
     assert time.perf_counter() - began < 10, "0.4 s on an idle machine"
 
 
+def test_a_run_on_ones_own_machine_imports_no_client_of_clusters():
+    """Seconds at each start of `bonsai run`, `search` and `study` for Kubernetes' API, which none of them asks."""
+    code = "import sys\nfrom kfp_bonsai.cli import LazyGroup\nLazyGroup().get_command(None, 'run')\n"
+    code += "from kfp import components, dsl, local\nprint({'kfp.client', 'kubernetes'} & {*sys.modules})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert out == "set()\n"
+
+
 def test_bad_input_exits_with_2_and_no_traceback(tmp_path):
     """A user's mistake that looks like ours."""
     options = ["--model", str(tmp_path / "none"), "--results", "none.json", "--output", str(tmp_path / "out")]

@@ -127,7 +127,7 @@ def evaluate_emissions(
         taken = measured(subjects, batches, plan, sources)
         written = lengths.own(length, subjects, batches, pass_seconds, plan, taken) if length else None
         singles = speed.single_rows(subjects, lengths.at(length, rows.singles))
-        speed.best_batches(subjects, lengths.at(length, rows.sizes))
+        speed.best_batches(subjects, lengths.at(length, rows.sizes), speed.SIZE_SECONDS)
         found["load_end"] = machine.load()
     assert scored[0] is not None
     common = results.Common(

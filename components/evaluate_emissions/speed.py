@@ -69,7 +69,7 @@ def order(count: int, done: int) -> list[int]:
     return turned[::-1] if done % 2 else turned
 
 
-def best_batches(subjects: Sequence[Subject], batches: Sequence[Batch], seconds: float = SIZE_SECONDS) -> None:
+def best_batches(subjects: Sequence[Subject], batches: Sequence[Batch], seconds: float) -> None:
     """Find the batch at which each model is fastest; `best_batch` and `rows_per_second` say it.
 
     A size is left out where one run of it would take too long to repeat, or fails for lack of memory.

@@ -9,6 +9,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any
 
+from kfp_bonsai.pipelines.lean_kfp import import_kfp
 from kfp_bonsai.shared.core import errors, faults
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -64,6 +65,7 @@ def main() -> None:
     """Answer calls from standard input, one after the other; what they print goes nowhere."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    import_kfp()
     for line in sys.stdin:
         function, given = json.loads(line)
         module, _, name = function.partition(":")

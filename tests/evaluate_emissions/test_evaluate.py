@@ -362,7 +362,7 @@ def test_a_baseline_that_fails_ends_the_measurement():
         protocol.measure([subject], [{"input_ids": np.ones((1, 1))}], protocol.Plan(2, 0.1, 0), energy.find_sources())
 
 
-def test_sleeping_is_no_energy_but_is_latency():
+def test_sleeping_is_no_energy_but_is_latency(monkeypatch):
     """A model that waits costs no more process energy; only its requests take longer."""
 
     def work(_):
@@ -375,6 +375,7 @@ def test_sleeping_is_no_energy_but_is_latency():
     subjects = [protocol.Subject("b", work), protocol.Subject("s", sleepy)]
     batches = [{"input_ids": np.ones((4, 4))}]
     found = protocol.measure(subjects, batches, protocol.Plan(4, 0.4, 0), energy.find_sources())
+    monkeypatch.setattr(speed, "SINGLE_SECONDS", 60)
     speed.single_rows(subjects, batches * 9)
     pairs = protocol.pairs_of(subjects[1], subjects[0], found.again)
     # ten times if the clock were counted; other work on the machine makes tens of percent

@@ -118,6 +118,7 @@ class _Proxy(BaseHTTPRequestHandler):
     bucket: Bucket
     port: int
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer's body would wait 40 ms for the client to acknowledge its head
 
     def handle_one(self) -> None:
         """Pass a request on, or let it go wrong."""

@@ -147,7 +147,7 @@ def small(tmp_path_factory):
     tiny.reviews(folder / "reviews.csv", 300, 1, ("bad", "good"))
     options = ["--model", str(folder / "model"), "--data", str(folder / "reviews.csv"), "--output", str(folder / "run")]
     options += ["--level", "small:layers=1/2,flops=0.4,epochs=2", "--epochs", "4", "--learning-rate", "0.003"]
-    options += ["--prune-steps", "10", "--pairs", "3", "--block-seconds", "1", "--precision", "0", "--country", "FRA"]
+    options += ["--prune-steps", "10", "--pairs", "3", "--block-seconds", "0.3", "--precision", "0", "--country", "FRA"]
     interrupted = subprocess.Popen([*BONSAI, "run", *options], stdout=subprocess.PIPE, text=True)
     assert interrupted.stdout is not None
     for line in interrupted.stdout:

@@ -35,14 +35,14 @@ from kfp_bonsai.shared.storage import objects
 from kfp_bonsai.shared.storage.store import download_folder, read_pointer, write_manifest
 
 TARGET, EMISSION = 0.93, 0.9
-QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 10, "pairs": 2, "block_seconds": 1.0, "precision": 0.0}
+QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 10, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
 
 
 def packaged(folder: Path, baseline: Path, models: dict[str, Path], made) -> dict[str, Path]:
     """Measure models beside the baseline, and package each: by name."""
     files = [folder / name for name in ("measurement.json", "selection.json", "r.html", "r.md", "results.json")]
     evaluate_emissions(
-        baseline, [*models.values()], made.train, made.test, files[0], pairs=2, block_seconds=1, precision=0
+        baseline, [*models.values()], made.train, made.test, files[0], pairs=2, block_seconds=0.3, precision=0
     )
     found = json.loads(files[0].read_text())
     found["control"]["ci"] = [0.99, 1.01]  # two rounds on a busy machine prove nothing

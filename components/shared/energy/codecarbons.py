@@ -55,7 +55,7 @@ def codecarbon_tracker() -> Iterator[Meter]:
     tracker = OfflineEmissionsTracker(
         country_iso_code="FRA",  # it wants a country; its grams are not used
         tracking_mode="process",
-        save_to_file=False,
+        output_methods=[],
         allow_multiple_runs=True,
         log_level="critical",
         measure_power_secs=3600,

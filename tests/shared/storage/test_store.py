@@ -23,8 +23,8 @@ from kfp_bonsai.shared.storage.store import (
     write_pointer,
 )
 
-BIG = {"gs": 9 << 20, "s3": 3 << 20, "": 1 << 20}  # over what is sent in one request, so that there are parts
-CHUNK = {"gs": 4 << 20, "s3": 1 << 20}
+BIG = {"gs": 9 << 16, "s3": 3 << 20, "": 1 << 20}  # over what is sent in one request, so that there are parts
+CHUNK = {"gs": 4 << 16, "s3": 1 << 20}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,7 @@ def calm(server, kind, monkeypatch):
     monkeypatch.setattr(objects, "LONGEST_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(objects, "GIVE_UP_SECONDS", 30.0)
     monkeypatch.setattr(objects, "CHUNK_BYTES", CHUNK[kind])
+    monkeypatch.setattr("google.cloud.storage.blob._MAX_MULTIPART_SIZE", 8 << 16)  # by default 8 MiB in one request
     return server
 
 

@@ -13,8 +13,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 
-def pytest_collection_finish() -> None:
-    """Look no more at what is imported by now when garbage is collected: each training does that some times."""
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_is_no_garbage():
+    """Leave what a file's tests begin with out of collections of garbage: each training makes some, through it all."""
     gc.collect()
     gc.freeze()
 

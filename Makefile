@@ -29,7 +29,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/mo
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo audit install test test-opens test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
+.PHONY: help demo audit install test test-matrix test-opens test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -57,7 +57,11 @@ demo: $(VENV)/.installed  ## Compress a model on movie reviews: runs/demo/report
 install: $(VENV)/.installed-dev  ## Install the package with all extras and the tools for development.
 
 test: $(VENV)/.installed-dev  ## Run the tests.
-	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# On Linux, torch's CPU build, which TORCH_INDEX has; ARGS="--python 3.12 --libraries lowest --json FILE" chooses.
+test-matrix: $(VENV)/.installed-dev  ## Try each Python that is here, with the oldest and the newest libraries; installs all.
+	$(TEST_ENV) $(VENV)/bin/python tests/trust/matrix.py $(if $(TORCH_INDEX),--option=--extra-index-url=$(TORCH_INDEX)) $(ARGS)
 
 test-opens: $(VENV)/.installed-dev  ## Open what is handed over where kfp-bonsai is not installed; installs some packages.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -v tests/opens/check_opens.py $(ARGS)

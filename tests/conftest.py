@@ -13,6 +13,26 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 
+# Files that take longest, which begin first, so that no worker waits for another at the end.
+LONGEST = (
+    "test_kinds_in_stages.py",
+    "test_families_in_stages.py",
+    "test_compress.py",
+    "test_retrain.py",
+    "test_store.py",
+    "test_study_run.py",
+    "test_evaluate.py",
+    "test_families.py",
+    "test_search_pipeline.py",
+    "test_resumable.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; a file's tests stay together, in their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_is_imported_is_no_garbage():
     """Leave what a file's tests begin with out of collections of garbage: each training makes some, through it all."""

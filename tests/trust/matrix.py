@@ -4,8 +4,8 @@
     python tests/trust/matrix.py --python 3.12 --python /opt/python3.13/bin/python3 --libraries lowest
 
 Each pair has an environment of its own under build/matrix, with the wheel and no source of it. "newest" are the
-versions of constraints.txt, "lowest" the least that pyproject.toml allows: of a bound that cannot be had, as other
-packages want more, it is said which. torch is the CPU build of constraints.txt's version alone (--torch names another);
+versions of constraints.txt, "lowest" the least that pyproject.toml allows: what was taken above it, as other packages
+or the tests' own want more, is told. torch is the CPU build of constraints.txt's version alone (--torch names another);
 where that cannot be had for a Python, nothing is run with it, and that is told too.
 """
 
@@ -49,7 +49,7 @@ class Row:
         libraries: newest or lowest.
         not_run: why nothing was run; "" where it was.
         versions: of the interpreter and of some packages.
-        raised: bounds of pyproject.toml below what other packages allow, and what was taken.
+        raised: bounds of pyproject.toml below what other packages, or those of the tests, let be taken, and what was.
         tests: by what is tested, how many passed and failed, in pytest's words.
         failed: what failed.
     """
@@ -104,7 +104,7 @@ def least(wanted: Requirement) -> str:
 
 
 def raised(found: dict[str, str]) -> list[str]:
-    """Return the bounds that are below what was installed, as other packages want more."""
+    """Return the bounds that are below what was installed, with that."""
     return [
         f"{one.name}>={least(one)}: {found[canonicalize_name(one.name)]}"
         for one in requirements()
@@ -160,7 +160,7 @@ def told(row: Row) -> str:
     versions = ", ".join(f"{each} {row.versions[each]}" for each in SHOWN)
     lines = [f"{name} {'FAILED' if row.failed else 'passed'}  " + "; ".join(f"{k}: {v}" for k, v in row.tests.items())]
     lines += [f"{'':17}{versions}"]
-    lines += [f"{'':17}bound not had, {one}" for one in row.raised] + [f"{'':17}{one}" for one in row.failed]
+    lines += [f"{'':17}above the least, {one}" for one in row.raised] + [f"{'':17}{one}" for one in row.failed]
     return "\n".join(lines)
 
 

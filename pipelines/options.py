@@ -45,7 +45,7 @@ MEASURING = options_of(evaluate_emissions, but=("batch_size", "max_rows", "seed"
 QUANTIZING = options_of(quantize, "runtime")
 TARGET = options_of(select_model)
 PACKING = options_of(package_model, but=("name", "images"))
-DRIFTING = options_of(check_drift)
+DRIFTING = options_of(check_drift, but=("form",))
 SEARCHING = options_of(propose, but=("jobs", "seed"))
 PROMOTING = options_of(promote, "margin", "max_emission")
 
@@ -105,7 +105,13 @@ PIPELINES: dict[str, dict[str, Option]] = {
             **DRIFTING,
             **TARGET,
             **PROMOTING,
+            EDGE: Option(
+                bool,
+                False,
+                "The new model is int8 for CPUs, measured there, as it is anyway where the champion is such a model.",
+            ),
             **_TRAINING,
+            **QUANTIZING,
             **{name: PACKING[name] for name in ("license", "ship_code")},
             **_SEED,
         }

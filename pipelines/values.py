@@ -15,8 +15,9 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import SEED, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data.encoding import tokens_of
+from kfp_bonsai.shared.inference import int8_form
 from kfp_bonsai.shared.kinds.kind import ROW
-from kfp_bonsai.shared.kinds.kinds import KINDS, check_stage
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models import flops, kept_tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_of, positions_of
@@ -29,7 +30,6 @@ from kfp_bonsai.shared.training.students import check_tokens
 from kfp_bonsai.teacher_outputs import outputs
 
 LONGEST = 512  # tokens of a text
-EDGE_STAGES = ("quantize",)  # that a run with --edge needs in the end
 RANGES = {
     "prune_steps": prune.RANGES["steps"],
     "augmentations": outputs.RANGES["augmentations"],
@@ -153,11 +153,8 @@ def _check_head(model: str, found: Pretrained, kind: str, edge: bool) -> None:
         task_class(found.config, KINDS[kind].head)
     if KINDS[kind].writes:
         check_end(found.tokenizer)
-    if edge and KINDS[kind].writes and found.config.is_encoder_decoder:
-        raise BonsaiError(
-            f"--edge: {model} reads with an encoder and writes with a decoder, and so far only decoders alone are "
-            "quantized: leave --edge out, or take a decoder, such as embedded:smollm2"
-        )
+    if edge:
+        int8_form.check_model(f"--edge: {model}", kind, found.config.is_encoder_decoder)
 
 
 @contextmanager
@@ -315,7 +312,6 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
 def _check_choices(arguments: Mapping[str, Any]) -> None:
     """Check what prepare-data would refuse, as far as it needs no data for that."""
     from kfp_bonsai.prepare_data.asked import check_flags, check_split_by
-    from kfp_bonsai.quantize.decoders import check_writes
 
     def given(*names: str) -> dict[str, Any]:
         return {name: arguments[name] for name in names if name in arguments}
@@ -323,8 +319,7 @@ def _check_choices(arguments: Mapping[str, Any]) -> None:
     rows = given("validation_rows", "test_rows")
     check_flags(**rows, **given("kind", "metric", "validation_fraction", "test_fraction", "max_rows", "seed"))
     if arguments.get("edge"):
-        check_stage(arguments.get("kind", ""), *EDGE_STAGES)
-        check_writes(arguments.get("kind", ""), arguments.get("runtime", ""))
+        int8_form.check_kind(arguments.get("kind", ""), arguments.get("runtime", ""))
     check_split_by(**rows, **given("split_by"))
 
 

@@ -35,6 +35,7 @@ def check_drift(
     on_drift: str = WARN,
     again: bool = False,
     margin: float = 0.0,
+    form: str = "",
 ) -> dict[str, str | int | float | bool]:
     """Check new data against the champion's: whether it was decided on before, its schema, and how far it moved.
 
@@ -54,6 +55,8 @@ def check_drift(
         again: train although it was decided on this data before.
         margin: how much of the champion's accuracy promote will let go, such as 0.01: test rows that are too few to
             rule out a larger loss are told before anything is trained. 0 leaves that out.
+        form: what the new model is to be, float or int8 (from fetch-champion): what was decided of the other one is no
+            decision on it. By default what the champion is.
 
     Returns:
         todo (train or nothing), reason, data_sha256, and label_shift, vocabulary_shift and vocabulary_noise where the
@@ -72,12 +75,15 @@ def check_drift(
     check_apart([output], [document, incumbent, train, validation, test])
     check_margin(margin)
     found = read_document(document, "bonsai fetch-champion", "profile")
-    before = tasks.task_in(read_record(incumbent).get("task"), str(incumbent), "fetch the champion again")
+    record = read_record(incumbent)
+    before = tasks.task_in(record.get("task"), str(incumbent), "fetch the champion again")
     check_schema(tasks.read_task(train), asdict(before), Path(train))
     data = champions.data_sha256([train, validation, test])
     decided = read_pointer(champions.decision_at(champion, data))[0]
     if decided is None and found.get("data_sha256") == data:  # promote could not note it
-        decided = {"reason": "the champion was made from it"}
+        decided = {"reason": "the champion was made from it", "form": champions.form_of(record)}
+    if decided and decided.get("form", champions.FLOAT) != (form or champions.form_of(record)):
+        decided = None
     shifts = _shifts(found["profile"], Path(incumbent), Path(train), str(document))
     moved = _in_words(shifts)
     if decided and not again:

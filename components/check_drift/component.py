@@ -18,6 +18,7 @@ def check_drift(
     on_drift: str = "warn",
     again: bool = False,
     margin: float = 0.0,
+    form: str = "",
 ) -> str:  # not a named output: KFP's local runner then takes no branch of a condition on it
     """Check new data against the champion's; return what is to be done, train or nothing."""
     given = dict(locals())

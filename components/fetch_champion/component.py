@@ -14,6 +14,8 @@ def fetch_champion(
     document: Output[Artifact],
     model: str = "",
     augmentations: int = -1,
+    edge: bool = False,
+    runtime: str = "auto",
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Outputs",
     [
@@ -31,6 +33,11 @@ def fetch_champion(
         ("epochs", float),
         ("rate", float),
         ("vocabulary", str),
+        ("form", str),
+        ("runtime", str),
+        ("calibration_rows", int),
+        ("any_processor", bool),
+        ("weight_bits", int),
         ("fingerprint", str),
         ("student_fingerprint", str),
     ],

@@ -7,6 +7,8 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.inference import int8_form
+from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO
 from kfp_bonsai.shared.models import champion as champions
 from kfp_bonsai.shared.models import pretrained
 from kfp_bonsai.shared.models.configuration import family_name
@@ -14,10 +16,19 @@ from kfp_bonsai.shared.models.kept_tokens import WHOLE
 from kfp_bonsai.shared.models.records import read_record, write_record
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
+AUTO = "auto"
+AS_QUANTIZE = {"calibration_rows": 160, "any_processor": False, "weight_bits": 8}  # the defaults of that stage
 
 
 def fetch_champion(
-    champion: str, output: Path, document: Path, *, model: str = "", augmentations: int = -1
+    champion: str,
+    output: Path,
+    document: Path,
+    *,
+    model: str = "",
+    augmentations: int = -1,
+    edge: bool = False,
+    runtime: str = AUTO,
 ) -> dict[str, str | int | float | bool]:
     """Fetch the champion, the model in use, and say how it was made: what a retraining starts from.
 
@@ -27,14 +38,17 @@ def fetch_champion(
         document: the JSON file to write champion.json to.
         model: the pretrained model to start from again, if not the one that the champion was made from.
         augmentations: changed copies of each training text to distill with; -1 for as many as the champion's.
+        edge: the new model is to be int8 for CPUs, as it is anyway where the champion is.
+        runtime: what is to run the int8 model: openvino, onnxruntime, or auto, which is the champion's own.
 
     Returns:
         version, level, model, augmentations, and the champion's student (if it was a ready-made model), layers, flops,
-        emission, shape, heads, ffn, epochs, rate and vocabulary.
+        emission, shape, heads, ffn, epochs, rate and vocabulary. What the new model is to be (form: float or int8), and
+        how it is quantized: runtime, calibration_rows, any_processor, weight_bits.
 
     Raises:
-        BonsaiError: there is no champion, its package is gone or damaged, it was not made by the compress pipeline, or
-            the model to start from cannot be had here. Then there is no output.
+        BonsaiError: there is no champion, its package is gone or damaged, it was not made by the compress pipeline, the
+            model to start from cannot be had here, or there is no int8 form of it. Then there is no output.
 
     Example:
         bonsai fetch-champion --champion gs://bucket/reviews --output champion --document champion.json
@@ -42,7 +56,7 @@ def fetch_champion(
     from kfp_bonsai.shared.storage.store import download_folder
 
     check_apart([output, document])
-    found = check_champion(champion, model)
+    found, form = check_champion(champion, model, edge, runtime)
     version = found["version"]
     with new_folder(Path(output)) as folder, new_file(Path(document)) as file:
         download_folder(champions.package_at(champion, version), folder)
@@ -53,14 +67,18 @@ def fetch_champion(
         write_record(folder, {**record, "level": f"champion ({record['level']})"})
         file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     say(f"fetch-champion  {champion}: version {version}, {record['level']}, made from {made['model']}")
-    if note := champions.target_in_words(*champions.target(found)):
+    if note := champions.target_in_words(*champions.target(found), form):
         say(f"fetch-champion  {note}")
     asked = {"model": model or made["model"]} | ({"augmentations": augmentations} if augmentations >= 0 else {})
-    return {"version": version, "level": record["level"], **made, **asked}
+    if runtime != AUTO:
+        asked["runtime"] = runtime
+    return {"version": version, "level": record["level"], **made, **asked, "form": form}
 
 
-def check_champion(champion: str, model: str = "") -> dict[str, Any]:
-    """Return the champion's document, once the pretrained model that a retraining starts from is known to be had here.
+def check_champion(
+    champion: str, model: str = "", edge: bool = False, runtime: str = AUTO
+) -> tuple[dict[str, Any], str]:
+    """Return the champion's document, and what a new model is to be, once it is known that it can be made here.
 
     It reads the champion's record, not its weights, and of the pretrained model the configuration. Another model than
     the champion's own is told of.
@@ -68,10 +86,12 @@ def check_champion(champion: str, model: str = "") -> dict[str, Any]:
     Args:
         champion: where the champion is kept.
         model: the pretrained model to start from, if not the one that the champion was made from.
+        edge: the new model is to be int8, whatever the champion is.
+        runtime: what is to run an int8 model; auto is the champion's own.
 
     Raises:
-        BonsaiError: there is no champion, it was not made by the compress pipeline, or the model cannot be had here, or
-            is of another family than the champion.
+        BonsaiError: there is no champion, it was not made by the compress pipeline, or the model cannot be had here, is
+            of another family than the champion, or has no int8 form where the new model is to be int8.
     """
     found, _ = champions.find(champion)
     record = champions.read_champion_record(champion, found)
@@ -89,6 +109,9 @@ def check_champion(champion: str, model: str = "") -> dict[str, Any]:
         ) from error
     if made["student"]:
         _check_student(str(made["student"]), champion)
+    form = champions.INT8 if edge else champions.form_of(record)
+    if form == champions.INT8:
+        _check_int8(record, start.config, f"the champion at {champion}", runtime)
     family, was = family_name(start.config.model_type), family_name(record.get("model_type", start.config.model_type))
     if not made["student"] and family != was:
         raise BonsaiError(
@@ -102,7 +125,25 @@ def check_champion(champion: str, model: str = "") -> dict[str, Any]:
             f"fetch-champion  note: the champion was made from {named}, and this starts from {model}: unless that is "
             "one model in two places, a target as a share of the baseline's emission is now of another baseline"
         )
-    return found
+    return found, form
+
+
+def _check_int8(record: dict[str, Any], start: Any, champion: str, runtime: str) -> None:
+    """Refuse what has no int8 form, before it is trained; say where another runtime than now is to run it."""
+    kind = (record.get("task") or {}).get("kind", "")
+    own = str(record.get("runtime", "")) if champions.form_of(record) == champions.INT8 else ""
+    if own not in ("", OPENVINO, ONNXRUNTIME):
+        raise BonsaiError(
+            f"{champion} runs on '{own}', which is none of {OPENVINO} and {ONNXRUNTIME}: make a first champion "
+            "elsewhere with `bonsai promote --first`, of a model that `bonsai quantize` made"
+        )
+    int8_form.check_kind(kind, runtime)
+    int8_form.check_model(champion, kind, bool(start.is_encoder_decoder), record.get("parameters", 0))
+    if own and runtime not in (AUTO, own):
+        say(
+            f"fetch-champion  note: {champion} runs on {own}, and the new model is made for {runtime}: what serves it "
+            "must have that, as kfp-bonsai's own image has"
+        )
 
 
 def _check_student(student: str, champion: str) -> None:
@@ -124,20 +165,28 @@ def recipe(record: dict[str, Any], where: str) -> dict[str, Any]:
         where: where it is, for messages.
 
     Raises:
-        BonsaiError: it was not made by fine-tune, layer-remove and distill, or is quantized.
+        BonsaiError: it was not made by fine-tune, layer-remove and distill.
     """
     stages = {entry.get("stage"): entry.get("arguments", {}) for entry in record["lineage"]}
     missing = [stage for stage in ("fine-tune", "layer-remove", "distill") if stage not in stages]
-    if missing or record["stage"] == "quantize":
-        what = "is quantized" if record["stage"] == "quantize" else f"was made without {missing[0]}"
-        raise BonsaiError(f"the champion at {where} {what}: promote the model that `bonsai run` leaves in model/")
+    if missing:
+        raise BonsaiError(
+            f"the champion at {where} was made without {missing[0]}: promote the model that `bonsai run` leaves in "
+            "model/ or edge-model/"
+        )
     try:
-        return _level(stages)
+        return _level(stages) | _quantizing(stages.get("quantize", {}), record)
     except (KeyError, TypeError, ValueError) as error:
         raise BonsaiError(
             f"the record of the champion at {where} does not say with what its stages were called ({error}): publish "
             "it there again"
         ) from error
+
+
+def _quantizing(asked: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return how a model was quantized, for the runtime that runs it; of one that was not, how it would be."""
+    found = {name: type(default)(asked.get(name, default)) for name, default in AS_QUANTIZE.items()}
+    return {"runtime": str(record.get("runtime", AUTO)), **found}
 
 
 def _level(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:

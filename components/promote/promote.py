@@ -25,7 +25,7 @@ from kfp_bonsai.shared.models.records import read_record
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated
 BATCH = 64
 ALREADY = {"promoted": False, "reason": "it is the champion already"}
-NOTE = ("format", "challenger", "margin", "data_sha256", "decided")  # what a note says beside the decision itself
+NOTE = ("format", "challenger", "form", "margin", "data_sha256", "decided")  # beside the decision itself
 
 
 def promote(
@@ -54,7 +54,8 @@ def promote(
     that promotion.
 
     Args:
-        challenger: the package of the new model, from `bonsai package-model` or `bonsai run` (its model/).
+        challenger: the package of the new model, from `bonsai package-model` or `bonsai run` (its model/, or its
+            edge-model/ where the int8 model is what is in use).
         champion: where the champion is kept: a folder, gs://bucket/prefix or s3://bucket/prefix.
         decision: the JSON file to write: what was decided and why.
         document: the champion.json that the challenger was measured against (from fetch-champion).
@@ -65,8 +66,8 @@ def promote(
         test: the test split that both answer.
         margin: how much of the champion's accuracy may be lost, such as 0.01.
         max_emission: the largest emission as a share of the baseline's; 0 takes the champion's target, or for the first
-            champion that of the run it comes from. A target of int8 models (`bonsai run --edge`) is kept as such, and
-            as int8 models are not measured here, the champion's own emission is the limit then.
+            champion that of the run it comes from. A target of int8 models (`bonsai run --edge`) is kept as such; of a
+            challenger that is not int8 the champion's own emission is the limit then.
         first: there is no champion yet: put the model there without a comparison.
         seed: seed of the bootstrap.
 
@@ -90,9 +91,10 @@ def promote(
     record = read_record(challenger)
     mine = measured(Path(challenger), record["sha256"])
     new = {"format": 1, "version": version, "level": mine["level"], "accuracy": mine["accuracy"]}
+    form = champions.form_of(record)
     if first:
         now, token, data = _first(champion, version), None, ""
-        target, of = (max_emission, champions.FLOAT) if max_emission else (mine["target"], mine["target_of"])
+        target, of = (max_emission, form) if max_emission else (mine["target"], mine["target_of"])
     else:
         given = {"document": document, "incumbent": incumbent, "train": train, "validation": validation, "test": test}
         missing = [f"--{name}" for name, value in given.items() if not value]
@@ -107,24 +109,25 @@ def promote(
             )
         data = champions.data_sha256([Path(train), Path(validation), Path(test)])
         new["previous"] = before["version"]
-        target, of = (max_emission, champions.FLOAT) if max_emission else champions.target(now)
+        target, of = (max_emission, form) if max_emission else champions.target(now)
     new |= {"max_emission": target, "max_emission_of": of, "data_sha256": data}
     in_place = now.get("version") == version
     if in_place:
         found = _again(champion, now, new)
     elif first:
-        _check_first(mine, target, of)
+        _check_first(mine, target, of, form)
         _tell_first(record, target, of)
         doubt = f", although {mine['doubt']}: its emission is not to be believed" if mine["doubt"] else ""
         found = {"promoted": True, "reason": f"it is the first champion{doubt}"}
     else:
-        limit = target if of == champions.FLOAT else 0.0
+        limit = target if champions.holds(of, form) else 0.0
         found = _compare(Path(challenger), Path(incumbent), Path(test), mine, margin, limit, seed)
-        if note := champions.target_in_words(target, of):
+        if note := champions.target_in_words(target, of, form):
             found["note"] = note
     if not in_place:
         new["profile"] = _profile(Path(challenger), Path(train)) if train else {}
-    written = {"format": 1, "challenger": version, "margin": margin, "data_sha256": data, "decided": _now(), **found}
+    told = {"challenger": version, "form": form, "margin": margin, "data_sha256": data, "decided": _now()}
+    written = {"format": 1, **told, **found}
     with new_file(Path(decision)) as file:  # before the champion changes: what cannot be told does not happen
         file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if found["promoted"] and not in_place:
@@ -159,14 +162,15 @@ def measured(package: Path, sha256: str) -> dict[str, Any]:
             "it again with `bonsai report`"
         )
     mine, held = rows[0], rows[0]
-    if (results.get("chosen") or {}).get("stage") == "quantized" and mine.get("stage") != "quantized":
+    of_int8 = (results.get("chosen") or {}).get("stage") == "quantized"
+    if of_int8 and mine.get("stage") != "quantized":
         same_level = [row for row in results["rows"] if row.get("level") == mine["level"] and not row.get("error")]
         held = next((row for row in same_level if row.get("stage") == "quantized"), {})
     return {
         **mine,
         "doubt": control.DOUBTS.get(control.of_results(results), ""),
         "target": float((results.get("target") or {}).get("max_emission") or 0),
-        "target_of": champions.FLOAT if held is mine else champions.INT8,
+        "target_of": champions.INT8 if of_int8 else champions.FLOAT,
         "held_emission": held.get("relative_emission"),
     }
 
@@ -283,26 +287,27 @@ def _publish(challenger: Path, champion: str, document: dict[str, Any], token: A
     write_pointer(champions.pointer_at(champion), {**document, "promoted": _now()}, token)
 
 
-def _check_first(mine: dict[str, Any], target: float, of: str) -> None:
+def _check_first(mine: dict[str, Any], target: float, of: str, form: str) -> None:
     """Refuse a first champion that misses the emission which all later ones have to meet.
 
     Raises:
         BonsaiError: it misses it.
     """
-    emission = mine["held_emission"] if of == champions.INT8 else mine["relative_emission"]
+    as_int8 = not champions.holds(of, form)  # the target is of int8 models, and this one is not
+    emission = mine["held_emission"] if as_int8 else mine["relative_emission"]
     if target and (emission is None or not emission <= target):
         accept = math.ceil(100 * mine["relative_emission"]) / 100
         raise BonsaiError(
-            f"its emission{' as int8' if of == champions.INT8 else ''}, "
+            f"its emission{' as int8' if as_int8 else ''}, "
             f"{_percent(math.nan if emission is None else emission)} of the baseline's, is above the target of "
             f"{_percent(target)}, which every later model would have to meet: give --max-emission {accept:g} "
-            f"{'(its own, not as int8) ' if of == champions.INT8 else ''}if you accept that, or run again"
+            f"{'(its own, not as int8) ' if as_int8 else ''}if you accept that, or run again"
         )
 
 
 def _tell_first(record: dict[str, Any], target: float, of: str) -> None:
     """Tell what a retraining will make of a first champion's target, and that it needs the model it was made from."""
-    if note := champions.target_in_words(target, of):
+    if note := champions.target_in_words(target, of, champions.form_of(record)):
         say(f"promote  {note}")
     start = champions.made_from(record)
     if start.startswith((EMBEDDED, "/")):

@@ -11,11 +11,11 @@ import numpy as np
 from kfp_bonsai.shared.core.documents import read_object
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.inference import decoding, writers
+from kfp_bonsai.shared.inference import decoding, int8_form, writers
 from kfp_bonsai.shared.inference.onnx_export import quiet
 from kfp_bonsai.shared.inference.processor import WEIGHTS
-from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO
-from kfp_bonsai.shared.kinds.kinds import KINDS, kind_of, predict
+from kfp_bonsai.shared.inference.runtimes import OPENVINO
+from kfp_bonsai.shared.kinds.kinds import kind_of, predict
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.models import weights
 from kfp_bonsai.shared.models.weights import DECODER_FILE
@@ -45,17 +45,13 @@ def check(model: Path, kind: str, runtime: str, any_processor: bool) -> None:
     Raises:
         BonsaiError: one of them.
     """
-    check_writes(kind, runtime)
+    int8_form.check_kind(kind, runtime)
     if any_processor:
         raise BonsaiError(
             "--any-processor: a model that writes has no such form yet: leave it out, and quantize it on a processor "
             "like those that are to serve it"
         )
-    if read_object(model / "config.json").get("is_encoder_decoder"):
-        raise BonsaiError(
-            f"{model} reads with an encoder and writes with a decoder, and so far only decoders alone are quantized: "
-            "serve the checkpoint as it is"
-        )
+    int8_form.check_model(str(model), kind, bool(read_object(model / "config.json").get("is_encoder_decoder")))
     file = model / "generation_config.json"
     found = read_object(file)
     if not isinstance(found.get("eos_token_id"), int):
@@ -68,16 +64,6 @@ def check(model: Path, kind: str, runtime: str, any_processor: bool) -> None:
             f"{file} sets {other[0]} to {found[other[0]]!r}, and a quantized model writes greedily, the likeliest "
             "token each time: remove it, as the model was trained and measured without"
         )
-
-
-def check_writes(kind: str, runtime: str) -> None:
-    """Refuse a runtime that runs no models of a kind that writes.
-
-    Raises:
-        BonsaiError: it is one.
-    """
-    if runtime == ONNXRUNTIME and kind in KINDS and KINDS[kind].writes:
-        raise BonsaiError("--runtime onnxruntime: models that write run on openvino, or on torch: give --runtime auto")
 
 
 def check_bits(bits: int, writes: bool) -> None:

@@ -16,7 +16,7 @@ from kfp_bonsai.shared.core.progress import duration, say
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.batches import LONG
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.inference import processor
+from kfp_bonsai.shared.inference import int8_form, processor
 from kfp_bonsai.shared.inference.asking import Asked, asked, together
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predictor, onnx_predictor
 from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of, predict
@@ -34,7 +34,6 @@ CANDIDATES = {
 PACKAGES = {AUTO: ("onnx", "onnxruntime", "nncf", "openvino"), ONNXRUNTIME: ("onnx", "onnxruntime", "nncf")}
 BATCH_ROWS = 16
 WORK = "work"  # in the folder, while it is made
-MOST_PARAMETERS = 2_000_000_000  # a byte each in one ONNX file, which holds 2 GiB
 FEWEST_ROWS = 8
 FAITHFUL = 0.97
 BESIDE_WEIGHTS = (".json", ".txt", ".model", ".jinja")
@@ -110,7 +109,7 @@ def quantize(
     if writes:
         decoders.check(model, task.kind, runtime, any_processor)
     else:
-        _check_size(model, record)
+        int8_form.check_model(str(model), task.kind, two_stacks=False, parameters=record["parameters"])
     if calibration_rows < FEWEST_ROWS:
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 160")
     texts = _sample(calibration, task, (1 if writes else 3) * calibration_rows, seed)
@@ -198,14 +197,6 @@ def _checked_record(model: Path) -> dict[str, Any]:
     if not (model / "tokenizer.json").is_file():
         raise BonsaiError(f"{model} has no tokenizer.json: save a fast tokenizer there (AutoTokenizer.save_pretrained)")
     return records.read_record(model)
-
-
-def _check_size(model: Path, record: dict[str, Any]) -> None:
-    if record["parameters"] > MOST_PARAMETERS:
-        raise BonsaiError(
-            f"{model} has {record['parameters']:,} parameters, and one ONNX file holds {MOST_PARAMETERS:,} of int8: "
-            "serve the checkpoint as it is, or compress it further"
-        )
 
 
 def _check_task(task: tasks.Task, record: dict[str, Any], calibration: Path) -> None:

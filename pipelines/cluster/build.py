@@ -47,10 +47,10 @@ def retrain_on(cluster: Cluster, fuse: bool, fixed: Mapping[str, Any]) -> Any:
         fixed: arguments with other defaults than their own.
     """
     given = {"device": measuring_device(cluster), **fixed}
-    fields, described = form(RETRAIN, edge=False, fixed=given)
+    fields, described = form(RETRAIN, edge=True, fixed=given)
 
     def from_the_form(filled: dict[str, Any]) -> None:
-        retrain_tasks(_checked(cluster, check_retraining(**filled, fixed=given), {}), fuse)
+        retrain_tasks(_checked(cluster, check_retraining(**filled, fixed=given), {}), "", fuse)
 
     return a_pipeline(RETRAIN, RETRAIN_TITLE, f"{RETRAIN_SUMMARY}\n\n{described}", fields, from_the_form)
 

@@ -33,7 +33,7 @@ def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]
     values = settle(pipeline, given, fixed)
     try:
         if pipeline == "retrain":
-            check_champion(values["champion"], values["model"])
+            check_champion(values["champion"], values["model"], values[EDGE], values["runtime"])
         else:
             if pipeline == COMPRESS:
                 values[LEVELS] = values[LEVELS] or levels_of_kind(values)

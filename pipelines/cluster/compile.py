@@ -135,7 +135,10 @@ def _check(options: dict[str, Any]) -> dict[str, Any]:
     if options["parallel_cells"] and options["pipeline"] != "study":
         raise BonsaiError("--parallel-cells is for a study: the others have no cells")
     if options["pipeline"] == "retrain" and (options["edge"] or options["edge_at_run_time"]):
-        raise BonsaiError("--edge and --edge-at-run-time are for compress: a retraining is of the champion as it is")
+        raise BonsaiError(
+            "--edge and --edge-at-run-time are for compress: a retraining makes an int8 model where the champion is "
+            "one, or where a run's argument `edge` says so (--set edge=true for all of them)"
+        )
     if options["pipeline"] in ("study", "search") and options["edge_at_run_time"]:
         raise BonsaiError(
             "--edge-at-run-time is for compress: no results leave a branch that is chosen in a run: give --edge or not"
@@ -168,11 +171,12 @@ def _fixed(pipeline: str, texts: Sequence[str]) -> dict[str, Any]:
     """Read the defaults that are set, and refuse what a stage would refuse."""
     from kfp_bonsai.pipelines.cluster.arguments import SET, read_texts, settle_any
     from kfp_bonsai.pipelines.cluster.form import OPTIONS
-    from kfp_bonsai.pipelines.options import EDGE, arguments
+    from kfp_bonsai.pipelines.options import EDGE, RETRAIN, arguments
 
     found = read_texts(pipeline, texts, SET)
+    own = {OPTIONS} & arguments(pipeline).keys() | ({EDGE} if pipeline == RETRAIN else set())
     for name, instead in ((EDGE, "--edge"), (OPTIONS, "--set NAME=VALUE for each")):
-        if name in found and name not in ({OPTIONS} & arguments(pipeline).keys()):
+        if name in found and name not in own:
             raise BonsaiError(f"{SET}{name}: give {instead} instead")
     return settle_any(pipeline, found, {}, SET)
 

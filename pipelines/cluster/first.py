@@ -49,6 +49,7 @@ def check_retraining(
     model: str,
     margin: float,
     max_emission: float,
+    edge: bool,
     on_drift: str,
     country: str,
     options: dict,

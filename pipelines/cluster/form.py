@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfp_bonsai.pipelines.levels import DEFAULTS, parse_levels
-from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, SEARCH, arguments
+from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, RETRAIN, SEARCH, arguments
 from kfp_bonsai.pipelines.values import check_search, check_values, fitting, rivals_of
 from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.downloads import EMBEDDED
@@ -83,6 +83,10 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
         "max_emission": (
             "Largest emission as a share of the baseline's, a fraction; 0: the target that the champion was made for.",
             "0.2",
+        ),
+        EDGE: (
+            "Whether the new model is to be int8 for CPUs, measured there, as it is anyway where the champion is one.",
+            "true",
         ),
         "on_drift": ("What to do if the data moved far from the champion's: warn or stop.", "stop"),
     },
@@ -184,7 +188,7 @@ def settle(
         if name in options and name in given and name not in FORMS[pipeline]:
             raise BonsaiError(f"{where}{name} is given twice, here and beside it: give it once")
         if name in options and name in FORMS[pipeline]:
-            chosen = ", or chosen by `bonsai compile --edge`" if name == EDGE else ""
+            chosen = ", or chosen by `bonsai compile --edge`" if name == EDGE and pipeline != RETRAIN else ""
             raise BonsaiError(f"{where}{name} is none of these, but a field of the form{chosen}: give it there")
         found[name] = fitting(value, known[name].annotation, f"{where}{name}")
     for name, parameter in known.items() if whole else ():

@@ -7,8 +7,10 @@ from typing import Any
 from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.local.run import Headlines, check_kfp, run_here
-from kfp_bonsai.pipelines.options import PIPELINES, RETRAIN
+from kfp_bonsai.pipelines.options import EDGE, PIPELINES, RETRAIN
+from kfp_bonsai.quantize.quantize import AUTO, check_packages
 from kfp_bonsai.shared.core.signatures import takes
+from kfp_bonsai.shared.models.champion import INT8
 
 TASKS = 13
 
@@ -21,7 +23,8 @@ def retrain(
 
     Checks the new data against the champion's, fine-tunes and compresses at the champion's level, measures both models
     on the same rows, and promotes the new one only if its accuracy is not worse beyond a margin and its emission still
-    meets the target. The same data again changes nothing. The first champion comes from `bonsai promote --first`.
+    meets the target. Where the champion is an int8 model, the new one is quantized too, and both are measured on this
+    CPU. The same data again changes nothing. The first champion comes from `bonsai promote --first`.
 
     Args:
         champion: Where the champion is kept: a folder, gs://bucket/prefix or s3://bucket/prefix.
@@ -52,7 +55,9 @@ def retrain(
     arguments = {"champion": champion, "data": data, "model": model, **options}
     check_kfp()
     check_inputs(arguments)
-    document = check_champion(champion, model)
+    document, form = check_champion(champion, model, options[EDGE], options["runtime"])
+    if form == INT8:
+        check_packages(AUTO)
     files = fingerprint(
         model, data, options["test_data"], options["validation_data"], *options["unlabelled_data"].split(",")
     )
@@ -60,10 +65,10 @@ def retrain(
     def pipeline() -> Any:
         from kfp_bonsai.pipelines.retrain import retrain_pipeline
 
-        return retrain_pipeline()
+        return retrain_pipeline(form)
 
     files["champion"] = document["version"]
-    run_here(pipeline, arguments, files, Path(output), overwrite, Headlines(TASKS))
+    run_here(pipeline, arguments, files, Path(output), overwrite, Headlines(TASKS + (form == INT8)))
     decision = json.loads((Path(output) / "decision.json").read_text(encoding="utf-8"))
     found = {"promoted": decision.get("promoted", False), "reason": decision["reason"]}
     report = Path(output) / "report.html"

@@ -261,7 +261,6 @@ def test_a_baseline_that_int8_cannot_hold_is_left_out(small, tmp_path, monkeypat
 
     from kfp_bonsai.evaluate_emissions import evaluate
     from kfp_bonsai.evaluate_emissions.component import evaluate_emissions_edge
-    from kfp_bonsai.quantize import quantize as stage
     from kfp_bonsai.quantize.component import quantize, quantize_baseline
     from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -270,7 +269,7 @@ def test_a_baseline_that_int8_cannot_hold_is_left_out(small, tmp_path, monkeypat
 
     work = small[0] / "run" / "work"
     baseline, train = (artifact(next(work.glob(f"*/{name}"))) for name in ("fine-tune/baseline", "prepare-data/train"))
-    monkeypatch.setattr(stage, "MOST_PARAMETERS", 1)
+    monkeypatch.setattr("kfp_bonsai.shared.inference.int8_form.MOST_PARAMETERS", 1)
     alone = artifact(tmp_path / "alone")
     quantize_baseline.python_func(baseline, train, alone)
     assert "one ONNX file holds" in (tmp_path / "alone" / "left-out.txt").read_text()

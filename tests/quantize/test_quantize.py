@@ -94,7 +94,7 @@ def test_weights_beside_the_onnx_file_are_found(made, tmp_path):
 
 def test_a_model_too_large_for_one_file_is_refused(made, tmp_path, monkeypatch):
     """Minutes of export and calibration, and then a file that cannot be written."""
-    monkeypatch.setattr(stage, "MOST_PARAMETERS", 1000)
+    monkeypatch.setattr("kfp_bonsai.shared.inference.int8_form.MOST_PARAMETERS", 1000)
     with pytest.raises(BonsaiError, match="parameters, and one ONNX file holds 1,000"):
         quantize(made.baseline, made.train, tmp_path / "int8")
 

@@ -17,7 +17,7 @@ from kfp_bonsai.shared.storage import store
 from kfp_bonsai.shared.storage.manifest import MANIFEST
 
 POINTER = "champion.json"
-FLOAT, INT8 = "float", "int8"  # which models' emission a target is of: those that are retrained, or their int8 forms
+FLOAT, INT8 = "float", "int8"  # what a champion is, and of which models' emission a target is
 
 
 def find(location: str) -> tuple[dict[str, Any], Any]:
@@ -59,19 +59,29 @@ def made_from(record: Mapping[str, Any]) -> str:
     return str(tuned[0].get("model", "")) if tuned else ""
 
 
+def form_of(record: Mapping[str, Any]) -> str:
+    """Return what a model is, by its record: int8 for CPUs, or as it was trained."""
+    return INT8 if record.get("stage") == "quantize" else FLOAT
+
+
 def target(document: Mapping[str, Any]) -> tuple[float, str]:
     """Return a champion's target, the largest emission as a share of the baseline's (0: none), and what it is of."""
     return float(document.get("max_emission") or 0), document.get("max_emission_of") or FLOAT
 
 
-def target_in_words(limit: float, of: str) -> str:
-    """Return what becomes of a target that a retraining cannot hold its model against; "" if it can, or has none."""
-    if not limit or of == FLOAT:
+def holds(of: str, form: str) -> bool:
+    """Say whether a model of this form is held against a target: int8 models against any, others not against int8's."""
+    return of in (FLOAT, form)
+
+
+def target_in_words(limit: float, of: str, form: str) -> str:
+    """Return what becomes of a target that a new model is not held against; "" if it is, or there is none."""
+    if not limit or holds(of, form):
         return ""
     return (
         f"the champion's target, at most {100 * limit:g} % of the baseline's emission, is of int8 models (`bonsai run "
-        "--edge`), which a retraining does not measure: it is kept, and the new model's emission is held against the "
-        "champion's own; --max-emission states another target, of the models as they are trained"
+        "--edge`), and the champion is none: the target is kept, and the new model's emission is held against the "
+        "champion's own. With --edge the new model is int8, and held against it; --max-emission states another one"
     )
 
 

@@ -375,7 +375,10 @@ def test_the_form_is_short_and_explains_itself(tmp_path, options):
         ({}, {"Each level"}),
         ({"edge": True}, {"Each level"}),
         ({"edge_at_run_time": True}, {"For an edge CPU too", "Not for an edge CPU", "Each level"}),
-        ({"pipeline": "retrain"}, {"If there is something to learn"}),
+        (
+            {"pipeline": "retrain"},
+            {"If there is something to learn", "An int8 model for CPUs", "A model as it is trained"},
+        ),
     ],
     ids=["plain", "edge", "either", "retrain"],
 )

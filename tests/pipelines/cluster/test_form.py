@@ -148,6 +148,7 @@ def test_names_that_are_not_there_are_told_with_the_nearest(filled, folder):
 def retraining(folder, **changed):
     """The form of retrain, as KFP hands it over."""
     empty = {"test_data": "", "model": "", "margin": 0.01, "max_emission": 0, "on_drift": "warn", "country": ""}
+    empty["edge"] = False
     needed = {"champion": str(folder / "champion"), "data": str(folder / "reviews.csv"), "options": {}}
     return {**empty, **needed, **changed}
 

@@ -29,6 +29,7 @@ from kfp_bonsai.shared.kinds.kind import ANY, SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
+from kfp_bonsai.shared.models.weights import CODE_FILE
 
 MIB = 1 << 20
 MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64
@@ -95,13 +96,13 @@ def manifest(
     if quantized or why:
         documents.insert(0, runtime(kind, images))
     text = "---\n".join(yaml.safe_dump(each, sort_keys=False, width=120) for each in documents)
-    return f"kserve-{kind}.yaml", f"{_comment(row, size, uri, kind, why, results['task'])}{text}"
+    return f"kserve-{kind}.yaml", f"{_comment(record, row, size, uri, kind, why, results['task'])}{text}"
 
 
 def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """Say why KServe's own Hugging Face server cannot serve a model; "" if it can."""
     task = results["task"]
-    if (record.get("shape") or {}).get("kind") == "free":
+    if _is_free(record) and not record.get("code_sha256"):
         return "its shape is free, which `import kfp_bonsai` makes known to transformers"
     kind = kind_in(task)
     if kind.writes:
@@ -121,6 +122,10 @@ def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str
     if model_type and FAMILIES[family_name(str(model_type))].answers_in_text:
         return "a label's probability is that of writing it, and KServe's server writes freely"
     return ""
+
+
+def _is_free(record: Mapping[str, Any]) -> bool:
+    return (record.get("shape") or {}).get("kind") == "free"
 
 
 def size_of(row: Mapping[str, Any], kind: str, traffic: int | None = None) -> Size:
@@ -275,9 +280,12 @@ def service_name(name: str) -> str:
 
 
 def _arguments(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """Return how KServe's Hugging Face server does what was measured: the same cut, case and precision."""
-    if kind_in(record.get("task") or {}).writes:
-        return _writing(folder, record)
+    """Return how KServe's Hugging Face server does what was measured: the same cut, case, precision and shape."""
+    trust = ["--trust_remote_code"] if record.get("code_sha256") else []
+    return [*(_writing if kind_in(record.get("task") or {}).writes else _classifying)(folder, record), *trust]
+
+
+def _classifying(folder: Path, record: Mapping[str, Any]) -> list[str]:
     found = ["--task=sequence_classification", "--backend=huggingface", "--dtype=float32", "--return_probabilities"]
     found.append("--disable_log_requests")  # it would log every text
     if record.get("max_length"):
@@ -306,7 +314,15 @@ def _lowers_case(folder: Path) -> bool:
     return normalizer is not None and normalizer.normalize_str("A") == "a"
 
 
-def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str, task: Mapping[str, Any]) -> str:
+def _comment(
+    record: Mapping[str, Any],
+    row: Mapping[str, Any],
+    size: Size,
+    uri: str,
+    kind: str,
+    why: str,
+    task: Mapping[str, Any],
+) -> str:
     lines = [
         f"Sized by what was measured on {row['device']}: CPUs for the threads of the measurement, memory for",
         f"{MEMORY_MARGIN} times the peak, another replica at {LOAD_PERCENT} % load, where a request waits",
@@ -321,11 +337,17 @@ def _comment(row: Mapping[str, Any], size: Size, uri: str, kind: str, why: str, 
     if kind == "gpu" and not why:
         labels = ", ".join(f"{number} {label}" for number, label in enumerate(task.get("labels") or []))
         lines.append("Needs KServe 0.20 or later, whose server has transformers 5, as the folder needs.")
+        if code := record.get("code_sha256"):
+            lines.append(
+                f"--trust_remote_code runs the folder's own {CODE_FILE} (SHA-256 {code}), which its shape needs; "
+                "kfp-bonsai's own image needs no such trust."
+            )
         if kind_in(task).writes:
             lines.append(
                 "It answers as OpenAI's API does, at /openai/v1/completions: ask for temperature 0, as was measured."
             )
-            lines.append("On a GPU, leave --backend out and KServe takes vLLM, which opens the same folder, too.")
+            if not _is_free(record):
+                lines.append("On a GPU, leave --backend out and KServe takes vLLM, which opens the same folder, too.")
         else:
             lines.append(f"The answers number the classes: {labels}.")
     return "".join(f"# {_on_one_line(line)}\n" for line in lines)

@@ -161,6 +161,32 @@ def test_a_free_shape_is_served_by_our_image(tmp_path: Path):
     assert "import kfp_bonsai" in (tmp_path / "package/kserve-gpu.yaml").read_text()
 
 
+FREE = {"shape": {"kind": "free"}, "code_sha256": "c0de"}
+
+
+@pytest.mark.parametrize("kind", ["classification", "generation"])
+def test_a_free_shape_with_its_code_is_opened_by_kserves_server_that_is_told_to_trust_it(tmp_path, kind):
+    """A pod that ends at once, as the folder's own code is not to be run; or a GPU's hint to vLLM, which has no such."""
+    (tmp_path / "generation_config.json").write_text('{"max_new_tokens": 8}')
+    task = {"kind": kind, "labels": ["a", "b"], "columns": ["text"]}
+    record = {"model_type": "bonsai-llama", "task": task, "sha256": "1", "max_length": 16}
+    for model, trusted in ((record | FREE, True), (record | {"shape": {"kind": "stock"}}, False)):
+        row = {"stage": "compressed", **MEASURED}
+        _, text = kserve.manifest(tmp_path, "made", model, {"task": task}, row, "", "registry/kfp-bonsai")
+        [service] = yaml.safe_load_all(text)
+        assert ("--trust_remote_code" in service["spec"]["predictor"]["model"]["args"]) is trusted
+        assert ("modeling_bonsai.py (SHA-256 c0de)" in text) is trusted
+        assert ("vLLM" in text) is (kind == "generation" and not trusted)
+
+
+def test_our_own_image_trusts_no_code_of_a_folder():
+    """Code of a bucket that is run by a server which has the shape's own."""
+    pairs = {"labels": ["a", "b"], "columns": ["text_a", "text_b"]}
+    assert "pairs" in kserve.not_for_kserve({"model_type": "bert"} | FREE, {"task": pairs})
+    [container] = kserve.runtime("gpu", "registry")["spec"]["containers"]
+    assert not [each for each in container["args"] if "trust" in each]
+
+
 @pytest.mark.parametrize(
     ("record", "task", "said"),
     [

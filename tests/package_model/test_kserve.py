@@ -166,7 +166,7 @@ FREE = {"shape": {"kind": "free"}, "code_sha256": "c0de"}
 
 @pytest.mark.parametrize("kind", ["classification", "generation"])
 def test_a_free_shape_with_its_code_is_opened_by_kserves_server_that_is_told_to_trust_it(tmp_path, kind):
-    """A pod that ends at once, as the folder's own code is not to be run; or a hint to vLLM, which has no such shape."""
+    """A pod that ends at once, as the folder's own code is not to be run; or a hint to vLLM, which has none."""
     (tmp_path / "generation_config.json").write_text('{"max_new_tokens": 8}')
     task = {"kind": kind, "labels": ["a", "b"], "columns": ["text"]}
     record = {"model_type": "bonsai-llama", "task": task, "sha256": "1", "max_length": 16}

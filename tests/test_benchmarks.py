@@ -55,6 +55,25 @@ def test_its_options_can_be_listed(script, shown):
     assert script in said and "--json" in said[script], errors
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_where_time_goes_is_what_a_runtime_counts(tmp_path, runtime):
+    """A table in which a softmax is a sum, or that leaves out what most of the time goes into."""
+    import edge_parts
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper
+
+    shape = [256, 256]
+    wide = onnx.numpy_helper.from_array(np.random.default_rng(0).random(shape, np.float32), "weight")
+    nodes = [helper.make_node("MatMul", ["x", "weight"], ["y"]), helper.make_node("Softmax", ["y"], ["z"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "z")]
+    graph = helper.make_graph(nodes, "made", ends[:1], ends[1:], [wide])
+    file = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    found = edge_parts.parts(runtime, file, 1, {"x": np.ones(shape, np.float32)}, 3)
+    assert found["matrix products"] > found["attention, softmax"] > 0 and found["norms"] == found["activations"] == 0
+
+
 def test_every_ablation_has_outputs_of_its_own(tmp_path, monkeypatch):
     """Two ingredients that share a transfer set, so that one of them is measured twice."""
     import quality

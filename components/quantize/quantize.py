@@ -128,7 +128,7 @@ def quantize(
                 result = _fastest(model, folder, texts, task, record, runtime, calibration_rows, any_processor)
             shutil.rmtree(folder / WORK)
         _copy_companions(model, folder)
-        _write_record(folder, record, arguments | {"seed": seed}, meter.reading, result)
+        _write_record(folder, record, _flops(model, record), arguments | {"seed": seed}, meter.reading, result)
     _tell(result, meter.reading.seconds, runtime, writes)
     return result
 
@@ -316,8 +316,21 @@ def _copy_companions(model: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
+def _flops(model: Path, record: dict[str, Any]) -> dict[str, float]:
+    """Return what the graph computes: of its last layer, a classifier's has only the token that is read."""
+    from kfp_bonsai.shared.models import flops, one_token, pretrained
+
+    network = pretrained.blank(pretrained.read(model).config)
+    return flops.count(network).as_dict() if one_token.leave_out(network) else record["flops"]
+
+
 def _write_record(
-    folder: Path, record: dict[str, Any], arguments: dict[str, Any], reading: energy.Reading, result: dict[str, Any]
+    folder: Path,
+    record: dict[str, Any],
+    flops: dict[str, float],
+    arguments: dict[str, Any],
+    reading: energy.Reading,
+    result: dict[str, Any],
 ) -> None:
     digest = weights.weights_sha256(folder)
     extended = records.extend_record(
@@ -327,6 +340,7 @@ def _write_record(
         reading=reading,
         runtime=result["runtime"],
         quantization={**result, "processor": processor.as_record(result["weight_bits"])},
+        flops=flops,
         validation={},
         sha256=digest,
     )

@@ -5,7 +5,8 @@
 For each model folder (a checkpoint) and each rows x tokens: torch in float32 and bfloat16, onnxruntime on the
 fp32, dynamic int8 and QDQ (NNCF) files, OpenVINO on the QDQ file, and what `bonsai quantize` made, run by
 `load_predictor`. They take turns, each in a process of its own; the table shows medians. `--clock cpu` counts the
-CPU seconds of one thread instead, which a busy machine hardly disturbs.
+CPU seconds of one thread instead, which a busy machine hardly disturbs. A second table says where the time of real rows
+goes: tokenizer, matrix products, softmax and the rest.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any
 
 os.environ.setdefault("NNCF_CI", "1")  # no telemetry
 
+import edge_parts
 import numpy as np
 from arguments import json_file, write_json
 
@@ -30,11 +32,13 @@ from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.onnx_export import export, quiet
-from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.inference.runtimes import load_predictor, runtime_of
 from kfp_bonsai.shared.inference.threads import threads as cores
 from kfp_bonsai.shared.models import checkpoint, records
+from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 SHAPES = ((1, 32), (1, 128), (32, 32), (32, 128))
+REPEATS = 9
 SETTLE = 0.05  # seconds each runtime runs before it is timed, as the threads of the one before spin on for some 10 ms
 OURS, TORCH = "bonsai quantize", "torch fp32"
 TIME_GOAL, SIZE_GOAL, KEPT_GOAL = 0.27, 0.26, 0.995
@@ -142,8 +146,34 @@ def processes(files: Files, threads: int) -> dict[str, Own]:
 
 def start(name: str, files: Files, threads: int) -> None:
     """Load a runtime in this process."""
-    global _run
+    global _run, _profiled
     _run = RUNTIMES[name](files, threads)
+    file = {"fp32": files.fp32, "dynamic": files.dynamic, "QDQ": files.qdq}.get(name.split()[-1])
+    runtime = runtime_of(files.ours) if name == OURS else name.split()[0]
+    _profiled = runtime, _run if runtime == "torch" else file or files.ours / ONNX_FILE, threads
+
+
+def parts(batch: Batch, repeats: int) -> dict[str, float]:
+    """Return where this process's runtime spends a batch, and what the whole call takes beside that."""
+    found = edge_parts.parts(*_profiled, batch, repeats)
+    whole = min(milliseconds(batch, 1, "cpu") for _ in range(repeats))
+    return {**found, edge_parts.REST: max(0.0, whole - sum(found.values()))}
+
+
+def where(runs: dict[str, Own], folder: Path, texts: Sequence[Sequence[str]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return where each runtime spends a row and a batch of rows of middle length, by part."""
+    order, found = sorted(range(len(texts[0])), key=lambda row: sum(len(side[row]) for side in texts)), {}
+    for rows in (1, 32):
+        middle = order[(len(order) - rows) // 2 :][:rows]
+        sides = [[side[row] for row in middle] for side in texts]
+        batch = encode(folder, *sides)
+        tokens = edge_parts.tokenizing(lambda sides=sides: encode(folder, *sides), REPEATS)
+        own = {
+            name: {edge_parts.TOKENIZER: tokens} | run.submit(parts, batch, REPEATS).result()
+            for name, run in runs.items()
+        }
+        found[f"{rows}x{batch['input_ids'].shape[1]}"] = own
+    return found
 
 
 def predict(batch: Batch) -> np.ndarray:
@@ -255,12 +285,15 @@ def main() -> None:
                     "parameters": record["parameters"],
                     "milliseconds": timed(runs, given.clock, given.rounds, vocabulary),
                     "accuracy": accuracy(runs, folder, given.test) if given.test else {},
+                    "where": where(runs, folder, sides),
                     "quantize": made,
                 }
             )
             for run in runs.values():
                 run.shutdown()
             print(table(results["models"][-1]), flush=True)
+            for shape, own in results["models"][-1]["where"].items():
+                print(edge_parts.table(*map(int, shape.split("x")), own), flush=True)
     write_json(given.json, results)
 
 

@@ -37,6 +37,14 @@ def leaves_out(model: Any) -> bool:
     return bool(getattr(model.config, "one_token", False)) and can(type(model), model.config)
 
 
+def leave_out(model: Any) -> bool:
+    """Make any classifier that reads one token compute only that of its last layer; return whether it now does."""
+    if not leaves_out(model) and can(type(model), model.config):
+        model.config.one_token = True
+        install(model)
+    return leaves_out(model)
+
+
 def install(model: Any) -> None:
     """Make a classifier leave out, in inference, what it does not read of its last layer.
 

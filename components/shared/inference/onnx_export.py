@@ -2,7 +2,7 @@
 
 The model is traced with eager attention: its plain MatMul-Softmax-MatMul is what OpenVINO and onnxruntime fuse.
 Widths are taken as they are, layer by layer, so free shapes export like any other. Of its last layer a classifier
-computes only the token that it reads, whatever its shape: in a model of two layers the others are two fifths of the work.
+computes only the token that it reads, whatever its shape: of two layers the others are two fifths of the work.
 Where every token attends to every other, the mask is made here, in three nodes instead of the eleven of transformers':
 of one short text on a small model, what a node costs beside its work is most of the time.
 """

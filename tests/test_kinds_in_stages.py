@@ -104,16 +104,19 @@ def is_told_and_promoted(folder: Path, made: dict[str, Path], task: Task, measur
         package_model(folder / name, files[4], folder / f"package-{name}")
     card = (folder / "package-int8/README.md").read_text()
     assert read_record(folder / "int8")["quantization"]["agreement_kind"] in card and "accuracy" not in card
-    champion, document = str(folder / "champion"), folder / "champion.json"
-    promote(folder / "package-small", champion, folder / "first.json", first=True, train=str(made["train"]))
-    fetch_champion(champion, folder / "incumbent", document)
-    splits = [made[name] for name in ("train", "validation", "test")]
-    found = check_drift(champion, document, folder / "incumbent", *splits, folder / "drift.json", margin=0.01)
-    assert found["todo"] == "train" and found["label_shift"] == pytest.approx(0)
-    mine = promoting.measured(folder / "package-small", read_record(folder / "small")["sha256"])
-    told = promoting._compare(folder / "package-small", folder / "incumbent", made["test"], mine, 0.2, 0.0, 0)
-    assert told["relative_accuracy"] == 1 and f"of the champion's {words}" in told["reason"]
-    assert told["test_rows"] == (len(set(tasks.read_columns(made["test"])["text_a"])) if "10" in words else task.rows)
+    for name, form in (("small", "float"), ("int8", "int8")):
+        package, champion = folder / f"package-{name}", str(folder / f"champion-{name}")
+        incumbent, document = folder / f"incumbent-{name}", folder / f"champion-{name}.json"
+        promote(package, champion, folder / f"first-{name}.json", first=True, train=str(made["train"]))
+        assert fetch_champion(champion, incumbent, document)["form"] == form
+        splits = [made[split] for split in ("train", "validation", "test")]
+        found = check_drift(champion, document, incumbent, *splits, folder / f"drift-{name}.json", margin=0.01)
+        assert found["todo"] == "train" and found["label_shift"] == pytest.approx(0)
+        mine = promoting.measured(package, read_record(folder / name)["sha256"])
+        told = promoting._compare(package, incumbent, made["test"], mine, 0.2, 0.0, 0)
+        assert told["relative_accuracy"] == 1 and f"of the champion's {words}" in told["reason"]
+        scored = len(set(tasks.read_columns(made["test"])["text_a"])) if "10" in words else task.rows
+        assert told["test_rows"] == scored
 
 
 @pytest.mark.parametrize("kind", MADE)

@@ -26,7 +26,7 @@ from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.storage.store import read_pointer
 
-QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 4, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
+QUICK = {"epochs": 6.0, "learning_rate": 3e-3, "prune_steps": 4, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
 DISTILLED = {"stage": "distill", "arguments": {"epochs": 4, "learning_rate": 3e-3}}
 
 

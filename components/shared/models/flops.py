@@ -4,9 +4,9 @@ The definition, used on every side of every ratio: two FLOPs a multiply-add of e
 all linear layers plus the two products of attention (query x key, weights x value). Embedding look-ups,
 norms, softmax and activations are left out. What is computed counts: in its last layer a stock model computes
 also the tokens that a classifier never reads, a free shape and any int8 model do not (one_token.py). A model that
-answers in text computes the tokens of the answer too. One that writes reads its prompt once, keeps keys and values, and then reads
-each token that it wrote but the last; its output matrix works once a token that it writes. Attention near a token
-alone (a sliding window) is counted as if it reached everywhere.
+answers in text computes the tokens of the answer too. One that writes reads its prompt once, keeps keys and values, and
+then reads each token that it wrote but the last; its output matrix works once a token that it writes. Attention near a
+token alone (a sliding window) is counted as if it reached everywhere.
 """
 
 from dataclasses import asdict, astuple, dataclass

@@ -86,6 +86,8 @@ def _rows(inputs: list[Any], names: list[str], most: int) -> list[Row]:
         if not isinstance(tensor, dict) or tensor.get("name") not in names:
             found = tensor.get("name") if isinstance(tensor, dict) else tensor
             raise InputError(f"there is no input {found!r}: the model takes {' and '.join(names)}")
+        if tensor["name"] in given:
+            raise InputError(f"the input {tensor['name']!r} is there twice: give one tensor of all rows")
         given[tensor["name"]] = _texts(tensor)
     missing = [name for name in names if name not in given]
     if missing:

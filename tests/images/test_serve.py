@@ -193,6 +193,7 @@ BAD = {
     "no input": ({"inputs": []}, r"'text' is missing"),
     "another input": ({"inputs": [texts_input("a", name="txt")]}, r"no input 'txt': the model takes text"),
     "no tensor": ({"inputs": ["text"]}, r"no input 'text'"),
+    "an input twice": ({"inputs": [texts_input("a"), texts_input("b")]}, r"'text' is there twice"),
     "numbers": ({"inputs": [texts_input(1)]}, r"data\[0\] is no string"),
     "another type": ({"inputs": [texts_input("a", datatype="FP32")]}, r"'FP32', but texts are BYTES"),
     "no data": ({"inputs": [texts_input("a", data="a")]}, r"data is no list"),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference import int8_form
@@ -110,8 +110,11 @@ def check_champion(
     if made["student"]:
         _check_student(str(made["student"]), champion)
     form = champions.INT8 if edge else champions.form_of(record)
+    check_choice("--runtime", runtime, (AUTO, OPENVINO, ONNXRUNTIME))
     if form == champions.INT8:
         _check_int8(record, start.config, f"the champion at {champion}", runtime)
+    elif runtime != AUTO:
+        say(f"fetch-champion  note: --runtime {runtime} is of int8 models, and the new one is none: --edge makes one")
     family, was = family_name(start.config.model_type), family_name(record.get("model_type", start.config.model_type))
     if not made["student"] and family != was:
         raise BonsaiError(

@@ -158,6 +158,7 @@ def recorded(folder: Path, model: Path, **record) -> str:
             "models that write run on",
         ),
         ("bert", {"parameters": 3_000_000_000}, {"edge": True}, "one ONNX file holds"),
+        ("bert", {"stage": "quantize", "runtime": "openvino"}, {"runtime": "tflite"}, "--runtime 'tflite'"),
         ("bert", {"stage": "quantize", "runtime": "tensorrt"}, {}, "runs on 'tensorrt', which is none of openvino"),
     ],
 )

@@ -2,6 +2,9 @@
 
 import inspect
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,7 @@ from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.storage.store import read_pointer
 
-QUICK = {"epochs": 6.0, "learning_rate": 3e-3, "prune_steps": 4, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
+QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 4, "pairs": 2, "block_seconds": 0.3, "precision": 0}
 DISTILLED = {"stage": "distill", "arguments": {"epochs": 4, "learning_rate": 3e-3}}
 
 
@@ -221,17 +224,21 @@ def test_on_a_cluster_the_int8_model_is_what_is_measured_packaged_and_promoted(t
     assert image.split("/")[-1].startswith("cpu:")
 
 
-def test_the_whole_retraining_of_an_int8_model_runs_here(made, world, tmp_path, monkeypatch):
+def test_the_whole_retraining_of_an_int8_model_runs_here(made, world, tmp_path):
     """A pipeline whose parts work and whose whole does not: what is in service on CPUs stays as it is for ever."""
     location = tmp_path / "champion"
     promote(world["bad8"], str(location), tmp_path / "first.json", train=str(made.train), max_emission=1.0, first=True)
     data = str(tiny.reviews(tmp_path / "reviews.csv", 500, 7, ("bad", "good")))
     believing = "from kfp_bonsai.shared.metrics import control\ncontrol.state = lambda ends, margin: control.PASSED\n"
     (tmp_path / "sitecustomize.py").write_text(believing)  # two rounds on a busy machine prove nothing
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = retrain_run.retrain(str(location), data, tmp_path / "one", margin=0.05, **QUICK)
-    assert found["promoted"], found["reason"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in {**QUICK, "margin": 0.05, "data": data}.items()]
+    command = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()", "retrain", *options]
+    command += [f"--champion={location}", f"--output={tmp_path / 'one'}"]
+    where = os.environ | {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=900, env=where, check=False)
+    assert ended.returncode == 0 and "[14/14] promote" in ended.stdout, ended.stdout + ended.stderr
     decision = json.loads((tmp_path / "one" / "decision.json").read_text())
+    assert decision["promoted"], decision["reason"]
     now = json.loads((location / "champion.json").read_text())
     assert decision["form"] == "int8" and now["version"] == decision["challenger"] and now["profile"]["rows"] > 300
     rows = json.loads((tmp_path / "one" / "results.json").read_text())["rows"]

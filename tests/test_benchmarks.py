@@ -70,8 +70,9 @@ def test_where_time_goes_is_what_a_runtime_counts(tmp_path, runtime):
     graph = helper.make_graph(nodes, "made", ends[:1], ends[1:], [wide])
     file = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
-    found = edge_parts.parts(runtime, file, 1, {"x": np.ones(shape, np.float32)}, 3)
+    found = edge_parts.shares(runtime, file, 1, {"x": np.ones(shape, np.float32)}, 3)
     assert found["matrix products"] > found["attention, softmax"] > 0 and found["norms"] == found["activations"] == 0
+    assert sum(found.values()) == pytest.approx(1)
 
 
 def test_every_ablation_has_outputs_of_its_own(tmp_path, monkeypatch):

@@ -154,10 +154,9 @@ def start(name: str, files: Files, threads: int) -> None:
 
 
 def parts(batch: Batch, repeats: int) -> dict[str, float]:
-    """Return where this process's runtime spends a batch, and what the whole call takes beside that."""
-    found = edge_parts.parts(*_profiled, batch, repeats)
-    whole = min(milliseconds(batch, 1, "cpu") for _ in range(repeats))
-    return {**found, edge_parts.REST: max(0.0, whole - sum(found.values()))}
+    """Return the CPU milliseconds of a batch in this process's runtime, by part."""
+    whole = milliseconds(batch, repeats, "cpu")
+    return {name: whole * share for name, share in edge_parts.shares(*_profiled, batch, repeats).items()}
 
 
 def where(runs: dict[str, Own], folder: Path, texts: Sequence[Sequence[str]]) -> dict[str, dict[str, dict[str, float]]]:

@@ -7,8 +7,7 @@ matrix products, and attention with its softmax as one node.
 import json
 import re
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,10 +25,13 @@ PARTS = {  # each with what its operators are called by torch, onnxruntime and O
     "sums, moves": r"",
 }
 Batch = dict[str, np.ndarray]
+Counted = tuple[list[tuple[str, float]], float]  # milliseconds of each operator, and of a call
 
 
-def parts(runtime: str, model: Any, threads: int, batch: Batch, repeats: int) -> dict[str, float]:
-    """Return the milliseconds of each part of a batch, the least of some repeats for each operator.
+def shares(runtime: str, model: Any, threads: int, batch: Batch, repeats: int) -> dict[str, float]:
+    """Return the share that each part has of the time of a call, by the clock: together they are 1.
+
+    Other work on the machine interrupts all parts alike, the longer the more often, so that shares stay as they are.
 
     Args:
         runtime: "torch", "onnxruntime" or "openvino".
@@ -38,11 +40,13 @@ def parts(runtime: str, model: Any, threads: int, batch: Batch, repeats: int) ->
         batch: the model's inputs.
         repeats: how often it runs.
     """
+    operators, whole = _OPERATORS[runtime](model, threads, batch, repeats)
     found: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-    for operator, milliseconds in _OPERATORS[runtime](model, threads, batch, repeats):
+    for operator, milliseconds in operators:
         part = next(name for name, words in PARTS.items() if re.search(words, operator, re.IGNORECASE))
         found[part] += milliseconds
-    return found
+    found[REST] = max(0.0, whole - sum(found.values()))
+    return {name: value / sum(found.values()) for name, value in found.items()}
 
 
 def tokenizing(encode: Callable[[], Any], repeats: int) -> float:
@@ -53,19 +57,17 @@ def tokenizing(encode: Callable[[], Any], repeats: int) -> float:
     return 1000 * (time.process_time() - started) / repeats
 
 
-def _of_torch(run: Callable[[Batch], Any], _threads: int, batch: Batch, repeats: int) -> Iterable[tuple[str, float]]:
+def _of_torch(run: Callable[[Batch], Any], _threads: int, batch: Batch, repeats: int) -> Counted:
     import torch
 
     run(batch)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        for _ in range(repeats):
-            run(batch)
-    return [
-        (each.key.removeprefix("aten::"), each.self_cpu_time_total / 1000 / repeats) for each in profile.key_averages()
-    ]
+        whole = _called(lambda: run(batch), repeats)
+    seen = profile.key_averages()
+    return [(each.key.removeprefix("aten::"), each.self_cpu_time_total / 1000 / repeats) for each in seen], whole
 
 
-def _of_onnxruntime(file: Path, threads: int, batch: Batch, repeats: int) -> Iterable[tuple[str, float]]:
+def _of_onnxruntime(file: Path, threads: int, batch: Batch, repeats: int) -> Counted:
     import onnxruntime
 
     with TemporaryDirectory() as scratch:
@@ -74,36 +76,29 @@ def _of_onnxruntime(file: Path, threads: int, batch: Batch, repeats: int) -> Ite
         options.enable_profiling, options.profile_file_prefix = True, f"{scratch}/run"
         session = onnxruntime.InferenceSession(file, options)
         own = {one.name: batch[one.name] for one in session.get_inputs()}
-        for _ in range(repeats + 1):
-            session.run(None, own)
+        whole = _called(lambda: session.run(None, own), repeats)
         events = json.loads(Path(session.end_profiling()).read_text())
     kernels = [each for each in events if each["cat"] == "Node" and each["name"].endswith("_kernel_time")]
-    return _least((each["name"], each["args"]["op_name"], each["dur"] / 1000) for each in kernels)
+    return [(each["args"]["op_name"], each["dur"] / 1000 / repeats) for each in kernels], whole
 
 
-def _of_openvino(file: Path, threads: int, batch: Batch, repeats: int) -> Iterable[tuple[str, float]]:
+def _of_openvino(file: Path, threads: int, batch: Batch, repeats: int) -> Counted:
     import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
     compiled = openvino.compile_model(file, "CPU", settings)
     request, own = compiled.create_infer_request(), {one.get_any_name(): one for one in compiled.inputs}
-    seen = []
-    for _ in range(repeats + 1):
-        request.infer({name: batch[name] for name in own})
-        seen += [
-            (each.node_name, each.node_type, 1000 * each.real_time.total_seconds())
-            for each in request.profiling_info
-            if each.status == each.Status.EXECUTED
-        ]
-    return _least(seen)
+    whole = _called(lambda: request.infer({name: batch[name] for name in own}), repeats)
+    seen = [each for each in request.profiling_info if each.status == each.Status.EXECUTED]  # means of all calls
+    return [(each.node_type, 1000 * each.real_time.total_seconds()) for each in seen], whole
 
 
-def _least(seen: Iterable[tuple[str, str, float]]) -> list[tuple[str, float]]:
-    """Return of each node, which ran several times, its operator and the least that it took."""
-    least: dict[tuple[str, str], float] = defaultdict(lambda: float("inf"))
-    for node, operator, milliseconds in seen:
-        least[node, operator] = min(least[node, operator], milliseconds)
-    return [(operator, milliseconds) for (_, operator), milliseconds in least.items()]
+def _called(call: Callable[[], Any], repeats: int) -> float:
+    """Return the milliseconds of a call, the mean of all."""
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return 1000 * (time.perf_counter() - started) / repeats
 
 
 def table(rows: int, tokens: int, found: dict[str, dict[str, float]]) -> str:
@@ -117,7 +112,7 @@ def table(rows: int, tokens: int, found: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-_OPERATORS: dict[str, Callable[..., Iterable[tuple[str, float]]]] = {
+_OPERATORS: dict[str, Callable[..., Counted]] = {
     "torch": _of_torch,
     "onnxruntime": _of_onnxruntime,
     "openvino": _of_openvino,

@@ -38,7 +38,7 @@ from kfp_bonsai.shared.models import checkpoint, records
 from kfp_bonsai.shared.models.weights import ONNX_FILE
 
 SHAPES = ((1, 32), (1, 128), (32, 32), (32, 128))
-REPEATS = 9
+REPEATS, WHERE_SECONDS = 9, 2.0  # of telling where time goes: other work then interrupts all parts alike
 SETTLE = 0.05  # seconds each runtime runs before it is timed, as the threads of the one before spin on for some 10 ms
 OURS, TORCH = "bonsai quantize", "torch fp32"
 TIME_GOAL, SIZE_GOAL, KEPT_GOAL = 0.27, 0.26, 0.995
@@ -153,9 +153,10 @@ def start(name: str, files: Files, threads: int) -> None:
     _profiled = runtime, _run if runtime == "torch" else file or files.ours / ONNX_FILE, threads
 
 
-def parts(batch: Batch, repeats: int) -> dict[str, float]:
+def parts(batch: Batch) -> dict[str, float]:
     """Return the CPU milliseconds of a batch in this process's runtime, by part."""
-    whole = milliseconds(batch, repeats, "cpu")
+    whole = milliseconds(batch, REPEATS, "cpu")
+    repeats = max(REPEATS, round(1000 * WHERE_SECONDS / whole))
     return {name: whole * share for name, share in edge_parts.shares(*_profiled, batch, repeats).items()}
 
 
@@ -167,10 +168,7 @@ def where(runs: dict[str, Own], folder: Path, texts: Sequence[Sequence[str]]) ->
         sides = [[side[row] for row in middle] for side in texts]
         batch = encode(folder, *sides)
         tokens = edge_parts.tokenizing(lambda sides=sides: encode(folder, *sides), REPEATS)
-        own = {
-            name: {edge_parts.TOKENIZER: tokens} | run.submit(parts, batch, REPEATS).result()
-            for name, run in runs.items()
-        }
+        own = {name: {edge_parts.TOKENIZER: tokens} | run.submit(parts, batch).result() for name, run in runs.items()}
         found[f"{rows}x{batch['input_ids'].shape[1]}"] = own
     return found
 

@@ -199,7 +199,7 @@ def test_an_option_that_a_stage_gains_is_written_into_its_component():
     """A new option for which each component is to be edited by hand, or one that differs on purpose and is undone."""
     path = COMPONENTS / "evaluate_emissions" / "component.py"
     text = path.read_text(encoding="utf-8")
-    assert text.count("    pairs: int = 10,\n") == 3 and text.count('    device: str = "cpu",  # ') == 1
+    assert text.count("    pairs: int = 10,\n") == 4 and text.count('    device: str = "cpu",  # ') == 2
     without = text.replace("    pairs: int = 10,\n", "").replace("traffic: int = 0", "traffic: float = 1")
     assert without != text and signatures.filled_in(without) == text
 

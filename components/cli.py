@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from wrapt import when_imported
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared.core import faults, parallel, ranks, stopping
+from kfp_bonsai.shared.core import faults, parallel, ranks, stopping, temporary
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import put
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
@@ -70,7 +70,8 @@ def main() -> None:
     _quieten_transformers()
     stopping.heed()
     try:
-        app()
+        with temporary.own_folder():
+            app()
     except Exception as error:
         if os.environ.get(faults.DEBUG):
             raise

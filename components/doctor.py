@@ -15,6 +15,7 @@ from kfp_bonsai.shared.core.cache import CACHE_VARIABLE, cached
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import free_bytes, try_lock
 from kfp_bonsai.shared.core.progress import megabytes
+from kfp_bonsai.shared.core.temporary import machines_folder
 
 PACKAGE = "kfp-bonsai"
 FINE, NOTE, BROKEN = "fine", "note", "broken"
@@ -145,7 +146,7 @@ def _memory() -> tuple[str, str]:
 
 
 def _disk() -> tuple[str, str]:
-    found = {where: free_bytes(Path(where)) for where in (".", tempfile.gettempdir(), str(_cache_folder()))}
+    found = {where: free_bytes(Path(where)) for where in (".", str(machines_folder()), str(_cache_folder()))}
     said = ", ".join(
         f"{where}: {megabytes(free) if free is not None else 'not told'} free" for where, free in found.items()
     )
@@ -155,7 +156,7 @@ def _disk() -> tuple[str, str]:
 
 def _temporary() -> tuple[str, str]:
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=machines_folder()) as folder:
             (Path(folder) / "file").write_bytes(b"written")
             shutil.copy(Path(folder) / "file", Path(folder) / "copy")
             return FINE, f"{Path(folder).parent} takes files"
@@ -170,7 +171,7 @@ def _cache_folder() -> Path:
 def _cache() -> tuple[str, str]:
     folder = _cache_folder().resolve()
     stated = os.environ.get(CACHE_VARIABLE)
-    if folder.is_relative_to(Path(tempfile.gettempdir()).resolve()) and not stated:
+    if folder.is_relative_to(machines_folder().resolve()) and not stated:
         return NOTE, f"the home takes no files, so {folder} is the cache, and downloads may be gone with it"
     if stated and Path(stated).expanduser().resolve() != folder:
         return NOTE, f"${CACHE_VARIABLE} takes no files, so {folder} is the cache"
@@ -178,7 +179,7 @@ def _cache() -> tuple[str, str]:
 
 
 def _locks() -> tuple[str, str]:
-    without = [where for where in (Path.cwd(), Path(tempfile.gettempdir()), _cache_folder()) if not _locks_in(where)]
+    without = [where for where in (Path.cwd(), machines_folder(), _cache_folder()) if not _locks_in(where)]
     if without:
         return (
             NOTE,

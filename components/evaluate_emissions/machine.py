@@ -3,7 +3,6 @@
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import try_lock
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.temporary import machines_folder
 
 LOCK = "kfp-bonsai-measurement.lock"
 WAIT_SECONDS = 1.0  # between two looks at another measurement's lock
@@ -85,7 +85,7 @@ def alone(wait: bool = True) -> Iterator[None]:
     if find_spec("fcntl") is None:
         raise BonsaiError("evaluate-emissions runs on Linux and macOS: on Windows, use WSL")
     try:
-        path = Path(tempfile.gettempdir()) / LOCK
+        path = machines_folder() / LOCK
         file = path.open() if path.exists() else path.open("a")  # another user's file can be locked, not written
     except OSError:  # a lock that cannot be opened is nothing to wait on
         yield

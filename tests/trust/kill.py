@@ -1,11 +1,14 @@
 """Kill `bonsai` at random moments, by SIGTERM and SIGKILL, and start it again, until it ends by itself.
 
     python tests/trust/kill.py --kills 100 --seed 0
-    python tests/trust/kill.py --kills 15 --only distill
+    python tests/trust/kill.py --kills 15 --only distill --world /tmp/world
 
 What it makes must be bit by bit what an undisturbed one made, appear whole or not at all, and leave nothing behind: no
 file beside its outputs, no process, no temporary folder. SIGTERM must end it within `PATIENCE` seconds, with the status
-that a cluster tries again. Every failure is told, and the exit status is 1.
+that a cluster tries again. Of a pipeline, that is told to the command, as to one of its processes, or to all at once.
+Commands are forks of a process that has imported what they need, so that kills meet their work and not their imports.
+Every failure is told, and the exit status is 1. In a --world of one's own, what the undisturbed ones made is known to
+the next call, so that 100 kills can be had in pieces, each with a --seed of its own.
 """
 
 import argparse
@@ -16,23 +19,31 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # which is read when it is imported
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
+import s3
+from trust.limited import CONTEXT
+
+from kfp_bonsai.cli import main
+
 PATIENCE = 60.0  # seconds; a pod gets 30 by default, on a machine of its own
-TORCHS = "torchinductor_"  # a cache that torch leaves for its next process
+SHARED = ("kfp-bonsai-measurement.lock",)  # temporary, and for all processes of the machine
 MOST_IN_A_ROW = 5  # kills, after which a work is let be
 ASKED = (143, 130, -signal.SIGTERM)  # exit statuses after SIGTERM
+SERVERS: list[Any] = []  # of the bucket: one, once it runs
 QUICK = ("--pairs=2", "--block-seconds=1", "--precision=0")
 TRAINING = ("--epochs=12", "--learning-rate=0.003")
 
@@ -46,12 +57,14 @@ class Work:
         outputs: names of what is in the folder in the end.
         models: gives the weights and data whose bytes must be those of an undisturbed one.
         pipeline: whether it keeps a folder for its work, whole or not, and goes on with it.
+        bucket: whether it publishes in the server's bucket, which then is empty when it begins.
     """
 
     command: Callable[[Path, Path], list[str]]
     outputs: tuple[str, ...]
     models: Callable[[Path], Mapping[str, Path]]
     pipeline: bool = False
+    bucket: bool = False
 
 
 def weights(folder: Path) -> dict[str, Path]:
@@ -68,6 +81,17 @@ def of_run(folder: Path) -> dict[str, Path]:
             (folder / "run" / "work").glob(f"**/{name}/model.safetensors"), key=lambda path: path.stat().st_mtime
         )
         found |= dict.fromkeys([name][: len(made)], made[-1] if made else folder)
+    return found
+
+
+def fetched(to: Path) -> dict[str, Path]:
+    """Return all objects of the bucket, fetched: by name, and the weights by their bytes too."""
+    shutil.rmtree(to, ignore_errors=True)
+    found = {}
+    for name in sorted(SERVERS[0].names()):
+        found[name] = to / name
+        found[name].parent.mkdir(parents=True, exist_ok=True)
+        found[name].write_bytes(SERVERS[0].content(name) if name.endswith(".safetensors") else b"")
     return found
 
 
@@ -101,6 +125,18 @@ WORKS = {
         ],
         ("champion", "decision.json"),
         lambda folder: weights(folder / "champion"),
+    ),
+    "promote in a bucket": Work(
+        lambda world, to: [
+            "promote",
+            f"--challenger={world / 'package'}",
+            "--champion=s3://bucket/reviews",
+            f"--decision={to / 'decision.json'}",
+            "--first",
+        ],
+        ("decision.json",),
+        lambda folder: fetched(folder.parent / "fetched"),
+        bucket=True,
     ),
     "compress": Work(
         lambda world, to: [
@@ -183,9 +219,10 @@ def make(world: Path) -> None:
 class Trial:
     """One work, done in a folder of its own."""
 
-    def __init__(self, name: str, work: Work, world: Path, folder: Path) -> None:
+    def __init__(self, name: str, work: Work, world: Path, folder: Path, logs: Path) -> None:
         self.name, self.work, self.world, self.folder = name, work, world, folder
-        self.temporary, self.log = folder.parent / "temporary", folder.parent / f"{name}.log"
+        self.temporary, self.log = folder.parent / "temporary", logs / f"{name}.log"
+        logs.mkdir(exist_ok=True)
         self.clean()
 
     def clean(self) -> None:
@@ -193,36 +230,45 @@ class Trial:
         for folder in (self.folder, self.temporary):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
+        for name in SERVERS[0].names() if self.work.bucket else ():
+            SERVERS[0].remove(name)
         if self.name == "retrain":
             shutil.copytree(self.world / "champion", self.folder / "champion")
 
-    def start(self) -> subprocess.Popen:
-        """Start the command, in a session of its own, with temporary folders of its own."""
+    def start(self) -> Any:
+        """Start the command, in a session of its own, with temporary folders of its own; return its process."""
         own = {
             "TMPDIR": str(self.temporary),
             "BONSAI_CACHE": str(self.world / "cache"),
             "BONSAI_CHECKPOINT_SECONDS": "0.3",
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONPATH": str(self.world / "path"),
+            "AWS_ENDPOINT_URL": SERVERS[0].url,
+            **{name.upper(): value for name, value in s3.KEYS.items()},
+            "AWS_DEFAULT_REGION": s3.KEYS["region_name"],
+            "PYTHONPATH": os.pathsep.join([str(self.world / "path"), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        return subprocess.Popen(
-            [*BONSAI, *self.work.command(self.world, self.folder)],
-            env=os.environ | own,
-            stdout=self.log.open("a"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = CONTEXT.Process(target=_run, args=(self.work.command(self.world, self.folder), own, self.log))
+        process.start()
+        while process.is_alive() and os.getsid(process.pid) != process.pid:
+            time.sleep(0.01)
+        return process
 
     def undisturbed(self) -> tuple[dict[str, str], float]:
-        """Do the work once; return the hashes of what it made, and how long it took."""
+        """Do the work once; return the hashes of what it made, and how long it took, as an earlier call wrote down."""
+        note = self.world / "undisturbed" / f"{self.name}.json"
+        if note.exists():
+            return tuple(json.loads(note.read_text()))
         started = time.monotonic()
-        status = self.start().wait()
+        process = self.start()
+        process.join()
+        status = process.exitcode
         if status:
             raise SystemExit(f"{self.name} fails undisturbed (status {status}): see {self.log}")
         found, took = self.hashes(), time.monotonic() - started
         assert found, f"{self.name} made nothing that can be compared"
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(json.dumps([found, took]))
         self.clean()
         return found, took
 
@@ -232,25 +278,39 @@ class Trial:
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.work.models(self.folder).items()
         }
 
-    def killed(self, after: float, number: int) -> Iterator[str]:
-        """Start it, and kill it after some seconds; yield what is wrong, and "ended" if it had ended by itself."""
+    def killed(self, after: float, number: int, whom: str) -> Iterator[str]:
+        """Start it, and kill it after some seconds; yield what is wrong, and "ended" if it had ended by itself.
+
+        Args:
+            after: the seconds.
+            number: the signal.
+            whom: "it", "all" of its session, or, so far as there is one, "a part": one of those that it started.
+        """
         process = self.start()
         session = process.pid
-        try:
-            status = process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            try:
-                status = process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
+        part = None
+        process.join(after)
+        if process.is_alive():
+            parts = psutil.Process(session).children(recursive=True) if whom == "a part" else []
+            if whom == "all":
+                os.killpg(session, number)
+            elif parts:
+                part = parts[-1]
+                with suppress(psutil.NoSuchProcess):
+                    part.send_signal(number)
+            else:
+                os.kill(session, number)
+            process.join(PATIENCE if not part else 10 * PATIENCE)
+            if process.is_alive():
                 yield f"is still there {PATIENCE:.0f} s after signal {number}"
                 os.killpg(session, signal.SIGKILL)
-                status = process.wait()
-        else:
-            if status:
-                yield f"failed by itself with status {status}"
+                process.join()
+        elif process.exitcode:
+            yield f"failed by itself with status {process.exitcode}"
+        status = process.exitcode
+        if not status:
             yield "ended"
-        if number == signal.SIGTERM and status not in (0, *ASKED):
+        if number == signal.SIGTERM and status not in (0, *ASKED) and not part:
             yield f"ended with status {status} after SIGTERM"
         yield from self._left_processes(session)
         if status:
@@ -260,7 +320,7 @@ class Trial:
         until = time.monotonic() + PATIENCE
         while left := [one for one in psutil.process_iter() if _session(one) == session]:
             if time.monotonic() > until:
-                yield f"left processes: {[one.info if hasattr(one, 'info') else one.pid for one in left]}"
+                yield f"left processes: {[one.pid for one in left]}"
                 for one in left:
                     one.kill()
                 return
@@ -284,7 +344,7 @@ class Trial:
                 yield f"half a file {file}"
 
     def _temporary(self) -> list[Path]:
-        return [path for path in self.temporary.iterdir() if not path.name.startswith(TORCHS)]
+        return [path for path in self.temporary.iterdir() if path.name not in SHARED]
 
     def is_there(self) -> bool:
         """Say whether a stage's outputs are there, beside which it refuses to begin: it was killed after its work."""
@@ -292,6 +352,8 @@ class Trial:
 
     def ended(self, wanted: dict[str, str]) -> Iterator[str]:
         """Yield what is wrong with what it made in the end."""
+        if left := self._temporary():
+            yield f"left temporary {sorted(path.name for path in left)}"
         found = self.hashes()
         for name in sorted(found.keys() | wanted.keys()):
             if found.get(name) != wanted.get(name):
@@ -304,6 +366,18 @@ class Trial:
                 yield f"left {path.relative_to(self.folder)}"
 
 
+def _run(arguments: list[str], own: Mapping[str, str], log: Path) -> None:
+    """Be the command: in a session, with an environment and a log of its own."""
+    os.setsid()
+    os.environ.update(own)
+    tempfile.tempdir = None
+    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(sink, number)
+    sys.argv = ["bonsai", *arguments]
+    main()
+
+
 def _session(process: psutil.Process) -> int:
     try:
         return os.getsid(process.pid) if process.status() != psutil.STATUS_ZOMBIE else -1
@@ -311,7 +385,7 @@ def _session(process: psutil.Process) -> int:
         return -1
 
 
-def main() -> None:
+def kill() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -321,7 +395,8 @@ def main() -> None:
     chance = random.Random(given.seed)
     wrong: list[str] = []
     killed = ends = 0
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, s3.server() as server:
+        SERVERS.append(server)
         world = given.world or Path(scratch) / "world"
         if not (world / "champion").exists():
             world.mkdir(parents=True, exist_ok=True)
@@ -330,8 +405,9 @@ def main() -> None:
             (world / "path" / "sitecustomize.py").write_text(  # two rounds on a busy machine prove nothing
                 "from kfp_bonsai.shared.metrics import control\ncontrol.state = lambda ends, margin: control.PASSED\n"
             )
+        logs = Path(scratch) if not given.world else world / "logs"
         trials = {
-            name: Trial(name, work, world, Path(scratch) / name / "made")
+            name: Trial(name, work, world, Path(scratch) / name / "made", logs)
             for name, work in WORKS.items()
             if name in (given.only or WORKS)
         }
@@ -349,17 +425,18 @@ def main() -> None:
                         if attempts < MOST_IN_A_ROW
                         else 10 * known[name][1] + PATIENCE
                     )
-                    said = [*trial.killed(after, number)]
+                    whom = chance.choice(("it", "it", "all", "a part")) if trial.work.pipeline else "it"
+                    said = [*trial.killed(after, number, whom)]
                     done = "ended" in said or trial.is_there()
                     killed, attempts = killed + (not done), attempts + 1
+                    if not done and attempts == 2 * MOST_IN_A_ROW:
+                        wrong, done = [*wrong, f"{name} does not end any more: see {trial.log}"], True
                     found = [one for one in said if one != "ended"] + ([*trial.ended(known[name][0])] if done else [])
                     ends += done
-                    wrong += [f"{name}, {signal.Signals(number).name} after {after:.1f} s: {one}" for one in found]
-                    print(
-                        f"{killed} kills, {ends} ends  {name}  {'ended' if done else signal.Signals(number).name}"
-                        f" after {after:.1f} s  {'; '.join(found) or 'well'}",
-                        flush=True,
-                    )
+                    what = f"{name}, {signal.Signals(number).name} to {whom} after {after:.1f} s"
+                    wrong += [f"{what}: {one}" for one in found]
+                    shown = f"{name}  ended" if done else what
+                    print(f"{killed} kills, {ends} ends  {shown}  {'; '.join(found) or 'well'}", flush=True)
                 trial.clean()
                 if killed >= given.kills:
                     break
@@ -368,4 +445,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    kill()

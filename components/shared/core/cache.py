@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from kfp_bonsai.shared.core.temporary import machines_folder
+
 CACHE_VARIABLE = "BONSAI_CACHE"
 
 
@@ -55,11 +57,11 @@ def _takes_files(folder: Path) -> bool:
 @cache
 def _temporary_folder() -> Path:
     """Return a folder of this user's alone: the same one for each process, unless another user has taken its name."""
-    folder = Path(tempfile.gettempdir()) / f"kfp-bonsai-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    folder = machines_folder() / f"kfp-bonsai-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     with suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()
         if stat.S_ISDIR(found.st_mode) and ours and not found.st_mode & 0o022 and _takes_files(folder):
             return folder
-    return Path(tempfile.mkdtemp(prefix="kfp-bonsai-"))
+    return Path(tempfile.mkdtemp(prefix="kfp-bonsai-", dir=machines_folder()))

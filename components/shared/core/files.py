@@ -252,9 +252,9 @@ def is_full_disk(error: BaseException | None) -> bool:
 def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
     """Yield a path in a new folder in `folder`, and put what is there in its place when the block ends well."""
     _check_room(target, folder)
-    _sweep(target, folder)
+    sweep(f".{target.name}.", folder)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=folder))
-    scratch, kept, lock = holder / target.name, False, _held(holder)
+    scratch, kept, lock = holder / target.name, False, hold(holder)
     try:
         yield scratch
         try:
@@ -279,7 +279,7 @@ def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> I
             shutil.rmtree(holder, ignore_errors=True)
 
 
-def _held(holder: Path) -> IO | None:
+def hold(holder: Path) -> IO | None:
     """Hold a folder for this process, so that others can tell it from one that a killed process left."""
     try:
         lock = (holder / f"{HELD}.new").open("w")
@@ -293,13 +293,18 @@ def _held(holder: Path) -> IO | None:
     return None
 
 
-def _sweep(target: Path, folder: Path) -> None:
-    """Remove what killed processes left of the same output: folders that were held, and are not any more."""
+def sweep(prefix: str, folder: Path) -> None:
+    """Remove what killed processes left: this user's folders whose names begin so, held once, and not any more."""
     for one in folder.iterdir():
-        if not one.name.startswith(f".{target.name}.") or not (one / HELD).is_file():
+        if not one.name.startswith(prefix):
             continue
-        with suppress(OSError), (one / HELD).open("r+") as lock:
-            if try_lock(lock):
+        with suppress(OSError, ImportError):
+            ours = not hasattr(os, "getuid") or one.lstat().st_uid == os.getuid()
+            if not ours or not (one / HELD).is_file():
+                continue
+            with (one / HELD).open("r+") as lock:
+                left = try_lock(lock)
+            if left:
                 shutil.rmtree(one, ignore_errors=True)
 
 

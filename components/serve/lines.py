@@ -31,7 +31,7 @@ def _row(model: Model, line: str, number: int, as_json: bool) -> Row:
         wanted = 'an object with "text" and "text_pair"' if model.pairs else 'a string, or an object with "text"'
         try:
             found = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"line {number} is no JSON: give {wanted} ({error})") from error
         texts = [found.get(key) for key in model.names] if isinstance(found, dict) else [found]
     if len(texts) != 1 + model.pairs or not all(isinstance(text, str) for text in texts):

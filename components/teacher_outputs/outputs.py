@@ -246,10 +246,15 @@ def _write(
     lengths, most = np.array([len(item["input_ids"]) for item in items]), size.positions
     writer = transfer.Writer(attempt.folder, states_width(network), int(np.minimum(lengths, most).sum()))
     ticker, done = Ticker("teacher-outputs", len(items)), 0
-    bf16 = transfer.told_in(attempt.folder).get("bf16", bf16_is_faster())
+    told = transfer.told_in(attempt.folder)
+    bf16 = told.get("bf16", bf16_is_faster())
     if there := writer.batches:
         say(f"teacher-outputs  resuming after batch {there}, from {attempt.folder}")
-        attempt.resume(transfer.told_in(attempt.folder)["spent"])
+        attempt.resume(told["spent"])
+
+    def noted() -> dict[str, Any]:
+        return {"size": asdict(size), "bf16": bf16, "spent": attempt.spent()}
+
     precision = torch.autocast(device(), torch.bfloat16, enabled=bf16)
     with stopping.heeded(), torch.inference_mode(), precision:
         for batch_number, numbers in enumerate(by_length(lengths, batch_size)):
@@ -257,7 +262,7 @@ def _write(
                 done += len(numbers)
                 continue
             if stopping.asked() or attempt.is_due():
-                attempt.keep(lambda: writer.keep({"size": asdict(size), "bf16": bf16, "spent": attempt.spent()}))
+                attempt.keep(lambda: writer.keep(noted()))
                 if stopping.asked():
                     stopping.stop()
             chosen = [items[number] for number in numbers]
@@ -265,4 +270,4 @@ def _write(
             writer.add(chosen, logits, kept)
             done += len(chosen)
             ticker.step(done)
-    writer.close(folder)
+    writer.close(folder, noted())

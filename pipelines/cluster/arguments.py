@@ -81,7 +81,7 @@ def _value(value: str, kind: type, what: str) -> Any:
         return value
     try:
         read = json.loads(value.lower() if kind is bool else value)
-    except ValueError:
+    except (ValueError, RecursionError):
         read = value
     return fitting(read, kind, what)
 

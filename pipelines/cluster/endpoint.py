@@ -323,5 +323,5 @@ def _message(body: str) -> str:
     try:
         said = json.loads(body)
         return f" ({said.get('error_message') or said.get('message') or said.get('error')})"
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return ""

@@ -59,7 +59,7 @@ def _workflow(client: Any, run: str) -> dict[str, Any]:
         found = json.loads(runtime["workflow_manifest"]) if isinstance(runtime, dict) else {}
     except PassingError:
         raise
-    except (BonsaiError, KeyError, TypeError, ValueError):
+    except (BonsaiError, KeyError, TypeError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

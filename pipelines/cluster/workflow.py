@@ -137,7 +137,7 @@ def _nodes(workflow: Any) -> Iterable[dict]:
     if not nodes and isinstance(packed := status.get("compressedNodes"), str):  # as Argo stores a large workflow
         try:
             nodes = json.loads(gzip.decompress(base64.b64decode(packed)))
-        except (ValueError, OSError, EOFError):
+        except (ValueError, OSError, EOFError, RecursionError):
             nodes = None
     return [{"id": key, **node} for key, node in _dict(nodes).items() if isinstance(node, dict)]
 
@@ -231,7 +231,7 @@ def _seconds(start: Any, end: Any) -> float:
 def _json(text: Any) -> dict[str, Any]:
     try:
         return _dict(json.loads(text))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return {}
 
 

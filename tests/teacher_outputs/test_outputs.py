@@ -334,6 +334,19 @@ def test_what_was_written_is_gone_on_after(made, tmp_path, monkeypatch, way, cap
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
 
 
+def test_an_end_while_all_is_put_together_is_gone_on_after(made, tmp_path, monkeypatch):
+    """A teacher that is killed after its last batch fails with a traceback at each start from then on."""
+    given = (made.baseline, made.train, made.unlabelled, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer.shutil, "move", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            teacher_outputs(*given, augmentations=0)
+    monkeypatch.setattr(transfer.Writer, "add", None)  # nothing is answered again
+    teacher_outputs(*given, augmentations=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    transfer.open_set(tmp_path / "out")
+
+
 @pytest.mark.parametrize("damage", ["block", "hidden"])
 def test_a_part_that_is_damaged_is_not_gone_on_after(made, tmp_path, monkeypatch, damage):
     """A transfer set that another attempt's damage is in, or one that fails at each start."""

@@ -235,8 +235,12 @@ class Trial:
         if self.name == "retrain":
             shutil.copytree(self.world / "champion", self.folder / "champion")
 
-    def start(self) -> Any:
-        """Start the command, in a session of its own, with temporary folders of its own; return its process."""
+    def start(self, before: Callable[[], None] | None = None) -> Any:
+        """Start the command, in a session of its own, with temporary folders of its own; return its process.
+
+        Args:
+            before: what is done in that process first.
+        """
         own = {
             "TMPDIR": str(self.temporary),
             "BONSAI_CACHE": str(self.world / "cache"),
@@ -248,7 +252,7 @@ class Trial:
             "AWS_DEFAULT_REGION": s3.KEYS["region_name"],
             "PYTHONPATH": os.pathsep.join([str(self.world / "path"), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        process = CONTEXT.Process(target=_run, args=(self.work.command(self.world, self.folder), own, self.log))
+        process = CONTEXT.Process(target=_run, args=(self.work.command(self.world, self.folder), own, self.log, before))
         process.start()
         while process.is_alive() and os.getsid(process.pid) != process.pid:
             time.sleep(0.01)
@@ -366,7 +370,7 @@ class Trial:
                 yield f"left {path.relative_to(self.folder)}"
 
 
-def _run(arguments: list[str], own: Mapping[str, str], log: Path) -> None:
+def _run(arguments: list[str], own: Mapping[str, str], log: Path, before: Callable[[], None] | None) -> None:
     """Be the command: in a session, with an environment and a log of its own."""
     os.setsid()
     os.environ.update(own)
@@ -375,6 +379,8 @@ def _run(arguments: list[str], own: Mapping[str, str], log: Path) -> None:
     for number in (1, 2):
         os.dup2(sink, number)
     sys.argv = ["bonsai", *arguments]
+    if before:
+        before()
     main()
 
 

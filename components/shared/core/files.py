@@ -24,6 +24,8 @@ FULL_DISK = ("No space left on device", "os error 28", "unexpected pos", "failed
 LAST = "bonsai.json"  # a model's record, see above
 FOREIGN = "lost+found"  # in each new volume of ext4
 HELD = ".held"  # the file in a scratch folder that its process has locked
+KEPT = ".kept"  # in one that is never removed
+UNFINISHED = ".unfinished"  # what ends the name of a scratch folder
 BLOCK_BYTES = 1 << 22  # read at once
 CHECKPOINTS = ".checkpoints"  # what ends the name of a folder that outlives a failure
 SCRATCH = "BONSAI_SCRATCH"  # a folder for checkpoints that outlives a pipeline's attempts
@@ -41,6 +43,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     target = _followed(target)
     if (target.exists() and not target.is_dir()) or _foreign(target):
+        with suppress(OSError):  # of one that was killed right after it was done
+            sweep(f".{target.name}.", target.parent)
         raise BonsaiError(f"{target} exists already: name a new output, or remove it first")
     if not ranks.is_first():
         with tempfile.TemporaryDirectory() as holder:
@@ -253,8 +257,8 @@ def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> I
     """Yield a path in a new folder in `folder`, and put what is there in its place when the block ends well."""
     _check_room(target, folder)
     sweep(f".{target.name}.", folder)
-    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=folder))
-    scratch, kept, lock = holder / target.name, False, hold(holder)
+    holder, lock = hold_new(f".{target.name}.", folder)
+    scratch, kept = holder / target.name, False
     try:
         yield scratch
         try:
@@ -263,6 +267,7 @@ def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> I
             kept = scratch.exists()
             if not kept:
                 raise
+            _keep(holder)
             raise BonsaiError(
                 f"{target} cannot be put in its place ({error.strerror or error}): what was made is whole in "
                 f"{scratch}: move it from there"
@@ -272,40 +277,60 @@ def _scratch(target: Path, folder: Path, put: Callable[[Path, Path], None]) -> I
             raise BonsaiError(f"no space left on the disk while writing {target}: free some and run again") from error
         raise
     finally:
-        if lock:
-            lock.close()
-        (holder / HELD).unlink(missing_ok=True)
         if not kept:
             shutil.rmtree(holder, ignore_errors=True)
+        if lock:
+            lock.close()
 
 
-def hold(holder: Path) -> IO | None:
-    """Hold a folder for this process, so that others can tell it from one that a killed process left."""
-    try:
-        lock = (holder / f"{HELD}.new").open("w")
-        if try_lock(lock):
-            os.rename(lock.name, holder / HELD)  # there once it is locked
-            return lock
-        lock.close()
-        os.unlink(lock.name)
-    except (OSError, ImportError):
-        pass
-    return None
+def _keep(holder: Path) -> None:
+    """Let nobody remove a scratch folder, by a name that needs no room where it is given."""
+    with suppress(OSError):
+        (holder / HELD).touch()
+        os.rename(holder / HELD, holder / KEPT)
+        return
+    with suppress(OSError):
+        (holder / KEPT).touch()
+
+
+def hold_new(prefix: str, folder: Path) -> tuple[Path, IO | None]:
+    """Make a folder that this process holds, so that others can tell it from one that a killed process left.
+
+    Returns:
+        The folder, which is to go before its lock is let go of; and the lock, None where there are none.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        holder = Path(tempfile.mkdtemp(prefix=prefix, suffix=UNFINISHED, dir=folder))
+        try:
+            lock = (holder / HELD).open("a")
+            locked = try_lock(lock)
+            if locked is None:
+                lock.close()
+                return holder, None
+            if locked and os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
+                return holder, lock
+            lock.close()
+        except FileNotFoundError:
+            pass  # who sweeps took it for one that was left: it is gone, or about to go
+        except (OSError, ImportError):
+            return holder, None
 
 
 def sweep(prefix: str, folder: Path) -> None:
-    """Remove what killed processes left: this user's folders whose names begin so, held once, and not any more."""
+    """Remove what killed processes left of this user's: such folders that nobody holds any more."""
     for one in folder.iterdir():
-        if not one.name.startswith(prefix):
+        if not (one.name.startswith(prefix) and one.name.endswith(UNFINISHED)):
             continue
         with suppress(OSError, ImportError):
             ours = not hasattr(os, "getuid") or one.lstat().st_uid == os.getuid()
-            if not ours or not (one / HELD).is_file():
+            if not ours or (one / KEPT).exists():
                 continue
-            with (one / HELD).open("r+") as lock:
-                left = try_lock(lock)
-            if left:
-                shutil.rmtree(one, ignore_errors=True)
+            with (one / HELD).open("a") as lock:
+                if try_lock(lock):
+                    shutil.rmtree(one, ignore_errors=True)
 
 
 def blocks(path: Path) -> Iterator[bytes]:

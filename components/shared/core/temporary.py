@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kfp_bonsai.shared.core.files import HELD, hold, sweep
+from kfp_bonsai.shared.core.files import UNFINISHED, hold_new, sweep
 
 PREFIX = ".bonsai."
 VARIABLE = "TMPDIR"  # by which the processes that this one starts know it too
@@ -22,11 +22,11 @@ def own_folder() -> Iterator[None]:
     try:
         shared = tempfile.gettempdir()
         sweep(PREFIX, Path(shared))
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=shared))
+        folder, lock = hold_new(PREFIX, Path(shared))
     except OSError:
         yield
         return
-    lock, before, stated = hold(folder), tempfile.tempdir, os.environ.get(VARIABLE)
+    before, stated = tempfile.tempdir, os.environ.get(VARIABLE)
     tempfile.tempdir = os.environ[VARIABLE] = str(folder)
     try:
         yield
@@ -44,6 +44,6 @@ def own_folder() -> Iterator[None]:
 def machines_folder() -> Path:
     """Return the temporary folder that all commands of this machine share."""
     folder = Path(tempfile.gettempdir())
-    while folder.name.startswith(PREFIX) and (folder / HELD).exists():
+    while folder.name.startswith(PREFIX) and folder.name.endswith(UNFINISHED):
         folder = folder.parent
     return folder

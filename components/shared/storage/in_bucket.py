@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.storage.buckets import open_bucket
 from kfp_bonsai.shared.storage.manifest import MANIFEST, File, file_of
-from kfp_bonsai.shared.storage.objects import Bucket, Changed, Damaged, Object, transfer
+from kfp_bonsai.shared.storage.objects import Bucket, Changed, Damaged, Object, is_scratch, scratch_beside, transfer
 
 
 def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
@@ -22,6 +22,7 @@ def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
     bucket, prefix = open_bucket(destination, write=True)
     with bucket.errors(destination):
         there = bucket.list(f"{prefix}/")
+        left = _scratches(there, [f"{prefix}/{key}" for key in files])
         published = f"{prefix}/{MANIFEST}" in there
         if published and _read(bucket, f"{prefix}/{MANIFEST}")[0] != manifest.encode():
             raise BonsaiError(
@@ -39,6 +40,7 @@ def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
             raise BonsaiError(f"{destination}/{missing[0]} was removed by somebody: remove the rest, and publish again")
         if not published:
             _publish(bucket, f"{prefix}/{MANIFEST}", manifest, destination)
+        _clear(bucket, left)
 
 
 def _check_no_others(
@@ -47,7 +49,9 @@ def _check_no_others(
     """Refuse objects that are not those which are being published, such as another writer's."""
     for name, found in there.items():
         key = name.removeprefix(f"{prefix}/")
-        if key != MANIFEST and not (key in files and bucket.holds(found, files[key])):
+        if key == MANIFEST or (key not in files and is_scratch(key)):
+            continue
+        if key not in files or not bucket.holds(found, files[key]):
             raise BonsaiError(
                 f"{destination}/{key} is there already and is not what is to be published: name a new destination, or "
                 f"remove what is left there (all below {destination})"
@@ -62,6 +66,18 @@ def _send(bucket: Bucket, key: str, file: File, where: str) -> None:
         there = bucket.stat(key)
         if there is None or not bucket.holds(there, file):
             raise BonsaiError(f"{where} was written by somebody else meanwhile: name a new destination") from error
+
+
+def _scratches(there: Mapping[str, Object], but: Iterable[str] = ()) -> list[Object]:
+    """Return what writers left on their way, most likely because they were killed."""
+    return [one for name, one in there.items() if is_scratch(name) and name not in {*but}]
+
+
+def _clear(bucket: Bucket, left: Iterable[Object]) -> None:
+    """Remove what writers left that began before this one, once its work is done: no one needs that any more."""
+    for one in left:
+        with suppress(Exception):
+            bucket.delete(one)
 
 
 def _publish(bucket: Bucket, key: str, manifest: str, destination: str) -> None:
@@ -80,10 +96,12 @@ def swap_object(location: str, content: bytes, token: Any) -> bool:
     """
     bucket, key = open_bucket(location, write=True)
     with bucket.errors(location):
+        left = _scratches(bucket.list(f"{key}."))
         try:
             _write(bucket, key, content, token)
         except Changed:
             return False
+        _clear(bucket, left)
         return True
 
 
@@ -179,7 +197,7 @@ def _write(bucket: Bucket, key: str, content: bytes, token: Any) -> None:
     Raises:
         Changed: another object is there.
     """
-    beside, file = f"{key}.{uuid.uuid4().hex}.part", file_of(content)
+    beside, file = scratch_beside(key), file_of(content)
 
     def swap(mark: Mapping[str, str], expected: Any) -> Object:
         if expected == token:

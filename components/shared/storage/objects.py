@@ -6,6 +6,7 @@ reads rows (`prepare_data/sources.py`) knows nothing else of it.
 
 import mimetypes
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ GIVE_UP_SECONDS = 60.0
 TRANSFERS = 3  # of a file that does not arrive whole, although each request was answered
 SMALL_BYTES = 1 << 24  # what is read into memory as a whole
 CHUNK_BYTES = 32 << 20  # of a large file's upload: what is sent again when a connection is lost
+SCRATCH = re.compile(r".+\.[0-9a-f]{32}\.part")
 IN_ADDRESS = re.compile(r"//[^/\s@\"']*@")  # a user's name and password
 
 Found = TypeVar("Found")
@@ -130,6 +132,16 @@ def transfer(bucket: Bucket, attempt: Callable[[], Found]) -> Found:
             if not left or not (isinstance(error, Damaged) or bucket.may_pass(error)):
                 raise
     raise AssertionError("unreachable")
+
+
+def scratch_beside(key: str) -> str:
+    """Return a name, beside an object's, for what is written on the way to it and removed again."""
+    return f"{key}.{uuid.uuid4().hex}.part"
+
+
+def is_scratch(name: str) -> bool:
+    """Return whether an object has such a name: where it stays, its writer was killed."""
+    return bool(SCRATCH.fullmatch(name))
 
 
 def is_mark(name: str) -> bool:

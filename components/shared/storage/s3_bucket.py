@@ -8,7 +8,6 @@ with its MD5, which the server checks. What replaces nothing, or only what was r
 import base64
 import hashlib
 import io
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property, lru_cache
@@ -256,7 +255,7 @@ class S3Bucket:
         """
         kinds = ["If-Match" if token else "If-None-Match", *(["If-None-Match of parts"] if parts and not token else [])]
         for kind in kinds:
-            if kind not in self._heeded and not self._heeds(f"{key}.{uuid.uuid4().hex}.part", kind):
+            if kind not in self._heeded and not self._heeds(objects.scratch_beside(key), kind):
                 raise _without_conditions(f"{self.place}{key}", kind)
             self._heeded.add(kind)
         return {"IfMatch": token} if token else {"IfNoneMatch": "*"}

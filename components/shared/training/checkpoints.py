@@ -86,7 +86,7 @@ def newest(folder: Path, firm: bool = False) -> Checkpoint | None:
                 raise ValueError("its tensors were changed")
             TrainerState.load_from_json(str(one / STATE))
             return Checkpoint(one, load_file(one / TENSORS), told)
-        except (OSError, ValueError, KeyError, TypeError, BonsaiError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, BonsaiError) as error:
             say(f"note: the checkpoint {one} is damaged ({in_words(error)}): goes on from an earlier one, or anew")
             shutil.rmtree(one, ignore_errors=True)
     return None
@@ -104,7 +104,7 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _is_firm(folder: Path) -> bool:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
         return bool(json.loads((folder / TOLD).read_text(encoding="utf-8")).get(FIRM))
     return False
 

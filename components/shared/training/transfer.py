@@ -88,7 +88,7 @@ class Writer:
             self.hidden[self.filled : self.filled + len(block)] = block
             self.filled += len(block)
 
-    def keep(self, told: Any = None) -> None:
+    def keep(self, told: Any) -> None:
         """End a block: what was added is there for whoever goes on, with what is told of it, as JSON."""
         if not self.tables:
             return
@@ -105,9 +105,9 @@ class Writer:
         self.blocks.append(block)
         self.tables = []
 
-    def close(self, folder: Path) -> None:
-        """Finish, and put both files into their folder."""
-        self.keep()
+    def close(self, folder: Path, told: Any) -> None:
+        """Finish, with what is told of the last block, and put both files into their folder."""
+        self.keep(told)
         schema = pq.read_schema(self.blocks[0]).remove_metadata()
         with pq.ParquetWriter(folder / ROWS, schema, **PARQUET) as parquet:
             for block in self.blocks:
@@ -139,7 +139,7 @@ def told_in(folder: Path) -> dict[str, Any]:
     found = sorted(path for path in folder.glob("rows-*.parquet") if BLOCK.fullmatch(path.name))
     try:
         return json.loads(pq.read_schema(found[-1]).metadata[NOTE]) if found else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

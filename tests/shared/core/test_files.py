@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kfp_bonsai.shared.core import files
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import (
     HELD,
+    UNFINISHED,
     check_apart,
     check_writable,
     copy_folder,
@@ -243,13 +245,19 @@ def test_a_folder_is_no_file(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("moment", ["at work", "hardly begun", "almost gone"])
 @pytest.mark.parametrize("make", [new_folder, new_file])
-def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(make, tmp_path):
+def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(make, moment, tmp_path):
     """Folders of half-made models that fill the disk with each kill; or the work of another process is removed."""
-    killed = tmp_path / ".out.12345678"
+    killed = tmp_path / f".out.12345678{UNFINISHED}"
     killed.mkdir()
-    (killed / HELD).touch()
-    (killed / "out").write_text("half")
+    if moment == "at work":
+        (killed / HELD).touch()
+    if moment != "hardly begun":
+        (killed / "out").write_text("half")
+    of_others = [tmp_path / f".{name}" for name in ("out.settings", "out.0123456789ab.checkpoints", f"in{UNFINISHED}")]
+    for path in of_others:
+        path.mkdir()
     with make(tmp_path / "out") as first:
         assert not killed.exists()
         (first / "part" if first.is_dir() else first).write_text("mine")
@@ -258,7 +266,50 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(make, t
         with pytest.raises(ValueError, match="second"), make(tmp_path / "out"):
             assert first.parent.exists()
             raise ValueError("second")
-    assert (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+    assert (tmp_path / "out").exists() and sorted(tmp_path.glob(".*")) == sorted(of_others)
+
+
+def test_what_was_left_of_an_output_that_is_there_goes(tmp_path):
+    """A stage that is killed right after its output is in place leaves a folder for ever: it is never made again."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model").touch()
+    (tmp_path / f".out.12345678{UNFINISHED}").mkdir()
+    with pytest.raises(BonsaiError, match="exists already"), new_folder(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_could_not_be_put_in_its_place_is_never_removed(tmp_path, monkeypatch):
+    """The night's work, told of as being whole where it was made, goes as soon as somebody starts again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_put_folder", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+        with pytest.raises(BonsaiError, match="what was made is whole in"), new_folder(tmp_path / "out") as scratch:
+            (scratch / "model").write_text("whole")
+    with new_folder(tmp_path / "out"):
+        pass
+    assert (scratch / "model").read_text() == "whole"
+
+
+@pytest.mark.parametrize("sweeps", ["before it is held", "once it is held"])
+def test_who_sweeps_takes_no_folder_that_is_just_made(tmp_path, monkeypatch, sweeps):
+    """Of two processes that begin at once, one has its folder removed under it, and its work fails."""
+    lock, times = files.try_lock, []
+
+    def meanwhile(file):
+        times.append(file)
+        if len(times) == 1:
+            if sweeps == "before it is held":
+                files.sweep(".out.", tmp_path)
+                return lock(file)
+            found = lock(file)
+            files.sweep(".out.", tmp_path)
+            return found
+        return lock(file)
+
+    monkeypatch.setattr(files, "try_lock", meanwhile)
+    with new_folder(tmp_path / "out") as scratch:
+        (scratch / "model").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(("spoil", "said"), [("link", "outside of the folder"), ("pipe", "is no file")])

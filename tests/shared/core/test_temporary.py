@@ -22,7 +22,7 @@ with temporary.own_folder():
 
 
 def _run(folder: Path, last: str) -> tuple[Path, Path, int]:
-    """Run a command with temporary files in a folder; return where its child had its own, what all share, the status."""
+    """Run a command with temporary files in a folder; return its child's folder, what all share, and the status."""
     ended = subprocess.run(
         [sys.executable, "-c", COMMAND.format(last=last)],
         env=os.environ | {"TMPDIR": str(folder)},

@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -303,6 +306,40 @@ def test_an_interrupted_publication_goes_on_where_it_was(bucket, impatient, fold
     upload_folder(folder, place)
     assert not [path for method, path in bucket.seen if bucket.sends(method, path) and "config.json" in path]
     assert wholly_published(bucket, place, folder)
+
+
+def killed_at(bucket, location: str, work: str) -> None:
+    """Do something in a process that is killed once it has written beside, and has not removed that again."""
+
+    def kill(method: str, path: str) -> None:
+        if process.poll() is None and scratches(bucket, location):
+            process.kill()
+
+    code = f"from pathlib import Path; from kfp_bonsai.shared.storage.store import *; {work}"
+    bucket.hooks.append(kill)
+    process = subprocess.Popen([sys.executable, "-c", code])
+    assert process.wait(60) == -signal.SIGKILL
+    bucket.hooks.clear()
+    assert scratches(bucket, location)
+
+
+def test_a_killed_publication_goes_on_and_leaves_nothing(bucket, folder, place):
+    """A retry after SIGKILL would be refused for ever by what the killed one wrote beside the manifest."""
+    killed_at(bucket, place, f"upload_folder(Path({str(folder)!r}), {place!r})")
+    upload_folder(folder, place)
+    assert wholly_published(bucket, place, folder)
+    bucket.put(f"{within(place)}/SHA256SUMS.{'0' * 32}.part", b"left after it was published")
+    upload_folder(folder, place)
+    assert wholly_published(bucket, place, folder)
+
+
+def test_what_a_killed_writer_of_a_pointer_left_goes(bucket, place):
+    """Each promotion that is killed would leave an object beside the champion for ever."""
+    pointer = f"{place}/champion.json"
+    killed_at(bucket, place, f"write_pointer({pointer!r}, {{'version': 'a'}}, None)")
+    write_pointer(pointer, {"version": "b"}, read_pointer(pointer)[1])
+    assert below(bucket, place) == {"champion.json"}
+    assert read_pointer(pointer)[0] == {"version": "b"}
 
 
 def test_what_somebody_else_left_there_is_not_published_too(bucket, folder, place):

@@ -29,7 +29,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/mo
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo audit install test test-matrix test-opens test-trust test-kills test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
+.PHONY: help demo audit install test test-matrix test-opens test-trust test-kills test-soak test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -79,8 +79,12 @@ audit: $(VENV)/.installed-dev  ## List the licences of what is installed, and wh
 	$(VENV)/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//' >build/audit/installed.txt
 	build/audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip -r build/audit/installed.txt
 
-test-kills: $(VENV)/.installed-dev  ## Kill stages and whole runs at 100 random moments: an hour or two.
+test-kills: $(VENV)/.installed-dev  ## Kill stages and whole runs at 100 random moments, and stages at each of their own: an hour or two.
 	$(TEST_ENV) $(VENV)/bin/python tests/trust/kill.py --kills 100 $(ARGS)
+	$(TEST_ENV) $(VENV)/bin/python tests/trust/strike.py
+
+test-soak: $(VENV)/.installed-dev  ## Work for three hours under faults, and see that nothing grows: ARGS="--minutes 20" for less.
+	$(TEST_ENV) $(VENV)/bin/python tests/trust/soak.py $(ARGS)
 
 test-containers: $(VENV)/.installed-dev  ## Build the images and run the pipeline in them; installs Docker if need be.
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -v --durations 0 tests/containers/check_*.py $(ARGS)

@@ -21,6 +21,7 @@ from kfp_bonsai.shared.metrics.noninferiority import check_margin, largest_loss
 from kfp_bonsai.shared.metrics.scores import find_metric
 from kfp_bonsai.shared.models import champion as champions
 from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.storage.store import tidy_pointer
 
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated
 BATCH = 64
@@ -112,6 +113,7 @@ def promote(
         target, of = (max_emission, form) if max_emission else champions.target(now)
     new |= {"max_emission": target, "max_emission_of": of, "data_sha256": data}
     in_place = now.get("version") == version
+    tidy_pointer(champions.pointer_at(champion))
     if in_place:
         found = _again(champion, now, new)
     elif first:

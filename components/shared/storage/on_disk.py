@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
-from kfp_bonsai.shared.core.files import new_file, new_folder, sha256
+from kfp_bonsai.shared.core.files import new_file, new_folder, sha256, sweep
 from kfp_bonsai.shared.storage.manifest import MANIFEST, File
 
 LOCK_SECONDS = 30.0
@@ -49,6 +49,7 @@ def copy_in(files: Mapping[str, File], manifest: str, target: Path) -> None:
     Raises:
         BonsaiError: something else is there, or it cannot be written to.
     """
+    tidy(target)
     if _is_published(files, manifest, target):
         return
     made = None
@@ -72,6 +73,12 @@ def copy_in(files: Mapping[str, File], manifest: str, target: Path) -> None:
     except OSError as error:
         raise kind_of(error)(f"{target} cannot be written ({error.strerror}): name another place") from error
     _sync(target.parent)
+
+
+def tidy(path: Path) -> None:
+    """Remove what killed writers of a folder or a file left beside it."""
+    with suppress(OSError):
+        sweep(f".{path.name}.", path.parent)
 
 
 def _is_published(files: Mapping[str, File], manifest: str, target: Path) -> bool:

@@ -192,6 +192,12 @@ def read_pointer(location: str) -> tuple[dict | None, Any]:
     return document, token
 
 
+def tidy_pointer(location: str) -> None:
+    """Remove what killed writers left beside a pointer on a disk; in a bucket, who writes it next does that."""
+    if not _in_bucket(location):
+        on_disk.tidy(Path(location))
+
+
 def write_pointer(location: str, document: dict, token: Any) -> None:
     """Replace a pointer that is still as it was read, in one step.
 

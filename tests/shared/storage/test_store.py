@@ -21,6 +21,7 @@ from kfp_bonsai.shared.storage.store import (
     download_folder,
     read_pointer,
     storage_uri,
+    tidy_pointer,
     upload_folder,
     version_at,
     write_pointer,
@@ -684,3 +685,15 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(BonsaiError, match="is damaged"):
         read_pointer(str(tmp_path / "deep.json"))
+
+
+def test_what_killed_writers_left_on_a_disk_goes_though_all_is_there(folder, tmp_path):
+    """A promotion that is killed right after its work leaves folders beside the champion that nobody ever removes."""
+    place, pointer = tmp_path / "versions" / "gs", tmp_path / "champion.json"
+    upload_folder(folder, str(place))
+    write_pointer(str(pointer), {"version": "a"}, None)
+    for left in (tmp_path / "versions" / ".gs.12345678.unfinished", tmp_path / ".champion.json.12345678.unfinished"):
+        left.mkdir()
+    upload_folder(folder, str(place))
+    tidy_pointer(str(pointer))
+    assert not [*tmp_path.rglob("*.unfinished")]

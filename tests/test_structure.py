@@ -264,3 +264,26 @@ def test_the_first_task_gives_every_argument_its_value(first, pipeline):
     asked = {name: one.annotation for name, one in inspect.signature(function).parameters.items()}
     fields = {name: kinds.get(name, dict) for name in FORMS[pipeline]}
     assert asked == fields | {"fixed": dict}
+
+
+def _reads_json(node: ast.AST) -> bool:
+    names = [f"{one.func.value.id}.{one.func.attr}" for one in ast.walk(node) if _is_call_of_module(one)]
+    return bool({"json.loads", "json.load"} & {*names})
+
+
+def _is_call_of_module(node: ast.AST) -> bool:
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_json_that_is_too_deep_is_damage_too(path):
+    """A file of 100,000 brackets is a traceback, where every other damage is told in words."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        caught: list[str] = []
+        if isinstance(node, ast.Try) and any(map(_reads_json, node.body)):
+            caught = [ast.unparse(handler.type) for handler in node.handlers if handler.type]
+        elif isinstance(node, ast.With) and any(map(_reads_json, node.body)):
+            caught = [text for one in node.items if (text := ast.unparse(one.context_expr)).startswith("suppress(")]
+        if any("ValueError" in one for one in caught):
+            assert any("RecursionError" in one for one in caught), f"line {node.lineno}: catch RecursionError too"

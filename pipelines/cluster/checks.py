@@ -52,14 +52,14 @@ def check_namespace(name: str) -> None:
 
 def cores(text: str, flag: str) -> float:
     """Read a quantity of processors, such as "4", "0.5" or "500m"."""
-    if not re.fullmatch(r"\d+m|\d+(\.\d+)?", text) or float(text.rstrip("m")) <= 0:
+    if not re.fullmatch(r"[0-9]{1,9}m|[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text.rstrip("m")) <= 0:
         raise BonsaiError(f"{flag} {text}: write a number of processors above 0, such as 4, 0.5 or 500m")
     return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
 
 
 def size(text: str, flag: str, least: int = 1) -> int:
     """Read a quantity of bytes; refuse one below `least` bytes, such as 16 where 16Gi is meant."""
-    found = re.fullmatch(r"(\d+)([A-Za-z]*)", text)
+    found = re.fullmatch(r"([0-9]{1,18})([A-Za-z]*)", text)
     if not found or found[2] not in UNITS:
         raise BonsaiError(
             f"{flag} {text}: write a size as Kubernetes has it, such as 16Gi (units: {', '.join(UNITS)[2:]})"
@@ -72,7 +72,7 @@ def size(text: str, flag: str, least: int = 1) -> int:
 
 def seconds(text: str, flag: str) -> int:
     """Read a duration, such as "90m", "24h" or "7d", as seconds; "0" stands for no limit."""
-    found = re.fullmatch(r"(\d+)([smhd])|0", text)
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])|0", text)
     if not found:
         raise BonsaiError(f"{flag} {text}: write a duration such as 30s, 90m, 24h or 7d, or 0 for no limit")
     return int(found[1]) * SECONDS[found[2]] if found[1] else 0

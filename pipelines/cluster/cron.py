@@ -14,7 +14,7 @@ FIELDS = {
     "month": (1, 12, MONTHS),
     "weekday": (0, 6, DAYS),
 }
-PART = re.compile(r"(?P<first>\*|\?|\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?")
+PART = re.compile(r"(?P<first>\*|\?|\w+)(-(?P<last>\w+))?(/(?P<step>[0-9]{1,4}))?")
 EVERY = re.compile(r"@every ([1-9]\d*(h|m|s))+")
 WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
@@ -57,4 +57,4 @@ def _fits(part: str, least: int, most: int, names: tuple[str, ...], any_word: bo
 def _number(text: str, least: int, names: tuple[str, ...]) -> int:
     if text.upper() in names:
         return names.index(text.upper()) + least
-    return int(text) if text.isdecimal() and text.isascii() else -1
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 5 else -1

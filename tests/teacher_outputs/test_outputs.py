@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -286,6 +287,12 @@ def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
     rows.write_bytes(bytes(middle))
     with pytest.raises(BonsaiError, match=r"transfer is damaged .*make it again"):
         transfer.texts_of(folder)
+    rows.write_bytes(whole)
+    table = pq.read_table(rows)
+    for name, other in (("input_ids", "a text"), ("logits", 1.0)):
+        pq.write_table(table.set_column(table.schema.names.index(name), name, pa.array([other] * len(table))), rows)
+        with pytest.raises(BonsaiError, match=r"is damaged.*make it again"):
+            transfer.open_set(folder)
     rows.write_bytes(whole)
     states = np.load(folder / transfer.HIDDEN)
     for other in (states[:-1], states[:, 0], states.astype(np.float64), states + 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from trust.limited import GIB, Outcome, outcome
-from trust.mutate import mutate
+from trust.mutate import ANEW, mutate
 from trust.world import TARGETS, copied, digest, make
 
 CASES = int(os.environ.get("BONSAI_TRUST_CASES", "30"))
@@ -57,5 +57,5 @@ def test_a_damaged_input(name, case, world, expected, tmp_path):
     assert digest(source) == before, f"{what}: the input was changed"
     if found.ended == "refused":
         assert len(found.value) > 20, f"{what}: {found.value}"
-    elif target.exact:
+    elif target.exact and ANEW not in what:
         assert found.value == expected[name], f"{what}: gave {found.value}, not {expected[name]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from trust.limited import GIB, Outcome, outcome
-from trust.mutate import mutate
+from trust.mutate import ANEW, mutate
 from trust.readers import READERS, make_more
 from trust.world import copied, digest, make
 
@@ -67,5 +67,5 @@ def test_a_damaged_input(name, case, world, expected, tmp_path):
     if found.ended == "refused":
         assert len(found.value) > 20, f"{what}: {found.value}"
         assert len(found.value) < 4000, f"{what}: a message of {len(found.value):,} letters"
-    elif target.exact:
+    elif target.exact and ANEW not in what:
         assert found.value == expected[name], f"{what}: gave {found.value}, not {expected[name]}"

@@ -1,8 +1,10 @@
 """Do something in a process of its own, forked from one that has imported everything, within a time and a memory."""
 
+import math
 import multiprocessing
 import os
 import resource
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 from kfp_bonsai.cli import COMMANDS
 
 GIB = 1 << 30
+PATIENCE = 6  # a machine is shared
 MODELS = ("bert", "gpt2", "t5", "llama")
 PRELOADED = [
     *("torch", "pandas", "datasets", "accelerate", "onnxruntime", "sklearn.linear_model", "cyclonedx.output.json"),
@@ -23,7 +26,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 class Outcome(NamedTuple):
-    """How it ended: "done" with a value; "refused", "raised", "hung" or "died" with words; and the memory it took."""
+    """How it ended: "done" with a value; "refused", "raised", "hung" or "died" with words; what it took, in bytes."""
 
     ended: str
     value: Any
@@ -36,29 +39,34 @@ def outcome(work: Callable[..., Any], *given: Any, seconds: float = 90.0, gib: f
     Args:
         work: what is done; its value must be picklable.
         given: what it is given.
-        seconds: after which it is ended.
+        seconds: of a processor, after which it is ended; others may keep it busy for `PATIENCE` times as long.
         gib: memory that it may take beyond that of the process it is forked from, in GiB.
     """
     ours, theirs = CONTEXT.Pipe(duplex=False)
-    child = CONTEXT.Process(target=_work, args=(theirs, gib, work, given), daemon=True)
+    child = CONTEXT.Process(target=_work, args=(theirs, gib, seconds, work, given), daemon=True)
     child.start()
     theirs.close()
     try:
-        return Outcome(*ours.recv()) if ours.poll(seconds) else Outcome("hung", f"no end within {seconds:.0f} s")
+        if ours.poll(PATIENCE * seconds):
+            return Outcome(*ours.recv())
+        return Outcome("hung", f"no end within {PATIENCE * seconds:.0f} s")
     except EOFError:
         child.join()
+        if child.exitcode == -signal.SIGXCPU:
+            return Outcome("hung", f"no end within {seconds:.0f} s of a processor")
         return Outcome("died", f"the process ended with {child.exitcode}")
     finally:
         child.kill()
         child.join()
 
 
-def _work(answer: Any, gib: float, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
+def _work(answer: Any, gib: float, seconds: float, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
     from kfp_bonsai.shared.core.errors import BonsaiError
 
     with open("/proc/self/statm") as file:
         most = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + int(gib * GIB)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (GIB, GIB))  # a link to a device without an end is copied for ever
     try:
         found = ("done", work(*given))

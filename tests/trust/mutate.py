@@ -283,7 +283,7 @@ def in_table(file: Path, chance: random.Random) -> str:
         long = pa.array([*["é" * LONG] * min(2, rows), *["x"] * (rows - 2)])
         table, what = table.set_column(at, name, long), f"{name} with {LONG:,} letters"
     pq.write_table(table, file)
-    return what
+    return f"{ANEW}{what}"
 
 
 def in_cells(file: Path, chance: random.Random) -> str:
@@ -342,6 +342,7 @@ def in_lines(file: Path, chance: random.Random) -> str:
 BINARY = (".safetensors", ".parquet", ".arrow", ".npy", ".onnx", ".bin")
 ON_BYTES: tuple[Damage, ...] = (truncated, flipped, overwritten, doubled, swapped)
 ON_TEXT: tuple[Damage, ...] = (put_in, encoded)
+ANEW = "written anew: "  # begins the words for a table with other content, of which nobody can say that it is damaged
 ON_PLACES: tuple[Damage, ...] = (removed, a_folder, a_link)
 ON_KIND: Mapping[str, tuple[Damage, ...]] = {
     ".json": (retyped,) * 5,

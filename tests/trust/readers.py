@@ -120,9 +120,10 @@ def _stated_anew(folder: Path, world: Path, out: Path) -> Any:
 
     copy = out / "copy"
     _copy(folder, copy)
-    record = read_object(copy / "bonsai.json")
-    hashes = {"sha256": weights_sha256(copy), "tokenizer_sha256": tokenizer_sha256(copy)}
-    (copy / "bonsai.json").write_text(json.dumps(record | hashes))
+    if (copy / "bonsai.json").is_file():
+        record = read_object(copy / "bonsai.json")
+        hashes = {"sha256": weights_sha256(copy), "tokenizer_sha256": tokenizer_sha256(copy)}
+        (copy / "bonsai.json").write_text(json.dumps(record | hashes))
     _stages_own(copy, world, out)
     return None
 

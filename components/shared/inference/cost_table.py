@@ -78,9 +78,10 @@ def cost_table(
     written = json.dumps(key, sort_keys=True)
     name = hashlib.sha256(written.encode()).hexdigest()[:16]
     file = cached(f"costs/{name}.json")
+    asked = json.loads(written)
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
         found = kept_document(file)
-        if found["key"] == json.loads(written) and found["costs"]["baseline"] > 0:
+        if found["key"] == asked and found["costs"]["baseline"] > 0:
             costs = Costs(**found["costs"])
             say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")
             return costs

@@ -298,6 +298,8 @@ def _padded(logits: Sequence[np.ndarray], width: int) -> np.ndarray:
 
 
 def _rows(column: pa.ChunkedArray) -> Any:
+    if not pa.types.is_list(column.type):
+        raise TypeError(f"what is to be a list in each row is {column.type}")
     for chunk in column.chunks:
         values, offsets = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
         for start, end in pairwise(offsets):

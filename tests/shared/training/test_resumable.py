@@ -163,7 +163,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_costs_no_run(stages, whole, t
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("damage", ["cut off", "flipped", "no told", "half"])
+@pytest.mark.parametrize("damage", ["cut off", "flipped", "no told", "deep", "half"])
 def test_a_damaged_checkpoint_is_not_gone_on_from(stages, whole, tmp_path, monkeypatch, end_at, damage, capsys):
     """Another model than was asked for, or a traceback each time the same command is started."""
     monkeypatch.setenv(attempts.SECONDS, "0")
@@ -178,8 +178,8 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(stages, whole, tmp_path, monke
         content = bytearray(tensors.read_bytes())
         content[-100] ^= 1
         tensors.write_bytes(content)
-    elif damage == "no told":
-        (newest / checkpoints.TOLD).write_text("{")
+    elif damage in ("no told", "deep"):
+        (newest / checkpoints.TOLD).write_text("{" if damage == "no told" else '{"a":' + "[" * 100_000)
     else:
         (newest.parent / checkpoints.HALF).mkdir()
         (newest.parent / checkpoints.HALF / checkpoints.TENSORS).write_bytes(b"half")

@@ -14,6 +14,7 @@ from kfp_bonsai.prepare_data import glue
 from kfp_bonsai.prepare_data.formats import BATCH_ROWS, FORMATS, Batch, check_names
 from kfp_bonsai.shared.core import hub
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words, nearest
+from kfp_bonsai.shared.core.files import check_plain
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.parquet import reading, values_of
 from kfp_bonsai.shared.models.fingerprint import of_folder
@@ -137,6 +138,7 @@ def saved(path: Path) -> Loaded:
     """
     from datasets import load_from_disk
 
+    check_plain(path)
     try:
         return _by_split(load_from_disk(str(path))), cache(lambda: of_folder(path))
     except Exception as error:  # of damaged files it raises a dozen kinds

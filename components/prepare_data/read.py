@@ -14,6 +14,7 @@ from kfp_bonsai.prepare_data.hub_sets import HubRows, is_hub_name
 from kfp_bonsai.prepare_data.sources import bucket_files, local_file, local_files
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
+from kfp_bonsai.shared.core.files import check_plain
 from kfp_bonsai.shared.core.hub import parted
 from kfp_bonsai.shared.data.embedded_texts import CITATION, embedded_dataset
 from kfp_bonsai.shared.data.tasks import HUB
@@ -172,6 +173,7 @@ def open_source(text: str, flag: str, *, streamed: bool = False) -> Source:
         return _of_datasets(path.name, str(path), loaded, version, glue.metric_of(str(path.absolute())))
     if path.is_dir() or path.is_file() or glob.has_magic(text):
         return _from_files(text, local_files(text, path, flag))
+    check_plain(path)
     if not is_hub_name(text):
         folder = path.parent
         near = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder.is_dir() else ""

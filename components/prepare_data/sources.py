@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from kfp_bonsai.prepare_data.formats import FORMATS, DataFile, format_of
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import check_plain
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.parquet import READ_BYTES
 from kfp_bonsai.shared.storage.buckets import open_bucket, split_location
@@ -67,6 +68,7 @@ def local_file(path: Path, folders: dict[str, str | None] | None = None) -> Data
     """Return a file of the disk."""
 
     def opened() -> BinaryIO:
+        check_plain(path)
         try:
             return path.open("rb")
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -218,3 +219,19 @@ def test_broken_notes_of_other_tools_in_a_parquet_file_say_nothing(tmp_path):
         pq.write_table(table.replace_schema_metadata({b"huggingface": text}), tmp_path / "d.parquet")
         rows = open_source(str(tmp_path / "d.parquet"), "--data").splits["train"]
         assert rows.class_names("label") == () and read(tmp_path / "d.parquet") == [("a", 0)]
+
+
+@pytest.mark.parametrize("what", ["file", "note of a table", "saved data set"])
+def test_what_never_begins_is_not_waited_for(tmp_path, what):
+    """A pipe in a folder that a stranger gave holds the stage for ever."""
+    pipe = tmp_path / {"file": "a.csv", "note of a table": f"_delta_log/{0:020}.json"}.get(what, "state.json")
+    pipe.parent.mkdir(exist_ok=True)
+    if what == "saved data set":
+        (tmp_path / "dataset_info.json").write_text("{}")
+        (tmp_path / "state.json").write_text("{}")
+        pipe = tmp_path / "data-00000-of-00001.arrow"
+    os.mkfifo(pipe)
+    (tmp_path / "b.parquet").touch()
+    given = str(pipe if what == "file" else tmp_path)
+    with pytest.raises(BonsaiError, match="is no file, but a pipe"):
+        open_source(given, "--data")

@@ -1,6 +1,7 @@
 """One fault in one file, as disks, cut-off copies, editors, other programs and people of ill will make them."""
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -144,6 +145,13 @@ def a_link(file: Path, chance: random.Random) -> str:
     to = chance.choice((str(file), "/nowhere/at/all", "/dev/null", "/dev/zero", str(file.parent)))
     file.symlink_to(to)
     return f"is a link to {to}"
+
+
+def a_pipe(file: Path, chance: random.Random) -> str:
+    """Put what never begins in its place."""
+    file.unlink()
+    os.mkfifo(file)
+    return "is a pipe"
 
 
 def retyped(file: Path, chance: random.Random) -> str:
@@ -343,7 +351,7 @@ BINARY = (".safetensors", ".parquet", ".arrow", ".npy", ".onnx", ".bin")
 ON_BYTES: tuple[Damage, ...] = (truncated, flipped, overwritten, doubled, swapped)
 ON_TEXT: tuple[Damage, ...] = (put_in, encoded)
 ANEW = "written anew: "  # begins the words for a table with other content, of which nobody can say that it is damaged
-ON_PLACES: tuple[Damage, ...] = (removed, a_folder, a_link)
+ON_PLACES: tuple[Damage, ...] = (removed, a_folder, a_link, a_pipe)
 ON_KIND: Mapping[str, tuple[Damage, ...]] = {
     ".json": (retyped,) * 5,
     ".jsonl": (retyped,) * 5,

@@ -130,7 +130,7 @@ def compress_in(world: Path, to: Path, champion: str) -> None:
     matrix_prune(to / "short", to / "transfer", to / "narrow", flops=0.4, steps=5)
     distill(to / "narrow", to / "transfer", validation, to / "small", epochs=0.5)
     evaluate_emissions(
-        to / "baseline", [to / "small"], train, test, measured, pairs=2, block_seconds=0.2, precision=0, time_budget=5
+        to / "baseline", [to / "small"], train, test, measured, pairs=2, block_seconds=0.3, precision=0, time_budget=5
     )
     select_model(measured, [to / "small"], to / "chosen", chosen)
     report(measured, chosen, to / "r.html", to / "r.md", results, to / "figures")

@@ -30,8 +30,8 @@ MORE = {
         tuple(f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled")),
         lambda folder: {path.name: path for path in sorted(folder.glob("*.parquet"))},
     ),
-    "layer-remove": stage("layer-remove", "--keep=2", model="baseline", validation="validation.parquet"),
-    "quantize": stage("quantize", "--calibration-rows=16", model="small", train="train.parquet"),
+    "layer-remove": stage("layer-remove", "--keep=2", model="baseline", data="validation.parquet"),
+    "quantize": stage("quantize", "--calibration-rows=16", model="small", calibration="train.parquet"),
     "select-model": Work(
         lambda world, to: [
             "select-model",

@@ -146,6 +146,17 @@ def _put_file(scratch: Path, target: Path) -> None:
         shutil.copyfileobj(source, sink)
 
 
+def check_plain(path: Path) -> None:
+    """Refuse what never begins or never ends when it is read: a pipe, a socket or a device, or a folder with one in it.
+
+    Raises:
+        BonsaiError: it is such.
+    """
+    for one in (path, *(sorted(path.rglob("*")) if path.is_dir() else ())):
+        if one.exists() and not (one.is_file() or one.is_dir()):
+            raise BonsaiError(f"{one} is no file, but a pipe, a socket or a device: put a file in its place")
+
+
 def copy_folder(source: Path, folder: Path) -> None:
     """Copy all that is in a folder into another one that is there.
 

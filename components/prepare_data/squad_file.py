@@ -20,10 +20,10 @@ def rows(where: str, found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any
     """
     number = 0
     for title, article in enumerate(found["data"], 1):
-        for place, paragraph in enumerate(_get(article, "paragraphs", where, f"article {title}"), 1):
+        for place, paragraph in enumerate(_list(article, "paragraphs", where, f"article {title}"), 1):
             within = f"article {title}, paragraph {place}"
             context = _get(paragraph, "context", where, within)
-            for asked in _get(paragraph, "qas", where, within):
+            for asked in _list(paragraph, "qas", where, within):
                 number += 1
                 impossible = isinstance(asked, dict) and asked.get("is_impossible", False)
                 answers = [] if impossible else _get(asked, "answers", where, f"{within}, question {number}")
@@ -35,3 +35,10 @@ def _get(found: Any, name: str, where: str, place: str) -> Any:
     if not isinstance(found, dict) or name not in found:
         raise BonsaiError(f"{where}, {place}: no '{name}', as SQuAD's files have: correct it")
     return found[name]
+
+
+def _list(found: Any, name: str, where: str, place: str) -> list[Any]:
+    several = _get(found, name, where, place)
+    if not isinstance(several, list):
+        raise BonsaiError(f"{where}, {place}: '{name}' is no list, as in SQuAD's files: correct it")
+    return several

@@ -884,3 +884,39 @@ def test_splits_of_tokens_can_be_prepared_again(tmp_path):
         (tmp_path / "out" / f"{name}.parquet").rename(tmp_path / "again" / f"{name}.parquet")
     _, again, task = prepare(tmp_path / "again")
     assert task.labels == ("LOC", "PER") and every(again) == every(rows)
+
+
+ODD = [None, 3, "text", {}, {"a": 1}, [None], [3], [[]]]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        ("paragraphs",),
+        ("paragraphs", 0),
+        ("paragraphs", 0, "context"),
+        ("paragraphs", 0, "qas"),
+        ("paragraphs", 0, "qas", 0),
+        ("paragraphs", 0, "qas", 0, "question"),
+        ("paragraphs", 0, "qas", 0, "answers"),
+        ("paragraphs", 0, "qas", 0, "answers", 0),
+        ("paragraphs", 0, "qas", 0, "answers", 0, "text"),
+        ("paragraphs", 0, "qas", 0, "answers", 0, "answer_start"),
+    ],
+    ids=lambda at: str(at[-1]),
+)
+def test_a_squad_file_with_anything_else_in_a_place_is_told_in_words(tmp_path, at):
+    """An annotator's export with a null in it is a traceback that names no place."""
+    file = squad_file(tmp_path)
+    whole = file.read_text()
+    for odd in ODD:
+        document = json.loads(whole)
+        place = document["data"][0]
+        for key in at[:-1]:
+            place = place[key]
+        place[at[-1]] = odd
+        file.write_text(json.dumps(document))
+        try:
+            prepare_data(str(file), *(tmp_path / f"{at[-1]} {ODD.index(odd)} {name}" for name in "abcd"))
+        except BonsaiError as error:
+            assert str(file) in str(error)

@@ -289,7 +289,13 @@ def test_a_damaged_transfer_set_is_refused_in_words(made, tmp_path):
         transfer.texts_of(folder)
     rows.write_bytes(whole)
     table = pq.read_table(rows)
-    for name, other in (("input_ids", "a text"), ("logits", 1.0)):
+    for name, other in (
+        ("input_ids", "a text"),
+        ("logits", 1.0),
+        ("logits", ["a"]),
+        ("labels", "a"),
+        ("labels", [None]),
+    ):
         pq.write_table(table.set_column(table.schema.names.index(name), name, pa.array([other] * len(table))), rows)
         with pytest.raises(BonsaiError, match=r"is damaged.*make it again"):
             transfer.open_set(folder)

@@ -215,7 +215,7 @@ def open_set(folder: Path) -> TransferSet:
             and kept.min() > 0
         )
         of_each = pa.types.is_list(table["labels"].type)
-        labels = list(_rows(table["labels"])) if of_each else table["labels"].to_numpy()
+        labels = list(_rows(table["labels"])) if of_each else _numbers(table["labels"]).to_numpy()
         told = labels if KINDS[record["task"]["kind"]].writes else inputs["input_ids"]
         logits = _shaped(list(_rows(table["logits"])), record, [len(row) for row in told])
     if not whole or not all(len(column) == len(kept) for column in inputs.values()):
@@ -297,10 +297,18 @@ def _padded(logits: Sequence[np.ndarray], width: int) -> np.ndarray:
     return block
 
 
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column that holds numbers, or lists of them."""
+    kind = column.type.value_type if pa.types.is_list(column.type) else column.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise TypeError(f"what are to be numbers are {kind}")
+    return column
+
+
 def _rows(column: pa.ChunkedArray) -> Any:
     if not pa.types.is_list(column.type):
         raise TypeError(f"what is to be a list in each row is {column.type}")
-    for chunk in column.chunks:
+    for chunk in _numbers(column).chunks:
         values, offsets = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
         for start, end in pairwise(offsets):
             yield values[start:end]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from kfp_bonsai.shared.core.errors import BonsaiError
 
 READ_BYTES = 8 << 20  # of a column at a time, as much as a bucket sends at once
+BATCH_BYTES, FEWEST_ROWS = 8 << 20, 64  # of all columns, read at once
 # What pyarrow raises on damaged bytes, its own errors and Python's (text that is no UTF-8, numbers out of range).
 DAMAGED = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
 
@@ -56,7 +57,9 @@ def open_parquet(source: Path | BinaryIO, where: str, advice: str) -> pq.Parquet
 def stream(
     file: pq.ParquetFile, where: str, columns: Sequence[str] | None, rows: int, advice: str = "copy it again"
 ) -> Iterator[dict[str, list]]:
-    """Go through some of the columns, at most `rows` rows at a time, with values as `values_of` returns them.
+    """Go through some of the columns, with values as `values_of` returns them.
+
+    They come at most `rows` rows at a time, and fewer where they are long: some `BATCH_BYTES` of them.
 
     Raises:
         BonsaiError: a page is damaged, or rows are missing.
@@ -64,7 +67,7 @@ def stream(
     read = 0
     with reading(where, advice):
         names = list(file.schema_arrow.names if columns is None else columns)
-        found = file.iter_batches(batch_size=rows, columns=names)
+        found = _parts(file.iter_batches(batch_size=min(rows, _rows_at_once(file.metadata)), columns=names))
     while True:
         with reading(where, advice):
             batch = next(found, None)
@@ -75,6 +78,19 @@ def stream(
         yield values
     if read != file.metadata.num_rows:
         raise BonsaiError(f"{where} has {read:,} of the {file.metadata.num_rows:,} rows that it names: {advice}")
+
+
+def _rows_at_once(told: pq.FileMetaData) -> int:
+    """Return how many rows have `BATCH_BYTES` as they are stored."""
+    size = sum(told.row_group(at).total_byte_size for at in range(told.num_row_groups))
+    return max(FEWEST_ROWS, BATCH_BYTES * told.num_rows // size) if size > 0 and told.num_rows > 0 else FEWEST_ROWS
+
+
+def _parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches in parts of `BATCH_BYTES`, as texts that are stored once may stand in many rows."""
+    for batch in batches:
+        rows = max(1, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes))
+        yield from (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
 
 
 def values_of(column: pa.Array | pa.ChunkedArray, where: str, name: str, first: int = 1) -> list:

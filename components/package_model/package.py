@@ -11,6 +11,7 @@ from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, copy_folder, new_folder
+from kfp_bonsai.shared.core.markup import readable
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.models.configuration import FREE_PREFIX
 from kfp_bonsai.shared.models.records import read_record, write_record
@@ -89,7 +90,7 @@ def package_model(
     free = not is_quantized(model) and check_config(model / "config.json").startswith(FREE_PREFIX)
     if ship_code and not free:
         say("package-model  no code goes along: this model is not of a free shape, and loads without any of ours")
-    name = name or _default_name(document, row)
+    name, license = readable(name or _default_name(document, row)), readable(license)
     found: dict[str, str | int | float | bool] = {"name": name}
     with new_folder(output) as folder:
         copy_folder(model, folder)

@@ -3,6 +3,7 @@
 import ast
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -60,7 +61,8 @@ def names_of(value: Any, place: str, separator: str = "") -> list[Any]:
     for one in found:
         if is_missing(one) or isinstance(one, list | dict):
             raise BonsaiError(f"{place}: {str(value)[:40]} is no list of labels: give a list of names, or [] for none")
-    same = next((one for one in found if found.count(one) > 1), None)
+    counted = Counter(found)
+    same = next((one for one in found if counted[one] > 1), None)
     if same is not None:
         raise BonsaiError(
             f"{place}: the label {str(same)[:40]!r} is there twice: give each label of a row once; a vector of 0 and 1 "

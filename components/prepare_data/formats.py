@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -216,7 +217,8 @@ def check_names(where: str, names: Sequence[str]) -> list[str]:
         BonsaiError: there are two.
     """
     bare = [name.strip() for name in names]
-    doubled = next((name for name in bare if bare.count(name) > 1), None)
+    counted = Counter(bare)
+    doubled = next((name for name in bare if counted[name] > 1), None)
     if doubled is not None:
         raise BonsaiError(f"{where}: column '{doubled}' is there more than once: rename one of them")
     return list(names)

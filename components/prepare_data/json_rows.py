@@ -1,6 +1,7 @@
 """JSON lines, and JSON arrays, as rows: each an object, every key once, every text valid Unicode."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,8 +139,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    names, twice = [name for name, _ in pairs], _Twice(found)
-    twice.name = next(name for name in names if names.count(name) > 1)
+    counted, twice = Counter(name for name, _ in pairs), _Twice(found)
+    twice.name = next(name for name in counted if counted[name] > 1)
     return twice
 
 

@@ -16,6 +16,7 @@ from kfp_bonsai.package_model import kserve
 from kfp_bonsai.package_model.card import model_card
 from kfp_bonsai.report.compare import compare
 from kfp_bonsai.report.study import study_page
+from kfp_bonsai.shared.core import markup
 from kfp_bonsai.shared.core.progress import put
 
 HOSTILE = (
@@ -117,6 +118,15 @@ def test_a_model_card_shows_code_in_names_as_text(run):
         shown = MarkdownIt("commonmark").enable("table").render(body)
         assert not CODE.search(shown) and "alert(1)" in shown
         assert shown.count("<pre>") == 1 and shown.count("<table>") == 2
+
+
+def test_a_card_holds_no_commands_and_no_halves_of_signs():
+    """`cat README.md` would clear a screen, or turn a name around; or a name ends packaging in a traceback."""
+    for odd in ("\x1b[2J", "\x07", "\0", "\u202e", "\ud800", "\x9b"):
+        shown = [markup.text(f"a{odd}b"), markup.span(f"a{odd}b"), *markup.code(f"a{odd}b")]
+        assert not any(odd in one for one in shown), repr(odd)
+        "".join(shown).encode()
+    assert markup.text("क्‍ष 👩‍🔬 é") == "क्‍ष 👩‍🔬 é"
 
 
 def test_texts_give_a_terminal_no_commands():

@@ -1,6 +1,6 @@
 """Tokenized rows of a split, and the padded batches that models train on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.kinds.windows import Windows, join
 
 LONGEST = 512
+PORTION = 1 << 20  # characters whose tokens are made at once, each of which takes some 100 bytes until it is cut
 Item = dict[str, Any]
 
 
@@ -123,14 +124,26 @@ def tokenize(tokenizer: Any, columns: Sequence[Sequence[str]], max_length: int, 
     backend.no_padding()
     backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
     backend.encode_special_tokens = tokenizer.split_special_tokens
-    windows = None
     if cut:
         encoded, windows = split(backend, columns, max_length, cut)
-    else:
-        encoded = encode_rows(backend, *columns)
-    return Rows(
-        _arrays(tokenizer, encoded), windows=windows, cut=0 if cut else sum(bool(row.overflowing) for row in encoded)
-    )
+        return Rows(_arrays(tokenizer, encoded), windows=windows, cut=0)
+    inputs, beyond = _arrays(tokenizer, []), 0
+    for part in _portions(columns):
+        encoded = encode_rows(backend, *part)
+        beyond += sum(bool(row.overflowing) for row in encoded)
+        for name, arrays in _arrays(tokenizer, encoded).items():
+            inputs[name] += arrays
+    return Rows(inputs, windows=None, cut=beyond)
+
+
+def _portions(columns: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    """Yield rows in portions of some `PORTION` characters: a text's tokens are all there before it is cut."""
+    first, size = 0, 0
+    for at, texts in enumerate(zip(*columns, strict=True), 1):
+        size += sum(map(len, texts))
+        if size > PORTION or at == len(columns[0]):
+            yield [column[first:at] for column in columns]
+            first, size = at, 0
 
 
 def _arrays(tokenizer: Any, encoded: Sequence[Any]) -> dict[str, list[np.ndarray]]:

@@ -15,7 +15,7 @@ from typing import IO, Any
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import FOREIGN, check_writable, is_full_disk, new_file, try_lock
+from kfp_bonsai.shared.core.files import FOREIGN, check_writable, is_full_disk, new_file, sweep_below, try_lock
 from kfp_bonsai.shared.core.progress import say
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
@@ -65,6 +65,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
             "started": started,
         }
         _write(output, {**record, "state": RUNNING})
+        sweep_below(output / WORK)  # of tasks that were killed: each start gives its tasks other places
         try:
             yield output / WORK
         except BaseException as error:

@@ -9,6 +9,7 @@ because it cannot be put in its place.
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,6 +46,9 @@ def new_folder(target: Path) -> Iterator[Path]:
     if (target.exists() and not target.is_dir()) or _foreign(target):
         with suppress(OSError):  # of one that was killed right after it was done
             sweep(f".{target.name}.", target.parent)
+            for place in (target.parent, target) if (target / LAST).is_file() else ():
+                for path in checkpoints_of(target, place):
+                    shutil.rmtree(path, ignore_errors=True)
         raise BonsaiError(f"{target} exists already: name a new output, or remove it first")
     if not ranks.is_first():
         with tempfile.TemporaryDirectory() as holder:
@@ -76,6 +80,17 @@ def place_of(target: Path) -> Path:
     """
     target = _followed(target)
     return target if target.is_dir() else target.parent
+
+
+def checkpoints_of(target: Path, place: Path) -> list[Path]:
+    """Return the folders in which attempts at an output keep what they have, of those in a folder."""
+    alike = re.compile(re.escape(checkpoints_name(target)) + r"\.[0-9a-f]{12}" + re.escape(CHECKPOINTS))
+    return [one for one in place.iterdir() if alike.fullmatch(one.name)] if place.is_dir() else []
+
+
+def checkpoints_name(target: Path) -> str:
+    """Return what the names of these folders begin with: the output's name, and the run's, where there is one."""
+    return "." + ".".join(part for part in (_followed(target).name, os.environ.get(RUN)) if part)
 
 
 def _followed(target: Path) -> Path:
@@ -342,6 +357,13 @@ def sweep(prefix: str, folder: Path) -> None:
             with (one / HELD).open("a") as lock:
                 if try_lock(lock):
                     shutil.rmtree(one, ignore_errors=True)
+
+
+def sweep_below(folder: Path) -> None:
+    """Remove such folders wherever they are below one."""
+    for place in {one.parent for one in folder.rglob(f".*{UNFINISHED}")}:
+        with suppress(OSError):
+            sweep(".", place)
 
 
 def blocks(path: Path) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ exactly what is made of what: what other arguments, data, weights or versions le
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,14 @@ from kfp_bonsai import __version__
 from kfp_bonsai.shared.core import ranks, stopping
 from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import CHECKPOINTS, RUN, SCRATCH, free_bytes, place_of
+from kfp_bonsai.shared.core.files import (
+    CHECKPOINTS,
+    SCRATCH,
+    checkpoints_name,
+    checkpoints_of,
+    free_bytes,
+    place_of,
+)
 from kfp_bonsai.shared.core.progress import megabytes, say
 from kfp_bonsai.shared.energy.energy import Meter, Reading
 
@@ -120,12 +126,9 @@ def attempt(stage: str, output: Path, identity: Sequence[Any]) -> Iterator[Attem
     """
     stopping.heed()
     digest = hashlib.sha256(json.dumps([__version__, torch.__version__, stage, *identity]).encode()).hexdigest()[:12]
-    name = "." + ".".join(part for part in (Path(os.path.realpath(output)).name, os.environ.get(RUN)) if part)
     shared = os.environ.get(SCRATCH)
-    folder = Path(shared or place_of(output)) / f"{name}.{digest}{CHECKPOINTS}"
-    alike = re.compile(re.escape(name) + r"\.[0-9a-f]{12}" + re.escape(CHECKPOINTS))
-    others = [] if shared else [one for one in folder.parent.glob(f"{name}.*") if alike.fullmatch(one.name)]
-    others = [one for one in others if one != folder]
+    folder = Path(shared or place_of(output)) / f"{checkpoints_name(output)}.{digest}{CHECKPOINTS}"
+    others = [] if shared else [one for one in checkpoints_of(output, folder.parent) if one != folder]
     if others and not folder.exists():
         say(f"{stage}  an earlier attempt had other arguments, data or weights: begins anew ({others[0]} is not used)")
     try:

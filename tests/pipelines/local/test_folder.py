@@ -31,6 +31,15 @@ def test_the_same_run_goes_on(tmp_path):
     assert record["state"] == "finished" and record["arguments"] == ARGUMENTS
 
 
+def test_what_tasks_that_were_killed_left_goes(tmp_path):
+    """Half a transfer set of gigabytes stays in the run's folder for each kill: the next start works elsewhere."""
+    interrupted(tmp_path / "run")
+    left = tmp_path / "run" / folders.WORK / "run-1" / "teacher-outputs" / ".transfer.12345678.unfinished"
+    left.mkdir(parents=True)
+    with run_folder(tmp_path / "run", ARGUMENTS, overwrite=False):
+        assert not left.exists() and left.parent.exists()
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [({"epochs": 4.0}, "--epochs"), ({"levels": []}, "--level"), ({"seed": 1}, "--seed"), ({"files": {}}, "the files")],

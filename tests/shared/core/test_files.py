@@ -10,6 +10,7 @@ import pytest
 from kfp_bonsai.shared.core import files
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import (
+    CHECKPOINTS,
     HELD,
     UNFINISHED,
     check_apart,
@@ -273,10 +274,16 @@ def test_what_was_left_of_an_output_that_is_there_goes(tmp_path):
     """A stage that is killed right after its output is in place leaves a folder for ever: it is never made again."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model").touch()
-    (tmp_path / f".out.12345678{UNFINISHED}").mkdir()
-    with pytest.raises(BonsaiError, match="exists already"), new_folder(tmp_path / "out"):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    kept = [f".out.b.0123456789ab{CHECKPOINTS}", ".out.b", f".out.notes{CHECKPOINTS}"]
+    for name in (f".out.12345678{UNFINISHED}", f".out.0123456789ab{CHECKPOINTS}", *kept):
+        (tmp_path / name).mkdir()
+    for record in (False, True):  # without one it is somebody else's, and what was kept may still be of use
+        if record:
+            (tmp_path / "out" / "bonsai.json").touch()
+        with pytest.raises(BonsaiError, match="exists already"), new_folder(tmp_path / "out"):
+            pass
+        left = [] if record else [f".out.0123456789ab{CHECKPOINTS}"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["out", *left, *kept])
 
 
 def test_what_could_not_be_put_in_its_place_is_never_removed(tmp_path, monkeypatch):

@@ -85,7 +85,7 @@ TRAINED = {"prepare-data", "fine-tune", "teacher-outputs", "layer-remove", "matr
     ("options", "cached"),
     [
         ({"edge": True}, {*TRAINED, "quantize", "quantize-baseline"}),
-        ({"pipeline": "retrain"}, TRAINED),
+        ({"pipeline": "retrain"}, {*TRAINED, "quantize"}),
         ({"fuse": True}, {"prepare-data", "fine-tune", "teacher-outputs", "compress-level"}),
         ({"cache": False}, set()),
     ],

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.levels import parse_levels
+from kfp_bonsai.pipelines.levels import THREE_LEVELS, parse_levels
 from kfp_bonsai.pipelines.options import LEVELS
 from kfp_bonsai.pipelines.place_names import last_parts
 from kfp_bonsai.pipelines.values import check_values
@@ -115,7 +115,7 @@ def cells_of(study: Study, defaults: Mapping[str, Any]) -> list[Cell]:
     known: dict[str, str] = {}
     for (model, model_name), (rows, data_name), seed in product(models, data, study.seeds):
         options = {**study.options, **model.options, **rows.options, **study.over}
-        levels = tuple(rows.levels or model.levels or study.levels)
+        levels = tuple(rows.levels or model.levels or study.levels or THREE_LEVELS)  # alike, whatever the kinds of task
         where = f"{model_name} on {data_name} with seed {seed}"
         settled = {**defaults, **options}
         try:

@@ -52,6 +52,7 @@ def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatc
     import psutil
 
     from kfp_bonsai.evaluate_emissions import memory, protocol
+    from kfp_bonsai.shared.core import temporary
 
     def fails(*_, **__):
         raise FileNotFoundError("/proc")
@@ -59,7 +60,7 @@ def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatc
     for module, name in ((psutil, "virtual_memory"), (psutil, "cpu_times"), (os, "getloadavg")):
         monkeypatch.setattr(module, name, fails)
     monkeypatch.setattr(os, "sched_getaffinity", fails)
-    monkeypatch.setattr(machine.tempfile, "gettempdir", fails)
+    monkeypatch.setattr(temporary.tempfile, "gettempdir", fails)
     monkeypatch.setattr(memory.tempfile, "mkdtemp", fails)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with machine.alone():

@@ -169,15 +169,19 @@ def fitted_projection(student: Any, width: int, data: transfer.TransferSet, coll
         collate: makes a batch of items.
     """
     student.to(trainer.device()).eval()
-    known, wanted, tokens = torch.zeros(()), torch.zeros(()), 0
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).split(FITTED_ROWS)
-    for rows in order:
-        batch = {name: value.to(student.device) for name, value in collate([data[int(row)] for row in rows]).items()}
+
+    def states(items: Sequence[Any]) -> Sequence[torch.Tensor]:
+        batch = {name: value.to(student.device) for name, value in collate(items).items()}
         with torch.no_grad():
-            states = states_of(student(**_inputs(batch), output_hidden_states=True))[-1].flatten(0, 1)
-        own = nn.functional.pad(states[batch["hidden_at"]].double().cpu(), (0, 1), value=1.0)
-        known, wanted = known + own.T @ own, wanted + own.T @ batch["teacher_hidden"].double().cpu()
-        tokens += len(own)
+            found = states_of(student(**_inputs(batch), output_hidden_states=True))[-1].flatten(0, 1)
+        return found[batch["hidden_at"]].double().cpu().split([len(item["positions"]) for item in items])
+
+    known, wanted, tokens = torch.zeros(()), torch.zeros(()), 0
+    for rows in torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).split(FITTED_ROWS):
+        items = [data[int(row)] for row in rows]
+        own = nn.functional.pad(torch.cat(sparing.in_halves(states, items)), (0, 1), value=1.0)
+        teacher = torch.cat([torch.tensor(item["teacher_hidden"], dtype=torch.double) for item in items])
+        known, wanted, tokens = known + own.T @ own, wanted + own.T @ teacher, tokens + len(own)
         if tokens >= FITTED_TOKENS * width:
             break
     slack = 1e-4 * known.diagonal().mean() * torch.eye(width + 1, dtype=torch.double)

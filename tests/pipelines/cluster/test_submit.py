@@ -147,7 +147,6 @@ def test_an_endpoint_that_is_down_is_told(compiled):
         ((*NEEDED, "test_fraction=2"), "--argument test_fraction 2: give a fraction"),
         ((*NEEDED, "seed=-1"), "--argument seed is -1"),
         ((*NEEDED, "device=gpu"), "--argument device 'gpu' is unknown"),
-        ((*NEEDED, "levels=[]"), "--argument levels: the list is empty"),
         ((*NEEDED, "levels=[3]"), "--argument levels 3: write a text"),
         ((*NEEDED, 'levels=[{"layers": "1/2"}]'), "write a text.*or an object"),
         ((*NEEDED, 'levels=[{"label": "a:b", "layers": "1/2"}]'), "without a colon"),

@@ -120,6 +120,9 @@ LEVELS = (
         torch_pruning=True,
     ),
     Level("3 layers, free, both sides", SMALL, 0.985, 1.0, "1/2", {"flops": 0.0995}, LONG, both_sides=True),
+    Level("3 layers to a tenth, free", SMALL, 0.985, 1.0, "1/2", {"flops": 0.0995}, LONG),
+    Level("4 layers to a tenth, free", SMALL, 0.985, 1.0, "2/3", {"flops": 0.0995}, LONG),
+    Level("4 layers to a tenth, stock", SMALL, 0.985, 1.0, "2/3", {"flops": 0.0995, "shape": "stock"}, LONG),
 )
 ABLATED = LEVELS[3]
 ABLATIONS = {

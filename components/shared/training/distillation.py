@@ -26,10 +26,8 @@ from kfp_bonsai.shared.training import losses, scaling, soft_answers, sparing, t
 from kfp_bonsai.shared.training.attempts import Attempt
 
 PROJECTION = "distillation_projection"
-FITTED_ROWS, FITTED_TOKENS = (
-    64,
-    32,
-)  # rows at a time, and tokens for each number of a state, that a projection is fitted to
+FITTED_ROWS = 16  # at a time, of what a projection is fitted to
+FITTED_TOKENS = 32  # for each number of a state
 OF_TOKENS = (TOKEN, SPAN)  # heads that answer for tokens
 
 
@@ -131,9 +129,8 @@ def distill_into(
     if hidden_weight and data.hidden is not None:
         width, own = data.hidden.shape[1], states_width(student)
         if own != width:
-            setattr(
-                student, PROJECTION, fitted_projection(student, own, data, lambda items: _collate(kind, items, pad_id))
-            )
+            found = fitted_projection(student, own, data, lambda items: _collate(kind, items, pad_id))
+            setattr(student, PROJECTION, found)
     if kind.head in OF_TOKENS:
         student.get_input_embeddings().requires_grad_(False)
     scale = scaling.scale_of(data.record)

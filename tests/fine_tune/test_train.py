@@ -21,6 +21,7 @@ from kfp_bonsai.shared.models import stored
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.training import attempts, trainer
+from kfp_bonsai.shared.training.dropout import without_dropout
 
 EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 
@@ -74,19 +75,29 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_cpu_in_bfloat16_trains_with_plain_attention_and_infers_with_the_fused_one(made, lost, monkeypatch):
-    """Else training takes a third longer there, long rows take gigabytes, or the models it leaves are slow."""
+@pytest.mark.parametrize(
+    ("bf16", "dropping", "during"),
+    [
+        (True, False, ["eager", "sdpa", "eager"]),
+        (False, False, ["sdpa"] * 3),
+        (True, True, ["eager"] * 3),
+        (False, True, ["eager"] * 3),
+    ],
+)
+def test_a_cpu_trains_with_plain_attention_where_it_is_faster(made, lost, bf16, dropping, during, monkeypatch):
+    """Else training takes a third to twice as long, long rows take gigabytes, or the models it leaves are slow."""
     monkeypatch.setattr(trainer.torch.cuda, "is_available", lambda: False)
-    for bf16, during in ((True, ["eager", "sdpa", "eager"]), (False, ["sdpa"] * 3)):
-        model, _ = load(made.baseline)
-        found = []
-        with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model, bf16) as attend:
-            for width in (26, 256, 128):
-                attend(width)
-                found.append(model.base_model.encoder.layer[0].attention.self.config._attn_implementation)
-            if lost:
-                raise KeyboardInterrupt
-        assert found == during and model.config._attn_implementation == "sdpa"
+    model, _ = load(made.baseline)
+    if not dropping:
+        without_dropout(model)
+    found = []
+    with contextlib.suppress(KeyboardInterrupt), trainer._attention_for_training(model, bf16) as attend:
+        for width in (26, 512, 128):
+            attend(width)
+            found.append(model.base_model.encoder.layer[0].attention.self.config._attn_implementation)
+        if lost:
+            raise KeyboardInterrupt
+    assert found == during and model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize(("has", "seconds", "wanted"), [(True, 0.5, True), (True, 1.6, False), (False, 0.5, False)])
@@ -116,6 +127,7 @@ def test_rows_attend_by_their_length_while_a_model_trains(tmp_path, monkeypatch)
     monkeypatch.setattr(trainer, "device", lambda: "cpu")
     monkeypatch.setattr(trainer, "FUSED_FROM", 20)
     model = AutoModelForSequenceClassification.from_pretrained(tiny.pretrained(tmp_path / "model"))
+    without_dropout(model)
     inputs = [np.full(length, 7, np.int32) for length in [8] * 3 + [24] * 3]
     given, met = rows.Rows({"input_ids": inputs}, np.zeros(6, np.int64)), set()
 

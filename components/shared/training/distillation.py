@@ -22,7 +22,7 @@ from kfp_bonsai.shared.core import parallel
 from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.heads import writes
-from kfp_bonsai.shared.training import losses, scaling, soft_answers, sparing, trainer, transfer
+from kfp_bonsai.shared.training import dropout, losses, scaling, soft_answers, sparing, trainer, transfer
 from kfp_bonsai.shared.training.attempts import Attempt
 
 PROJECTION = "distillation_projection"
@@ -87,16 +87,6 @@ def states_width(model: Any) -> int:
     return int(states_of(found)[-1].shape[-1])
 
 
-def without_dropout(model: Any) -> None:
-    """Let a model train without dropout: that of modules, and the rates that attention and layers keep as numbers."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in ("dropout", "attention_dropout", "layerdrop"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-
-
 def distill_into(
     student: Any,
     data: transfer.TransferSet,
@@ -124,7 +114,7 @@ def distill_into(
         callbacks: more of transformers' callbacks.
         carried: what is learnt beside the student.
     """
-    without_dropout(student)
+    dropout.without_dropout(student)
     kind = KINDS[data.record["task"]["kind"]]
     if hidden_weight and data.hidden is not None:
         width, own = data.hidden.shape[1], states_width(student)

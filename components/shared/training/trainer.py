@@ -23,7 +23,7 @@ from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.training import checkpoints, sparing, thresholds, writing
+from kfp_bonsai.shared.training import checkpoints, dropout, sparing, thresholds, writing
 from kfp_bonsai.shared.training.attempts import Attempt, Lost
 from kfp_bonsai.shared.training.resumable import Carried, Diverged, Resumable, random_state, set_random_state
 from kfp_bonsai.shared.training.scaling import Scale
@@ -34,7 +34,7 @@ PRODUCTS = 6  # that are timed, of which the fastest counts
 BF16_GAIN = 1.2  # times as fast, as weights and inputs are converted for it
 LOWER = 0.25  # of the rate at which the loss was lost
 TOKENS_AT_ONCE = 4096  # tokens of a batch that a CPU works on together
-FUSED_FROM = 256  # tokens a row from which torch's fused attention is faster in training, too
+FUSED_FROM = 512  # tokens a row from which torch's fused attention is faster in training, too
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,12 @@ def train(
         attempt.resume(found.told["spent"])
     rate = found.told["rate"] if found else recipe.learning_rate
     bf16 = found.told["bf16"] if found else bf16_is_faster()  # which is timed, and may be answered otherwise now
-    with stopping.heeded(), only_used(model, inputs, pad_id), _attention_for_training(model, bf16) as attend:
+    with (
+        stopping.heeded(),
+        only_used(model, inputs, pad_id),
+        dropout.drawn_by_bytes(),
+        _attention_for_training(model, bf16) as attend,
+    ):
         while True:
             own = replace(recipe, learning_rate=rate)
             trainer = _trainer(model, train_rows, own, attempt, collate, validation, task, bf16)
@@ -241,18 +246,20 @@ def _trainer(
 def _attention_for_training(model: Any, bf16: bool) -> Iterator[Callable[[int], None]]:
     """Yield what sets how a model attends, before a batch of so many tokens a row; put it back in the end.
 
-    On a CPU in bfloat16 short rows attend by plain matrix products, as the backward pass of torch's fused kernel is
-    slow there: a step takes a quarter less time for a student of two layers, a tenth less for a whole BERT (torch 2.13,
-    AMX, 26 tokens a row). Their scores grow by the square of the length, in time and in memory: at 512 tokens the fused
-    kernel takes a quarter less. In float32, and in inference, it is as good or better at any length.
+    On a CPU it attends by plain matrix products where attention is dropped, which torch's fused kernel cannot, and in
+    bfloat16 where rows are short, as the backward pass of that kernel is slow there: a step takes a third less time for
+    MiniLM at 26 tokens a row, a fifth less at 256 (torch 2.13, AMX). Scores grow by the square of the length, in memory
+    too, and elsewhere the fused kernel takes a quarter less at 512. In float32, and in inference, it is as good or
+    better at any length.
     """
     before = model.config._attn_implementation
-    if torch.cuda.is_available() or not bf16 or before != "sdpa":
+    dropping = dropout.drops(model)
+    if torch.cuda.is_available() or before != "sdpa" or not (bf16 or dropping):
         yield lambda width: None
         return
 
     def attend(width: int) -> None:
-        wanted = before if width >= FUSED_FROM else "eager"
+        wanted = "eager" if dropping or width < FUSED_FROM else before
         if model.config._attn_implementation != wanted:
             model.set_attn_implementation(wanted)
 

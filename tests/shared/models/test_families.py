@@ -28,7 +28,7 @@ from kfp_bonsai.shared.models.configuration import check_settings, family_name, 
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.pretrained import find_model, load, read
-from kfp_bonsai.shared.training.distillation import without_dropout
+from kfp_bonsai.shared.training.dropout import without_dropout
 
 every_model = pytest.mark.parametrize("name", models.NAMES)
 every_tied_model = pytest.mark.parametrize("name", models.TIED)

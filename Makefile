@@ -39,12 +39,12 @@ help:  ## Say what can be made.
 ifeq ($(shell grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && echo bf16),bf16)
 DEMO_TRAINING = --epochs 2 --augmentations 1 --unlabelled-rows 2500 --prune-steps 150 \
 	--level "2/3 layers:layers=2/3,epochs=0.15" --level "1/3 layers:layers=1/3,epochs=1.3" \
-	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.1,epochs=1.6"
+	--level "1/2 layers + matrix pruning:layers=1/2,flops=0.1,epochs=1.6"
 else
 DEMO_TRAINING = --max-rows 4500 --epochs 1 --learning-rate 2e-4 --augmentations 0 --unlabelled-rows 1500 \
 	--prune-steps 80 \
 	--level "2/3 layers:layers=2/3,epochs=0.6" --level "1/3 layers:layers=1/3,epochs=2,rate=5e-4" \
-	--level "1/3 layers + matrix pruning:layers=1/3,flops=0.1,epochs=2.7,rate=1e-3"
+	--level "1/2 layers + matrix pruning:layers=1/2,flops=0.1,epochs=2.7,rate=1e-3"
 endif
 
 demo: $(VENV)/.installed  ## Compress a model on movie reviews: runs/demo/report.html, in about a quarter of an hour.

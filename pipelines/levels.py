@@ -34,7 +34,9 @@ OF_READY_MADE = ("model", "epochs", "rate")  # what can be said of a ready-made 
 UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
 ANY_LAYERS = 1_000_000  # as if the model, which is not known yet, had whatever is asked for
 
-THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
+# The paper's three, of which the last has more layers: narrower ones keep more (tests/benchmarks/quality.py).
+THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/2 layers + matrix pruning:layers=1/2,flops=0.1")
+OF_LAYERS = ("2/3", "1/2", "1/3")
 # Where tokens are answered for, more layers that are narrower keep more at equal FLOPs, and learn longer: measured by
 # tests/benchmarks/kinds.py. Each with its passes over the transfer set; 0 leaves them to distill.
 OF_TOKENS = (
@@ -82,6 +84,17 @@ def usual_levels(kind: str, epochs: float = 0.0) -> list[str]:
     if not kind or KINDS[kind].head not in (TOKEN, SPAN):
         return [*THREE_LEVELS]
     return [text if epochs or not passes else f"{text},epochs={passes}" for text, passes in OF_TOKENS]
+
+
+def with_fewer_layers(text: str) -> list[str]:
+    """Return one of the usual levels as it is and, where matrices are pruned, with ever fewer layers.
+
+    A small model cannot have half of its layers at a tenth of its FLOPs, but a third of them.
+    """
+    if "flops=" not in text:
+        return [text]
+    own = next(number for number, share in enumerate(OF_LAYERS) if f"layers={share}" in text)
+    return [text.replace(OF_LAYERS[own], share) for share in OF_LAYERS[own:]]
 
 
 def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:

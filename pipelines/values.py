@@ -9,7 +9,15 @@ from typing import Any
 
 from kfp_bonsai.fine_tune import train
 from kfp_bonsai.matrix_prune import prune
-from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed, parse_levels, usual_levels
+from kfp_bonsai.pipelines.levels import (
+    check_fit,
+    check_layers,
+    check_shares,
+    compressed,
+    parse_levels,
+    usual_levels,
+    with_fewer_layers,
+)
 from kfp_bonsai.select_model import select
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.progress import say
@@ -89,15 +97,22 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
     usual = usual_levels(kind_of_rows(arguments), epochs)
     config = read(arguments["model"]).config
     found: list[dict[str, Any]] = []
-    for number, level in enumerate(parse_levels(usual, epochs), 1):
-        try:
-            _check_compressed([level], config, arguments["max_length"])
-        except BonsaiError as error:
-            if number == len(usual) and not found:
-                raise
-            say(f"note: left out, as it was not asked for: {error}")
+    refused: list[BonsaiError] = []
+    for text in usual:
+        errors: list[BonsaiError] = []
+        for level in parse_levels(with_fewer_layers(text), epochs):
+            try:
+                _check_compressed([level], config, arguments["max_length"])
+            except BonsaiError as error:
+                errors.append(error)
+            else:
+                found.append(level)
+                break
         else:
-            found.append(level)
+            say(f"note: left out, as it was not asked for: {errors[0]}")
+            refused.append(errors[0])
+    if not found:
+        raise refused[-1]
     return found
 
 

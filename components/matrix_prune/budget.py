@@ -15,6 +15,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape
 
 STEP = 32  # widths in multiples of this suit SIMD and tensor cores
+UNSPENT = 12  # what a whole budget that is not spent weighs against neurons that are as many again as attention is wide
 Kept = dict[str, torch.Tensor]
 Costs = Mapping[str, float]
 
@@ -65,7 +66,7 @@ def least(costs: Costs) -> float:
 
 
 def uniform(shape: Shape, prices: Prices, unreachable: int = 0) -> Shape:
-    """Return the stock shape within a budget whose neurons are nearest to twice the attention's width.
+    """Return the stock shape that takes a budget as far as it goes, with neurons near twice the attention's width.
 
     Args:
         shape: the model's widths now.
@@ -92,7 +93,7 @@ def uniform(shape: Shape, prices: Prices, unreachable: int = 0) -> Shape:
             cost = heads // shape.group * group + ffn * neuron
             over = min(over, cost - most)
             if cost <= most:
-                worse = abs(ffn / attention - 2) + 4 * (1 - cost / most)
+                worse = abs(ffn / attention - 2) + UNSPENT * (1 - cost / most)
                 found.append((worse, alike(shape, heads, ffn, hidden)))
     if not found:
         raise BonsaiError(prices.too_little(prices.target + over, STEP))

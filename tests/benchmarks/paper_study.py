@@ -30,12 +30,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "SmolLM2": {"model": "embedded:smollm2"},
 }
 RIVAL = "BERT-tiny:model=embedded:bert-tiny"
-LEVELS = ["2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "10 % of the FLOPs:layers=1/3,flops=0.1", RIVAL]
+LEVELS = ["2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "10 % of the FLOPs:layers=1/2,flops=0.1", RIVAL]
 OF_LONG = [
     "2/3 layers:layers=2/3,epochs=0.5,rate=2e-4",
     "1/3 layers:layers=1/3,epochs=1.2",
-    "10 % of the FLOPs:layers=1/3,flops=0.1,epochs=2",
-    "5 % of the FLOPs:layers=1/3,flops=0.05,epochs=2",
+    "10 % of the FLOPs:layers=1/2,flops=0.1,epochs=2",
+    "5 % of the FLOPs:layers=1/2,flops=0.05,epochs=2",
     f"{RIVAL},epochs=2",
 ]
 OF_IMDB = {"max-rows": 5000, "validation-rows": 500, "unlabelled-rows": 10000, "augmentations": 0, "max-length": 256}

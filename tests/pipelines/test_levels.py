@@ -4,7 +4,15 @@ import pytest
 import tiny
 from transformers import BertConfig, ModernBertConfig, T5Config
 
-from kfp_bonsai.pipelines.levels import check_fit, check_layers, check_shares, compressed, parse_levels, usual_levels
+from kfp_bonsai.pipelines.levels import (
+    check_fit,
+    check_layers,
+    check_shares,
+    compressed,
+    parse_levels,
+    usual_levels,
+    with_fewer_layers,
+)
 from kfp_bonsai.pipelines.values import check_model, check_taught
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds.kinds import KINDS
@@ -18,7 +26,7 @@ def test_without_levels_there_are_the_three_of_the_white_paper():
     assert [(level["label"], level["layers"], level["flops"]) for level in levels] == [
         ("2/3 layers", "2/3", 1.0),
         ("1/3 layers", "1/3", 1.0),
-        ("1/3 layers + matrix pruning", "1/3", 0.1),
+        ("1/2 layers + matrix pruning", "1/2", 0.1),
     ]
     assert {level["epochs"] for level in levels} == {4}
 
@@ -31,6 +39,16 @@ def test_where_tokens_are_answered_for_more_layers_stay(kind):
     assert deeper == (kind in ("tokens", "questions")) and len(levels) == 3
     assert [level["epochs"] for level in levels] == ([0, 4, 6] if deeper else [0, 0, 0])
     assert {level["epochs"] for level in parse_levels(usual_levels(kind, 2), 2)} == {2}
+
+
+def test_a_usual_level_that_is_pruned_may_have_fewer_layers():
+    """A model of three layers is left without the level that emits least."""
+    whole, third, pruned = usual_levels("classification")
+    assert with_fewer_layers(whole) == [whole] and with_fewer_layers(third) == [third]
+    assert with_fewer_layers(pruned) == [pruned, "1/3 layers + matrix pruning:layers=1/3,flops=0.1"]
+    assert [level["layers"] for level in parse_levels(with_fewer_layers(usual_levels("tokens")[2]))] == [
+        *("2/3", "1/2", "1/3")
+    ]
 
 
 def test_a_level_says_all_that_can_be_said():

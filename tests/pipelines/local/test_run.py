@@ -55,8 +55,24 @@ def test_without_levels_a_run_has_those_of_its_kind_of_task(inputs, tmp_path):
         [level["label"] for level in settled(str(inputs / "model"), data, (), 0, options)[0]["levels"]]
         for data in (str(inputs / "reviews.csv"), str(words))
     ]
-    assert given[0] == ["2/3 layers", "1/3 layers", "1/3 layers + matrix pruning"]
-    assert given[1] == ["2/3 layers", "2/3 layers + matrix pruning to 1/3"]
+    assert given[0] == ["2/3 layers", "1/3 layers", "1/3 layers + matrix pruning"]  # of three, half are too many
+    assert given[1] == ["2/3 layers", "2/3 layers + matrix pruning to 1/3", "1/3 layers + matrix pruning to 1/8"]
+
+
+def test_a_usual_level_that_a_model_cannot_have_is_left_out(inputs, tmp_path, monkeypatch, capsys):
+    """A run without levels that is refused for one that nobody asked for; or one that ends with none, and no word."""
+    options = {name: one.default for name, one in ASKED.items() if name not in ("model", "data")}
+
+    def labels(*usual):
+        monkeypatch.setattr("kfp_bonsai.pipelines.values.usual_levels", lambda *_: [*usual])
+        found, _ = settled(str(inputs / "model"), str(inputs / "reviews.csv"), (), 0, options)
+        return [level["label"] for level in found["levels"]]
+
+    small = "1/2 layers + matrix pruning:layers=1/2,flops=0.01"
+    assert labels("2/3 layers:layers=2/3", small) == ["2/3 layers"]
+    assert "left out, as it was not asked for: --level '1/2 layers + matrix pruning': flops" in capsys.readouterr().out
+    with pytest.raises(BonsaiError, match="'1/2 layers [+] matrix pruning': flops=0.01 is less"):
+        labels(small)
 
 
 def test_a_disk_without_room_for_the_checkpoints(inputs, tmp_path, monkeypatch):

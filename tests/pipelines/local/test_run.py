@@ -71,7 +71,7 @@ def test_a_usual_level_that_a_model_cannot_have_is_left_out(inputs, tmp_path, mo
     small = "1/2 layers + matrix pruning:layers=1/2,flops=0.01"
     assert labels("2/3 layers:layers=2/3", small) == ["2/3 layers"]
     assert "left out, as it was not asked for: --level '1/2 layers + matrix pruning': flops" in capsys.readouterr().out
-    with pytest.raises(BonsaiError, match="'1/2 layers [+] matrix pruning': flops=0.01 is less"):
+    with pytest.raises(BonsaiError, match=r"'1/2 layers [+] matrix pruning': flops=0.01 is less"):
         labels(small)
 
 

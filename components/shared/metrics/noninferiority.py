@@ -26,8 +26,8 @@ def largest_loss(metric: str, right: Any, baseline: Any, candidate: Any, classes
     limit falls with the number of rows, to 1 % at 381 rows where nothing was lost or won.
 
     Args:
-        metric: the task's. F1 and Matthews' correlation hardly count what is right about the commonest class, so rows
-            of which all say that they are of it are left out. F1 of more than two classes is the mean of theirs: there
+        metric: the task's. F1 does not count what is right about the class that is not looked for, Matthews'
+            correlation hardly that about the commonest, so rows of which all say that they are of it are left out. F1 of more than two classes is the mean of theirs: there
             it is what the class of which the rows tell least may lose. Other answers are not simply right or
             wrong: there it is the limit for models that agree on all, and the bootstrap of the score says the rest.
         right: the right answers, one a row.
@@ -43,8 +43,8 @@ def largest_loss(metric: str, right: Any, baseline: Any, candidate: Any, classes
         score = score_predictions(metric, baseline, right, classes=classes)
         return min(1.0, limit / score) if score else 1.0
     if metric != "accuracy":
-        common = np.bincount(right).argmax()
-        counted = (right != common) | (baseline != common) | (candidate != common)
+        other = 0 if metric == "f1" else np.bincount(right).argmax()
+        counted = (right != other) | (baseline != other) | (candidate != other)
         right, baseline, candidate = right[counted], baseline[counted], candidate[counted]
     share = float((baseline == right).mean()) if len(right) else 0.0
     return min(1.0, _net_loss(right, baseline, candidate) / share) if share else 1.0

@@ -26,11 +26,11 @@ def largest_loss(metric: str, right: Any, baseline: Any, candidate: Any, classes
     limit falls with the number of rows, to 1 % at 381 rows where nothing was lost or won.
 
     Args:
-        metric: the task's. F1 does not count what is right about the class that is not looked for, Matthews' correlation
-            hardly that about the commonest: rows of which all say that they are of it are left out. F1 of more than two
-            classes is the mean of theirs: there it is what the class of which the rows tell least may lose. Other
-            answers are not simply right or wrong: there it is the limit for models that agree on all, and the bootstrap
-            of the score says the rest.
+        metric: the task's. F1 does not count what is right about the class that is not looked for, and Matthews'
+            correlation hardly that about the commonest: rows of which all say that they are of it are left out. F1 of
+            more than two classes is the mean of theirs: there it is what the class of which the rows tell least may
+            lose. Other answers are not simply right or wrong: there it is the limit for models that agree on all, and
+            the bootstrap of the score says the rest.
         right: the right answers, one a row.
         baseline: its predictions, or those of a champion.
         candidate: the other model's.

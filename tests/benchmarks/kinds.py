@@ -55,15 +55,19 @@ LEVELS = (
     Level("2/3 layers", "2/3", 0.0, 1.0),
     Level("1/2 layers", "1/2", 0.0, 1.5),
     Level("1/3 layers", "1/3", 0.0, 2.0),
-    Level("1/3 layers + matrices", "1/3", 0.12, 3.0),
+    Level("1/2 layers + matrices to 12 %", "1/2", 0.12, 3.0),
 )
 DEEPER = (
     *LEVELS[:2],
     Level("1/2 layers + matrices to 1/3", "1/2", 1 / 3, 2.0),
-    Level("1/2 layers + matrices to 12 %", "1/2", 0.12, 3.0),
+    LEVELS[3],
     LEVELS[2],
     Level("2/3 layers + matrices to 1/3, 4 passes", "2/3", 1 / 3, 4.0),
     Level("2/3 layers + matrices to 12 %, 6 passes", "2/3", 0.12, 6.0),
+)
+OF_QUESTIONS = (
+    LEVELS[0],
+    Level("2/3 layers + matrices to 45 %", "2/3", 0.45, 6.0),
 )
 
 
@@ -142,7 +146,7 @@ TASKS = {
     "wnut17": Given(_as_it_is("wnut17"), {"kind": "tokens"}, 6, OF_NAMES, **NAMES),
     "tags": Given(_as_it_is("debian/tags"), {"kind": "multi-label"}, 4, (0.99, None, 0.98, 0.97), 4000, 2),
     "sections": Given(_as_it_is("debian/sections"), {"kind": "classification"}, 3, (0.995, None, 0.99, 0.98), 6000, 2),
-    "xquad-en": Given(_by_paragraph, {"kind": "questions"}, 8, (None, 0.99, None, None)),
+    "xquad-en": Given(_by_paragraph, {"kind": "questions"}, 8, (None, 0.99), levels=OF_QUESTIONS),
     "synopsis": Given(_by_section, {"kind": "ranking"}, 2, (None, None, 0.99, None), augmentations=2),
 }
 

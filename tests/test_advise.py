@@ -32,7 +32,7 @@ def test_the_nearest_evidence_of_the_family_decides():
     """Else advice for little data rests on figures from much, or one family's from another's."""
     found = [measured("bert", 8000, 0.99), measured("bert", 500, 0.90), measured("gpt2", 500, 0.97)]
     found += [Evidence("bert", "made up", 8000, level, 0.5, 1.0, "this test") for level in LEVELS[:2]]
-    assert [verdicts("bert", 9000, found)[level] for level in LEVELS] == ["sensible", "sensible", "sensible"]
+    assert [verdicts("bert", 9000, found)[level] for level in LEVELS[:3]] == ["sensible", "sensible", "sensible"]
     assert verdicts("bert", 700, found)[LEVELS[2]] == "not advised"
     assert verdicts("gpt2", 9000, found)[LEVELS[2]] == "at a price"
     assert "t5 itself was not measured" in whys("t5", 700, found)[LEVELS[2]]
@@ -147,8 +147,9 @@ def test_what_was_not_measured_is_not_called_sensible():
     assert {verdicts("bert", 8000, shipped())[level] for level in LEVELS} == {"sensible"}
     assert {verdicts("llama", 8000, shipped())[level] for level in LEVELS} == {"uncertain"}
     few = verdicts("bert", 500, shipped())
-    assert [few[level] for level in LEVELS] == ["uncertain", "at a price", "at a price"]
-    assert verdicts("bert", 8000, shipped())["shape at 10% FLOPs"] == "free"
+    assert [few[level] for level in LEVELS] == ["uncertain", "at a price", "at a price", "uncertain"]
+    shapes = [one.verdict for one in advice(Situation("bert", 8000), shipped()) if one.about == "shape at 10% FLOPs"]
+    assert {*shapes} == {"free", "either"}  # with as many layers, and of stock ones more
 
 
 def test_a_model_folder_a_family_and_nonsense(made):

@@ -11,7 +11,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 SHIPPED = Path(__file__).parents[2] / "components" / "shared" / "metrics" / "measured" / "benchmarks.json"
-LEVELS = ("2/3 layers", "1/3 layers", "1/3 layers + matrix pruning")
+LEVELS = ("2/3 layers", "1/3 layers", "1/3 layers + matrix pruning", "1/2 layers + matrix pruning")
 MINILM = {"family": "bert", "model": "pretrained MiniLM", "parameters": 22_713_986}
 NAMES = {  # what quality.py calls a level: what it is called here, and its shape
     "2/3 layers": ("2/3 layers", "stock"),
@@ -19,9 +19,12 @@ NAMES = {  # what quality.py calls a level: what it is called here, and its shap
     "3 layers, free": ("layers=1/2,flops=0.335", "free"),
     "1/3 layers + matrix pruning, free": ("1/3 layers + matrix pruning", "free"),
     "1/3 layers + matrix pruning, stock": ("1/3 layers + matrix pruning, stock", "stock"),
+    "3 layers to a tenth, free": ("1/2 layers + matrix pruning", "free"),
+    "4 layers to a tenth, stock": ("layers=2/3,flops=0.0995,shape=stock", "stock"),
 }
 FILES = {  # test rows, texts without labels (where README.md tells them) and the command
     "quality": (2000, 61_000, "quality.py"),
+    "quality-depth": (2000, 61_000, "quality.py --shorter 0.5"),
     "quality-small": (1000, None, "quality.py --data embedded:amazon-reviews"),
     "quality-news": (1000, None, "quality.py --data embedded:news"),
 }
@@ -34,7 +37,8 @@ KINDS = {  # what kinds.py was run on: the kind and the metric
     "xquad-en": ("questions", "answer_f1"),
     "synopsis": ("ranking", "ndcg@10"),
 }
-PRUNED = "1/3 layers + matrices"  # as kinds.py calls the paper's third level
+PRUNED = "1/2 layers + matrices to 12 %"  # as kinds.py calls the third of the usual levels of whole rows
+OF_TOKENS = ("tokens", "questions")  # which have others
 SCRATCH = {"model": "from scratch, a weak baseline", "from_scratch": True}
 # What README.md tells and no file in results does: (FLOPs, relative accuracy) of the three levels.
 FAMILIES = {
@@ -105,7 +109,7 @@ def _of_kinds() -> list[dict[str, Any]]:
         about |= {"score": round(base["score"], 4), "floor": round(base["floor"], 4)}
         for label, level in levels.items():
             if label != "baseline":
-                named = {"level": LEVELS[2] if label == PRUNED else label}
+                named = {"level": LEVELS[3] if label == PRUNED and kind not in OF_TOKENS else label}
                 shape = {"shape": "free" if "matrices" in label else "stock"}
                 kept = {"relative_accuracy": level["relative_score"], **level}
                 found.append({**MINILM, **about, **named, **shape, **_figures(kept)})

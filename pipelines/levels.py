@@ -47,7 +47,7 @@ OF_TOKENS = (
 
 
 def parse_levels(texts: Sequence[str], epochs: float = 0.0) -> list[dict[str, Any]]:
-    """Read levels, the paper's three if there are none.
+    """Read levels, the usual three if there are none.
 
     Args:
         texts: levels such as "small:layers=1/3,flops=0.1"; without a label, the text itself is the label, or the name
@@ -75,7 +75,7 @@ def compressed(levels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def usual_levels(kind: str, epochs: float = 0.0) -> list[str]:
-    """Return the levels of a kind of task for which none are given: the paper's three, or three of more layers.
+    """Return the levels of a kind of task for which none are given: the usual three, or three of more layers.
 
     Args:
         kind: the kind of task; "" where it is not known yet whether rows have classes or numbers.

@@ -63,14 +63,14 @@ def test_where_time_goes_is_what_a_runtime_counts(tmp_path, runtime):
     import onnx
     from onnx import TensorProto, helper
 
-    shape = [256, 256]
-    wide = onnx.numpy_helper.from_array(np.random.default_rng(0).random(shape, np.float32), "weight")
+    given, shape = [256, 4096], [256, 256]
+    wide = onnx.numpy_helper.from_array(np.random.default_rng(0).random(given[::-1], np.float32), "weight")
     nodes = [helper.make_node("MatMul", ["x", "weight"], ["y"]), helper.make_node("Softmax", ["y"], ["z"])]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "z")]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, one) for name, one in (("x", given), ("z", shape))]
     graph = helper.make_graph(nodes, "made", ends[:1], ends[1:], [wide])
     file = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
-    found = edge_parts.shares(runtime, file, 1, {"x": np.ones(shape, np.float32)}, 3)
+    found = edge_parts.shares(runtime, file, 1, {"x": np.ones(given, np.float32)}, 3)
     assert found["matrix products"] > found["attention, softmax"] > 0 and found["norms"] == found["activations"] == 0
     assert sum(found.values()) == pytest.approx(1)
 

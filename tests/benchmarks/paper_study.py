@@ -9,6 +9,7 @@ same share of every class; of IMDb 5,000 test rows are scored and 10,000 of the 
 """
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,20 @@ def places(data: Path, name: str, work: Path) -> dict[str, Any]:
     return {"data": str(data / "imdb"), "test-data": str(test)}
 
 
+def figures(file: Path) -> list[dict[str, Any]]:
+    """Return what was measured of each model: numbers where there are some, without columns that hold nothing."""
+    with file.open(encoding="utf-8", newline="") as source:
+        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(source)]
+    return [{name: _number(value) for name, value in row.items()} for row in rows]
+
+
+def _number(value: str) -> float | str:
+    try:
+        return float(f"{float(value):.6g}")
+    except ValueError:
+        return value
+
+
 def main(arguments: Sequence[str]) -> int:
     """Go on with the study; return 1 if a cell could not be made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,7 +104,10 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         failed = True
     if (done := given.work / "study" / "study.json").is_file():
-        write_json(given.json, {"versions": records.versions(), **json.loads(done.read_text(encoding="utf-8"))})
+        own = json.loads(done.read_text(encoding="utf-8"))
+        for cell in own["cells"]:
+            cell["data"] = cell["data_name"]
+        write_json(given.json, {"versions": records.versions(), **own, "rows": figures(done.with_name("study.csv"))})
     return int(failed)
 
 

@@ -87,12 +87,11 @@ class Trial:
 
 
 def name_of(point: Mapping[str, Any], number: int) -> str:
-    """Return what a trial is called: its number and where it is."""
+    """Return what a trial is called: its number, and what makes the same of it as a level of a run."""
     if "model" in point:
         return f"{number}: {point['model'].rsplit('/', 1)[-1].rpartition(':')[2]}"
-    share = "whole" if point["share"] == 1 else f"{100 * point['share']:.3g} %"
-    layers = f"{point['layers']} layer{'s' if point['layers'] > 1 else ''}"
-    return f"{number}: {layers}, {share}{', stock' if point['shape'] == 'stock' else ''}"
+    share = "" if point["share"] == 1 else f",emission={point['share']:.3g}"
+    return f"{number}: layers={point['layers']}{share}{',shape=stock' if point['shape'] == 'stock' else ''}"
 
 
 def write_trial(folder: Path, trial: Trial) -> None:

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
         "data": [{**places(given.data, name, given.work), "name": name, **DATA[name]} for name in given.only],
         "levels": LEVELS,
         "seeds": given.seed,
-        "options": {"min-accuracy": 0.97, "block-seconds": 1.0, "time-budget": 300.0},
+        "options": {"min-accuracy": 0.97, "block-seconds": 2.0, "time-budget": 300.0},
     }
     file = given.work / "asked.yaml"
     file.write_text(yaml.safe_dump(asked, sort_keys=False), encoding="utf-8")

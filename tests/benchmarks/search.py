@@ -36,7 +36,7 @@ DEMO: dict[str, Any] = {  # what `make demo` trains, of which a search has less 
     **{"model": "embedded:minilm", "data": "embedded:movie-reviews", "test_rows": 2000, "epochs": 2.0},
     "unlabelled_data": "embedded:amazon-reviews,embedded:tweets,embedded:news",
     **{"augmentations": 1, "unlabelled_rows": 2500, "prune_steps": 150, "freeze_embeddings": True},
-    **{"block_seconds": 0.4, "precision": 0.03, "time_budget": 60.0},
+    **{"block_seconds": 1.2, "precision": 0.03, "time_budget": 90.0},
 }
 TINY: dict[str, Any] = {"model": "embedded:bert-tiny", "data": "embedded:movie-reviews", "max_rows": 1000}
 TINY |= {"validation_rows": 400, "test_rows": 400, "augmentations": 1, "epochs": 2.0, "prune_steps": 40}

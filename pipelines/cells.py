@@ -48,7 +48,7 @@ class Study:
     Attributes:
         models: the models.
         data: the data sets.
-        levels: of all cells; none for the usual three.
+        levels: of all cells; none for the three of the white paper.
         seeds: each cell is made with each of them.
         options: of `bonsai run`, for all cells.
         title: what it is called, or "".

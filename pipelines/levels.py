@@ -34,8 +34,10 @@ OF_READY_MADE = ("model", "epochs", "rate")  # what can be said of a ready-made 
 UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
 ANY_LAYERS = 1_000_000  # as if the model, which is not known yet, had whatever is asked for
 
-# The paper's three, of which the last has more layers: narrower ones keep more (tests/benchmarks/quality.py).
-THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/2 layers + matrix pruning:layers=1/2,flops=0.1")
+# The white paper's, which a study has for every model and kind of task.
+THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
+# Of a run the last has more layers, as narrower ones keep more: measured by tests/benchmarks/quality.py.
+OF_ROWS = (*THREE_LEVELS[:2], "1/2 layers + matrix pruning:layers=1/2,flops=0.1")
 OF_LAYERS = ("2/3", "1/2", "1/3")
 # Where tokens are answered for, more layers that are narrower keep more at equal FLOPs, and learn longer: measured by
 # tests/benchmarks/kinds.py. Each with its passes over the transfer set; 0 leaves them to distill.
@@ -47,7 +49,7 @@ OF_TOKENS = (
 
 
 def parse_levels(texts: Sequence[str], epochs: float = 0.0) -> list[dict[str, Any]]:
-    """Read levels, the usual three if there are none.
+    """Read levels, the white paper's three if there are none.
 
     Args:
         texts: levels such as "small:layers=1/3,flops=0.1"; without a label, the text itself is the label, or the name
@@ -75,14 +77,14 @@ def compressed(levels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def usual_levels(kind: str, epochs: float = 0.0) -> list[str]:
-    """Return the levels of a kind of task for which none are given: the usual three, or three of more layers.
+    """Return the levels of a kind of task for which none are given.
 
     Args:
         kind: the kind of task; "" where it is not known yet whether rows have classes or numbers.
         epochs: epochs of distillation, where they are stated.
     """
     if not kind or KINDS[kind].head not in (TOKEN, SPAN):
-        return [*THREE_LEVELS]
+        return [*OF_ROWS]
     return [text if epochs or not passes else f"{text},epochs={passes}" for text, passes in OF_TOKENS]
 
 

@@ -21,12 +21,12 @@ from kfp_bonsai.shared.models.shapes import LayerShape
 
 
 def test_without_levels_there_are_the_three_of_the_white_paper():
-    """A default run that does not show what the paper shows."""
+    """A study that does not show what the paper shows."""
     levels = parse_levels((), epochs=4)
     assert [(level["label"], level["layers"], level["flops"]) for level in levels] == [
         ("2/3 layers", "2/3", 1.0),
         ("1/3 layers", "1/3", 1.0),
-        ("1/2 layers + matrix pruning", "1/2", 0.1),
+        ("1/3 layers + matrix pruning", "1/3", 0.1),
     ]
     assert {level["epochs"] for level in levels} == {4}
 

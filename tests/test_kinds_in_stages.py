@@ -53,7 +53,7 @@ def test_a_kind_is_learnt_shrunk_measured_and_quantized(kind, family, tmp_path):
         made["validation"],
         base,
         epochs=MADE[kind].epochs,
-        learning_rate=3e-3,
+        learning_rate=MADE[kind].rate,
         batch_size=16,
         max_length=16,
     )

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import signature
 from typing import Any
 
@@ -97,23 +97,28 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
     usual = usual_levels(kind_of_rows(arguments), epochs)
     config = read(arguments["model"]).config
     found: list[dict[str, Any]] = []
-    refused: list[BonsaiError] = []
-    for text in usual:
-        errors: list[BonsaiError] = []
-        for level in parse_levels(with_fewer_layers(text), epochs):
-            try:
-                _check_compressed([level], config, arguments["max_length"])
-            except BonsaiError as error:
-                errors.append(error)
-            else:
-                found.append(level)
-                break
-        else:
-            say(f"note: left out, as it was not asked for: {errors[0]}")
-            refused.append(errors[0])
-    if not found:
-        raise refused[-1]
+    for number, text in enumerate(usual, 1):
+        try:
+            found.append(_first_that_fits(with_fewer_layers(text), config, arguments["max_length"], epochs))
+        except BonsaiError as error:
+            if number == len(usual) and not found:
+                raise
+            say(f"note: left out, as it was not asked for: {error}")
     return found
+
+
+def _first_that_fits(texts: Sequence[str], config: Any, max_length: int, epochs: float) -> dict[str, Any]:
+    """Return the first of some levels that a model can have, or raise what is wrong with the first of all."""
+    level, *others = parse_levels(texts, epochs)
+    try:
+        _check_compressed([level], config, max_length)
+    except BonsaiError:
+        for other in others:
+            with suppress(BonsaiError):
+                _check_compressed([other], config, max_length)
+                return other
+        raise
+    return level
 
 
 def kind_of_rows(arguments: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared.metrics.advice import LEVELS
+
 RESULTS = Path(__file__).parent / "results"
 SHIPPED = Path(__file__).parents[2] / "components" / "shared" / "metrics" / "measured" / "benchmarks.json"
-LEVELS = ("2/3 layers", "1/3 layers", "1/3 layers + matrix pruning", "1/2 layers + matrix pruning")
 MINILM = {"family": "bert", "model": "pretrained MiniLM", "parameters": 22_713_986}
 NAMES = {  # what quality.py calls a level: what it is called here, and its shape
     "2/3 layers": ("2/3 layers", "stock"),

@@ -16,21 +16,21 @@ _of_torch = functional.dropout
 
 def without_dropout(model: Any) -> None:
     """Let a model train without dropout: that of modules, and the rates that attention and layers keep as numbers."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in RATES:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
+    for module, name in _rates(model):
+        setattr(module, name, 0.0)
 
 
 def drops(model: Any) -> bool:
     """Say whether anything of a model is dropped in training."""
-    return any(
-        (isinstance(module, nn.Dropout) and module.p > 0)
-        or any(isinstance(rate := getattr(module, name, None), float) and rate > 0 for name in RATES)
-        for module in model.modules()
-    )
+    return any(getattr(module, name) > 0 for module, name in _rates(model))
+
+
+def _rates(model: Any) -> Iterator[tuple[nn.Module, str]]:
+    """Yield what has a rate of dropout, and what that is called there."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            yield module, "p"
+        yield from ((module, name) for name in RATES if isinstance(getattr(module, name, None), float))
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_every_argument_has_a_value_and_the_nearest_one_wins(filled):
     assert check_form("compress", filled(options={"epochs": 2}), FIXED)["epochs"] == 2
 
 
-def test_without_levels_they_are_those_of_the_kind_of_task(filled, tmp_path, capsys):
+def test_without_levels_they_are_those_of_the_kind_of_task(filled, tmp_path):
     """Tagged words get what suits them less, other levels than `bonsai run`'s, or a refusal of what was not asked."""
     labels = [level["label"] for level in check_form("compress", filled(levels=[]), FIXED)["levels"]]
     assert labels == ["2/3 layers", "1/3 layers", "1/3 layers + matrix pruning"]

@@ -1,11 +1,14 @@
 """kfp-bonsai: make fine-tuned language models smaller, and prove how much less each inference emits.
 
 Importing this package teaches transformers' Auto classes the free-shaped models it makes. That happens
-when they are first used, so that the import itself stays fast and works without transformers.
+when they are first used, so that the import itself stays fast and works without transformers. It also keeps
+libraries from telling their makers of their use.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from kfp_bonsai.shared.core import telemetry
 
 try:
     from wrapt import when_imported, wrap_function_wrapper
@@ -34,5 +37,6 @@ def _teach(module: Any) -> None:
         wrap_function_wrapper(module, f"AutoConfig.{name}", registered)
 
 
+telemetry.switch_off()
 if wrap_function_wrapper is not None:
     when_imported("transformers.models.auto.configuration_auto")(_teach)

@@ -104,6 +104,12 @@ def test_the_shape_that_keeps_more_by_more_than_chance(free, stock, verdict):
     assert not any(about.startswith("shape") for about in verdicts("bert", 8000, elsewhere))
 
 
+def test_whole_layers_are_of_no_shape():
+    """Four narrow layers that keep more than two whole ones would be told as the worth of the free shape."""
+    wnut = Situation("llama", 3000, kind="tokens")
+    assert not [one.why for one in advice(wnut, shipped()) if one.about.startswith("shape") and "wnut17" in one.why]
+
+
 def test_text_without_labels_is_worth_what_was_measured():
     """Text would be called worth finding where nobody tried without, or where chance gives as much."""
     ends = {"having": (0.985, 0.995), "lacking": (0.955, 0.965)}

@@ -1,6 +1,5 @@
 """Models that write: OpenVINO's graph with weights of 8 or 4 bits, how well it follows the checkpoint, and how fast."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -140,7 +139,6 @@ def compress(model: Path, folder: Path, texts: Sequence[str], task: Task, bits: 
 
 def _round_weights(whole: Path, file: Path, bits: int) -> None:
     """Round weights with NNCF: each output's own scale for 8 bits, GROUP weights' for 4, but embeddings and output."""
-    os.environ.setdefault("NNCF_CI", "1")  # no telemetry
     with quiet():
         import nncf
         import openvino

@@ -3,7 +3,6 @@
 Both take an fp32 ONNX file to an int8 one, with the weights per channel and the embeddings included.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +22,6 @@ def static(fp32: Path, int8: Path, calibration: Sequence[Batch], fitting: bool =
     The weights are put beside the graph, which NNCF copies at every step: it then takes a quarter less time.
     With `fitting`, weights take 7 bits, whose sums fit where a processor has no VNNI, see `shared.processor`.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # no telemetry
     with quiet(), TemporaryDirectory(dir=int8.parent) as folder:
         import nncf
         import onnx

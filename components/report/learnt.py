@@ -7,7 +7,6 @@ from kfp_bonsai.shared.core.documents import FORMAT
 
 OF_ROW = (
     "level",
-    "shape",
     "student",
     "flops_ratio",
     "relative_accuracy",
@@ -45,7 +44,12 @@ def _of_cell(cell: Cell, source: str) -> list[dict[str, Any]]:
         "floor": cell.run.document.get("floor_accuracy"),
     }
     return [
-        {**situation, **{name: row[name] for name in OF_ROW}, "source": source}
+        {**situation, **{name: row[name] for name in OF_ROW}, **_shape(row), "source": source}
         for row in cell.run.drawable
         if row["stage"] == "compressed" and row["flops_ratio"]
     ]
+
+
+def _shape(row: dict[str, Any]) -> dict[str, str]:
+    """Return the shape that matrices were pruned to; nothing of whole layers, which are both."""
+    return {"shape": row["shape"]} if row.get("pruned") else {}

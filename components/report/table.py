@@ -72,6 +72,7 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "making_joules": making.get("joules"),
             "making_label": making.get("label"),
             "unlabelled_rows": _unlabelled(model.get("lineage") or []),
+            "pruned": any(stage["stage"] == "matrix-prune" for stage in model.get("lineage") or []),
             "error": model.get("error") or "",
             "sci_grams_per_1000": (model.get("sci_per_1000") or {}).get("sci_g"),
             "scores": model.get("scores"),

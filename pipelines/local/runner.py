@@ -6,6 +6,7 @@ are printed, and everything else goes to the log file alone.
 
 import io
 import logging
+import math
 import os
 import re
 import signal
@@ -30,12 +31,11 @@ from kfp_bonsai.shared.core.progress import duration, put
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "NNCF_CI": "1",  # no telemetry
-    "ORT_DISABLE_TELEMETRY": "1",
     "PYTHONWARNINGS": "ignore",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+PATIENCE = 120  # seconds that a task may take to keep its work
 USER_ERROR = re.compile(r"kfp_bonsai\.[\w.]+Error: (.*)")
 ANY_ERROR = re.compile(r"[A-Za-z_][\w.]*(: .*)?$")  # the last line of a traceback
 CHATTER = re.compile(r"\[KFP Executor |-+$|\s*$")
@@ -88,10 +88,13 @@ def _run_stoppable(work: Callable[[], Any], lines: "Lines") -> None:
     """Run in a thread, and end its tasks when this process is asked to stop; KFP alone would begin the next level.
 
     This thread wakes all the time, as one that waits for a lock can miss a signal, and ends tasks until the run has
-    ended, as KFP may be about to start one.
+    ended, as KFP may be about to start one. What does not end is killed: after PATIENCE, or when it is asked again.
     """
+    killed_from = math.inf
 
     def stop(signum: int, frame: object) -> None:
+        nonlocal killed_from
+        killed_from = time.monotonic() + (0 if lines.stopped else PATIENCE)
         lines.stopped = True
 
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
@@ -102,7 +105,7 @@ def _run_stoppable(work: Callable[[], Any], lines: "Lines") -> None:
             while not wait([running], timeout=0.2).done:
                 for child in psutil.Process().children(recursive=True) if lines.stopped else ():
                     with suppress(psutil.NoSuchProcess):
-                        child.terminate()
+                        child.kill() if time.monotonic() > killed_from else child.terminate()
         running.result()
     finally:
         for each, handler in before.items():

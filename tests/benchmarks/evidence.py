@@ -15,8 +15,8 @@ RESULTS = Path(__file__).parent / "results"
 SHIPPED = Path(__file__).parents[2] / "components" / "shared" / "metrics" / "measured" / "benchmarks.json"
 MINILM = {"family": "bert", "model": "pretrained MiniLM", "parameters": 22_713_986}
 NAMES = {  # what quality.py calls a level: what it is called here, and its shape
-    "2/3 layers": ("2/3 layers", "stock"),
-    "1/3 layers": ("1/3 layers", "stock"),
+    "2/3 layers": ("2/3 layers", ""),
+    "1/3 layers": ("1/3 layers", ""),
     "3 layers, free": ("layers=1/2,flops=0.335", "free"),
     "1/3 layers + matrix pruning, free": ("1/3 layers + matrix pruning", "free"),
     "1/3 layers + matrix pruning, stock": ("1/3 layers + matrix pruning, stock", "stock"),
@@ -29,7 +29,7 @@ FILES = {  # test rows, texts without labels (where README.md tells them) and th
     "quality-small": (1000, None, "quality.py --data embedded:amazon-reviews"),
     "quality-news": (1000, None, "quality.py --data embedded:news"),
 }
-SHAPES = ("stock", "stock", "free")
+SHAPES = ("", "", "free")
 KINDS = {  # what kinds.py was run on: the kind and the metric
     "conll2003": ("tokens", "span_f1"),
     "wnut17": ("tokens", "span_f1"),
@@ -101,7 +101,7 @@ def _of_ablations() -> list[dict[str, Any]]:
 
 
 def _of_kinds() -> list[dict[str, Any]]:
-    """Return what the kinds keep; whole layers are stock, pruned matrices free."""
+    """Return what the kinds keep; whole layers are of both shapes, pruned matrices free."""
     found = []
     for name, levels in json.loads((RESULTS / "kinds.json").read_text(encoding="utf-8"))["found"].items():
         kind, metric = KINDS[name]
@@ -111,7 +111,7 @@ def _of_kinds() -> list[dict[str, Any]]:
         for label, level in levels.items():
             if label != "baseline":
                 named = {"level": LEVELS[3] if label == PRUNED and kind not in OF_TOKENS else label}
-                shape = {"shape": "free" if "matrices" in label else "stock"}
+                shape = {"shape": "free" if "matrices" in label else ""}
                 kept = {"relative_accuracy": level["relative_score"], **level}
                 found.append({**MINILM, **about, **named, **shape, **_figures(kept)})
     return found

@@ -215,7 +215,7 @@ def _as_today(room: Room, base: Path) -> dict[str, Callable[[], Path]]:
 
     def trained() -> Path:
         record = records.read_record(folder / "small")
-        rate = record["stages"][-1]["arguments"]["learning_rate"]
+        rate = record["lineage"][-1]["arguments"]["learning_rate"]
         return made(
             folder / "alone",
             lambda out: fine_tune(

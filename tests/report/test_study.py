@@ -34,7 +34,7 @@ def paper(like, tmp_path_factory) -> Made:
         for data in ("CoLA", "RTE")
         for seed in range(3)
     ]
-    rival = {**cells[0][1]["rows"][3], "level": "BERT-tiny", "student": "embedded:bert-tiny", "shape": "stock"}
+    rival = {**cells[0][1]["rows"][3], "level": "BERT-tiny", "student": "embedded:bert-tiny", "pruned": False}
     cells[0][1]["rows"].append(rival | {"relative_emission": 0.06, "relative_emission_ci": [0.059, 0.061]})
     cells[1][1]["control"] = "failed"
     cells[2][1]["rows"][2] |= {"error": "out of | memory <b>", "relative_emission": None}
@@ -123,6 +123,7 @@ def test_what_was_learnt_is_left_for_advise(paper: Made):
     """`bonsai advise` could not read what a study wrote, or would not find it."""
     found = evidence.read_evidence(paper.folder)
     assert {*found} <= {*evidence.left_here()} and len(found) == 9 * 3 - 1 + 1
+    assert {("matrix" in one.level, bool(one.shape)) for one in found} == {(False, False), (True, True)}
     assert {(one.family, one.model, one.rows) for one in found if one.data == "RTE"} == {("bert", "MiniLM", 2_241)}
     assert [one.relative_emission for one in found if one.student] == [0.06]
 

@@ -180,7 +180,6 @@ def _openvino(file: Path, threads: int) -> Predictor:
 
 
 def _onnxruntime(file: Path, threads: int) -> Predictor:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would send traces of every session to its makers
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

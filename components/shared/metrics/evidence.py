@@ -43,7 +43,7 @@ class Evidence:
         metric: of the score.
         test_rows: of the test split.
         seed: of the run.
-        shape: "stock" or "free".
+        shape: "stock" or "free"; "" for whole layers and ready-made models, which are both.
         student: the ready-made model that was taught instead of compressing the baseline; "" for none.
         unlabelled_rows: of text without labels that it was distilled with.
         relative_accuracy_ci: its 95 % interval.

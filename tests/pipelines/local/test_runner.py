@@ -35,6 +35,31 @@ def test_a_task_that_starts_as_one_presses_ctrl_c_is_ended():
     assert time.monotonic() - started < 50
 
 
+HELD = """
+import io, os, signal, subprocess, sys, threading, time
+from kfp_bonsai.pipelines.local.runner import Lines, _run_stoppable
+
+lines = Lines(io.StringIO(), str)
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+def work():
+    task = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    task.stdout.readline()
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    print(task.wait())
+_run_stoppable(work, lines)
+"""
+
+
+def test_a_task_that_does_not_end_is_killed_when_one_presses_ctrl_c_again():
+    """A terminal that nothing gets free, as where a library's process waits for ever."""
+    started = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=120)
+    assert ended.stdout.split() == ["-9"], ended.stderr
+    assert time.monotonic() - started < 50
+
+
 TRACE = """Traceback (most recent call last):
   File "x.py", line 3, in distill
     1 / 0

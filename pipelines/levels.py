@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from kfp_bonsai.layer_remove.remove import layers_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
-from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN
+from kfp_bonsai.shared.kinds.kind import ROW, SPAN, TOKEN, WRITTEN
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
 from kfp_bonsai.shared.models.kept_tokens import VOCABULARIES, WHOLE
@@ -32,6 +33,7 @@ SYNTAX = (
 )
 OF_READY_MADE = ("model", "epochs", "rate")  # what can be said of a ready-made model
 UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
+SHORT = 8  # tokens of a text that is shorter than most tasks' are on average
 ANY_LAYERS = 1_000_000  # as if the model, which is not known yet, had whatever is asked for
 
 # The white paper's, which a study has for every model and kind of task.
@@ -45,6 +47,12 @@ OF_TOKENS = (
     ("2/3 layers:layers=2/3", 0),
     ("2/3 layers + matrix pruning to 1/3:layers=2/3,flops=0.334", 4),
     ("2/3 layers + matrix pruning to 1/8:layers=2/3,flops=0.125", 6),
+)
+# What writes has an output matrix that no level prunes, which alone may be a tenth of the FLOPs.
+OF_WRITERS = (
+    "2/3 layers:layers=2/3",
+    "1/2 layers:layers=1/2",
+    "1/2 layers + matrix pruning to 1/3:layers=1/2,flops=0.334",
 )
 
 
@@ -83,8 +91,9 @@ def usual_levels(kind: str, epochs: float = 0.0) -> list[str]:
         kind: the kind of task; "" where it is not known yet whether rows have classes or numbers.
         epochs: epochs of distillation, where they are stated.
     """
-    if not kind or KINDS[kind].head not in (TOKEN, SPAN):
-        return [*OF_ROWS]
+    head = KINDS[kind].head if kind else ROW
+    if head not in (TOKEN, SPAN):
+        return [*(OF_WRITERS if head == WRITTEN else OF_ROWS)]
     return [text if epochs or not passes else f"{text},epochs={passes}" for text, passes in OF_TOKENS]
 
 
@@ -121,17 +130,21 @@ def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
             )
 
 
-def check_shares(levels: Sequence[Mapping[str, Any]], config: Any, longest: int = 512) -> None:
+def check_shares(
+    levels: Sequence[Mapping[str, Any]], config: Any, longest: int = 512, head: str = ROW, surely: bool = False
+) -> None:
     """Refuse shares of the FLOPs or of the emission that matrix-prune would refuse after the training before it.
 
-    The bounds hold for texts of any length (the powers of two were tried), so that a share near them may still be
-    refused there. What emits how much is known once it is timed, on texts of the task's length; that it is within a
-    factor of the FLOPs is known here.
+    The bounds hold for texts and answers of any length (the powers of two were tried), so that a share near them may
+    still be refused there. What emits how much is known once it is timed, on texts of the task's length; that it is
+    within a factor of the FLOPs is known here.
 
     Args:
         levels: what parse_levels gives.
         config: the model's configuration.
         longest: tokens that a text has at the most.
+        head: what the model is to give logits for.
+        surely: refuse too what is out of reach for texts of some lengths alone, from SHORT tokens on.
 
     Raises:
         BonsaiError: a level's share is below what its layers cost at the least, or above what they cost whole.
@@ -141,9 +154,10 @@ def check_shares(levels: Sequence[Mapping[str, Any]], config: Any, longest: int 
 
     from kfp_bonsai.matrix_prune.budget import STEP, step_of
     from kfp_bonsai.shared.models import flops, one_token, shapes
+    from kfp_bonsai.shared.models.flops import Flops
     from kfp_bonsai.shared.models.pretrained import blank
 
-    model = blank(config)
+    model = blank(config, head)
     shape, whole = shapes.shape_of(model), flops.count(model)
     costs = flops.units(model)
     smallest = {
@@ -156,14 +170,18 @@ def check_shares(levels: Sequence[Mapping[str, Any]], config: Any, longest: int 
             asked = layers_asked(level["layers"], total)
             kept += [sum(shape.stacks[:number])] * (asked if isinstance(asked, int) else len(asked))
         kept[-1] = len(shape.layers) - 1  # which may cost less than the others
+        narrowest = shape.head_dim / shape.hidden if shape.tied and level["shape"] == "stock" else 1.0
         bounds = []
-        for length in (*(1 << power for power in range(longest.bit_length())), longest):
-            full = sum(_full(shape, costs, index).at(length) for index in kept)
-            rest = whole.at(length) - sum(_full(shape, costs, index).at(length) for index in range(len(shape.layers)))
+        for length, written in _lengths(longest, head == WRITTEN):
+            at = partial(Flops.at, length=length, written=written)
+            rest = at(whole) - sum(at(_full(shape, costs, index)) for index in range(len(shape.layers)))
+            full = rest + sum(at(_full(shape, costs, index)) for index in kept)
             parts = [(cost, step_of(unit)) for index in kept for unit, cost in smallest[level["shape"]][index].items()]
-            least = sum(cost.at(length) * step for cost, step in parts)
-            bounds.append((least / whole.at(length), (full + rest) / whole.at(length)))
-        least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
+            least = rest * narrowest + sum(at(cost) * step for cost, step in parts)
+            if not surely or length >= SHORT:
+                bounds.append((least / at(whole), full / at(whole)))
+        worst, best = (max, min) if surely else (min, max)
+        least, most = worst(low for low, _ in bounds), best(high for _, high in bounds)
         key = "emission" if level["emission"] < 1 else "flops"
         share, slack = level[key], flops.AGREEMENT if key == "emission" else 1.0
         if share < least / slack:
@@ -178,6 +196,12 @@ def check_shares(levels: Sequence[Mapping[str, Any]], config: Any, longest: int 
                 f"{len(shape.layers)} layers cost as they are, about {most:.2g} of the model: ask for less, or leave "
                 f"{key} out"
             )
+
+
+def _lengths(longest: int, writes: bool) -> Iterator[tuple[int, int]]:
+    """Yield how many tokens a text has, and how many are written: one, or as many where a model writes."""
+    for length in {*(1 << power for power in range(longest.bit_length())), longest}:
+        yield from ((length, written) for written in {1, length if writes else 1})
 
 
 def _full(shape: Any, costs: Sequence[Mapping[str, Any]], index: int) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from inspect import signature
 from typing import Any
@@ -66,7 +66,7 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
             f"--max-length {max_length}: {model} has {positions} positions: give no more, or 0 for the longest "
             "training text"
         )
-    _check_compressed(compressed(levels), found.config, max_length)
+    _check_layers(compressed(levels), found.config)
     rehearse(found.outline, found.tokenizer, [[*ODD_TEXTS]], min(LONGEST, positions))
     for level in levels:
         if level["vocabulary"] != WHOLE:
@@ -76,12 +76,18 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
             _check_ready_made(level, found, max_length)
 
 
-def _check_compressed(levels: Sequence[Mapping[str, Any]], config: Any, max_length: int) -> None:
+def _check_layers(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
     fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
     for level in levels:
         check_layers(level, fewest)
     check_fit(levels, config)
-    check_shares(levels, config, min(max_length or LONGEST, positions_of(config)))
+
+
+def _check_shares(
+    levels: Sequence[Mapping[str, Any]], config: Any, max_length: int, kind: str, surely: bool = False
+) -> None:
+    head = KINDS[kind].head if kind else ROW
+    check_shares(levels, config, min(max_length or LONGEST, positions_of(config)), head, surely)
 
 
 def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[dict[str, Any]]:
@@ -92,14 +98,21 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
         epochs: epochs of distillation, where they are stated.
 
     Raises:
-        BonsaiError: model or data cannot be had, or the model can have none of these levels.
+        BonsaiError: model or data cannot be had, or the model cannot answer such rows, or have any of these levels.
     """
-    usual = usual_levels(kind_of_rows(arguments), epochs)
-    config = read(arguments["model"]).config
+    kind, model = kind_of_rows(arguments), read(arguments["model"])
+    if kind:
+        _check_head(arguments["model"], model, kind, edge=False)
+    config, usual = model.config, usual_levels(kind, epochs)
+
+    def check(level: Mapping[str, Any]) -> None:
+        _check_layers([level], config)
+        _check_shares([level], config, arguments["max_length"], kind, surely=True)
+
     found: list[dict[str, Any]] = []
     for number, text in enumerate(usual, 1):
         try:
-            found.append(_first_that_fits(with_fewer_layers(text), config, arguments["max_length"], epochs))
+            found.append(_first_that_fits(parse_levels(with_fewer_layers(text), epochs), check))
         except BonsaiError as error:
             if number == len(usual) and not found:
                 raise
@@ -107,15 +120,15 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
     return found
 
 
-def _first_that_fits(texts: Sequence[str], config: Any, max_length: int, epochs: float) -> dict[str, Any]:
+def _first_that_fits(levels: Sequence[dict[str, Any]], check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     """Return the first of some levels that a model can have, or raise what is wrong with the first of all."""
-    level, *others = parse_levels(texts, epochs)
+    level, *others = levels
     try:
-        _check_compressed([level], config, max_length)
+        check(level)
     except BonsaiError:
         for other in others:
             with suppress(BonsaiError):
-                _check_compressed([other], config, max_length)
+                check(other)
                 return other
         raise
     return level
@@ -135,7 +148,7 @@ def kind_of_rows(arguments: Mapping[str, Any]) -> str:
 def check_taught(
     model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str, edge: bool = False
 ) -> None:
-    """Refuse a model that cannot answer rows of this kind, ready-made ones that it cannot teach, and odd vocabularies.
+    """Refuse a model that cannot answer rows of this kind, and levels that it cannot have then.
 
     Args:
         model: a folder, a hub name or embedded:NAME.
@@ -145,12 +158,14 @@ def check_taught(
         edge: whether the models are to be quantized.
 
     Raises:
-        BonsaiError: the model has no such head, or no form for the edge; a ready-made one answers in text, or has other
-            tokens where these are what is answered for; or a level is to have fewer tokens that is to write none.
+        BonsaiError: the model has no such head, or no form for the edge; a level costs more than it is to, or less; a
+            ready-made one answers in text, or has other tokens where these are what is answered for; or a level is to
+            have fewer tokens that is to write none.
     """
-    baseline = read(model) if kind else None
-    if baseline:
+    baseline = read(model)
+    if kind:
         _check_head(model, baseline, kind, edge)
+    _check_shares(compressed(levels), baseline.config, max_length, kind)
     fewer = [level for level in levels if level["vocabulary"] != WHOLE]
     if fewer and not (kind and KINDS[kind].writes):
         raise BonsaiError(
@@ -158,7 +173,7 @@ def check_taught(
             "rows have no answers to be written: leave it out, or say that they have, with --kind generation"
         )
     ready_made = [level for level in levels if level["model"]] if kind else []
-    own = tokens_of(baseline.tokenizer) if baseline and ready_made else ""
+    own = tokens_of(baseline.tokenizer) if ready_made else ""
     for level in ready_made:
         with _of_level(level):
             found = read(level["model"])

@@ -59,8 +59,9 @@ def run(
             either by the size); vocabulary: task leaves a model that writes the tokens of the task, and bytes for all
             other text. By default "2/3 layers", "1/3 layers" and "1/2 layers + matrix pruning" (flops=0.1; a third of
             the layers, where a model is too small for that); for tagged words and questions 2/3 of the layers, and that
-            with flops=0.334 and flops=0.125. LABEL:model=embedded:bert-tiny takes a ready-made model (folder, hub name
-            or embedded:NAME) instead: taught by the same baseline and measured beside the levels, as a rival.
+            with flops=0.334 and flops=0.125; for texts to be written 2/3, 1/2, and 1/2 with flops=0.334.
+            LABEL:model=embedded:bert-tiny takes a ready-made model (folder, hub name or embedded:NAME) instead: taught
+            by the same baseline and measured beside the levels, as a rival.
         min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;
             0.95 if no target is given.
         max_emission: Choose the best accuracy with at most this share of the baseline's emission, such as 0.2.

@@ -172,11 +172,11 @@ def run(room: Room, kept: dict[str, Any]) -> Iterator[None]:
         if level.label not in kept:
             kept[level.label] = _figures(small[level.label], base, splits["test"], kept) | {"goal": level.goal}
             yield
-    for label, model in _as_today(room, base).items():
+    for label, model in _as_today(room, base).items() if given.alone in small else ():
         if label not in kept:
             kept[label] = _figures(model(), base, splits["test"], kept) | {"goal": None}
             yield
-    if "joules a token" not in kept["baseline"]:
+    if any("joules a token" not in kept[label] for label in small):
         _measure(room, base, small, kept)
         yield
 
@@ -244,9 +244,8 @@ def _figures(model: Path, base: Path, test: Path, kept: dict[str, Any]) -> dict[
 def _measure(room: Room, base: Path, small: dict[str, Path], kept: dict[str, Any]) -> None:
     """Note joules, tokens and time of all models, measured side by side on a hundred test rows."""
     file = room.work / "measurement.json"
-    if not file.exists():
-        given = {"device": "cpu", "batch_size": 8, "max_rows": 96, "time_budget": 1200, "seed": SEED}
-        evaluate_emissions(base, [*small.values()], room.splits["train"], room.splits["test"], file, **given)
+    given = {"device": "cpu", "batch_size": 8, "max_rows": 96, "time_budget": 1200, "seed": SEED}
+    evaluate_emissions(base, [*small.values()], room.splits["train"], room.splits["test"], file, **given)
     measurement = json.loads(file.read_text())
     for label, row in zip(("baseline", *small), measurement["models"], strict=True):
         if row["error"]:
@@ -295,12 +294,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rows", type=int, help="training rows; the task's own number if not given")
     parser.add_argument("--test-rows", type=int, default=500, help="test rows (500)")
     parser.add_argument("--max-length", type=int, default=96, help="tokens at which texts and answers are cut (96)")
+    parser.add_argument("--levels", nargs="+", help="labels of the levels that are made and measured; all of them")
     parser.add_argument("--model", help="a model to begin from instead, to try the script with")
     given = parser.parse_args(arguments)
+    known = {each.label for name in given.only for each in GIVEN[name].levels}
+    if unknown := {*(given.levels or ())} - known:
+        parser.error(f"--levels: no {', '.join(sorted(unknown))} among {', '.join(sorted(known))}")
     found = found_before(given.json)
     for name in given.only:
         one = GIVEN[name] if given.rows is None else replace(GIVEN[name], rows=given.rows)
         one = replace(one, model=given.model) if given.model else one
+        if given.levels:
+            one = replace(one, levels=tuple(each for each in one.levels if each.label in given.levels))
         work = given.work / name
         work.mkdir(parents=True, exist_ok=True)
         own = {"rows": one.rows, "test_rows": given.test_rows, "max_length": given.max_length}

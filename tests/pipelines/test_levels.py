@@ -2,7 +2,7 @@
 
 import pytest
 import tiny
-from transformers import BertConfig, ModernBertConfig, T5Config
+from transformers import BertConfig, GPT2Config, ModernBertConfig, T5Config
 
 from kfp_bonsai.pipelines.levels import (
     check_fit,
@@ -15,6 +15,7 @@ from kfp_bonsai.pipelines.levels import (
 )
 from kfp_bonsai.pipelines.values import check_model, check_taught
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.free_models import free_config
 from kfp_bonsai.shared.models.shapes import LayerShape
@@ -174,6 +175,25 @@ def test_flops_out_of_reach_are_refused_at_the_start(text, said):
 def test_flops_within_reach_are_not_refused(text):
     """A bound that forbids what works."""
     check_shares(parse_levels([text] if text else []), BASE)
+
+
+def test_a_level_that_nobody_asked_for_is_surely_within_reach():
+    """A baseline trained, and then matrix-prune refuses the usual level, as texts are longer than the shortest."""
+    config = GPT2Config(vocab_size=500, n_embd=96, n_layer=4, n_head=4, n_positions=128)
+    asked = parse_levels(["a:layers=1/2,flops=0.1"])
+    check_shares(asked, config, 128, WRITTEN)
+    with pytest.raises(BonsaiError, match="less than one head"):
+        check_shares(asked, config, 128, WRITTEN, surely=True)
+    check_shares(parse_levels(usual_levels("generation")), config, 128, WRITTEN, surely=True)
+
+
+def test_the_output_matrix_counts_where_it_works():
+    """A level refused for a matrix that no classifier has; or one begun that cannot be had with that matrix."""
+    config = GPT2Config(vocab_size=50_000, n_embd=96, n_layer=4, n_head=4, architectures=["GPT2LMHeadModel"])
+    asked = parse_levels(["a:layers=1/4,flops=0.04,shape=free"])
+    check_shares(asked, config, 8)
+    with pytest.raises(BonsaiError, match="less than one head"):
+        check_shares(asked, config, 8, WRITTEN)
 
 
 def test_the_bounds_are_of_both_stacks():

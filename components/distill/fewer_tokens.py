@@ -10,7 +10,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.models import kept_tokens
-from kfp_bonsai.shared.training.soft_answers import READ
+from kfp_bonsai.shared.training.answer_batches import READ
 from kfp_bonsai.shared.training.transfer import TransferSet
 
 

@@ -20,7 +20,7 @@ from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import rehearse
 from kfp_bonsai.shared.models.configuration import family_name, positions_of
 from kfp_bonsai.shared.models.fitted import fit
-from kfp_bonsai.shared.training import attempts, prior, scaling, thresholds, trainer, writing
+from kfp_bonsai.shared.training import answer_batches, attempts, prior, scaling, thresholds, trainer, writing
 
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved
 
@@ -126,10 +126,8 @@ def learn(
             validation=_scaled(validation_rows, scale),
             task=task,
             pad_id=tokenizer.pad_token_id,
-            collate=partial(writing.collate, pad_id=tokenizer.pad_token_id, on=writing.reads_on(network))
-            if kind.writes
-            else None,
             scale=scale,
+            **_written(network, tokenizer.pad_token_id) if kind.writes else {},
         )
         if scale:
             scaling.to_labels(network, scale)
@@ -145,6 +143,12 @@ def learn(
         _warn_of_one_answer(kind, [*told])
     usual = writing.usual(train_rows) if kind.writes else {}
     return Learnt(network, tokenizer, cut_at, score, scale, more, usual, rate, attempt.total(meter.reading))
+
+
+def _written(network: Any, pad_id: int) -> dict[str, Any]:
+    """Return how what is written is learnt."""
+    collate = partial(writing.collate, pad_id=pad_id, start=answer_batches.start_of(network))
+    return {"collate": collate, "objective": writing.objective}
 
 
 def _warn_of_one_answer(kind: Kind, told: Sequence[Any]) -> None:

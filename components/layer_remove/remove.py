@@ -182,7 +182,7 @@ def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, s
 
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.models import heads, shapes
-    from kfp_bonsai.shared.training import writing
+    from kfp_bonsai.shared.training import answer_batches, writing
 
     split = rows.read_rows(data, tokenizer, max_length)
     chosen = random.Random(seed).sample(range(len(split)), min(SCORED_ROWS, len(split)))
@@ -204,12 +204,12 @@ def block_influence(network: Any, tokenizer: Any, data: Path, max_length: int, s
         for start in range(0, len(chosen), 32):
             items = [split[index] for index in chosen[start : start + 32]]
             if heads.writes(network):
-                batch = writing.collate(items, tokenizer.pad_token_id, writing.reads_on(network))
+                batch = writing.collate(items, tokenizer.pad_token_id, answer_batches.start_of(network))
             else:
                 batch = rows.pad(items, tokenizer.pad_token_id)
-                batch.pop("labels", None)
             real = batch["attention_mask"].bool()
-            network(**batch, output_hidden_states=True)  # free shapes compute every token only for whoever asks
+            # Free shapes compute every token only for whoever asks.
+            answer_batches.run(network, batch, output_hidden_states=True)
     for hook in hooks:
         hook.remove()
     return (changes / tokens).tolist()

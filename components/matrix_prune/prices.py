@@ -11,7 +11,7 @@ from kfp_bonsai.shared.models.costs import Costs, shape_in
 from kfp_bonsai.shared.models.flops import Flops, count, units
 from kfp_bonsai.shared.models.pretrained import blank
 from kfp_bonsai.shared.models.shapes import Shape, shape_of
-from kfp_bonsai.shared.training.soft_answers import READ
+from kfp_bonsai.shared.training.answer_batches import READ
 
 
 @dataclass(frozen=True)

@@ -298,7 +298,7 @@ def _mean_lengths(data: Any) -> tuple[float, float]:
     """
     import numpy as np
 
-    from kfp_bonsai.shared.training.soft_answers import READ
+    from kfp_bonsai.shared.training.answer_batches import READ
     from kfp_bonsai.shared.training.transfer import NO_LABEL
 
     known = np.array([bool(np.any(one != NO_LABEL)) for one in data.labels])

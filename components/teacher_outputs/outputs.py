@@ -219,23 +219,22 @@ def _write(
     from kfp_bonsai.shared.data import rows
     from kfp_bonsai.shared.data.batches import by_length
     from kfp_bonsai.shared.models.heads import writes
-    from kfp_bonsai.shared.training import soft_answers, sparing, transfer
+    from kfp_bonsai.shared.training import answer_batches, soft_answers, sparing, transfer
     from kfp_bonsai.shared.training.distillation import states_of, states_width
     from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
     def answer(chosen: Sequence[dict]) -> list[tuple]:
         """Return the logits of each input, and its last hidden states that are kept."""
-        told_at = None
-        if writes(network):
-            batch = soft_answers.inputs(chosen, pad_id)
-            told_at = batch.pop("told_at")
+        if writing:
+            batch = answer_batches.inputs(chosen, pad_id)
         else:
             batch = rows.pad([{name: item[name] for name in item if name.endswith("_ids")} for item in chosen], pad_id)
-        found = network(**{name: value.to(device()) for name, value in batch.items()}, output_hidden_states=True)
+        given = {name: value.to(device()) for name, value in batch.items()}
+        found = answer_batches.run(network, given, output_hidden_states=True)
         last = states_of(found)[-1].float().cpu().numpy()
         kept = [last[row, transfer.positions(len(item["input_ids"]), most)] for row, item in enumerate(chosen)]
-        if told_at is not None:
-            told = soft_answers.told(found.logits.flatten(0, 1)[told_at.to(found.logits.device)])
+        if writing:
+            told = soft_answers.told(found.logits)
             logits = np.split(told, np.cumsum([len(item["labels"]) for item in chosen])[:-1])
         else:
             logits = found.logits.float().cpu().numpy()
@@ -243,6 +242,7 @@ def _write(
                 logits = [one[: len(item["input_ids"])] for one, item in zip(logits, chosen, strict=True)]
         return [*zip(logits, kept, strict=True)]
 
+    writing = writes(network)
     lengths, most = np.array([len(item["input_ids"]) for item in items]), size.positions
     writer = transfer.Writer(attempt.folder, states_width(network), int(np.minimum(lengths, most).sum()))
     ticker, done = Ticker("teacher-outputs", len(items)), 0

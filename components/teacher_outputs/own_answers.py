@@ -11,7 +11,7 @@ from kfp_bonsai.shared.core.progress import Ticker
 from kfp_bonsai.shared.data import prompts, tasks
 from kfp_bonsai.shared.data.rows import Item, read_rows
 from kfp_bonsai.shared.kinds.task import CHAT
-from kfp_bonsai.shared.training import soft_answers, writing
+from kfp_bonsai.shared.training import answer_batches, writing
 from kfp_bonsai.teacher_outputs import room
 from kfp_bonsai.teacher_outputs.more_text import changed_copies, unlabelled_texts
 
@@ -41,10 +41,10 @@ def parts(
         once: gives what an earlier attempt found, by a name, or finds it: answers take longest.
     """
     task = tasks.read_task(train)
-    start = None if writing.reads_on(network) else network.config.decoder_start_token_id
+    start = answer_batches.start_of(network)
     known = read_rows(train, tokenizer, record["max_length"])
     training = [
-        soft_answers.item(prompt, answer, True, start)
+        answer_batches.item(prompt, answer, True, start)
         for prompt, answer in zip(known.inputs["input_ids"], known.labels, strict=True)
     ]
     end, most = network.generation_config.eos_token_id, network.generation_config.max_new_tokens
@@ -59,7 +59,7 @@ def parts(
             said = once(f"answers-{where.stem}-{number}", write)
             for prompt, answer in zip(asked, said, strict=True):
                 ended = [*answer, end] if len(answer) < most else answer
-                found.append(soft_answers.item(prompt, np.array(ended, np.int32), False, start))
+                found.append(answer_batches.item(prompt, np.array(ended, np.int32), False, start))
         return found
 
     changed = answered(train, _changed(train, task, copies, seed))

@@ -18,7 +18,7 @@ from kfp_bonsai.shared.kinds.kind import IGNORED
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.flops import ratio
 from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.training import soft_answers, transfer, writing
+from kfp_bonsai.shared.training import answer_batches, soft_answers, transfer, writing
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 
@@ -55,11 +55,11 @@ def test_what_is_kept_of_a_teacher_is_a_small_part_of_its_logits():
 def test_places_are_those_that_tell_the_answers_tokens(start):
     """A student taught at the token beside the right one, or of padding."""
     items = [
-        soft_answers.item(np.array([5, 6]), np.array([7, 3]), True, start),
-        soft_answers.item(np.array([8, 9, 4]), np.array([3]), False, start),
+        answer_batches.item(np.array([5, 6]), np.array([7, 3]), True, start),
+        answer_batches.item(np.array([8, 9, 4]), np.array([3]), False, start),
     ]
-    batch = soft_answers.inputs(items, 0)
-    read = batch["input_ids"] if start is None else batch[soft_answers.READ]
+    batch = answer_batches.inputs(items, 0)
+    read = batch["input_ids"] if start is None else batch[answer_batches.READ]
     told_after = read.flatten()[batch["told_at"]].tolist()
     assert told_after == ([6, 7, 4] if start is None else [0, 7, 0])
     assert [one["labels"].tolist() for one in items] == [[7, 3], [IGNORED]]

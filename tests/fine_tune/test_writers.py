@@ -23,7 +23,7 @@ from kfp_bonsai.shared.models import pretrained, tokens
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.training import writing
+from kfp_bonsai.shared.training import answer_batches, sparing, writing
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +78,44 @@ def test_the_answer_alone_is_learnt_with_its_end():
         {"input_ids": np.array([5, 6]), "labels": np.array([7, 3])},
         {"input_ids": np.array([8]), "labels": np.array([3])},
     ]
-    on = writing.collate(items, 0, True)
-    assert on["labels"].tolist() == [[IGNORED, IGNORED, 7, 3], [IGNORED, 3, IGNORED, IGNORED]]
+    on = writing.collate(items, 0, None)
     assert on["input_ids"].tolist() == [[5, 6, 7, 3], [8, 3, 0, 0]]
     assert on["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    apart = writing.collate(items, 0, False)
-    assert apart["input_ids"].tolist() == [[5, 6], [8, 0]] and apart["labels"].tolist() == [[7, 3], [3, IGNORED]]
+    assert on["labels"].tolist() == [7, 3, 3] and on["told_at"].tolist() == [1, 2, 4]
+    apart = writing.collate(items, 0, 9)
+    assert apart["input_ids"].tolist() == [[5, 6], [8, 0]] and apart["decoder_input_ids"].tolist() == [[9, 7], [9, 0]]
+    assert apart["labels"].tolist() == [7, 3, 3] and apart["told_at"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("on", [True, False])
-def test_likelihood_is_that_of_the_answers_tokens(on):
-    """A perplexity of prompts or padding, or of the token beside the right one."""
-    labels = torch.tensor([[IGNORED, 1, 0, IGNORED], [IGNORED, 2, IGNORED, IGNORED]])
-    logits = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
-    chances = logits.log_softmax(-1)
-    before = 1 if on else 0
-    right = [chances[0, 1 - before, 1] + chances[0, 2 - before, 0], chances[1, 1 - before, 2]]
-    found = writing.log_likelihoods(logits, labels, on)
-    torch.testing.assert_close(found[:, 0], torch.stack(right))
-    assert found[:, 1].tolist() == [2, 1]
-    assert writing.likelihood(found.numpy()) == pytest.approx(math.exp(sum(map(float, right)) / 3))
+@pytest.mark.parametrize(
+    "family", [name for name, one in FAMILIES.items() if one.reads == "last" or one.answers_in_text]
+)
+def test_loss_and_likelihood_are_those_of_the_answers_tokens(family, tmp_path):
+    """A loss or perplexity of prompts or padding, or of the token beside the right one; or other than the model's."""
+    tiny.pretrained(tmp_path / "model", family=family, writes=True)
+    kind = AutoModelForSeq2SeqLM if FAMILIES[family].answers_in_text else AutoModelForCausalLM
+    model = kind.from_pretrained(tmp_path / "model").eval()
+    chance = np.random.default_rng(0)
+    items = [
+        {"input_ids": chance.integers(5, 20, size), "labels": chance.integers(5, 20, told)}
+        for size, told in ((4, 3), (9, 1), (2, 6))
+    ]
+    batch = writing.collate(items, 0, answer_batches.start_of(model))
+    with torch.no_grad():
+        found, loss = writing.log_likelihoods(model, batch), writing.objective(model, batch, batch)
+        parts = [writing.objective(model, part, batch) for part in sparing.parts(batch, 2)]
+    own = []
+    for item in items:  # alone, by the model's own loss, which is a mean
+        prompt, answer = (torch.tensor(item[name])[None] for name in ("input_ids", "labels"))
+        on = answer_batches.start_of(model) is None
+        ids = torch.cat([prompt, answer], 1) if on else prompt
+        labels = torch.cat([torch.full_like(prompt, IGNORED), answer], 1) if on else answer
+        with torch.no_grad():
+            own.append(-float(model(input_ids=ids, labels=labels).loss) * answer.shape[1])
+    np.testing.assert_allclose(found[:, 0], own, rtol=1e-4)
+    assert found[:, 1].tolist() == [3, 1, 6]
+    assert float(loss) == pytest.approx(-sum(own) / 10, rel=1e-4) == float(sum(parts))
+    assert writing.likelihood(found.numpy()) == pytest.approx(math.exp(sum(own) / 10), rel=1e-4)
 
 
 def test_conversations_are_put_as_the_models_own_template_puts_them(tmp_path):

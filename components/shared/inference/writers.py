@@ -193,10 +193,10 @@ def torch_writer(network: Any, tokenizer: Any, device: str = "cpu") -> Writer:
     import torch
     from transformers import StoppingCriteria
 
-    from kfp_bonsai.shared.training import writing
+    from kfp_bonsai.shared.training import answer_batches, writing
 
     network = network.to(device).eval()
-    on, pad_id = writing.reads_on(network), tokenizer.pad_token_id
+    on, start, pad_id = writing.reads_on(network), answer_batches.start_of(network), tokenizer.pad_token_id
     end = network.generation_config.eos_token_id
 
     class Clock(StoppingCriteria):
@@ -226,8 +226,8 @@ def torch_writer(network: Any, tokenizer: Any, device: str = "cpu") -> Writer:
     def likelihoods(batch: Batch, answers: Sequence[np.ndarray]) -> np.ndarray:
         asked = [ids[mask.astype(bool)] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
         items = [{"input_ids": one, "labels": answer} for one, answer in zip(asked, answers, strict=True)]
-        both = {name: value.to(device) for name, value in writing.collate(items, pad_id, on).items()}
+        both = {name: value.to(device) for name, value in writing.collate(items, pad_id, start).items()}
         with torch.inference_mode():
-            return writing.log_likelihoods(network(**both).logits, both["labels"], on).cpu().numpy()
+            return writing.log_likelihoods(network, both).cpu().numpy()
 
     return Writer(TORCH, tokenizer, end, network.generation_config.max_new_tokens or 0, run, likelihoods)

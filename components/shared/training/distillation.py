@@ -22,7 +22,16 @@ from kfp_bonsai.shared.core import parallel
 from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.heads import writes
-from kfp_bonsai.shared.training import dropout, losses, scaling, soft_answers, sparing, trainer, transfer
+from kfp_bonsai.shared.training import (
+    answer_batches,
+    dropout,
+    losses,
+    scaling,
+    soft_answers,
+    sparing,
+    trainer,
+    transfer,
+)
 from kfp_bonsai.shared.training.attempts import Attempt
 
 PROJECTION = "distillation_projection"
@@ -43,13 +52,11 @@ def objective(kind: Kind, temperature: float, hidden_weight: float, label_weight
 
     def loss(model: Any, batch: dict[str, torch.Tensor], whole: dict[str, torch.Tensor]) -> torch.Tensor:
         plain = getattr(model, "module", model)
-        found = model(**_inputs(batch), output_hidden_states=True)
-        logits = found.logits
+        found = answer_batches.run(model, batch, output_hidden_states=True)
+        logits = found.logits.float()
         if kind.writes:
-            logits = logits.flatten(0, 1)[batch["told_at"]].float()
             total = soft_answers.divergence(logits, batch["teacher_logits"], temperature)
         else:
-            logits = logits.float()
             total = losses.of_teacher(kind, logits, batch["teacher_logits"], batch["attention_mask"], temperature)
         if batch is not whole:
             total = total * (_answers(kind, batch) / _answers(kind, whole))
@@ -69,10 +76,6 @@ def objective(kind: Kind, temperature: float, hidden_weight: float, label_weight
     return loss
 
 
-def _inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in batch.items() if name.endswith("_ids") or name == "attention_mask"}
-
-
 def states_of(found: Any) -> Any:
     """Return the hidden states of the tokens that a model was given: its encoder's, where it has one."""
     return getattr(found, "encoder_hidden_states", None) or found.hidden_states
@@ -81,7 +84,7 @@ def states_of(found: Any) -> Any:
 def states_width(model: Any) -> int:
     """Return the width of a model's last hidden states, which some models project to another than their layers'."""
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    more = {soft_answers.READ: token} if writes(model) and model.config.is_encoder_decoder else {}
+    more = {answer_batches.READ: token} if writes(model) and model.config.is_encoder_decoder else {}
     with torch.no_grad():
         found = model(input_ids=token, attention_mask=torch.ones_like(token), output_hidden_states=True, **more)
     return int(states_of(found)[-1].shape[-1])
@@ -160,7 +163,7 @@ def fitted_projection(student: Any, width: int, data: transfer.TransferSet, coll
     def states(items: Sequence[Any]) -> Sequence[torch.Tensor]:
         batch = {name: value.to(student.device) for name, value in collate(items).items()}
         with torch.no_grad():
-            found = states_of(student(**_inputs(batch), output_hidden_states=True))[-1].flatten(0, 1)
+            found = states_of(answer_batches.run(student, batch, output_hidden_states=True))[-1].flatten(0, 1)
         return found[batch["hidden_at"]].double().cpu().split([len(item["positions"]) for item in items])
 
     known, wanted, tokens = torch.zeros(()), torch.zeros(()), 0

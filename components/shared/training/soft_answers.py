@@ -13,45 +13,11 @@ from torch.nn import functional
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows
-from kfp_bonsai.shared.kinds.kind import IGNORED
+from kfp_bonsai.shared.training import answer_batches
 
 TOP = 32  # tokens a place
 TEMPERATURES = (1.0, 2.0)  # at which the sum over all tokens is kept
 NUMBERS = 2 * TOP + len(TEMPERATURES)  # that are kept of a place, at the most
-READ = "decoder_input_ids"
-
-
-def item(prompt: np.ndarray, answer: np.ndarray, own: bool, start: int | None) -> rows.Item:
-    """Return an input of a transfer set.
-
-    Args:
-        prompt: what the model is asked, as tokens.
-        answer: what is written, as tokens.
-        own: whether that is the data's answer, and not the teacher's.
-        start: the token that a decoder with an encoder begins with; None for one that reads on.
-    """
-    labels = answer if own else np.full(len(answer), IGNORED)
-    if start is None:
-        return {"input_ids": np.concatenate([prompt, answer]).astype(np.int32), "labels": labels}
-    return {"input_ids": prompt, READ: np.array([start, *answer[:-1]], np.int32), "labels": labels}
-
-
-def inputs(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
-    """Pad items into a model's inputs, beside the places where the answers' tokens are told: "told_at" (tokens,).
-
-    Places are those of logits (rows, tokens, vocabulary), flattened.
-    """
-    batch = rows.pad([{"input_ids": one["input_ids"]} for one in items], pad_id)
-    width, first = batch["input_ids"].shape[1], [len(one["input_ids"]) - len(one["labels"]) - 1 for one in items]
-    if READ in items[0]:
-        read = rows.pad([{"input_ids": one[READ]} for one in items], pad_id)
-        batch[READ], width, first = read["input_ids"], read["input_ids"].shape[1], [0] * len(items)
-    places = [
-        np.arange(begin, begin + len(one["labels"])) + row * width
-        for row, (begin, one) in enumerate(zip(first, items, strict=True))
-    ]
-    batch["told_at"] = torch.from_numpy(np.concatenate(places))
-    return batch
 
 
 def told(logits: torch.Tensor) -> np.ndarray:
@@ -66,11 +32,9 @@ def told(logits: torch.Tensor) -> np.ndarray:
 
 
 def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
-    """Return `inputs` with what the teacher told, "teacher_logits" (tokens, ...), and "labels" (tokens,)."""
-    batch = inputs(items, pad_id)
-    batch["teacher_logits"] = torch.from_numpy(np.concatenate([one["teacher_logits"] for one in items]))
-    batch["labels"] = torch.from_numpy(np.concatenate([np.asarray(one["labels"], np.int64) for one in items]))
-    return batch
+    """Return a batch of answers with what the teacher told of their tokens, "teacher_logits" (tokens, ...)."""
+    told = torch.from_numpy(np.concatenate([one["teacher_logits"] for one in items]))
+    return {**answer_batches.with_labels(items, pad_id), "teacher_logits": told}
 
 
 def divergence(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -12,9 +12,9 @@ import torch
 from kfp_bonsai.shared.core.faults import is_out_of_memory
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.kinds.kind import IGNORED
-from kfp_bonsai.shared.training.soft_answers import READ
+from kfp_bonsai.shared.training.answer_batches import PLACES, READ
 
-FLAT = {"hidden_at": ("teacher_hidden",), "told_at": ("teacher_logits", "labels")}  # by places in the flattened batch
+FLAT = {"hidden_at": ("teacher_hidden",), PLACES: ("teacher_logits", "labels")}  # by places in the flattened batch
 
 
 def ran_out(error: BaseException) -> bool:
@@ -32,10 +32,10 @@ def parts(batch: Mapping[str, torch.Tensor], most: int) -> Iterator[dict[str, to
         last, found = min(first + most, rows), {}
         for places, beside in FLAT.items():
             if places in batch:
-                width = batch[READ if places == "told_at" and READ in batch else "input_ids"].shape[1]
+                width = batch[READ if places == PLACES and READ in batch else "input_ids"].shape[1]
                 inside = (batch[places] >= first * width) & (batch[places] < last * width)
                 found[places] = batch[places][inside] - first * width
-                found |= {name: batch[name][inside] for name in beside}
+                found |= {name: batch[name][inside] for name in beside if name in batch}
         yield found | {name: one[first:last] for name, one in batch.items() if name not in found}
 
 

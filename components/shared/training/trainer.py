@@ -23,7 +23,7 @@ from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.training import checkpoints, dropout, sparing, thresholds, writing
+from kfp_bonsai.shared.training import answer_batches, checkpoints, dropout, sparing, thresholds, writing
 from kfp_bonsai.shared.training.attempts import Attempt, Lost
 from kfp_bonsai.shared.training.resumable import Carried, Diverged, Resumable, random_state, set_random_state
 from kfp_bonsai.shared.training.scaling import Scale
@@ -198,15 +198,14 @@ def _trainer(
     task: Task | None,
     bf16: bool,
 ) -> "_Trainer":
-    metric, on = task.metric if task else "", None
-    if task and kinds.kind_of(task).writes:
-        metric, on = writing.LIKELIHOOD, writing.reads_on(model)
+    writes = bool(task and kinds.kind_of(task).writes)
+    metric = writing.LIKELIHOOD if writes else task.metric if task else ""
     arguments = TrainingArguments(
         output_dir=str(attempt.folder),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         per_device_train_batch_size=recipe.batch_size // ranks.processes(),
-        per_device_eval_batch_size=max(64, recipe.batch_size) if on is None else recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size if writes else max(64, recipe.batch_size),
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
@@ -234,7 +233,6 @@ def _trainer(
         eval_dataset=validation,
         data_collator=collate,
         compute_metrics=lambda found: {metric: trainer.score(found)},
-        preprocess_logits_for_metrics=None if on is None else partial(_likelihoods, on=on),
         callbacks=[_Progress(recipe, metric)],
     )
     trainer.attempt, trainer.scored_by, trainer.recipe = attempt, metric, recipe
@@ -295,11 +293,6 @@ def _in_order(logits: Mapping[int, np.ndarray], data: rows.Rows) -> Logits:
     if data.windows is None:
         return np.stack(found)
     return [one[: len(offsets)] for one, offsets in zip(found, data.windows.offsets, strict=True)]
-
-
-def _likelihoods(logits: Any, labels: torch.Tensor, on: bool) -> torch.Tensor:
-    """Return of each row what its likelihood is reckoned from, as logits of all tokens would fill the memory."""
-    return writing.log_likelihoods(logits[0] if isinstance(logits, tuple) else logits, labels, on)
 
 
 class _Trainer(Resumable):
@@ -398,6 +391,8 @@ class _Trainer(Resumable):
         """Answer a batch, or its halves where memory does not suffice for it."""
         rows_of_it = len(inputs["input_ids"])
         try:
+            if answer_batches.PLACES in inputs:
+                return self._likelihoods(model, self._prepare_inputs(inputs))
             return super().prediction_step(model, inputs, *options, **named)
         except (RuntimeError, MemoryError) as error:
             if rows_of_it == 1 or not sparing.ran_out(error):
@@ -411,6 +406,12 @@ class _Trainer(Resumable):
             None if one is None else nested_concat(one, other) for one, other in zip(first[1:], second[1:], strict=True)
         )
         return loss, logits, labels
+
+    def _likelihoods(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Return what answers' likelihoods are reckoned from, and, as the Trainer wants labels, their tokens."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            found = writing.log_likelihoods(model, batch)
+        return None, found, found[:, 1]
 
 
 class _Progress(TrainerCallback):

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from kfp_bonsai.shared.core import parallel
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.prompts import NO_LIMIT
-from kfp_bonsai.shared.kinds.kind import IGNORED
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS
-from kfp_bonsai.shared.training import sparing
+from kfp_bonsai.shared.training import answer_batches, sparing
 
 LIKELIHOOD = "likelihood"  # of a right token, their geometric mean: one over the perplexity
 
@@ -26,43 +26,32 @@ def reads_on(model: Any) -> bool:
     return not model.config.is_encoder_decoder
 
 
-def collate(items: Sequence[rows.Item], pad_id: int, on: bool) -> dict[str, torch.Tensor]:
+def collate(items: Sequence[rows.Item], pad_id: int, start: int | None) -> dict[str, torch.Tensor]:
     """Pad prompts and answers into a batch to learn from.
 
     Args:
         items: "input_ids", the prompt, and "labels", the tokens of its answer.
         pad_id: the tokenizer's padding token.
-        on: whether the model reads on from prompt to answer.
-
-    Returns:
-        Inputs (rows, tokens), and labels: of each token that is read, IGNORED where it is none of an answer, or of
-        each token that a decoder writes, shape (rows, tokens written).
+        start: see `answer_batches.start_of`.
     """
-    if not on:
-        batch = rows.pad([{"input_ids": item["input_ids"]} for item in items], pad_id)
-        labels = [item["labels"] for item in items]
-    else:
-        batch = rows.pad([{"input_ids": np.concatenate([item["input_ids"], item["labels"]])} for item in items], pad_id)
-        labels = [np.concatenate([np.full(len(item["input_ids"]), IGNORED), item["labels"]]) for item in items]
-    block = np.full((len(labels), max(map(len, labels))), IGNORED, np.int64)
-    for row, one in enumerate(labels):
-        block[row, : len(one)] = one
-    return {**batch, "labels": torch.from_numpy(block)}
+    found = [answer_batches.item(item["input_ids"], item["labels"], True, start) for item in items]
+    return answer_batches.with_labels(found, pad_id)
 
 
-def log_likelihoods(logits: torch.Tensor, labels: torch.Tensor, on: bool) -> torch.Tensor:
-    """Return the summed log-likelihood of each row's answer, and its number of tokens: (rows, 2).
+def objective(model: Any, batch: dict[str, torch.Tensor], whole: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return a part's share of a batch's loss: the mean cross-entropy of the answers' tokens."""
+    logits = answer_batches.run(model, batch).logits.float()
+    lost = functional.cross_entropy(logits, batch["labels"], reduction="sum")
+    return parallel.share(lost, torch.tensor(len(whole["labels"]), device=lost.device))
 
-    Args:
-        logits: shape (rows, tokens, vocabulary).
-        labels: as `collate` gives them.
-        on: whether the model reads on from prompt to answer.
-    """
-    if on:  # each token is said where the one before it is read
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    flat = logits.float().flatten(0, 1)
-    lost = functional.cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, reduction="none")
-    return torch.stack([-lost.view_as(labels).sum(1), (labels != IGNORED).sum(1)], dim=1)
+
+def log_likelihoods(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the summed log-likelihood of each row's answer, and its number of tokens: (rows, 2)."""
+    logits = answer_batches.run(model, batch).logits.float()
+    told = -functional.cross_entropy(logits, batch["labels"], reduction="none")
+    width = batch.get(answer_batches.READ, batch["input_ids"]).shape[1]
+    found = torch.zeros(len(batch["input_ids"]), 2, device=told.device)
+    return found.index_add(0, batch[answer_batches.PLACES] // width, torch.stack([told, torch.ones_like(told)], 1))
 
 
 def likelihood(found: np.ndarray) -> float:
@@ -73,12 +62,11 @@ def likelihood(found: np.ndarray) -> float:
 
 def likelihood_of(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 16) -> float:
     """Return the likelihood of a right token of all answers."""
-    on, device = reads_on(model), next(model.parameters()).device
+    start, device = answer_batches.start_of(model), next(model.parameters()).device
 
     def of(chosen: Sequence[int]) -> np.ndarray:
-        batch = collate([data[index] for index in chosen], pad_id, on)
-        batch = {name: value.to(device) for name, value in batch.items()}
-        return log_likelihoods(model(**batch).logits, batch["labels"], on).cpu().numpy()
+        batch = collate([data[index] for index in chosen], pad_id, start)
+        return log_likelihoods(model, {name: value.to(device) for name, value in batch.items()}).cpu().numpy()
 
     model.eval()
     with torch.inference_mode():
@@ -135,12 +123,11 @@ def settle(model: Any, tokenizer: Any, most: int) -> None:
     """Let a model write greedily, to its own end or so many tokens, whoever asks: in place."""
     from transformers import GenerationConfig
 
-    start = None if reads_on(model) else model.config.decoder_start_token_id
     model.generation_config = GenerationConfig(
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id,
-        decoder_start_token_id=start,
+        decoder_start_token_id=answer_batches.start_of(model),
         max_new_tokens=most,
         do_sample=False,
     )

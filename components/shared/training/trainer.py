@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import nested_concat
 
 from kfp_bonsai.shared.core import parallel, ranks, stopping
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
-from kfp_bonsai.shared.core.heap import keep_freed_memory
+from kfp_bonsai.shared.core.heap import give_freed_memory_back, keep_freed_memory
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.batches import by_length
@@ -185,6 +185,7 @@ def train(
                     f"{rate:g} instead of {recipe.learning_rate:g}"
                 )
     model.eval()
+    give_freed_memory_back()
     return rate
 
 

@@ -17,7 +17,13 @@ from kfp_bonsai.shared.core.files import is_full_disk
 
 DEBUG = "BONSAI_DEBUG"
 PACKAGES = ("kfp-bonsai", "torch", "transformers", "tokenizers", "datasets", "kfp", "onnxruntime", "openvino", "nncf")
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "could not create a primitive",  # of oneDNN, which has no room for the code that it writes
+)
 SECRET = re.compile(r"(?i)token|passw|secret|credential|api_?key|access_?key|auth")
 FEWEST_SIGNS = 6  # of a secret: fewer occur by themselves
 

@@ -24,6 +24,7 @@ from kfp_bonsai.shared.training import distillation, prior, sparing, trainer, tr
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 ENOUGH = {  # as the libraries say it
+    "onednn": RuntimeError("could not create a primitive"),
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory"),
     "cuda": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "python": MemoryError(),

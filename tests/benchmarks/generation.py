@@ -80,15 +80,15 @@ class Given:
 
 
 OF_A_DECODER = (
-    Level("2/3 layers + matrices, own tokens, to 1/2", "2/3", 0.5, TASK, 1.5, 0.98),
-    Level("1/2 layers + matrices, own tokens, to 1/3", "1/2", 1 / 3, TASK, 2.0, 0.95),
-    Level("2/3 layers", "2/3"),
-    Level("2/3 layers, own tokens", "2/3", vocabulary=TASK),
-    Level("1/2 layers", "1/2", epochs=1.5),
-    Level("1/2 layers, own tokens", "1/2", vocabulary=TASK, epochs=1.5),
-    Level("1/3 layers", "1/3", epochs=2.0),
-    Level("1/3 layers, own tokens", "1/3", vocabulary=TASK, epochs=2.0),
-    Level("1/2 layers + matrices to 1/3", "1/2", 1 / 3, epochs=2.0),
+    Level("2/3 layers + matrices, own tokens, to 1/2", "2/3", 0.5, TASK, 6.0, 0.98),
+    Level("1/2 layers + matrices, own tokens, to 1/3", "1/2", 1 / 3, TASK, 8.0, 0.95),
+    Level("2/3 layers", "2/3", epochs=4.0),
+    Level("2/3 layers, own tokens", "2/3", vocabulary=TASK, epochs=4.0),
+    Level("1/2 layers", "1/2", epochs=6.0),
+    Level("1/2 layers, own tokens", "1/2", vocabulary=TASK, epochs=6.0),
+    Level("1/3 layers", "1/3", epochs=8.0),
+    Level("1/3 layers, own tokens", "1/3", vocabulary=TASK, epochs=8.0),
+    Level("1/2 layers + matrices to 1/3", "1/2", 1 / 3, epochs=8.0),
 )
 OF_TWO_STACKS = (
     Level("2/3 layers", "2/3", epochs=2.0),

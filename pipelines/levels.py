@@ -154,12 +154,11 @@ def check_shares(
 
     from kfp_bonsai.matrix_prune.budget import STEP, step_of
     from kfp_bonsai.shared.models import flops, one_token, shapes
-    from kfp_bonsai.shared.models.flops import Flops
     from kfp_bonsai.shared.models.pretrained import blank
 
     model = blank(config, head)
     shape, whole = shapes.shape_of(model), flops.count(model)
-    costs = flops.units(model)
+    layers = [_full(shape, costs, index) for index, costs in enumerate(flops.units(model))]
     smallest = {
         "free": flops.units(model, one_token=one_token.can(type(model), config)),
         "stock": flops.units(model, shape.head_dim if shape.tied else 0),
@@ -173,9 +172,9 @@ def check_shares(
         narrowest = shape.head_dim / shape.hidden if shape.tied and level["shape"] == "stock" else 1.0
         bounds = []
         for length, written in _lengths(longest, head == WRITTEN):
-            at = partial(Flops.at, length=length, written=written)
-            rest = at(whole) - sum(at(_full(shape, costs, index)) for index in range(len(shape.layers)))
-            full = rest + sum(at(_full(shape, costs, index)) for index in kept)
+            at = partial(flops.Flops.at, length=length, written=written)
+            rest = at(whole) - sum(map(at, layers))
+            full = rest + sum(at(layers[index]) for index in kept)
             parts = [(cost, step_of(unit)) for index in kept for unit, cost in smallest[level["shape"]][index].items()]
             least = rest * narrowest + sum(at(cost) * step for cost, step in parts)
             if not surely or length >= SHORT:
@@ -204,10 +203,10 @@ def _lengths(longest: int, writes: bool) -> Iterator[tuple[int, int]]:
         yield from ((length, written) for written in {1, length if writes else 1})
 
 
-def _full(shape: Any, costs: Sequence[Mapping[str, Any]], index: int) -> Any:
-    """Return the FLOPs of one whole layer."""
+def _full(shape: Any, costs: Mapping[str, Any], index: int) -> Any:
+    """Return the FLOPs of one whole layer, of whose units each costs so much."""
     counts = shape.units(shape.layers[index])
-    first, *others = [cost * counts[unit] for unit, cost in costs[index].items()]
+    first, *others = [cost * counts[unit] for unit, cost in costs.items()]
     return sum(others, first)
 
 

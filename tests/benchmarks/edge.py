@@ -11,7 +11,6 @@ goes: tokenizer, matrix products, softmax and the rest.
 
 import argparse
 import json
-import os
 import platform
 import tempfile
 import time
@@ -21,8 +20,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("NNCF_CI", "1")  # no telemetry
 
 import edge_parts
 import numpy as np

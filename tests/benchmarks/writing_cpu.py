@@ -9,14 +9,11 @@ tokens that are the likeliest here too, after the same tokens before them.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("NNCF_CI", "1")  # no telemetry
 
 import numpy as np
 import pyarrow.parquet as pq

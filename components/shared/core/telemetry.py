@@ -6,6 +6,7 @@ then wait for ever, and with it the one that forked it.
 
 import os
 import sys
+from typing import Any
 
 OFF = {
     "DO_NOT_TRACK": "true",  # MLflow, Hugging Face's clients
@@ -19,4 +20,5 @@ def switch_off() -> None:
     """Switch it off in this process and those it starts, where its environment does not state otherwise."""
     for name, value in OFF.items():
         os.environ.setdefault(name, value)
-    sys.modules.setdefault(ABSENT, None)  # type: ignore[arg-type]  # importing it then fails, as if not installed
+    imported: dict[str, Any] = sys.modules
+    imported.setdefault(ABSENT, None)  # by which an import fails as if it was not installed, see Python's import system

@@ -1,7 +1,7 @@
 """Batches of prompts with their answers, of whose tokens alone a model is asked for logits.
 
-Those of all tokens would take most of a small model's memory and a fifth of its time: SmolLM2-135M has 49,152 of them,
-and where ten tokens are read for each that is written, nine of ten rows of logits are never looked at.
+Those of all tokens would take a fifth of a small model's time, and a gigabyte and more: SmolLM2-135M has 49,152
+tokens, and where ten are read for each that is written, nine of ten rows of logits are never looked at.
 """
 
 from collections.abc import Mapping, Sequence

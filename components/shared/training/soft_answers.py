@@ -33,8 +33,8 @@ def told(logits: torch.Tensor) -> np.ndarray:
 
 def collate(items: Sequence[rows.Item], pad_id: int) -> dict[str, torch.Tensor]:
     """Return a batch of answers with what the teacher told of their tokens, "teacher_logits" (tokens, ...)."""
-    told = torch.from_numpy(np.concatenate([one["teacher_logits"] for one in items]))
-    return {**answer_batches.with_labels(items, pad_id), "teacher_logits": told}
+    teacher = torch.from_numpy(np.concatenate([one["teacher_logits"] for one in items]))
+    return {**answer_batches.with_labels(items, pad_id), "teacher_logits": teacher}
 
 
 def divergence(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -39,7 +39,11 @@ class Carried(Protocol):
 
 
 class ByLength(LengthGroupedSampler):
-    """Rows of like length in one batch, in an order that follows from the seed and the number of the epoch alone."""
+    """Rows of like length in one batch, batches in any order, both by the seed and the number of the epoch alone.
+
+    transformers' order goes from long to short within each of its groups, so the lengths that a step sees would drift;
+    its first batch, with the longest row, stays the first, so that memory that does not suffice is found out at once.
+    """
 
     epoch = 0
 
@@ -48,10 +52,13 @@ class ByLength(LengthGroupedSampler):
         self.seed = seed
 
     def __iter__(self) -> Iterator[int]:
-        self.generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.epoch):
-            torch.randperm(len(self.lengths), generator=self.generator)  # what an epoch before this one drew
-        return super().__iter__()
+        drawn = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
+        self.generator = torch.Generator().manual_seed(int(drawn[0]))
+        rows, size = list(super().__iter__()), self.batch_size
+        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+        full = max(1, len(rows) // size)  # what is not full stays the last, or all after it would be cut elsewhere
+        shuffled = torch.randperm(full - 1, generator=self.generator) + 1
+        return (row for at in (0, *shuffled.tolist(), *range(full, len(batches))) for row in batches[at])
 
 
 class Resumable(Trainer):

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import signal
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -288,6 +290,32 @@ def test_a_lowered_rate_stays_low_after_an_end(stages, tmp_path, end_at, lost_at
     end_at(0, "TERM")
     stages["matrix-prune"](tmp_path / "model")
     assert read_record(tmp_path / "model")["lineage"][-1]["arguments"]["learning_rate"] == 0.00025
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1000, 32), (64, 32), (10, 32), (33, 32), (1, 1)])
+def test_batches_are_of_like_length_and_come_in_any_order(rows, size):
+    """If not, the lengths that a step sees would drift from long to short, or batches would be padded for nothing."""
+    lengths = np.random.default_rng(0).integers(3, 128, rows).tolist()
+    sampler = resumable.ByLength(size, lengths, seed=3)
+
+    def batches(epoch):
+        sampler.epoch = epoch
+        order = list(sampler)
+        return [order[start : start + size] for start in range(0, rows, size)]
+
+    first, again, other = batches(0), batches(0), batches(1)
+
+    assert sorted(row for batch in first for row in batch) == list(range(rows))
+    assert first == again
+    assert max(lengths) in [lengths[row] for row in first[0]]
+    if rows == 1000:
+        assert first != other
+        longest = [max(lengths[row] for row in batch) for batch in first[1:-1]]
+        assert sum(before >= after for before, after in pairwise(longest)) < 0.75 * len(longest)
+        padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in first)
+        assert padded < 1.15 * sum(lengths)
+        assert len(resumable.ByLength(size, lengths, seed=4)) == rows
+        assert list(resumable.ByLength(size, lengths, seed=4)) != [row for batch in first for row in batch]
 
 
 def test_a_checkpoint_holds_tied_weights_once(tmp_path):

@@ -11,7 +11,7 @@ def layer_remove(
     data: Input[Dataset],
     shorter_model: Output[Model],
     keep: str = "1/3",
-    scheme: str = "lower-last",
+    scheme: str = "auto",
     level: str = "",
     student: str = "",
     seed: int = 0,

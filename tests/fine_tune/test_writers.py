@@ -141,7 +141,10 @@ def test_texts_that_go_on_in_their_answers_get_no_mark(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("family", "scheme"), [("llama", "importance"), ("t5", "lower-last"), ("t5", "importance")])
+WAYS = [("llama", "importance"), ("t5", "lower-last"), ("t5", "importance"), ("t5", "auto")]
+
+
+@pytest.mark.parametrize(("family", "scheme"), WAYS)
 def test_a_model_that_writes_loses_layers_of_both_stacks_and_still_writes(family, scheme, tmp_path):
     """Layers removed of the classifier that it is not, or scored without the answer."""
     folder, _, validation = tuned(tmp_path, family, count=32)

@@ -2,11 +2,15 @@
 
 import pytest
 
-from kfp_bonsai.layer_remove.remove import SCHEMES, _chosen, layer_remove, layers_asked
+from kfp_bonsai.layer_remove.choice import by_place
+from kfp_bonsai.layer_remove.layer_schemes import LIKELIHOOD, SCHEMES
+from kfp_bonsai.layer_remove.remove import layer_remove, layers_asked
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.shapes import layers_of
+
+OF_ANY_KIND = tuple(one for one in SCHEMES if one != LIKELIHOOD)
 
 
 @pytest.mark.parametrize(
@@ -25,23 +29,23 @@ def test_what_cannot_be_kept_is_refused(keep):
         layers_asked(keep, 6)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", OF_ANY_KIND)
 def test_a_scheme_chooses_as_many_as_asked(scheme):
     """Else rounding takes a layer twice, and the model is shorter than its level says."""
     for total in range(1, 26):
         for count in range(1, total + 1):
-            chosen = _chosen(scheme, count, total, range(total))
+            chosen = by_place(scheme, count, total, range(total))
             assert len(chosen) == count and chosen == sorted(set(chosen)) and 0 <= chosen[0] <= chosen[-1] < total
 
 
 def test_the_default_spreads_over_the_lower_half_and_keeps_the_last():
     """Else two of six layers are the first and the last, which kept 1 to 2.5 points less of the demo task."""
-    chosen = [_chosen("lower-last", count, 6, ()) for count in range(1, 6)]
+    chosen = [by_place("lower-last", count, 6, ()) for count in range(1, 6)]
     assert chosen == [[5], [1, 5], [0, 2, 5], [0, 1, 2, 5], [0, 1, 2, 3, 5]]
-    assert _chosen("lower-last", 4, 12, ()) == [1, 3, 5, 11]
+    assert by_place("lower-last", 4, 12, ()) == [1, 3, 5, 11]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", OF_ANY_KIND)
 def test_the_chosen_layers_are_the_models_own(made, tmp_path, scheme):
     """Else a removed layer's weights live on, or the kept ones are changed."""
     result = layer_remove(made.baseline, made.validation, tmp_path / "out", keep="2/3", scheme=scheme, level="two")
@@ -61,6 +65,8 @@ def test_an_unknown_scheme_is_refused(made, tmp_path):
     """Else a typing mistake falls back to some default."""
     with pytest.raises(BonsaiError, match="did you mean 'importance'"):
         layer_remove(made.baseline, made.validation, tmp_path / "out", scheme="importence")
+    with pytest.raises(BonsaiError, match="--scheme likelihood is for models that write"):
+        layer_remove(made.baseline, made.validation, tmp_path / "out", scheme="likelihood")
 
 
 @pytest.mark.parametrize("keep", ["1", "2/3"])
@@ -72,7 +78,7 @@ def test_a_family_keeps_the_layer_it_needs(made, tmp_path, keep):
 
     model = tiny.pretrained(tmp_path / "pretrained", family="modernbert")
     fine_tune(str(model), made.train, made.validation, tmp_path / "base", epochs=0.1)
-    for scheme in SCHEMES:
+    for scheme in OF_ANY_KIND:
         found = layer_remove(tmp_path / "base", made.validation, tmp_path / scheme, keep=keep, scheme=scheme)
         assert found["layers"].startswith("0")
     with pytest.raises(BonsaiError, match="layer 0"):

@@ -60,7 +60,7 @@ def likelihood(found: np.ndarray) -> float:
     return float(np.exp(total / tokens))
 
 
-def likelihood_of(model: Any, data: rows.Rows, pad_id: int, batch_size: int = 16) -> float:
+def likelihood_of(model: Any, data: rows.Rows | Sequence[rows.Item], pad_id: int, batch_size: int = 16) -> float:
     """Return the likelihood of a right token of all answers."""
     start, device = answer_batches.start_of(model), next(model.parameters()).device
 

@@ -69,9 +69,9 @@ def by_place(scheme: str, count: int, total: int, scores: Sequence[float]) -> li
 def least_missed(network: Any, tokenizer: Any, split: rows.Rows, counts: Sequence[int], seed: int) -> list[list[int]]:
     """Take away the layer whose absence costs the right answers' likelihood least, one after the other, until `counts`.
 
-    As SLEB does (arXiv 2402.09025, section 3.3), but for two things: what is predicted are the answers, and a layer is
-    tried again only where what it had cost among more layers is less than what the others cost now, as each costs more
-    the fewer are left (lazy greedy selection).
+    As SLEB does (arXiv 2402.09025, algorithm 1), but for two things: what is predicted are the answers, and a layer is
+    tried again only where its absence had cost less, among more layers, than any other's does now: the fewer are left,
+    the more each is missed (lazy greedy selection).
 
     Returns:
         The layers that stay, by stack.
@@ -84,24 +84,26 @@ def least_missed(network: Any, tokenizer: Any, split: rows.Rows, counts: Sequenc
     ticker, gone = Ticker("layer-remove", total), list[tuple[int, int]]()
     network.eval().to(device())
 
-    def cost(place: tuple[int, int]) -> float:
-        with _without([stacks[number][1][index] for number, index in (*gone, place)]), precision:
+    def cost(places: Sequence[tuple[int, int]]) -> float:
+        with _without([stacks[number][1][index] for number, index in places]), precision:
             return -float(np.log(writing.likelihood_of(network, few, tokenizer.pad_token_id)))
 
     precision = torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster())
     first_stay = [(number, 0) for number, (stack, _) in enumerate(stacks) if stack.first_stays]
     waiting = [(-np.inf, -1, place) for place in places if surplus[place[0]] and place not in first_stay]
     heapq.heapify(waiting)
+    now = cost([])
     while len(gone) < total:
-        known, when, place = heapq.heappop(waiting)
+        rise, when, place = heapq.heappop(waiting)
         if not surplus[place[0]]:
             continue
         if when < len(gone):
-            heapq.heappush(waiting, (cost(place), len(gone), place))
+            heapq.heappush(waiting, (cost([*gone, place]) - now, len(gone), place))
             continue
         gone.append(place)
+        now += rise
         surplus[place[0]] -= 1
-        ticker.step(len(gone), perplexity=float(np.exp(known)))
+        ticker.step(len(gone), perplexity=float(np.exp(now)))
     network.to("cpu")
     stays = [place for place in places if place not in gone]
     return [[index for stack, index in stays if stack == number] for number in range(len(stacks))]

@@ -32,7 +32,7 @@ def layer_remove(
             and of the decoder where a model has both.
         scheme: How layers are chosen where `keep` does not name them: lower-last (evenly from the lower half, and the
             last, which the classifier reads; kept most on the demo task), likelihood (of a model that writes: one after
-            the other goes whose absence costs the right answers least, as in SLEB, arXiv 2402.09025, section 3.3),
+            the other goes whose absence costs the right answers least, as in SLEB, arXiv 2402.09025, algorithm 1),
             importance (the ones that change their input most stay: block influence, arXiv 2403.03853, section 2),
             bottom, even, or top; auto takes likelihood for models that write, and lower-last for others.
         level: Name of the compression level, shown in the report.

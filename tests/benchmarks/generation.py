@@ -80,12 +80,12 @@ class Given:
 
 
 OF_A_DECODER = (
-    Level("2/3 layers + matrices, own tokens, to 1/2", "2/3", 0.5, TASK, 6.0, 0.98),
+    Level("1/2 layers, own tokens", "1/2", vocabulary=TASK, epochs=6.0, goal=0.98),
     Level("1/2 layers + matrices, own tokens, to 1/3", "1/2", 1 / 3, TASK, 8.0, 0.95),
+    Level("2/3 layers + matrices, own tokens, to 1/2", "2/3", 0.5, TASK, 6.0, 0.98),
     Level("2/3 layers", "2/3", epochs=4.0),
     Level("2/3 layers, own tokens", "2/3", vocabulary=TASK, epochs=4.0),
     Level("1/2 layers", "1/2", epochs=6.0),
-    Level("1/2 layers, own tokens", "1/2", vocabulary=TASK, epochs=6.0),
     Level("1/3 layers", "1/3", epochs=8.0),
     Level("1/3 layers, own tokens", "1/3", vocabulary=TASK, epochs=8.0),
     Level("1/2 layers + matrices to 1/3", "1/2", 1 / 3, epochs=8.0),

@@ -91,7 +91,7 @@ def learn(
         set_seed(seed)
         network, tokenizer, new_head = fit(source, task, "fine-tune")
         attempts.check_room(attempt.folder, network, epochs, freeze_embeddings)
-        say("fine-tune  compression levels for this family and number of rows, by earlier measurements:")
+        say("fine-tune  what to expect of levels here, by earlier measurements (`bonsai advise` says more):")
         family = family_name(network.config.model_type)
         for line in lines(Situation(family, task.rows, network.num_parameters(), task.kind)):
             say(f"fine-tune    {line}")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kfp_bonsai.layer_remove.layer_schemes import BOTTOM, EVEN, IMPORTANCE, LIKELIHOOD, LOWER_LAST, TOP
-from kfp_bonsai.shared.core.progress import Ticker
+from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.models import heads, shapes
 from kfp_bonsai.shared.training import answer_batches, writing
@@ -80,8 +80,6 @@ def least_missed(network: Any, tokenizer: Any, split: rows.Rows, counts: Sequenc
     stacks = shapes.stacks_of(network)
     places = [(number, index) for number, (_, layers) in enumerate(stacks) for index in range(len(layers))]
     surplus = [len(layers) - count for (_, layers), count in zip(stacks, counts, strict=True)]
-    total = sum(surplus)
-    ticker, gone = Ticker("layer-remove", total), list[tuple[int, int]]()
     network.eval().to(device())
 
     def cost(places: Sequence[tuple[int, int]]) -> float:
@@ -90,10 +88,14 @@ def least_missed(network: Any, tokenizer: Any, split: rows.Rows, counts: Sequenc
 
     precision = torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster())
     first_stay = [(number, 0) for number, (stack, _) in enumerate(stacks) if stack.first_stays]
-    waiting = [(-np.inf, -1, place) for place in places if surplus[place[0]] and place not in first_stay]
-    heapq.heapify(waiting)
+    could = [place for place in places if surplus[place[0]] and place not in first_stay]
+    say(f"layer-remove  asks of {len(could)} layers what they are worth to {len(few)} answers")
     now = cost([])
-    while len(gone) < total:
+    waiting = [(cost([place]) - now, 0, place) for place in could]
+    heapq.heapify(waiting)
+    gone: list[tuple[int, int]] = []
+    ticker = Ticker("layer-remove", sum(surplus))
+    while any(surplus):
         rise, when, place = heapq.heappop(waiting)
         if not surplus[place[0]]:
             continue

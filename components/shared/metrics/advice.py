@@ -103,16 +103,28 @@ def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evi
     """
     found = findings([*evidence, *own])
     made = [each for each in found if not each.one.student]
-    others = [*(one.level for one in own if not one.student), *_of_kind_alone(made, situation)]
-    papers = [level for level in LEVELS if not _is_spoken_for(level, made, others, situation)]
-    names = dict.fromkeys([*papers, *others])
-    levels = [_of_level(name, [each for each in made if each.one.level == name], situation) for name in names]
     return [
-        *(one for one in levels if one),
+        *_levels(made, situation, own),
         *_shapes(made, situation),
         *_text(made, situation),
         *_rivals(found, situation),
     ]
+
+
+def lines(situation: Situation) -> list[str]:
+    """Return what to expect of each level as lines for a log, from what is shipped and what was left here."""
+    own = left_here()
+    found = _levels([each for each in findings([*shipped(), *own]) if not each.one.student], situation, own)
+    width = max(len(one.about) for one in found)
+    return [f"{one.about:{width}}  {one.verdict:11}  {one.why}" for one in found]
+
+
+def _levels(made: Sequence[Finding], situation: Situation, own: Sequence[Evidence]) -> list[Advice]:
+    others = [*(one.level for one in own if not one.student), *_of_kind_alone(made, situation)]
+    papers = [level for level in LEVELS if not _is_spoken_for(level, made, others, situation)]
+    names = dict.fromkeys([*papers, *others])
+    levels = [_of_level(name, [each for each in made if each.one.level == name], situation) for name in names]
+    return [one for one in levels if one]
 
 
 def _of_kind_alone(made: Sequence[Finding], situation: Situation) -> list[str]:
@@ -133,13 +145,6 @@ def _is_spoken_for(level: str, made: Sequence[Finding], others: Sequence[str], s
     instead = [each.one for each in made if each.one.level in others and each.one.kind == situation.kind]
     own = any(one.kind == situation.kind for one in there)
     return not own and any(_alike(one.flops_ratio, other.flops_ratio) for one in there for other in instead)
-
-
-def lines(situation: Situation) -> list[str]:
-    """Return the advice as lines for a log, from what is shipped and what was left here."""
-    found = advice(situation, shipped(), left_here())
-    width = max(len(one.about) for one in found)
-    return [f"{one.about:{width}}  {one.verdict:11}  {one.why}" for one in found]
 
 
 def _where(one: Evidence) -> tuple[object, ...]:
@@ -233,6 +238,11 @@ def _nearest(pairs: Sequence[tuple[Finding, Finding]], situation: Situation) -> 
     return [pair for pair in of_family if _distance(pair[0].one, situation) == nearest]
 
 
+def _best_known(pairs: Sequence[tuple[Finding, Finding]]) -> tuple[Finding, Finding]:
+    """Return the pair that was measured with the most seeds; of those the best of each side."""
+    return max(pairs, key=lambda pair: (min(len(one.seeds) for one in pair), sum(one.kept for one in pair)))
+
+
 def _pairs(
     found: Sequence[Finding],
     first: Callable[[Evidence], bool],
@@ -258,13 +268,17 @@ def _shapes(found: Sequence[Finding], situation: Situation) -> list[Advice]:
         lambda one: (one.source, one.unlabelled_rows),
     )
     like = [pair for pair in pairs if _alike(pair[0].one.flops_ratio, pair[1].one.flops_ratio)]
+    by_flops: dict[str, list[tuple[Finding, Finding]]] = {}
+    for pair in sorted(_nearest(like, situation), key=lambda pair: -pair[0].one.flops_ratio):
+        by_flops.setdefault(f"shape at {pair[0].one.flops_ratio:.0%} FLOPs", []).append(pair)
     told = []
-    for free, stock in sorted(_nearest(like, situation), key=lambda pair: -pair[0].one.flops_ratio):
+    for about, same in by_flops.items():
+        free, stock = _best_known(same)
         more, sure, how = _difference(free, stock)
         verdict = ("free" if more > 0 else "stock") if sure else "either"
         chance = "" if sure else ", which may be chance"
         why = f"free keeps {100 * more:+.1f} points beside stock{chance} ({how}): {free.said()}; {stock.said()}"
-        told.append(_further(f"shape at {free.one.flops_ratio:.0%} FLOPs", verdict, why, free, situation))
+        told.append(_further(about, verdict, why, free, situation))
     return told
 
 
@@ -276,20 +290,20 @@ def _text(found: Sequence[Finding], situation: Situation) -> list[Advice]:
         lambda one: one.unlabelled_rows == 0,
         lambda one: (one.level, one.shape),
     )
-    told = []
     nearest = _nearest(pairs, situation)
+    if not nearest:
+        return []
     fair = [pair for pair in nearest if pair[0].one.source == pair[1].one.source]
-    for having, lacking in fair or nearest:
-        more, sure, how = _difference(having, lacking)
-        verdict = ("worth it" if more > 0 else "not worth it") if sure else "uncertain"
-        chance = "" if sure else ", which may be chance"
-        with_it, without = having.one.divergence, lacking.one.divergence
-        nearer = ""
-        if with_it is not None and without is not None:
-            nearer = f", answers {with_it:.3f} instead of {without:.3f} from the baseline's (KL)"
-        text = f"{having.one.unlabelled_rows:,} more texts gave {100 * more:+.1f} points{chance} ({how}){nearer}"
-        told.append(_further("unlabelled text", verdict, f"{text}: {having.said()}", having, situation))
-    return told
+    having, lacking = _best_known(fair or nearest)
+    more, sure, how = _difference(having, lacking)
+    verdict = ("worth it" if more > 0 else "not worth it") if sure else "uncertain"
+    chance = "" if sure else ", which may be chance"
+    with_it, without = having.one.divergence, lacking.one.divergence
+    nearer = ""
+    if with_it is not None and without is not None:
+        nearer = f", answers {with_it:.3f} instead of {without:.3f} from the baseline's (KL)"
+    text = f"{having.one.unlabelled_rows:,} more texts gave {100 * more:+.1f} points{chance} ({how}){nearer}"
+    return [_further("unlabelled text", verdict, f"{text}: {having.said()}", having, situation)]
 
 
 def _rivals(found: Sequence[Finding], situation: Situation) -> list[Advice]:

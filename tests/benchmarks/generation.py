@@ -45,7 +45,10 @@ WHOLE, TASK = "whole", "task"
 
 @dataclass(frozen=True)
 class Level:
-    """A level: layers that stay, the share of the FLOPs that matrices are pruned to (0: not), tokens, passes, goal."""
+    """A level: layers that stay, the share of the FLOPs that matrices are pruned to (0: not), tokens, passes, goal.
+
+    Rows a step and rate are distill's own where they are 0.
+    """
 
     label: str
     keep: str
@@ -53,6 +56,8 @@ class Level:
     vocabulary: str = WHOLE
     epochs: float = 1.0
     goal: float | None = None
+    batch: int = 0
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ class Given:
 
 
 OF_A_DECODER = (
-    Level("1/2 layers, own tokens", "1/2", vocabulary=TASK, epochs=6.0, goal=0.98),
-    Level("1/2 layers + matrices, own tokens, to 1/3", "1/2", 1 / 3, TASK, 8.0, 0.95),
+    Level("1/2 layers, own tokens", "1/2", 0.0, TASK, 6.0, 0.98, 16, 5e-4),
+    Level("1/2 layers + matrices, own tokens, to 1/3", "1/2", 1 / 3, TASK, 8.0, 0.95, 16, 5e-4),
     Level("2/3 layers + matrices, own tokens, to 1/2", "2/3", 0.5, TASK, 6.0, 0.98),
     Level("2/3 layers", "2/3", epochs=4.0),
     Level("2/3 layers, own tokens", "2/3", vocabulary=TASK, epochs=4.0),
@@ -200,12 +205,11 @@ def _baseline(room: Room, to: Path) -> None:
 def _level(level: Level, base: Path, transfer: Path, validation: Path, to: Path) -> Path:
     cut = made(to / "short", lambda out: layer_remove(base, validation, out, keep=level.keep, level=level.label))
     if level.flops:
-        short, asked = cut, {"flops": level.flops, "vocabulary": level.vocabulary}
-        cut = made(to / "cut", lambda out: matrix_prune(short, transfer, out, **asked))
-    return made(
-        to / "small",
-        lambda out: distill(cut, transfer, validation, out, epochs=level.epochs, vocabulary=level.vocabulary),
-    )
+        short, pruning = cut, {"flops": level.flops, "vocabulary": level.vocabulary}
+        cut = made(to / "cut", lambda out: matrix_prune(short, transfer, out, **pruning))
+    asked = {"epochs": level.epochs, "vocabulary": level.vocabulary}
+    asked |= {"batch_size": level.batch, "learning_rate": level.rate}
+    return made(to / "small", lambda out: distill(cut, transfer, validation, out, **asked))
 
 
 def _as_today(room: Room, base: Path) -> dict[str, Callable[[], Path]]:

@@ -42,9 +42,10 @@ def distill(
         output: Folder to write the trained model to.
         epochs: Passes over the transfer set; 0 takes 2 for models below a fifth of the baseline's FLOPs, else 1.5, or
             as many as make 1,000 steps, at most 6.
-        learning_rate: AdamW's highest rate; 0 chooses it by the model's FLOPs (1e-4 at 2/3, 5e-4 at 1/3 and below), or
-            higher where the baseline's was.
-        batch_size: Rows a step; 0 chooses 64 for models below a fifth of the baseline's FLOPs, else 32.
+        learning_rate: AdamW's highest rate; 0 chooses it by the model's FLOPs (1e-4 at 2/3, 5e-4 at 1/3 and below, of
+            models that write at 1/2), or higher where the baseline's was.
+        batch_size: Rows a step; 0 chooses 64 for models below a fifth of the baseline's FLOPs, else 32, and 16 for
+            models that write.
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
         label_weight: Weight of the loss on the true labels.
@@ -145,14 +146,17 @@ def distill(
 
 
 def suggested_rate(record: dict, teacher: dict) -> float:
-    """Return the learning rate for a student of this size, as measured on the demo task.
+    """Return the learning rate for a student of this size, as measured on the demo task, and of one that writes.
 
-    From 5e-4 it falls by the power that leads to 1e-4 at 2/3 of the FLOPs. A baseline that was fine-tuned at a higher
-    rate than the usual one, as small ones are, has students that learn at higher rates too, up to its own.
+    It is 5e-4 up to a third of the FLOPs, of models that write up to half, and falls by the power that leads to 1e-4 at
+    2/3. A baseline that was fine-tuned at a higher rate than the usual one, as small ones are, has students that learn
+    at higher rates too, up to its own.
     """
     from kfp_bonsai.shared.models.flops import ratio
 
-    rate = min(5e-4, 1e-4 * (2 / 3 / ratio(record, teacher, record["max_length"])) ** math.log2(5))
+    highest_until = 1 / 2 if _writes(record) else 1 / 3
+    power = math.log(5) / math.log(2 / 3 / highest_until)
+    rate = min(5e-4, 1e-4 * (2 / 3 / ratio(record, teacher, record["max_length"])) ** power)
     tuned: dict[str, Any] = next((one["arguments"] for one in teacher["lineage"] if one["stage"] == "fine-tune"), {})
     own = tuned.get("learning_rate", USUAL_RATE)
     return max(rate, min(own, rate * own / USUAL_RATE))
@@ -168,8 +172,19 @@ def suggested_epochs(record: dict, teacher: dict, rows: int) -> float:
 
 
 def suggested_batch(record: dict, teacher: dict) -> int:
-    """Return the rows a step for a student of this size: 64 costs small ones nothing, and takes a quarter less time."""
+    """Return the rows a step for a student of this size: 64 costs small ones nothing, and takes a quarter less time.
+
+    Rows of models that write are long, and each has many tokens to learn from.
+    """
+    if _writes(record):
+        return 16
     return 64 if _is_small(record, teacher) else 32
+
+
+def _writes(record: dict) -> bool:
+    from kfp_bonsai.shared.kinds.kinds import kind_of
+
+    return kind_of(task_of(record)).writes
 
 
 def _is_small(record: dict, teacher: dict) -> bool:

@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch.nn import functional
 
-from kfp_bonsai.distill.distill import distill
+from kfp_bonsai.distill.distill import distill, suggested_batch, suggested_rate
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
@@ -122,3 +122,15 @@ def test_a_shorter_narrower_student_learns_to_write(made):
     assert network.generate(**batch).shape[0] == 4
     with pytest.raises(BonsaiError, match="--temperature 3: a teacher that writes is kept at 1 or 2"):
         distill(folder / "pruned", folder / "transfer", data["validation"], folder / "no", temperature=3)
+
+
+def test_students_that_write_learn_faster_in_smaller_steps(made):
+    """Half of a model's layers taught at a rate made for whole classifiers: it writes a tenth of what it could."""
+    record = read_record(made[0] / "base")
+    record["lineage"] = [{**one, "arguments": {"learning_rate": 1e-4}} for one in record["lineage"]]
+
+    def of(share):
+        return {**record, "flops": {name: value * share for name, value in record["flops"].items()}}
+
+    assert [suggested_rate(of(share), record) for share in (1 / 3, 1 / 2, 2 / 3)] == pytest.approx([5e-4, 5e-4, 1e-4])
+    assert {suggested_batch(of(share), record) for share in (0.1, 2 / 3)} == {16}

@@ -163,7 +163,7 @@ MADE = {
     "ranking": Made(
         _pair,
         lambda row: {"query": row["text_a"], "document": row["text_b"], "relevance": row["label"]},
-        epochs=6,
+        epochs=3,
         least=0.85,
         together=4,
     ),

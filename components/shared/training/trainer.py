@@ -151,7 +151,7 @@ def train(
         say(f"{recipe.stage}  resuming from {found.folder}")
         attempt.resume(found.told["spent"])
     rate = found.told["rate"] if found else recipe.learning_rate
-    bf16 = found.told["bf16"] if found else bf16_is_faster()  # which is timed, and may be answered otherwise now
+    bf16 = found.told["bf16"] if found else parallel.any_of(bf16_is_faster())  # timed: it may be answered otherwise now
     with (
         stopping.heeded(),
         only_used(model, inputs, pad_id),

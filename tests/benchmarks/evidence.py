@@ -14,6 +14,8 @@ from kfp_bonsai.shared.metrics.advice import LEVELS
 RESULTS = Path(__file__).parent / "results"
 SHIPPED = Path(__file__).parents[2] / "components" / "shared" / "metrics" / "measured" / "benchmarks.json"
 MINILM = {"family": "bert", "model": "pretrained MiniLM", "parameters": 22_713_986}
+SMOLLM2 = {"family": "llama", "model": "pretrained SmolLM2", "parameters": 134_515_008}
+WRITERS = {"1/2 layers, own tokens": "layers=1/2,vocabulary=task"}  # the other's layers are not chosen so any more
 NAMES = {  # what quality.py calls a level: what it is called here, and its shape
     "2/3 layers": ("2/3 layers", ""),
     "1/3 layers": ("1/3 layers", ""),
@@ -55,7 +57,7 @@ FEW_ROWS = {1: (0.334, 0.953), 2: (0.099, 0.961)}
 def evidence() -> dict[str, Any]:
     """Return the file's content."""
     found = [each for name, about in FILES.items() for each in _of_quality(name, *about)]
-    found += _of_ablations() + _of_kinds()
+    found += _of_ablations() + _of_kinds() + _of_generation()
     reviews = {"data": "movie-reviews", "kind": "classification", "metric": "accuracy", "test_rows": 2000, "seed": 0}
     for at, (flops, kept) in enumerate(DEMO):
         found.append({**MINILM, **reviews, "rows": 8066, **_level(at, flops, kept), "source": "make demo"})
@@ -114,6 +116,20 @@ def _of_kinds() -> list[dict[str, Any]]:
                 shape = {"shape": "free" if "matrices" in label else ""}
                 kept = {"relative_accuracy": level["relative_score"], **level}
                 found.append({**MINILM, **about, **named, **shape, **_figures(kept)})
+    return found
+
+
+def _of_generation() -> list[dict[str, Any]]:
+    """Return what models that write keep, at the FLOPs of an answer."""
+    levels = json.loads((RESULTS / "generation.json").read_text(encoding="utf-8"))["found"]["synopsis"]
+    base = levels["baseline"]
+    about = {"data": "synopsis", "kind": "generation", "metric": "rouge_l", "rows": base["train rows"], "seed": 0}
+    about |= {"score": round(base["score"], 4), "floor": round(base["floor"], 4), "test_rows": base["test rows"]}
+    found = []
+    for label, called in WRITERS.items():
+        level = {"level": called, "shape": "free" if "matrices" in label else ""}
+        kept = {"relative_accuracy": levels[label]["relative_score"], **levels[label]}
+        found.append({**SMOLLM2, **about, **level, **_figures(kept), "source": "generation.py"})
     return found
 
 

@@ -80,10 +80,10 @@ def least_missed(network: Any, tokenizer: Any, split: rows.Rows, counts: Sequenc
     stacks = shapes.stacks_of(network)
     places = [(number, index) for number, (_, layers) in enumerate(stacks) for index in range(len(layers))]
     surplus = [len(layers) - count for (_, layers), count in zip(stacks, counts, strict=True)]
-    network.eval().to(device())
+    network.to(device())
 
-    def cost(places: Sequence[tuple[int, int]]) -> float:
-        with _without([stacks[number][1][index] for number, index in places]), precision:
+    def cost(absent: Sequence[tuple[int, int]]) -> float:
+        with _without([stacks[number][1][index] for number, index in absent]), precision:
             return -float(np.log(writing.likelihood_of(network, few, tokenizer.pad_token_id)))
 
     precision = torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster())

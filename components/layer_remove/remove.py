@@ -56,8 +56,9 @@ def layer_remove(
         return _take(student, model, record, data, output, level, seed)
     stacks = record["shape"]["stacks"]
     asked = [layers_asked(keep, total) for total in stacks]
-    scored = any(isinstance(one, int) for one in asked)
-    scheme = scheme_for(kind_of(task), scheme, data, scored and task.split == "unlabelled")
+    named = [one for one in asked if isinstance(one, list)]
+    counts = [one for one in asked if isinstance(one, int)]
+    scheme = scheme_for(kind_of(task), scheme, data, bool(counts) and task.split == "unlabelled")
 
     from kfp_bonsai.layer_remove import choice
     from kfp_bonsai.shared.energy import energy
@@ -66,10 +67,7 @@ def layer_remove(
     with new_folder(output) as folder:
         with energy.track(energy.enduring(energy.find_sources())) as meter:
             network, tokenizer = load(model)
-            counts = [one if isinstance(one, int) else len(one) for one in asked]
-            kept = [one for one in asked if isinstance(one, list)] or choice.choose(
-                scheme, counts, network, tokenizer, data, record["max_length"], seed
-            )
+            kept = named or choice.choose(scheme, counts, network, tokenizer, data, record["max_length"], seed)
             shorter = surgery.keep_layers(network, kept)
         names = "; ".join(",".join(map(str, one)) for one in kept)
         made = extend_record(

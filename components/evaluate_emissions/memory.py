@@ -122,8 +122,10 @@ def _serve_each(scratch: Path, threads: int, folders: Sequence[Path]) -> None:
 
 
 def _import_torch() -> None:
-    """Import what every child needs that loads a checkpoint."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
+    """Import what every child needs that loads a checkpoint: three seconds of CPU time each, else."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, modeling_layers  # noqa: F401
+
+    from kfp_bonsai.shared.models import checkpoint  # noqa: F401
 
 
 def _serve(folder: Path, batch: dict[str, np.ndarray], threads: int) -> Peak:

@@ -102,6 +102,16 @@ def no_evidence_of_others(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
+@pytest.fixture(scope="module")
+def memory_too():
+    """Memory is measured as it is for users (see short_looks.py)."""
+    import short_looks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(short_looks.MEMORY, "1")
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def short_looks_everywhere():
     """Short looks at speed here (short_looks.py), and in all processes that tests start (started/sitecustomize.py)."""

@@ -42,7 +42,7 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measurement(made):
+def measurement(made, memory_too):
     """One whole measurement, of a shorter model and of one that fails half-way."""
     from kfp_bonsai.shared.inference import runtimes
 

@@ -25,7 +25,7 @@ from kfp_bonsai.shared.models.records import read_record
 
 
 @pytest.fixture(scope="module", params=["llama", "t5"])
-def measured(request, tmp_path_factory):
+def measured(request, memory_too, tmp_path_factory):
     """A folder with a model that learnt to write and one with fewer layers, its test split, and their measurement."""
     folder = tmp_path_factory.mktemp(request.param)
     base, _, validation = tuned(folder, request.param, count=480, epochs=5)
@@ -41,6 +41,7 @@ def test_all_models_are_compared_at_the_baselines_length_and_measured_at_their_o
     folder, test, found = measured
     base, small = found["models"]
     assert not base["error"] and not small["error"]
+    assert base["peak_memory_bytes"] > small["peak_memory_bytes"] > 1e8
     length = found["protocol"]["written_tokens"]
     assert length == round(base["writing"]["mean_tokens"]) == small["writing"]["tokens"] > 1
     assert base["writing"]["relative_tokens"] == base["writing"]["own"]["relative_emission"] == 1

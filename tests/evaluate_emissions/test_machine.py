@@ -47,7 +47,7 @@ def test_threads_that_cannot_be_are_not_taken(stated, threads, monkeypatch):
     assert threads_here.threads() == (threads or len(os.sched_getaffinity(0)))
 
 
-def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatch):
+def test_what_the_machine_does_not_tell_ends_no_measurement(tmp_path, monkeypatch, memory_too):
     """All measured, and then lost for a line about the machine."""
     import psutil
 

@@ -20,7 +20,7 @@ BATCH = {name: np.ones((ROWS, TOKENS), dtype=np.int64) for name in ("input_ids",
 
 
 @pytest.fixture(scope="module")
-def found(made, tmp_path_factory):
+def found(made, memory_too, tmp_path_factory):
     """The peaks of a small model, of one that is 60 MB larger, of a damaged one and of one for CPUs."""
     root = tmp_path_factory.mktemp("memory")
     wider = root / "wider"
@@ -71,7 +71,7 @@ def test_a_model_that_is_killed_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
-def test_no_process_is_no_error(tmp_path, monkeypatch, program):
+def test_no_process_is_no_error(tmp_path, monkeypatch, memory_too, program):
     """A sandbox that starts no processes would lose the whole measurement for one figure beside it."""
     monkeypatch.setattr(sys, "executable", program)
     (peak,) = memory.peaks([tmp_path], [BATCH], 1)

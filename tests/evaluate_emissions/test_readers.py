@@ -31,7 +31,7 @@ def rivals(made, tmp_path_factory):
     return folder
 
 
-def test_each_model_answers_what_it_answers_by_itself(made, rivals):
+def test_each_model_answers_what_it_answers_by_itself(made, memory_too, rivals):
     """A rival that is given the baseline's tokens answers nonsense, and looks worse than it is."""
     names = ["level", "alike", "other", "letters", "int8"]
     folders = [rivals / name for name in names]

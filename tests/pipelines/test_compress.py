@@ -140,7 +140,7 @@ def test_resources_for_kubernetes_hold_the_same_pipeline(compiled, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(memory_too, tmp_path_factory):
     """A run on a random BERT and a CSV that was interrupted and went on, with --edge: (folder, options, its output)."""
     folder = tmp_path_factory.mktemp("small")
     tiny.pretrained(folder / "model", layers=2)

@@ -194,7 +194,8 @@ class Search:
         """Prepare, try as long as the budget allows, choose and measure; what is there already is taken."""
         self._prepare_data()
         rates = self._rates()
-        check_budget(self.budget, rates, self.ledger.total(), self.taught.exists())
+        if not any(each.is_usable for each in read_trials(self.pool)):  # else there is something to end with
+            check_budget(self.budget, rates, self.ledger.total(), self.taught.exists())
         try:
             self._make_baseline()
             ground = self._ground()

@@ -1,6 +1,7 @@
 """`bonsai search` on one's own machine: what it finds, goes on with, contains and refuses."""
 
 import json
+import shutil
 
 import pytest
 import tiny
@@ -64,6 +65,7 @@ def found(inputs, cache, tmp_path_factory):
         patch.setattr(trial, "run_trial", until_the_third)
         with pytest.raises(KeyboardInterrupt):
             search(*files(inputs), output, **asked)
+    shutil.copytree(output, output.parent / "stopped")
     stopped = json.loads((output / "search.json").read_text())
     best = (output / "best" / "config.json").is_file()
     before = json.loads((output / "energy.json").read_text())
@@ -85,6 +87,21 @@ def test_a_search_that_was_stopped_keeps_the_best_and_goes_on(found):
     assert len(sessions) == 2 and sessions[0] == before[0]
     assert document["energy"]["joules"] == pytest.approx(sum(one["joules"] for one in sessions), rel=0.02)
     assert not (output / "best").exists() and document["state"] == "finished"
+
+
+def test_a_search_that_is_stopped_late_is_ended_with_what_it_has(found, inputs, monkeypatch):
+    """Two hours that give no model, as the minutes that are left are too few for one trial more."""
+    output = found[0].parent / "stopped"
+    sessions = json.loads((output / "energy.json").read_text())
+    spent = 22 * 60 - sum(one["seconds"] for one in sessions)
+    (output / "energy.json").write_text(json.dumps([*sessions, {**sessions[0], "seconds": spent}]))
+    rates = json.loads((output / "work" / "rates.json").read_text())
+    (output / "work" / "rates.json").write_text(json.dumps({**rates, "measuring": 600.0}))
+    ends = []
+    monkeypatch.setattr(search_run.Search, "_finish", lambda *given: ends.append(given[-1]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        search(*files(inputs), output, min_accuracy=0.9, budget="25m", **FEW)
+    assert ends == ["the budget of 25m is spent"]
 
 
 def test_the_chosen_model_is_measured_on_test_rows_beside_the_baseline(found):

@@ -31,13 +31,16 @@ RUNNING, FINISHED = "running", "finished"
 
 
 @contextmanager
-def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
+def run_folder(
+    output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str] = LATE
+) -> Iterator[Path]:
     """Hold a run's folder, new or of the same run that was interrupted, and yield its folder for the work.
 
     Args:
         output: the run's folder.
         arguments: all that decides what the run gives.
         overwrite: start over, whatever is there of an earlier run.
+        late: what may differ from an interrupted run's, as only its last tasks are given it.
 
     Raises:
         BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use; or this
@@ -54,7 +57,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
     check_writable(output / RECORD)
     with held(output, "run"):
         _put_back(output)
-        started = _check(output, arguments, overwrite)
+        started = _check(output, arguments, overwrite, late)
         if overwrite:
             _set_aside(output)
         record = {
@@ -123,7 +126,7 @@ def _is_there(lock: IO) -> bool:
         return False
 
 
-def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
+def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str]) -> str:
     """Check that a run with these arguments may work here, and return when it began."""
     path = output / RECORD
     if not path.is_file():
@@ -138,7 +141,7 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
         return _now()
     if state == FINISHED:
         raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
-    different = differences(known, arguments)
+    different = differences(known, arguments, late)
     if found.get("code") != code():
         different.append(f"the code of kfp-bonsai (version {found.get('version')}, now {__version__})")
     if different:

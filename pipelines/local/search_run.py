@@ -109,7 +109,7 @@ def search(
     files = fingerprint(model, data, *rival, options["test_data"], options["validation_data"])
     files |= fingerprint(*options["unlabelled_data"].split(","))
     told = {**options, "model": model, "data": data, "rival": [*rival], WHAT: True, "files": files}
-    with _interruptible(), run_folder(output, told, overwrite) as work:
+    with _interruptible(), run_folder(output, told, overwrite, late=[*PACKING]) as work:
         work.mkdir(exist_ok=True)
         with kept_ledger(output / ENERGY) as ledger:
             one = Search(output, work, model, data, tuple(rival), before, costs, targets, allowed, options, ledger)

@@ -218,6 +218,8 @@ def test_the_folder_of_another_search_or_run_is_refused(inputs, tmp_path):
         search(*files(inputs), folder, min_accuracy=0.9, budget="20s", **FEW)
     with pytest.raises(BonsaiError, match="differs in --min-accuracy"):
         search(*files(inputs), folder, min_accuracy=0.8, budget="1h", **FEW)
+    with pytest.raises(BonsaiError, match="differs in --edge"):
+        search(*files(inputs), folder, min_accuracy=0.9, budget="1h", edge=True, **FEW)
     record = json.loads((folder / "run.json").read_text())
     del record["arguments"]["search"]
     (folder / "run.json").write_text(json.dumps(record))

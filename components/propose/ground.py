@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.propose.goals import UNITS, Targets
+from kfp_bonsai.propose.goals import FLAGS, UNITS, Targets
+from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
 
 GROUND, MADE_BY = "ground.json", "bonsai search"
 FREE, STOCK, ANY = "free", "stock", "any"
 SHAPES = (FREE, STOCK, ANY)
 WHOLE = 0.97  # of what its layers cost: above it, matrices stay as they are
 ROUND_SHARE = 4  # digits
+FAR_SHORT = 0.03  # of relative accuracy
 USUAL_KEEPS = ((1.0, 1.0), (0.67, 0.995), (0.33, 0.985), (0.1, 0.965), (0.05, 0.94))  # where nothing was measured
 
 
@@ -94,12 +97,8 @@ def read_ground(pool: Path) -> Ground:
     Raises:
         BonsaiError: the folder is none of a search, or the file is damaged.
     """
-    found = read_document(Path(pool) / GROUND, MADE_BY, "limits", "baseline")
-    own = {name: found[name] for name in Ground.__dataclass_fields__ if name in found}
-    try:
-        return Ground(**own)
-    except TypeError as error:
-        raise BonsaiError(f"{Path(pool) / GROUND} is damaged ({error}): start the search anew") from error
+    found = read_document(Path(pool) / GROUND, MADE_BY, shape=written.GROUND)
+    return Ground(**{name: found[name] for name in Ground.__dataclass_fields__})
 
 
 def write_ground(pool: Path, ground: Ground) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from kfp_bonsai.propose.ground import Ground
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.written import TRIAL
 
 RECORD, TRIALS, MODEL, INT8 = "record.json", "trials", "model", "int8"
 RUNGS = (0.1, 0.35, 1.0)  # of the whole distillation, until each
@@ -106,11 +107,11 @@ def read_trial(folder: Path) -> Trial:
         BonsaiError: it is not there, or damaged.
     """
     path = Path(folder) / RECORD
-    found = read_document(path, "bonsai search", "point")
     try:
-        return Trial(**{name: found[name] for name in Trial.__dataclass_fields__ if name in found})
-    except TypeError as error:
-        raise BonsaiError(f"{path} is damaged ({error}): remove the trial's folder") from error
+        found = read_document(path, "bonsai search", shape=TRIAL)
+    except BonsaiError as error:
+        raise BonsaiError(f"{error}; or remove the trial's folder, {folder}, and it is forgotten") from error
+    return Trial(**{name: found[name] for name in Trial.__dataclass_fields__})
 
 
 def folder_of(pool: Path, number: int) -> Path | None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,7 +14,15 @@ from typing import IO, Any
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import FOREIGN, check_writable, is_full_disk, new_file, sweep_below, try_lock
+from kfp_bonsai.shared.core.files import (
+    FOREIGN,
+    check_writable,
+    is_full_disk,
+    new_file,
+    remove_whole,
+    sweep_below,
+    try_lock,
+)
 from kfp_bonsai.shared.core.progress import say
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
@@ -68,7 +75,7 @@ def run_folder(
             "started": started,
         }
         _write(output, {**record, "state": RUNNING})
-        sweep_below(output / WORK)  # of tasks that were killed: each start gives its tasks other places
+        sweep_below(output)  # of tasks that were killed: each start gives its tasks other places
         try:
             yield output / WORK
         except BaseException as error:
@@ -199,11 +206,7 @@ def _put_back(output: Path) -> None:
 def clear(output: Path, names: Sequence[str] = MADE) -> None:
     """Remove what a run makes, and nothing else."""
     for name in names:
-        path = output / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_whole(output / name)
 
 
 def _write(output: Path, record: Mapping[str, Any]) -> None:

@@ -4,17 +4,18 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.propose.next import Job
 from kfp_bonsai.propose.trials import RUNGS, Trial
-from kfp_bonsai.shared.core.documents import kept_document, read_object
+from kfp_bonsai.shared.core.documents import kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import duration
+from kfp_bonsai.shared.core.written import RATES
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.energy.cpu_estimate import cpu_seconds, watts_per_thread
 
@@ -203,8 +204,11 @@ def learnt(rates: Rates, trials: Sequence[Trial], emission_of: Any) -> float:
 
 
 def read_rates(file: Path) -> Rates | None:
-    """Return the rates that an earlier session found."""
-    return Rates(**read_object(file)) if file.is_file() else None
+    """Return the rates that an earlier session found; None, so that they are timed anew, if there are none whole."""
+    with suppress(BonsaiError):
+        found = read_document(file, "bonsai search", shape=RATES)
+        return Rates(**{name: found[name] for name in RATES})
+    return None
 
 
 def rates_of(

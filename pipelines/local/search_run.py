@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,9 @@ from kfp_bonsai.pipelines.values import (
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
 from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials, write_trial
-from kfp_bonsai.shared.core.documents import kept_document, read_object
+from kfp_bonsai.shared.core.documents import COUNT, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import new_file, new_folder
+from kfp_bonsai.shared.core.files import new_file, new_folder, put_copy, remove_whole
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import takes
 from kfp_bonsai.shared.data.tasks import SPLITS
@@ -114,6 +114,7 @@ def search(
         with kept_ledger(output / ENERGY) as ledger:
             one = Search(output, work, model, data, tuple(rival), before, costs, targets, allowed, options, ledger)
             document = one.run()
+    shutil.rmtree(output / "work" / "taught", ignore_errors=True)  # large, and of no more use
     found = document["test"]
     return {
         "report": str(output / "report.html"),
@@ -314,9 +315,11 @@ class Search:
 
         target = self.pool / TRIALS / folder_name(job["number"], job["rung"])
         at_work = self.work / AT_WORK
-        known = read_object(at_work)
-        same = known.get("job") == [job["number"], job["rung"]]
-        tries = 1 + (known.get("tries", 0) if same else 0)
+        this = [job["number"], job["rung"]]
+        tries = 1
+        with suppress(BonsaiError):  # there is none, or it is damaged
+            known = read_document(at_work, "bonsai search", shape={"job": [COUNT, COUNT], "tries": COUNT})
+            tries += known["tries"] if known["job"] == this else 0
         before = folder_of(self.pool, job["number"])
         if tries > TRIES:
             with new_folder(target) as folder:
@@ -325,7 +328,8 @@ class Search:
                 )
                 write_trial(folder, made)
         else:
-            at_work.write_text(json.dumps({"job": [job["number"], job["rung"]], "tries": tries}), encoding="utf-8")
+            with new_file(at_work) as path:
+                path.write_text(json.dumps({"job": this, "tries": tries}), encoding="utf-8")
             try:
                 run_trial(
                     job,
@@ -398,8 +402,7 @@ class Search:
 
         say(f"\nsearch  {ended}")
         end = self.work / "end"
-        if end.exists():
-            shutil.rmtree(end)
+        remove_whole(end)
         most = 5
         if self.budget.kind == "time":
             left = self.budget.left(self.ledger.total(), 0)
@@ -419,21 +422,15 @@ class Search:
             ended=ended,
         )
         for name in ("report.html", "report.md", "results.json", "figures", "model", "edge-model"):
-            made, target = end / name, self.output / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            if made.is_dir():
-                shutil.copytree(made, target)
-            elif made.is_file():
-                shutil.copyfile(made, target)
-        shutil.rmtree(self.output / "best", ignore_errors=True)
+            if (end / name).exists():
+                put_copy(end / name, self.output / name)
+        remove_whole(self.output / "best")
         trials = read_trials(self.pool)
         chosen = next(each for each in trials if each.number == document["chosen"]["number"])
         leave(trials, chosen, ground.rest["model_type"], str(self.output.resolve()), ground.int8.get("emission", 1.0))
         document["energy"] = self.ledger.total()
         with new_file(self.output / FILE) as path:
             path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(self.taught, ignore_errors=True)  # large, and easily made again
         energy = document["energy"]
         say(
             f"search  it took {energy['seconds'] / 60:.1f} min, {energy['cpu_seconds']:,.0f} s of CPU time and "

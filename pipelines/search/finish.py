@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -22,7 +21,7 @@ from kfp_bonsai.propose.trials import INT8, MODEL, RUNGS, Trial, corrected, fold
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.report.report import report
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import new_file, new_folder
+from kfp_bonsai.shared.core.files import new_folder, put_copy
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.metrics.posterior import chance_above, updated
 from kfp_bonsai.shared.metrics.statistics import Z
@@ -349,10 +348,7 @@ def keep_best(pool: Path, choice: Choice | None, output: Path) -> None:
     folder = folder_of(pool, choice.trial.number) if choice else None
     if folder is None:
         return
-    if output.is_dir():
-        shutil.rmtree(output)
-    with new_folder(output) as made:
-        shutil.copytree(folder / (INT8 if (folder / INT8).is_dir() else MODEL), made, dirs_exist_ok=True)
+    put_copy(folder / (INT8 if (folder / INT8).is_dir() else MODEL), output)
 
 
 def end_search(
@@ -397,12 +393,7 @@ def end_search(
             ended="all rounds are done",
         )
         for name, target in outputs.items():
-            if (end / name).is_dir():
-                with new_folder(target) as folder:
-                    shutil.copytree(end / name, folder, dirs_exist_ok=True)
-            else:
-                with new_file(target) as file:
-                    shutil.copyfile(end / name, file)
+            put_copy(end / name, target)
     test = document["test"]
     return {
         "relative_accuracy": test["relative_accuracy"],

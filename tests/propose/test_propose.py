@@ -10,7 +10,7 @@ from propose_ground import GROUND
 
 from kfp_bonsai.propose.choose import choose, impossible
 from kfp_bonsai.propose.goals import targets_of
-from kfp_bonsai.propose.ground import Ground, check_possible, write_ground
+from kfp_bonsai.propose.ground import Ground, check_possible, read_ground, write_ground
 from kfp_bonsai.propose.next import next_jobs, parent_of, promoted, worths
 from kfp_bonsai.propose.propose import JOBS, NOTHING, propose
 from kfp_bonsai.propose.trials import LAST, RECORD, RUNGS, TRIALS, Trial, gains, read_trials, write_trial
@@ -229,6 +229,37 @@ def test_a_damaged_trial_is_named(tmp_path):
     (folder / RECORD).write_text("{")
     with pytest.raises(BonsaiError, match=f"{Path(TRIALS) / '000-0' / RECORD} is not JSON"):
         read_trials(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("number", None),
+        ("point", {"layers": 0, "share": 0.5, "shape": "free"}),
+        ("healed", [3]),
+        ("figures", {"emission": "much"}),
+    ],
+)
+def test_an_odd_trial_is_named(field, value, tmp_path):
+    """A record that is JSON, and ends the search with a TypeError wherever it is first reckoned with."""
+    folder = tmp_path / TRIALS / "000-0"
+    folder.mkdir(parents=True)
+    write_trial(folder, trial(0, 2, 0.5))
+    assert [one.accuracy for one in read_trials(tmp_path)] == [trial(0, 2, 0.5).accuracy]
+    record = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps({**record, field: value}))
+    with pytest.raises(BonsaiError, match=f"'{field}.*remove the trial's folder"):
+        read_trials(tmp_path)
+
+
+def test_an_odd_ground_is_named(tmp_path):
+    """The same of what the search stands on."""
+    write_ground(tmp_path, GROUND)
+    assert read_ground(tmp_path).seen == [list(one) for one in GROUND.seen]
+    found = json.loads((tmp_path / "ground.json").read_text())
+    (tmp_path / "ground.json").write_text(json.dumps({**found, "seen": [1]}))
+    with pytest.raises(BonsaiError, match=r"ground.json is not as .*seen"):
+        read_ground(tmp_path)
 
 
 def test_what_each_parameter_was_worth_adds_up():

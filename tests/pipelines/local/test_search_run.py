@@ -9,6 +9,7 @@ import tiny
 from kfp_bonsai.pipelines.local import search_budget, search_run
 from kfp_bonsai.pipelines.local.search_run import search
 from kfp_bonsai.pipelines.search import bench, earlier, finish, groundwork, trial
+from kfp_bonsai.propose import goals
 from kfp_bonsai.propose.trials import Trial, read_trials
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
@@ -60,7 +61,12 @@ def found(inputs, cache, tmp_path_factory):
                 patch.setattr(trial, "layer_remove", lambda *_, **__: 1 / 0)
             return real(job, *given, **options)
 
-    real = trial.run_trial
+    def removes(folder, *given, **options):
+        if folder == output / "work" / "taught":
+            states.append(json.loads((output / "run.json").read_text())["state"])
+        remove(folder, *given, **options)
+
+    real, remove, states = trial.run_trial, shutil.rmtree, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "run_trial", until_the_third)
         with pytest.raises(KeyboardInterrupt):
@@ -72,15 +78,17 @@ def found(inputs, cache, tmp_path_factory):
     made = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "run_trial", the_second_breaks)
+        patch.setattr(shutil, "rmtree", removes)
         result = search(*files(inputs), output, **asked)
     again = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
-    return output, result, stopped, best, before, made == again
+    return output, result, stopped, best, before, made == again, states
 
 
 def test_a_search_that_was_stopped_keeps_the_best_and_goes_on(found):
     """Hours that are lost to Ctrl-C: the best so far, the trials, the baseline, and what all of it cost."""
-    output, _, stopped, best, before, same = found
+    output, _, stopped, best, before, same, states = found
     assert stopped["state"] == "stopped" and best and same
+    assert states == ["finished"]  # else a kill has all that the baseline says made again
     assert len(before) == 1
     sessions = json.loads((output / "energy.json").read_text())
     document = json.loads((output / "search.json").read_text())
@@ -266,3 +274,40 @@ def test_a_job_that_kills_its_process_again_and_again_is_a_trial_that_failed(tmp
     (made,) = read_trials(one.pool)
     assert isinstance(made, Trial) and "its process died" in made.error
     assert not (tmp_path / search_run.AT_WORK).exists()
+
+
+def test_notes_of_a_killed_process_that_are_damaged_are_taken_for_none(tmp_path, monkeypatch):
+    """A file that a full disk cut off, and that ends each later start."""
+    one = object.__new__(search_run.Search)
+    one.work, one.pool, one.baseline, one.taught, one.splits, one.seed = tmp_path, tmp_path, tmp_path, tmp_path, {}, 0
+    one.options = {"device": "cpu", "edge": False, "prune_steps": 1, "distill_epochs": 0.0}
+    one.targets = goals.targets_of({"min_accuracy": 0.9})
+    job = {"number": 0, "rung": 0, "order": 0, "point": {"layers": 1, "share": 1.0, "shape": "free"}, "parent": -1}
+    done = []
+    monkeypatch.setattr(trial, "run_trial", lambda job, *_, **__: done.append(job))
+    for damaged in ('{"job": [0,', '{"job": [0, 0], "tries": "two"}', "3"):
+        (tmp_path / search_run.AT_WORK).write_text(damaged)
+        one._do(job)
+        (tmp_path / search_run.RATES).write_text(damaged)
+        assert search_budget.read_rates(tmp_path / search_run.RATES) is None
+    assert done == 3 * [job]
+
+
+@pytest.mark.parametrize("odd", ['{"format": 1, "model_type": "bert", "chosen": {}, "trials": [{"kept": [1]}]}', "[]"])
+def test_an_odd_file_of_an_earlier_search_is_left_out(odd, tmp_path, monkeypatch, capsys):
+    """One odd file in the cache that ends all later searches of its family; one that was asked for is refused."""
+    monkeypatch.setattr(earlier, "cached", lambda name: tmp_path)
+    earlier.leave([tried()], tried(), "bert", "a search")
+    (tmp_path / "odd.json").write_text(odd)
+    assert earlier.earlier_searches("bert").count == 1
+    assert "an earlier search is left out" in capsys.readouterr().out
+    with pytest.raises(BonsaiError, match=r"odd\.json"):
+        earlier.earlier_searches("bert", str(tmp_path))
+
+
+def tried(rung=2, **others):
+    """A trial that was healed as far as this rung."""
+    told = {"relative_accuracy": 0.95, "score": 0.8, "draws": [0.94, 0.96], "seconds": 9.0, "joules": 90.0}
+    healed = [{"rung": at, "order": at, **told} for at in range(rung + 1)]
+    point = {"layers": 1, "share": 0.5, "shape": "free"}
+    return Trial(0, point, healed=healed, figures={"emission": 0.5, "emission_ci": [0.4, 0.6]}, **others)

@@ -33,6 +33,7 @@ from kfp_bonsai.pipelines.options import EDGE, MEASURING, PACKING, PIPELINES, PR
 from kfp_bonsai.pipelines.values import (
     check_model,
     check_search,
+    check_searched,
     check_taught,
     check_within_reach,
     kind_of_rows,
@@ -74,6 +75,7 @@ def search(
     end, each starting from the nearest that is there. Trials are compared on validation rows; the one that is best
     among those likely to meet the target is measured on test rows once, with its neighbours and the baseline. An
     interrupted search keeps the best so far, and goes on when it is started again in the same way, or with more budget.
+    Models that write are not searched yet: give levels to `bonsai run`.
 
     Args:
         model: Model folder, hub name, or embedded:minilm, as for `bonsai run`.
@@ -134,7 +136,9 @@ def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Ma
     check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
-    check_taught(model, levels, options["max_length"], kind_of_rows(arguments), options[EDGE])
+    kind = kind_of_rows(arguments)
+    check_searched(kind)
+    check_taught(model, levels, options["max_length"], kind, options[EDGE])
     if costs and not Path(costs).expanduser().exists():
         raise BonsaiError(f"--costs {costs}: there is no such file or folder: give that of an earlier search")
 

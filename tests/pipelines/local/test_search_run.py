@@ -210,6 +210,15 @@ def test_what_is_wrong_is_refused_before_anything_is_made(inputs, tmp_path, opti
     assert not (tmp_path / "search").exists()
 
 
+def test_models_that_write_are_refused_before_anything_is_made(inputs, tmp_path):
+    """A baseline that is trained to write, and then a crash in the first look at it."""
+    rows = [json.dumps({"prompt": f"what is {at}", "completion": f"it is the word {at}"}) for at in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    with pytest.raises(BonsaiError, match=r"does not know models that write yet.*levels to `bonsai run`"):
+        search(str(inputs / "model"), str(tmp_path / "rows.jsonl"), tmp_path / "search", min_accuracy=0.9)
+    assert not (tmp_path / "search").exists()
+
+
 def test_a_budget_too_small_for_one_trial_says_what_one_takes(inputs, tmp_path):
     """A baseline that is fine-tuned for nothing, as no time is left for a trial."""
     with pytest.raises(

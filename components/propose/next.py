@@ -195,11 +195,7 @@ def _new_point(
 def _beginnings(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[dict[str, Any]]:
     """Return points to begin with: at what like models needed for the target, with more or fewer layers."""
     shape = ground.shapes[0]
-    low, high = min(one for one, _ in ground.limits[shape].values()), 1.0
-    wanted = targets.min_accuracy or 1.0
-    shares = np.geomspace(low, high, 60)
-    enough = [one for one in shares if ground.keeps(float(one)) >= wanted]
-    share = float(enough[0]) if enough and targets.min_accuracy else 0.5
+    share = (ground.needs(targets.min_accuracy) if targets.min_accuracy else None) or 0.5
     ratio = ground.int8.get("emission", 1.0) * corrected(trials)
     if targets.max_emission:
         limit = 0.95 * targets.max_emission / ratio

@@ -154,12 +154,23 @@ def test_targets_that_cannot_be_met_are_said_once_that_is_seen():
         ({"max_emission": 0.001}, "--max-emission 0.001 cannot be met.*emits about 1.4 %.*or more"),
         ({"max_size_mb": 10.0}, "embeddings alone.*45.0 MB.*--edge"),
         ({"min_accuracy": 1.0, "max_latency_ms": 0.2}, "contradict each other.*10 ms"),
+        ({"min_accuracy": 1.0, "max_emission": 0.03}, "--max-emission 0.03 contradict each other"),
+        ({"min_accuracy": 0.99, "max_latency_ms": 0.001}, "--max-latency-ms 0.001 cannot be met.*about 0.13 ms"),
     ],
 )
 def test_targets_that_no_model_can_meet_are_refused_before_a_trial(given, said):
     """Hours of training for a target that the table of costs rules out."""
     with pytest.raises(BonsaiError, match=said):
         check_possible(GROUND, targets_of(given))
+
+
+def test_targets_that_no_model_like_it_met_are_told_of_early(capsys):
+    """Hours for 99 % at 3 % of the emission, where all that was seen keeps far less."""
+    check_possible(GROUND, targets_of({"min_accuracy": 0.99, "max_emission": 0.03}))
+    assert "kept about 94 % of the accuracy at 3 % of the emission" in capsys.readouterr().out
+    for given in ({"min_accuracy": 0.95, "max_emission": 0.1}, {"min_accuracy": 0.99}, {"max_emission": 0.03}):
+        check_possible(GROUND, targets_of(given))
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

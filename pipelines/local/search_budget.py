@@ -23,7 +23,8 @@ SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 JOULES = {"j": 1, "kj": 1e3, "mj": 1e6, "wh": 3600, "kwh": 3.6e6}
 TIME, TRIALS, ENERGY = "time", "trials", "energy"
 BEAT_SECONDS = 5.0
-LOOK_SECONDS = 12.0  # to look at a trial's model
+LOOK_SECONDS = 12.0  # to look at a trial's model, beside the rows that are run in turns:
+TURN_ROWS, TURN_SECONDS = 12 * 4 * 32, 12 * 2.0  # 12 blocks of four batches, cut to what blocks have time for
 
 
 @dataclass(frozen=True)
@@ -183,13 +184,18 @@ class Rates:
     def job(self, job: Job, emission: float) -> float:
         """To do a job, of a model of this emission."""
         pruning = self.prune_rows * self.row if job.rung == 0 and job.point.get("share", 1) < 1 else 0.0
-        return LOOK_SECONDS + pruning + self.row * self.transfer * self.whole_epochs * job.share * max(emission, 0.1)
+        return self.look + pruning + self.row * self.transfer * self.whole_epochs * job.share * max(emission, 0.1)
+
+    @property
+    def look(self) -> float:
+        """To look at a trial's model."""
+        return LOOK_SECONDS + min(TURN_ROWS * self.row / 3, TURN_SECONDS)
 
     @property
     def trial(self) -> float:
         """To heal one trial of middle size to the end."""
         healed = self.row * self.transfer * self.whole_epochs * 0.4
-        return len(RUNGS) * LOOK_SECONDS + self.prune_rows * self.row + healed
+        return len(RUNGS) * self.look + self.prune_rows * self.row + healed
 
 
 def learnt(rates: Rates, trials: Sequence[Trial], emission_of: Any) -> float:

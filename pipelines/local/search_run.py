@@ -270,6 +270,7 @@ class Search:
             rivals=self.rivals,
             costs=self.costs,
             before=self.before,
+            block_seconds=self.options["block_seconds"],
             seed=self.seed,
         )
 
@@ -347,6 +348,7 @@ class Search:
                     with_memory=bool(self.targets.max_memory_mb) or self.targets.cost == "memory_mb",
                     prune_steps=self.options["prune_steps"],
                     distill_epochs=self.options["distill_epochs"],
+                    block_seconds=self.options["block_seconds"],
                     seed=self.seed,
                 )
             except KeyboardInterrupt:

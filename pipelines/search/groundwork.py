@@ -34,6 +34,7 @@ def lay_ground(
     rivals: Sequence[str] = (),
     costs: str = "",
     before: str = "",
+    block_seconds: float = 2.0,
     seed: int = 0,
 ) -> Ground:
     """Time a table of costs for each shape, measure the baseline, and write a pool without trials.
@@ -51,6 +52,7 @@ def lay_ground(
         rivals: ready-made models to try too.
         costs: a table of this device that was timed before; "" times one.
         before: a file or folder of earlier searches; "" for those that were left on this machine.
+        block_seconds: of the measurement at the end.
         seed: of all that is drawn.
 
     Raises:
@@ -71,7 +73,8 @@ def lay_ground(
     if is_free(network.config) and shape == STOCK:
         raise BonsaiError("--shape stock: a model of free shape cannot become stock: leave it out")
     kinds = [FREE] if is_free(network.config) else [FREE, STOCK] if shape == ANY else [shape]
-    own = look_at(baseline, baseline, train, validation, device, with_memory=with_memory, seed=seed)
+    looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
+    own = look_at(baseline, baseline, train, validation, device, **looking)
     kept = [max(1, round(AFTER * count)) for count in whole.stacks]
     with new_folder(Path(pool)) as folder:
         limits, errors = {}, []
@@ -89,9 +92,7 @@ def lay_ground(
         int8 = {}
         if edge:
             quantize(baseline, train, folder / BASELINE_INT8, runtime=runtime, seed=seed)
-            small = look_at(
-                baseline, folder / BASELINE_INT8, train, validation, "cpu", with_memory=with_memory, seed=seed
-            ).figures
+            small = look_at(baseline, folder / BASELINE_INT8, train, validation, "cpu", **looking).figures
             own_cpu = figures if where == "cpu" else look_at(baseline, baseline, train, validation, "cpu").figures
             for name in ("emission", "latency_ms", "size_mb", "memory_mb"):
                 if small.get(name) and (own_cpu.get(name) or name == "emission"):

@@ -37,6 +37,7 @@ def run_trial(
     with_memory: bool = False,
     prune_steps: int = 200,
     distill_epochs: float = 0,
+    block_seconds: float = 2.0,
     seed: int = 0,
 ) -> Trial:
     """Make a trial's model, or heal it further, and write its folder; what cannot be made is a trial that failed.
@@ -54,6 +55,7 @@ def run_trial(
         with_memory: measure the peak memory too.
         prune_steps: of matrix-prune.
         distill_epochs: of the whole distillation; 0 chooses them by the size.
+        block_seconds: of the measurement at the end.
         seed: of all that is drawn.
     """
     from kfp_bonsai.shared.training.transfer import rows_in
@@ -74,8 +76,9 @@ def run_trial(
                 distill(start, taught, data["validation"], model, epochs=whole * job["share"], seed=seed)
                 _remove_all_but(folder, MODEL)
                 write_record(model, {**read_record(model), "level": name_of(trial.point, trial.number)})
+                looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
                 found, figures = _looked_at(
-                    baseline, model, data, folder, trial, ground, job["rung"], device, edge, runtime, with_memory, seed
+                    baseline, model, data, folder, trial, ground, job["rung"], device, edge, runtime, looking
                 )
             done = {
                 "rung": job["rung"],
@@ -156,15 +159,14 @@ def _looked_at(
     device: str,
     edge: bool,
     runtime: str,
-    with_memory: bool,
-    seed: int,
+    looking: Mapping[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     """Return what the model keeps, and its figures: measured once, and of int8 at the end, foreseen until then."""
     from kfp_bonsai.pipelines.search.bench import look_at
 
     as_int8 = edge and rung == LAST
     if as_int8:
-        quantize(model, data["train"], folder / INT8, runtime=runtime, seed=seed)
+        quantize(model, data["train"], folder / INT8, runtime=runtime, seed=looking["seed"])
     costs = as_int8 or not trial.figures
     found = look_at(
         baseline,
@@ -173,8 +175,7 @@ def _looked_at(
         data["validation"],
         "cpu" if edge else device,
         costs=costs,
-        with_memory=with_memory,
-        seed=seed,
+        **looking,
     )
     if not costs:
         return found, dict(trial.figures)

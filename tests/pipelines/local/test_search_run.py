@@ -289,7 +289,7 @@ def test_notes_of_a_killed_process_that_are_damaged_are_taken_for_none(tmp_path,
     """A file that a full disk cut off, and that ends each later start."""
     one = object.__new__(search_run.Search)
     one.work, one.pool, one.baseline, one.taught, one.splits, one.seed = tmp_path, tmp_path, tmp_path, tmp_path, {}, 0
-    one.options = {"device": "cpu", "edge": False, "prune_steps": 1, "distill_epochs": 0.0}
+    one.options = {"device": "cpu", "edge": False, "prune_steps": 1, "distill_epochs": 0.0, "block_seconds": 0.3}
     one.targets = goals.targets_of({"min_accuracy": 0.9})
     job = {"number": 0, "rung": 0, "order": 0, "point": {"layers": 1, "share": 1.0, "shape": "free"}, "parent": -1}
     done = []

@@ -85,7 +85,8 @@ def search(
         rival: A ready-made model to try too: a folder, a hub name or embedded:NAME; may be given again.
         before: Earlier searches to learn from: a file or a folder of them; by default those that were made on this
             machine, of models of the same family.
-        costs: A table of costs that an earlier search timed on this device (its folder); by default it is timed.
+        costs: A table of costs that an earlier search of this model timed on this device (its folder); by default it is
+            timed.
         edge: Search among int8 models for CPUs, and hold their figures against the targets.
         overwrite: Start over, whatever is in the output folder of an earlier search.
         **options: The others are those of its stages (pipelines/options.py).
@@ -139,8 +140,22 @@ def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Ma
     kind = kind_of_rows(arguments)
     check_searched(kind)
     check_taught(model, levels, options["max_length"], kind, options[EDGE])
-    if costs and not Path(costs).expanduser().exists():
+    if costs:
+        _check_costs(costs, model, options)
+
+
+def _check_costs(costs: str, model: str, options: Mapping[str, Any]) -> None:
+    """Refuse a table of another device, model or shape before the baseline is made."""
+    from kfp_bonsai.evaluate_emissions.given import check_device
+    from kfp_bonsai.pipelines.search.groundwork import kinds_of, stated_costs
+    from kfp_bonsai.shared.models.pretrained import blank, read
+
+    if not Path(costs).expanduser().exists():
         raise BonsaiError(f"--costs {costs}: there is no such file or folder: give that of an earlier search")
+    network = blank(read(model).config)
+    device = check_device("cpu" if options[EDGE] else options["device"], [])
+    for kind in kinds_of(network.config, options["shape"]):
+        stated_costs(costs, network, kind, device)
 
 
 def _check_folder(output: Path) -> None:
@@ -255,7 +270,8 @@ class Search:
         if self.pool.is_dir():
             ground = read_ground(self.pool)
             here = device_words(check_device("cpu" if self.options[EDGE] else self.options["device"], []))
-            check_table(ground.device, here, str(self.pool))
+            do = "go on where that device is, or start over here with --overwrite"
+            check_table(ground.device, here, str(self.pool), do)
             return ground
         say("\nsearch  what shapes cost here is timed")
         return lay_ground(

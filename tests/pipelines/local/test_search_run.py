@@ -13,6 +13,9 @@ from kfp_bonsai.propose import goals
 from kfp_bonsai.propose.trials import Trial, read_trials
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
+from kfp_bonsai.shared.inference import cost_table
+from kfp_bonsai.shared.models import pretrained, shapes
+from kfp_bonsai.shared.models.costs import Costs
 
 FEW = {"epochs": 4, "learning_rate": 3e-3, "augmentations": 0, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
 FEW |= {"prune_steps": 8, "distill_epochs": 4.0, "validation_rows": 80, "test_rows": 80}
@@ -246,9 +249,42 @@ def test_the_folder_of_another_search_or_run_is_refused(inputs, tmp_path):
 
 def test_a_table_of_another_device_is_refused():
     """A target that is held against the costs of a machine that is not this one."""
-    groundwork.check_table("cpu (A, threads: 2), float32, torch 2.13", "cpu (A, threads: 2), float32, torch 2.14", "x")
-    with pytest.raises(BonsaiError, match=r"holds costs of another device, cpu .B."):
-        groundwork.check_table("cpu (B), threads: 2, float32, torch 2", "cpu (A), threads: 2, float32, torch 2", "x")
+    a = "cpu (A, threads: 2), float32, torch 2.13"
+    groundwork.check_table(a, "cpu (A, threads: 2), float32, torch 2.14", "x", "wait")
+    with pytest.raises(BonsaiError, match=r"holds costs of another device, cpu .B.*: wait"):
+        groundwork.check_table("cpu (B), threads: 2, float32, torch 2", a, "x", "wait")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        ({"device": "cpu (another), threads: 1, torch 2"}, {}, "another device, cpu .another.*leave --costs out"),
+        ({"model_type": "gpt2"}, {}, r"costs-free.json is a table of costs of another model \(gpt2, here bert\)"),
+        ({"whole": {"hidden": 7}}, {}, "of another model: other widths"),
+        ({"model_type": None}, {}, "of another model"),
+        ({}, {"shape": "stock"}, r"of another shape \(free, here stock\)"),
+        ({}, {"shape": "any"}, r"of another shape \(free, here stock\)"),
+    ],
+)
+def test_a_table_of_another_model_is_refused_before_anything_is_made(change, options, said, inputs, tmp_path):
+    """Shapes that are priced by what those of another model cost, or an hour of training and then the refusal."""
+    network = pretrained.blank(pretrained.read(str(inputs / "model")).config)
+    costs = Costs({"model": 1.0}, 1.0, 0.01, cost_table.device_words("cpu"))
+    key = cost_table.described_model(network.config, shapes.shape_of(network), "free", 20.0)
+    file = tmp_path / "costs-free.json"
+    cost_table.write_costs(costs, file, key)
+    asked = {"edge": False, "shape": "free", "device": "cpu"}
+    search_run._check_costs(str(file), str(inputs / "model"), asked)
+    written = json.loads(file.read_text())
+    written["key"] |= {name: value for name, value in change.items() if name in key}
+    written["costs"] |= {name: value for name, value in change.items() if name == "device"}
+    file.write_text(json.dumps(written))
+    with pytest.raises(BonsaiError, match=said):
+        search(*files(inputs), tmp_path / "search", min_accuracy=0.9, costs=str(file), **{**asked, **options})
+    assert not (tmp_path / "search").exists()
+    with pytest.raises(BonsaiError, match=r"another length of texts \(20, here 40\)"):
+        cost_table.read_costs(file, {"tokens": 40})
+    assert cost_table.read_costs(file, {"tokens": 21}).baseline == 1
 
 
 @pytest.mark.parametrize(

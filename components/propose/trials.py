@@ -37,7 +37,7 @@ class Trial:
             (the same on resampled rows), seconds and joules.
         figures: emission, latency_ms, size_mb, memory_mb; of an int8 model where those are asked for.
         predicted: the emission that the table predicted.
-        error: why it failed, or "".
+        error: why it failed, or why healing it further did, or "".
         facts: what else is told of it: its shape in words, FLOPs, parameters.
     """
 
@@ -74,7 +74,12 @@ class Trial:
     @property
     def is_usable(self) -> bool:
         """Whether there is a model, and figures of it."""
-        return not self.error and bool(self.healed) and bool(self.figures.get("emission"))
+        return bool(self.healed) and bool(self.figures.get("emission"))
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether its model can be healed further: nothing failed, and it is not whole yet."""
+        return self.is_usable and not self.error and not self.is_whole
 
     @property
     def name(self) -> str:

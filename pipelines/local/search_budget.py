@@ -40,6 +40,13 @@ class Budget:
         used = {TIME: spent["seconds"], ENERGY: spent["joules"], TRIALS: trials}[self.kind]
         return float(self.amount - used)
 
+    @property
+    def a_second(self) -> float:
+        """What a second of work on all threads takes of it; 0 of a number of trials."""
+        from kfp_bonsai.shared.inference.threads import threads
+
+        return {TIME: 1.0, ENERGY: watts_per_thread()[0] * threads(), TRIALS: 0.0}[self.kind]
+
     def shown(self, value: float) -> str:
         """Return a part of it in words."""
         value = max(value, 0.0)
@@ -289,18 +296,15 @@ def check_budget(budget: Budget, rates: Rates, spent: Mapping[str, Any], made: b
     """
     if budget.kind == TRIALS:
         return
-    from kfp_bonsai.shared.inference.threads import threads
-
-    watts = watts_per_thread()[0] * threads() if budget.kind == ENERGY else 1.0
     parts = {
         "the baseline": 0.0 if made else rates.baseline,
         "one trial": rates.trial,
         "the measurement at the end": rates.measuring,
     }
-    needed = sum(parts.values()) * watts
+    needed = sum(parts.values()) * budget.a_second
     if needed <= budget.left(spent, 0):
         return
-    told = ", ".join(f"{name} about {budget.shown(value * watts)}" for name, value in parts.items() if value)
+    told = ", ".join(f"{name} about {budget.shown(value * budget.a_second)}" for name, value in parts.items() if value)
     already = budget.amount - budget.left(spent, 0)
     raise BonsaiError(
         f"--budget {budget.text} is too small for one trial: {told}"

@@ -41,7 +41,7 @@ from kfp_bonsai.pipelines.values import (
 )
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
-from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials, write_trial
+from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials
 from kfp_bonsai.shared.core.documents import COUNT, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file, new_folder, put_copy, remove_whole
@@ -317,9 +317,6 @@ class Search:
 
     def _affords(self, ground: Ground, rates: Rates, trials: Sequence[Trial], job: Any, alone: bool = False) -> bool:
         """Return whether the budget has room for a job, for what would heal its model to the end, and for measuring."""
-        from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
-        from kfp_bonsai.shared.inference.threads import threads
-
         left = self.budget.left(self.ledger.total(), len({each.number for each in trials}))
         if self.budget.kind == OF_TRIALS:
             return left >= (0 if alone else 1)
@@ -328,11 +325,11 @@ class Search:
         needed = rates.job(job, emission) * slower + rates.measuring
         if not alone:
             needed += rates.job(replace(job, rung=1, share=1 - job.share), emission) * slower
-        return left >= needed * (1.0 if self.budget.kind == "time" else watts_per_thread()[0] * threads())
+        return left >= needed * self.budget.a_second
 
     def _do(self, job: Mapping[str, Any]) -> None:
         """Do a job; one in which the process died again and again is a trial that failed."""
-        from kfp_bonsai.pipelines.search.trial import run_trial
+        from kfp_bonsai.pipelines.search.trial import give_up, run_trial
 
         target = self.pool / TRIALS / folder_name(job["number"], job["rung"])
         at_work = self.work / AT_WORK
@@ -344,10 +341,7 @@ class Search:
         before = folder_of(self.pool, job["number"])
         if tries > TRIES:
             with new_folder(target) as folder:
-                made = Trial(
-                    job["number"], job["point"], job["parent"], error="its process died, as when memory runs out"
-                )
-                write_trial(folder, made)
+                give_up(job, self.pool, folder, "its process died, as when memory runs out")
         else:
             with new_file(at_work) as path:
                 path.write_text(json.dumps({"job": this, "tries": tries}), encoding="utf-8")
@@ -426,9 +420,9 @@ class Search:
         end = self.work / "end"
         remove_whole(end)
         most = 5
-        if self.budget.kind == "time":
-            left = self.budget.left(self.ledger.total(), 0)
-            most = max(3, min(5, int(3 * left / rates.measuring)))
+        if self.budget.kind != OF_TRIALS:
+            left = self.budget.left(self.ledger.total(), 0) / self.budget.a_second
+            most = max(3, min(most, int(3 * left / rates.measuring)))
         document = finish(
             self.pool,
             self.baseline,

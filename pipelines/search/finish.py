@@ -245,7 +245,7 @@ def described(
                 "point": dict(each.point),
                 "parent": each.parent,
                 "healed": RUNGS[each.rung] if each.healed else 0.0,
-                "state": "failed" if each.error else "healed" if each.is_whole else "dropped",
+                "state": "healed" if each.is_whole else "dropped" if each.healed else "failed",
                 "relative_accuracy": each.accuracy if each.healed else None,
                 "believed_accuracy": kept.get(each.number),
                 "probability": likely.get(each.number),

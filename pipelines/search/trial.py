@@ -42,6 +42,8 @@ def run_trial(
 ) -> Trial:
     """Make a trial's model, or heal it further, and write its folder; what cannot be made is a trial that failed.
 
+    One that cannot be healed further stays as it was.
+
     Args:
         job: what to do, as propose writes it.
         pool: the search so far.
@@ -100,10 +102,26 @@ def run_trial(
             if is_full_disk(error):
                 raise
             _remove_all_but(folder, "")
-            reason = str(error) if isinstance(error, BonsaiError) else in_words(error)
-            made = replace(trial, error=reason, healed=[])
-            say(f"search  trial {made.name} failed: {reason}")
+            return give_up(job, pool, folder, str(error) if isinstance(error, BonsaiError) else in_words(error))
         write_trial(folder, made)
+    return made
+
+
+def give_up(job: Mapping[str, Any], pool: Path, folder: Path, reason: str) -> Trial:
+    """Write the record of a trial whose job failed; the model of an earlier rung stays, and is healed no further.
+
+    Args:
+        job: what was to be done.
+        pool: the search so far.
+        folder: the trial's new folder, empty.
+        reason: why it failed.
+    """
+    before, made = folder_of(pool, job["number"]), Trial(job["number"], job["point"], job["parent"], error=reason)
+    if before:
+        made = replace(read_trial(before), error=f"healing it further failed: {reason}")
+        shutil.copytree(before / MODEL, folder / MODEL)
+    say(f"search  trial {made.name} failed: {reason}")
+    write_trial(folder, made)
     return made
 
 

@@ -138,6 +138,17 @@ def test_a_failed_trial_is_no_candidate():
     assert job.number == 1
 
 
+def test_a_trial_whose_healing_failed_stays_a_candidate_and_is_healed_no_further():
+    """A good model, and what it cost, thrown away for a step after it that ran out of memory; or that step again."""
+    targets = targets_of({"min_accuracy": 0.9})
+    broken = Trial(**{**vars(trial(0, 3, 0.2, rung=0)), "error": "healing it further failed: out of memory"})
+    assert choose(GROUND, [broken], targets).trial.number == 0 and broken.cost[0] > 0
+    others = [trial(1, 3, 0.3, rung=0), trial(2, 3, 0.25, rung=0)]
+    assert 0 in {one.number for one in promoted(GROUND, [trial(0, 3, 0.2, rung=0), *others], targets)}
+    assert 0 not in {one.number for one in promoted(GROUND, [broken, *others], targets)}
+    assert not next_jobs(GROUND, [broken], targets, 1, 0, fresh=False)
+
+
 def test_targets_that_cannot_be_met_are_said_once_that_is_seen():
     """A search that spends hours where models of the largest cost that is allowed fall far short."""
     targets = targets_of({"min_accuracy": 0.99, "max_emission": 0.05})

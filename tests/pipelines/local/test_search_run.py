@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import tiny
+from propose_ground import GROUND
 
 from kfp_bonsai.pipelines.local import search_budget, search_run
 from kfp_bonsai.pipelines.local.search_run import search
 from kfp_bonsai.pipelines.search import bench, earlier, finish, groundwork, trial
 from kfp_bonsai.propose import goals
-from kfp_bonsai.propose.trials import Trial, read_trials
+from kfp_bonsai.propose.ground import write_ground
+from kfp_bonsai.propose.trials import Trial, read_trials, write_trial
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
 from kfp_bonsai.shared.inference import cost_table
@@ -317,8 +320,47 @@ def test_a_job_that_kills_its_process_again_and_again_is_a_trial_that_failed(tmp
     (tmp_path / search_run.AT_WORK).write_text(json.dumps({"job": [0, 0], "tries": search_run.TRIES}))
     one._do(job)
     (made,) = read_trials(one.pool)
-    assert isinstance(made, Trial) and "its process died" in made.error
+    assert "its process died" in made.error and not made.is_usable
     assert not (tmp_path / search_run.AT_WORK).exists()
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_what_was_healed_before_a_rung_that_failed_stays(dies, tmp_path, monkeypatch):
+    """Minutes of healing, and a model that might be chosen, gone with a step that ran out of memory."""
+    one = object.__new__(search_run.Search)
+    one.work, one.pool, one.baseline, one.taught, one.splits, one.seed = tmp_path, tmp_path, tmp_path, tmp_path, {}, 0
+    one.options = {"device": "cpu", "edge": False, "prune_steps": 1, "distill_epochs": 1.0, "block_seconds": 0.3}
+    one.targets = goals.targets_of({"min_accuracy": 0.9})
+    write_ground(tmp_path, GROUND)
+    (tmp_path / "trials" / "000-0" / "model").mkdir(parents=True)
+    (tmp_path / "trials" / "000-0" / "model" / "weights").write_text("healed")
+    write_trial(tmp_path / "trials" / "000-0", tried(rung=0))
+    job = {"number": 0, "rung": 1, "order": 5, "point": tried().point, "parent": -1, "share": 0.25}
+    if dies:
+        (tmp_path / search_run.AT_WORK).write_text(json.dumps({"job": [0, 1], "tries": search_run.TRIES}))
+    one._do(job)
+    assert [folder.name for folder in (tmp_path / "trials").iterdir()] == ["000-1"]
+    assert (tmp_path / "trials" / "000-1" / "model" / "weights").read_text() == "healed"
+    (made,) = read_trials(tmp_path)
+    assert made.is_usable and made.rung == 0 and made.cost == tried(rung=0).cost
+    assert made.error.startswith("healing it further failed") and not made.may_go_on
+
+
+@pytest.mark.parametrize(("left", "most"), [(60.0, 3), (600.0, 5)])
+@pytest.mark.parametrize("budget", ["1h", "9kJ"])
+def test_as_many_models_are_measured_as_the_budget_has_room_for(budget, left, most, tmp_path, monkeypatch):
+    """A budget in joules that is overrun at its end, as more is measured than was put aside for that."""
+    one = object.__new__(search_run.Search)
+    one.budget, one.options, one.work, one.seed = search_budget.budget_of(budget), {"edge": False}, tmp_path, 0
+    one.pool = one.baseline = one.splits = one.targets = one.command = None
+    spent = one.budget.amount - left * one.budget.a_second
+    one.ledger = SimpleNamespace(total=lambda: {"seconds": spent, "joules": spent})
+    rates = search_budget.Rates(0.01, 100, 100, 1.0, 10, 60.0, 1.0)
+    found = []
+    monkeypatch.setattr(finish, "finish", lambda *_, most, **__: found.append(most) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        one._finish(GROUND, rates, "")
+    assert found == [most]
 
 
 def test_notes_of_a_killed_process_that_are_damaged_are_taken_for_none(tmp_path, monkeypatch):

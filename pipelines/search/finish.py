@@ -23,11 +23,14 @@ from kfp_bonsai.report.report import report
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder, put_copy
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.energy.energy import track, weakest
+from kfp_bonsai.shared.energy.reading import Reading
 from kfp_bonsai.shared.metrics.posterior import chance_above, updated
 from kfp_bonsai.shared.metrics.statistics import Z
 from kfp_bonsai.shared.models.records import read_record
 
 SEARCH = "search.json"
+TEACHING = "teacher-outputs"
 FINISHED, STOPPED, RUNNING = "finished", "stopped", "running"
 FIGURES = {"emission": "relative_emission", "latency_ms": "latency_ms_p50", "size_mb": "size_bytes"}
 FIGURES |= {"memory_mb": "peak_memory_bytes"}
@@ -63,7 +66,7 @@ def finish(
         edge: choose by int8 models.
         runtime: what runs them.
         most: how many models are measured beside the baseline, at the most.
-        energy: what the search took until now; None for the sum of its trials.
+        energy: what the search took until now; None for the sum of what its tasks took, this one included.
         command: the command that made it all.
         title: what the report is called.
         ended: why no more was tried.
@@ -78,7 +81,7 @@ def finish(
         raise BonsaiError(f"no trial came to a model ({'; '.join(errors) or 'there was none'}): see the lines above")
     front = _around(choice, most)
     say(f"search  chosen by the validation rows: {words_of(choice, targets)}")
-    with new_folder(Path(output)) as folder, tempfile.TemporaryDirectory() as scratch:
+    with new_folder(Path(output)) as folder, tempfile.TemporaryDirectory() as scratch, track() as meter:
         folders, names = [], {}
         for each in front:
             model = _model_of(pool, each, data, edge, runtime, Path(scratch))
@@ -106,7 +109,8 @@ def finish(
             if sha in rows:
                 _say_row(each, rows[sha], sha == chosen_sha)
         cannot = impossible(ground, trials, targets)
-        document = described(ground, trials, targets, choice, FINISHED, energy, command, title) | {
+        spent = energy or _of_all_tasks(baseline, trained / MODEL, ground, trials, meter.so_far())
+        document = described(ground, trials, targets, choice, FINISHED, spent, command, title) | {
             "ended": ended,
             "cannot_be_met": cannot,
             "test": {**verdict, "rows": found["rows"]},
@@ -203,7 +207,7 @@ def described(
     targets: Targets,
     choice: Choice | None,
     state: str,
-    energy: Mapping[str, Any] | None,
+    energy: Mapping[str, Any],
     command: str = "",
     title: str = "",
 ) -> dict[str, Any]:
@@ -211,11 +215,6 @@ def described(
     near, belief = beliefs(ground, trials)
     likely = dict(zip((one.number for one in near), chances(near, belief, targets), strict=True)) if belief else {}
     kept = dict(zip((one.number for one in near), map(float, belief.means), strict=True)) if belief else {}
-    spent = energy or {
-        "seconds": sum(each.cost[0] for each in trials),
-        "joules": sum(each.cost[1] for each in trials),
-        "source": "the sum of the trials",
-    }
     return {
         "format": 1,
         "state": state,
@@ -226,7 +225,7 @@ def described(
         "task": ground.rest.get("task"),
         "device": ground.device,
         "table": {"error": ground.error, "measured_over_predicted": corrected(trials)},
-        "energy": dict(spent),
+        "energy": dict(energy),
         "worths": worths(ground, trials, targets),
         "chosen": None
         if choice is None
@@ -258,6 +257,20 @@ def described(
             }
             for each in trials
         ],
+    }
+
+
+def _of_all_tasks(baseline: Path, model: Path, ground: Ground, trials: Sequence[Trial], end: Reading) -> dict[str, Any]:
+    """Return what the tasks of a search took: baseline, its outputs, the ground, all trials, and this measurement."""
+    taught = [one for one in read_record(model)["lineage"] if one["stage"] == TEACHING][:1]
+    parts = [read_record(baseline)["lineage"][-1], *taught, *filter(None, [ground.rest.get("cost")])]
+    costs = [*((one["seconds"], one["joules"]) for one in parts), *(each.cost for each in trials)]
+    seconds, joules = (sum(one) for one in zip(*costs, strict=True))
+    return {
+        "seconds": seconds + end.seconds,
+        "joules": joules + end.joules,
+        "label": weakest([*(one["energy_label"] for one in parts), end.label]),
+        "source": f"the sum of its tasks, of which the last had {end.source}",
     }
 
 

@@ -1,8 +1,7 @@
 """What a search stands on, found before its first trial: tables of costs, the baseline's figures, what was seen."""
 
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.models.records import read_record, short_name
 
 BASELINE_INT8 = "baseline-int8"
@@ -71,9 +71,9 @@ def lay_ground(
     where = check_device("cpu" if edge else device, [])
     kinds = kinds_of(network.config, shape)
     looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
-    own = look_at(baseline, baseline, train, validation, device, **looking)
     kept = [max(1, round(AFTER * count)) for count in whole.stacks]
-    with new_folder(Path(pool)) as folder:
+    with energy.track() as meter, new_folder(Path(pool)) as folder:
+        own = look_at(baseline, baseline, train, validation, device, **looking)
         limits, errors = {}, []
         for kind in kinds:
             if costs:
@@ -95,7 +95,7 @@ def lay_ground(
                 if small.get(name) and (own_cpu.get(name) or name == "emission"):
                     int8[name] = small[name] / (own_cpu.get(name) or 1.0)
             int8["emission"] = small["emission"]
-        known = earlier_searches(record["model_type"], before)
+        known, cost = earlier_searches(record["model_type"], before), meter.so_far()
         made = Ground(
             layers=min(whole.stacks),
             limits=limits,
@@ -112,6 +112,7 @@ def lay_ground(
                 "model_type": record["model_type"],
                 "model": short_name(str(record["lineage"][0]["arguments"].get("model", ""))),
                 "earlier": known.count,
+                "cost": {"seconds": cost.seconds, "joules": cost.joules, "energy_label": cost.label},
                 "seed": seed,
             },
         )
@@ -242,14 +243,3 @@ def _evidence(model_type: str) -> list[tuple[float, float]]:
             one.relative_accuracy
         )
     return [(math.exp(share), sum(kept) / len(kept)) for share, kept in groups.items() if share < 0]
-
-
-def first_pool(pool: Path, folder: Path) -> None:
-    """Copy a pool without trials."""
-    shutil.copytree(pool, folder, dirs_exist_ok=True)
-
-
-def as_given(texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what survey takes of a pipeline's arguments."""
-    names = ("shape", "device", "edge", "runtime", "costs", "before", "seed")
-    return {name: texts[name] for name in names if name in texts}

@@ -57,6 +57,12 @@ def test_it_ends_with_a_report_and_a_model(work):
     assert "What was searched" in page.read_text()
     (model,) = found(work, "search-end*/chosen")
     assert (model / "bonsai.json").is_file()
+    (lineage, *_) = [json.loads(path.read_text())["lineage"] for path in found(work, "trial/model/bonsai.json")]
+    stages = {one["stage"]: one["joules"] for one in lineage}
+    (ground, *_) = [json.loads(path.read_text()) for path in found(work, "pool/ground.json")]
+    told = stages["fine-tune"] + stages["teacher-outputs"] + ground["rest"]["cost"]["joules"]
+    told += sum(one["joules"] for one in document["trials"])
+    assert document["energy"]["joules"] > told > stages["fine-tune"] > 0  # and the measurement at the end
 
 
 @pytest.mark.parametrize("edge", [False, True])

@@ -41,7 +41,7 @@ from kfp_bonsai.pipelines.values import (
 )
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
-from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials
+from kfp_bonsai.propose.trials import INT8, MODEL, TRIALS, Trial, folder_name, folder_of, read_trials
 from kfp_bonsai.shared.core.documents import COUNT, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file, new_folder, put_copy, remove_whole
@@ -117,7 +117,7 @@ def search(
         with kept_ledger(output / ENERGY) as ledger:
             one = Search(output, work, model, data, tuple(rival), before, costs, targets, allowed, options, ledger)
             document = one.run()
-    shutil.rmtree(output / "work" / "taught", ignore_errors=True)  # large, and of no more use
+    _tidy(output / "work", document)
     found = document["test"]
     return {
         "report": str(output / "report.html"),
@@ -165,6 +165,14 @@ def _check_folder(output: Path) -> None:
         known = found.get("arguments") if isinstance(found, dict) else None
         if isinstance(known, dict) and WHAT not in known:  # of other things run_folder says what is wrong
             raise BonsaiError(f"{output} holds a run, and no search: name another --output")
+
+
+def _tidy(work: Path, document: Mapping[str, Any]) -> None:
+    """Remove what is large, and of no use once a search is finished, such as models that were not measured."""
+    measured = [folder_of(work / "pool", one["number"]) for one in document["front"]]
+    others = [one for one in (work / "pool" / TRIALS).iterdir() if one not in measured]
+    for folder in (work / "taught", work / "end", *(each / name for each in others for name in (MODEL, INT8))):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -132,6 +132,18 @@ def test_the_chosen_model_is_measured_on_test_rows_beside_the_baseline(found):
     assert (output / "model" / "bonsai.json").is_file()
 
 
+def test_a_finished_search_leaves_no_models_that_were_not_measured(tmp_path):
+    """Half a gigabyte for each trial of a model of 135 million parameters, for ever."""
+    trials = tmp_path / "pool" / "trials"
+    for name in ("000-2/model", "000-2/int8", "001-0/model", "002-2/model"):
+        (trials / name).mkdir(parents=True)
+    write_trial(trials / "001-0", tried(rung=0))
+    search_run._tidy(tmp_path, {"front": [{"number": 0}]})
+    assert {str(one.relative_to(trials)) for one in trials.rglob("*")} == {
+        *("000-2", "000-2/model", "000-2/int8", "001-0", "001-0/record.json", "002-2"),
+    }
+
+
 def test_no_probability_is_told_as_certain():
     """On 500 rows a target would be met with a probability of 100 %, and then it is missed."""
     assert [finish._likely(one) for one in (1.0, 0.996, 0.994, 0.5, 0.001)] == [

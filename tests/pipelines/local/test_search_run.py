@@ -193,6 +193,15 @@ def test_the_next_search_learns_from_it(found, cache, inputs):
         earlier.earlier_searches("bert", str(cache / "nowhere"))
 
 
+def test_its_table_of_costs_serves_a_later_search(found, inputs):
+    """A table that only its own search can read, or that is taken for one of other shapes."""
+    model, asked = str(inputs / "model"), {"edge": False, "shape": "free", "device": "auto"}
+    search_run._check_costs(str(found[0]), model, asked)
+    search_run._check_costs(str(found[0] / "work" / "pool"), model, asked)
+    with pytest.raises(BonsaiError, match=r"no file at .*costs-stock.json"):
+        search_run._check_costs(str(found[0]), model, {**asked, "shape": "stock"})
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -15,6 +15,7 @@ def _search_ground(
     edge: bool = False,
     with_memory: bool = False,
     rivals: str = "",
+    block_seconds: float = 2.0,
     seed: int = 0,
 ):
     """Time what shapes cost on this device, and measure the baseline."""
@@ -32,6 +33,7 @@ def _search_ground(
         edge=edge,
         with_memory=with_memory,
         rivals=[one.strip() for one in rivals.split(",") if one.strip()],
+        block_seconds=block_seconds,
         seed=seed,
     )
 
@@ -50,6 +52,7 @@ def _search_trial(
     with_memory: bool = False,
     prune_steps: int = 200,
     distill_epochs: float = 0,
+    block_seconds: float = 2.0,
     seed: int = 0,
 ):
     """Do one of the jobs that were proposed: a new trial, or one to heal further."""
@@ -70,6 +73,7 @@ def _search_trial(
         with_memory=with_memory,
         prune_steps=prune_steps,
         distill_epochs=distill_epochs,
+        block_seconds=block_seconds,
         seed=seed,
     )
     log_numbers(result, metrics)

@@ -54,7 +54,7 @@ def search_tasks(tasks: Tasks, rounds: int, parallel_trials: int, edge: bool) ->
         else (parts.search_ground, parts.search_trial, parts.search_end)
     )
     rows = {"train": splits["train"], "validation": splits["validation"]}
-    measured = {"edge": edge, "with_memory": True, **tasks.pick("device", "seed")}
+    measured = {"edge": edge, "with_memory": True, **tasks.pick("device", "block_seconds", "seed")}
     laid = ground(baseline=baseline, **rows, **tasks.pick("shape", "rivals"), **measured)
     place(laid.set_display_name("Time what shapes cost"), heavy=not edge, measured=True)
     pool = laid.outputs["pool"]

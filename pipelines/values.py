@@ -245,8 +245,26 @@ def check_search(arguments: Mapping[str, Any], whole: bool = True) -> None:
         check_choice("--shape", arguments["shape"], SHAPES)
     if arguments.get("objective"):
         check_choice("--objective", arguments["objective"], goals.OBJECTIVES)
+    check_searched(arguments.get("kind", ""))
     if whole:
         goals.targets_of(arguments)
+
+
+def check_searched(kind: str) -> None:
+    """Refuse a kind of task whose models no search can compare yet.
+
+    Args:
+        kind: the kind of task; "" where it is not known yet.
+
+    Raises:
+        BonsaiError: models write their answers.
+    """
+    if kind in KINDS and KINDS[kind].writes:
+        raise BonsaiError(
+            f"bonsai search does not know models that write yet, and these rows are of the kind {kind}: give some "
+            "levels to `bonsai run`, such as half:layers=1/2 and quarter:layers=1/4, with the target (min-accuracy, "
+            "max-emission) by which it chooses one of them"
+        )
 
 
 def check_within_reach(model: str, max_emission: float, max_size_mb: float, rivals: bool, edge: bool) -> None:

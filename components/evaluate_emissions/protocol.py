@@ -254,7 +254,7 @@ def _to_warm(batch: Batch) -> Batch:
 
 
 def block_batches(
-    batches: Sequence[Batch], seconds_each: Sequence[float], block_seconds: float
+    batches: Sequence[Batch], seconds_each: Sequence[float], block_seconds: float, cut_for: float = 0.0
 ) -> tuple[list[Batch], float]:
     """Return batches for the blocks, evenly from the shortest to the longest, and the seconds of a pass over them.
 
@@ -266,11 +266,12 @@ def block_batches(
         batches: all batches, sorted by length.
         seconds_each: what each took the baseline.
         block_seconds: how long a block is to take.
+        cut_for: how long the blocks take for which batches are cut, if these are fewer of the same batches.
     """
     rows = max(map(rows_in, batches))
     token = median(took / batch["input_ids"].size for batch, took in zip(batches, seconds_each, strict=True))
     slowest = token * max(batch["input_ids"].size for batch in batches)  # whatever a neighbour did to one batch
-    fewer = max(1, min(rows, int(rows * block_seconds / FEWEST_BATCHES / slowest)))
+    fewer = max(1, min(rows, int(rows * (cut_for or block_seconds) / FEWEST_BATCHES / slowest)))
     mean = sum(seconds_each) / len(batches) * fewer / rows
     count = min(len(batches), max(FEWEST_BATCHES, int(block_seconds / max(SLICE_SECONDS, mean))))
     chosen = [batches[int((index + 0.5) * len(batches) / count)] for index in range(count)]

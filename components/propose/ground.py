@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.propose.goals import UNITS, Targets
+from kfp_bonsai.propose.goals import FLAGS, UNITS, Targets
+from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
 
 GROUND, MADE_BY = "ground.json", "bonsai search"
 FREE, STOCK, ANY = "free", "stock", "any"
 SHAPES = (FREE, STOCK, ANY)
 WHOLE = 0.97  # of what its layers cost: above it, matrices stay as they are
 ROUND_SHARE = 4  # digits
+FAR_SHORT = 0.03  # of relative accuracy
 USUAL_KEEPS = ((1.0, 1.0), (0.67, 0.995), (0.33, 0.985), (0.1, 0.965), (0.05, 0.94))  # where nothing was measured
 
 
@@ -87,6 +90,13 @@ class Ground:
         found = sorted((float(one), float(kept)) for one, kept in self.seen)
         return float(np.interp(math.log(emission), [math.log(one) for one, _ in found], [kept for _, kept in found]))
 
+    def needs(self, accuracy: float) -> float | None:
+        """Return the least emission at which a float model is expected to keep that; None if none is."""
+        import numpy as np
+
+        low = min(one for limits in self.limits.values() for one, _ in limits.values())
+        return next((float(one) for one in np.geomspace(low, 1.0, 60) if self.keeps(float(one)) >= accuracy), None)
+
 
 def read_ground(pool: Path) -> Ground:
     """Read what a search stands on.
@@ -94,12 +104,8 @@ def read_ground(pool: Path) -> Ground:
     Raises:
         BonsaiError: the folder is none of a search, or the file is damaged.
     """
-    found = read_document(Path(pool) / GROUND, MADE_BY, "limits", "baseline")
-    own = {name: found[name] for name in Ground.__dataclass_fields__ if name in found}
-    try:
-        return Ground(**own)
-    except TypeError as error:
-        raise BonsaiError(f"{Path(pool) / GROUND} is damaged ({error}): start the search anew") from error
+    found = read_document(Path(pool) / GROUND, MADE_BY, shape=written.GROUND)
+    return Ground(**{name: found[name] for name in Ground.__dataclass_fields__})
 
 
 def write_ground(pool: Path, ground: Ground) -> None:
@@ -109,13 +115,14 @@ def write_ground(pool: Path, ground: Ground) -> None:
 
 
 def check_possible(ground: Ground, targets: Targets) -> None:
-    """Refuse targets that no model can meet, as far as that is known before one is made.
+    """Refuse targets that no model can meet, as far as that is known before one is made; warn of what none like it met.
 
     Raises:
         BonsaiError: one cannot be met; the nearest that can is said.
     """
+    as_int8 = ground.int8.get("emission", 1.0)
     emission = ground.least * (1 - min(ground.error, 0.5))
-    if targets.max_emission and targets.max_emission < emission:
+    if targets.max_emission and targets.max_emission < emission and not ground.rivals:
         raise BonsaiError(
             f"--max-emission {targets.max_emission:g} cannot be met: the smallest model that this baseline can be cut "
             f"to emits about {100 * ground.least:.2g} % of it, by the table of {ground.device} (off by up to "
@@ -130,12 +137,27 @@ def check_possible(ground: Ground, targets: Targets) -> None:
             + ("" if ground.int8 else ", or ask for int8 (--edge)")
         )
     for figure, most in targets.limits.items():
-        whole = ground.baseline.get(figure) if figure != "emission" else None
-        if whole and targets.min_accuracy == 1 and most < 0.05 * whole:
+        whole = (ground.baseline.get(figure) or 0.0) * ground.int8.get(figure, 1.0)
+        if targets.min_accuracy == 1 and most < 0.05 * whole:
+            flag = FLAGS[figure].replace("_", "-")
             raise BonsaiError(
-                f"--min-accuracy 1 and at most {most:g}{UNITS[figure]} contradict each other: the baseline takes "
-                f"{whole:.3g}{UNITS[figure]}, and no model of a twentieth of it keeps all: give one of them up"
+                f"--min-accuracy 1 and --{flag} {most:g} contradict each other: the baseline "
+                f"takes {whole:.3g}{UNITS[figure]}, and no model of a twentieth of it keeps all: give one of them up"
             )
+    # A request of one row does not grow with the emission of a batch only: it takes a larger share.
+    latency = emission / as_int8 * (ground.baseline.get("latency_ms") or 0.0) * ground.int8.get("latency_ms", 1.0)
+    if 0 < targets.max_latency_ms < latency and not ground.rivals:
+        raise BonsaiError(
+            f"--max-latency-ms {targets.max_latency_ms:g} cannot be met: the smallest model that this baseline can be "
+            f"cut to takes about {latency:.2g} ms or more: ask for more, or name a ready-made model (--rival)"
+        )
+    kept, needed = ground.keeps((targets.max_emission or 1.0) / as_int8), ground.needs(targets.min_accuracy)
+    if targets.min_accuracy - kept > FAR_SHORT:
+        say(
+            f"note: like models kept about {100 * kept:.0f} % of the accuracy at {100 * targets.max_emission:.2g} % of "
+            f"the emission, and {100 * targets.min_accuracy:.4g} % are asked for: expect that none is found"
+            + (f"; they needed about {100 * needed * as_int8:.2g} %" if needed else "")
+        )
 
 
 def _up(value: float) -> float:

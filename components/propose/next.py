@@ -17,7 +17,7 @@ import optuna
 from kfp_bonsai.propose.choose import impossible
 from kfp_bonsai.propose.goals import ACCURACY, Targets
 from kfp_bonsai.propose.ground import Ground
-from kfp_bonsai.propose.trials import LAST, RUNGS, Trial, corrected, foreseen, gains
+from kfp_bonsai.propose.trials import RUNGS, Trial, corrected, foreseen, gains
 
 HALVING = 2
 ASKS = 8  # of the sampler, for a point that was not tried yet
@@ -98,7 +98,7 @@ def _worth_knowing(ground: Ground, trials: Sequence[Trial], targets: Targets) ->
     if sum(each.is_whole for each in usable) >= FEWEST_WHOLE:
         return []
     gained = gains(trials, ground)
-    dropped = [each for each in usable if not each.is_whole]
+    dropped = [each for each in usable if each.may_go_on]
     return sorted(dropped, key=lambda one: score(one, foreseen(one, gained), targets))
 
 
@@ -120,7 +120,7 @@ def promoted(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[
         trial.report(value, HALVING ** one["rung"])
         stopped[number] = trial.should_prune()
     alive = [usable[number] for number, is_stopped in stopped.items() if not is_stopped]
-    alive = [each for each in alive if each.rung < LAST]
+    alive = [each for each in alive if each.may_go_on]
     return sorted(alive, key=lambda one: score(one, foreseen(one, gained), targets))
 
 
@@ -195,11 +195,7 @@ def _new_point(
 def _beginnings(ground: Ground, trials: Sequence[Trial], targets: Targets) -> list[dict[str, Any]]:
     """Return points to begin with: at what like models needed for the target, with more or fewer layers."""
     shape = ground.shapes[0]
-    low, high = min(one for one, _ in ground.limits[shape].values()), 1.0
-    wanted = targets.min_accuracy or 1.0
-    shares = np.geomspace(low, high, 60)
-    enough = [one for one in shares if ground.keeps(float(one)) >= wanted]
-    share = float(enough[0]) if enough and targets.min_accuracy else 0.5
+    share = (ground.needs(targets.min_accuracy) if targets.min_accuracy else None) or 0.5
     ratio = ground.int8.get("emission", 1.0) * corrected(trials)
     if targets.max_emission:
         limit = 0.95 * targets.max_emission / ratio

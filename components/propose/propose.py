@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from kfp_bonsai.propose.goals import RANGES, targets_of
-from kfp_bonsai.propose.ground import read_ground
+from kfp_bonsai.propose.ground import check_possible, read_ground
 from kfp_bonsai.propose.trials import RECORD, TRIALS, folder_name, read_trial
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, new_folder
@@ -56,7 +56,7 @@ def propose(
         where there is nothing to do.
 
     Raises:
-        BonsaiError: the pool is of no search, or the targets are none.
+        BonsaiError: the pool is of no search, or the targets are none or cannot be met.
 
     Example:
         bonsai propose --pool pool --trials round1/a --trials round1/b --output pool2 --min-accuracy 0.98
@@ -71,6 +71,8 @@ def propose(
     with new_folder(Path(output)) as folder:
         gather(Path(pool), [Path(one) for one in trials], folder)
         known = read_trials(folder)
+        if not known:
+            check_possible(ground, targets)
         found = [one.as_record() for one in next_jobs(ground, known, targets, jobs, seed)]
         (folder / JOBS).write_text(json.dumps(found or [NOTHING], indent=1) + "\n", encoding="utf-8")
     say(f"propose  {len(known)} trials so far, {len(found)} to do next")

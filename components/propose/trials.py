@@ -17,6 +17,7 @@ import numpy as np
 from kfp_bonsai.propose.ground import Ground
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.written import TRIAL
 
 RECORD, TRIALS, MODEL, INT8 = "record.json", "trials", "model", "int8"
 RUNGS = (0.1, 0.35, 1.0)  # of the whole distillation, until each
@@ -36,7 +37,7 @@ class Trial:
             (the same on resampled rows), seconds and joules.
         figures: emission, latency_ms, size_mb, memory_mb; of an int8 model where those are asked for.
         predicted: the emission that the table predicted.
-        error: why it failed, or "".
+        error: why it failed, or why healing it further did, or "".
         facts: what else is told of it: its shape in words, FLOPs, parameters.
     """
 
@@ -73,7 +74,12 @@ class Trial:
     @property
     def is_usable(self) -> bool:
         """Whether there is a model, and figures of it."""
-        return not self.error and bool(self.healed) and bool(self.figures.get("emission"))
+        return bool(self.healed) and bool(self.figures.get("emission"))
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether its model can be healed further: nothing failed, and it is not whole yet."""
+        return self.is_usable and not self.error and not self.is_whole
 
     @property
     def name(self) -> str:
@@ -106,11 +112,11 @@ def read_trial(folder: Path) -> Trial:
         BonsaiError: it is not there, or damaged.
     """
     path = Path(folder) / RECORD
-    found = read_document(path, "bonsai search", "point")
     try:
-        return Trial(**{name: found[name] for name in Trial.__dataclass_fields__ if name in found})
-    except TypeError as error:
-        raise BonsaiError(f"{path} is damaged ({error}): remove the trial's folder") from error
+        found = read_document(path, "bonsai search", shape=TRIAL)
+    except BonsaiError as error:
+        raise BonsaiError(f"{error}; or remove the trial's folder, {folder}, and it is forgotten") from error
+    return Trial(**{name: found[name] for name in Trial.__dataclass_fields__})
 
 
 def folder_of(pool: Path, number: int) -> Path | None:

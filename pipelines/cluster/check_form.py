@@ -8,7 +8,14 @@ from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.cluster.form import in_the_forms_words, settle
 from kfp_bonsai.pipelines.cluster.study_form import arguments_of, cells, settle_study
 from kfp_bonsai.pipelines.options import CALLED, COMPRESS, EDGE, LEVELS, arguments
-from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, levels_of_kind, rivals_of
+from kfp_bonsai.pipelines.values import (
+    check_model,
+    check_searched,
+    check_taught,
+    kind_of_rows,
+    levels_of_kind,
+    rivals_of,
+)
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -95,7 +102,10 @@ def _check_models(model: str, values: dict[str, Any]) -> None:
     for level in levels:
         if level["model"]:
             level["fingerprint"] = of_model(level["model"])
-    check_taught(model, levels, max_length, kind_of_rows(values), values.get(EDGE) is True)
+    kind = kind_of_rows(values)
+    if LEVELS not in values:
+        check_searched(kind)
+    check_taught(model, levels, max_length, kind, values.get(EDGE) is True)
 
 
 def _of_data(values: Mapping[str, Any]) -> str:

@@ -1,12 +1,12 @@
 """What users want out of a finished run: its files, and a table of its results."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.pipelines.local.folder import RESULTS, clear
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import put_copy
 from kfp_bonsai.shared.models.records import read_record
 
 
@@ -14,17 +14,17 @@ def collect(work: Path, output: Path) -> None:
     """Copy what users want out of the tasks' folders: nothing, if the run found nothing to do."""
     clear(output, RESULTS)
     for decision in every(work, "promote*/decision")[:1] or every(work, "check-drift*/decision")[:1]:
-        shutil.copyfile(decision, output / "decision.json")
+        put_copy(decision, output / "decision.json")
     if not every(work, "report*/html") and (output / "decision.json").is_file():
         return
     report = newest(work, "report*/html").parent
     for source, target in (("html", "report.html"), ("markdown", "report.md"), ("results", "results.json")):
-        shutil.copyfile(report / source, output / target)
-    shutil.copytree(report / "figures", output / "figures")
+        put_copy(report / source, output / target)
+    put_copy(report / "figures", output / "figures")
     for package in every(work, "package-model*/package"):
         target = "edge-model" if read_record(package)["stage"] == "quantize" else "model"
         if not (output / target).exists():
-            shutil.copytree(package, output / target)
+            put_copy(package, output / target)
 
 
 def newest(work: Path, pattern: str) -> Path:

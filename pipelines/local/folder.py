@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,7 +14,15 @@ from typing import IO, Any
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import FOREIGN, check_writable, is_full_disk, new_file, sweep_below, try_lock
+from kfp_bonsai.shared.core.files import (
+    FOREIGN,
+    check_writable,
+    is_full_disk,
+    new_file,
+    remove_whole,
+    sweep_below,
+    try_lock,
+)
 from kfp_bonsai.shared.core.progress import say
 
 RECORD, LOCK, WORK, LOG = "run.json", ".lock", "work", "run.log"
@@ -31,13 +38,16 @@ RUNNING, FINISHED = "running", "finished"
 
 
 @contextmanager
-def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
+def run_folder(
+    output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str] = LATE
+) -> Iterator[Path]:
     """Hold a run's folder, new or of the same run that was interrupted, and yield its folder for the work.
 
     Args:
         output: the run's folder.
         arguments: all that decides what the run gives.
         overwrite: start over, whatever is there of an earlier run.
+        late: what may differ from an interrupted run's, as only its last tasks are given it.
 
     Raises:
         BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use; or this
@@ -54,7 +64,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
     check_writable(output / RECORD)
     with held(output, "run"):
         _put_back(output)
-        started = _check(output, arguments, overwrite)
+        started = _check(output, arguments, overwrite, late)
         if overwrite:
             _set_aside(output)
         record = {
@@ -65,7 +75,7 @@ def run_folder(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> I
             "started": started,
         }
         _write(output, {**record, "state": RUNNING})
-        sweep_below(output / WORK)  # of tasks that were killed: each start gives its tasks other places
+        sweep_below(output)  # of tasks that were killed: each start gives its tasks other places
         try:
             yield output / WORK
         except BaseException as error:
@@ -123,7 +133,7 @@ def _is_there(lock: IO) -> bool:
         return False
 
 
-def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
+def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str]) -> str:
     """Check that a run with these arguments may work here, and return when it began."""
     path = output / RECORD
     if not path.is_file():
@@ -138,7 +148,7 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool) -> str:
         return _now()
     if state == FINISHED:
         raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
-    different = differences(known, arguments)
+    different = differences(known, arguments, late)
     if found.get("code") != code():
         different.append(f"the code of kfp-bonsai (version {found.get('version')}, now {__version__})")
     if different:
@@ -196,11 +206,7 @@ def _put_back(output: Path) -> None:
 def clear(output: Path, names: Sequence[str] = MADE) -> None:
     """Remove what a run makes, and nothing else."""
     for name in names:
-        path = output / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_whole(output / name)
 
 
 def _write(output: Path, record: Mapping[str, Any]) -> None:

@@ -4,17 +4,18 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.propose.next import Job
 from kfp_bonsai.propose.trials import RUNGS, Trial
-from kfp_bonsai.shared.core.documents import kept_document, read_object
+from kfp_bonsai.shared.core.documents import kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import duration
+from kfp_bonsai.shared.core.written import RATES
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.energy.cpu_estimate import cpu_seconds, watts_per_thread
 
@@ -22,7 +23,8 @@ SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 JOULES = {"j": 1, "kj": 1e3, "mj": 1e6, "wh": 3600, "kwh": 3.6e6}
 TIME, TRIALS, ENERGY = "time", "trials", "energy"
 BEAT_SECONDS = 5.0
-LOOK_SECONDS = 12.0  # to look at a trial's model
+LOOK_SECONDS = 12.0  # to look at a trial's model, beside the rows that are run in turns:
+TURN_ROWS, TURN_SECONDS = 12 * 4 * 32, 12 * 2.0  # 12 blocks of four batches, cut to what blocks have time for
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Budget:
         """Return what is left of it."""
         used = {TIME: spent["seconds"], ENERGY: spent["joules"], TRIALS: trials}[self.kind]
         return float(self.amount - used)
+
+    @property
+    def a_second(self) -> float:
+        """What a second of work on all threads takes of it; 0 of a number of trials."""
+        from kfp_bonsai.shared.inference.threads import threads
+
+        return {TIME: 1.0, ENERGY: watts_per_thread()[0] * threads(), TRIALS: 0.0}[self.kind]
 
     def shown(self, value: float) -> str:
         """Return a part of it in words."""
@@ -182,13 +191,18 @@ class Rates:
     def job(self, job: Job, emission: float) -> float:
         """To do a job, of a model of this emission."""
         pruning = self.prune_rows * self.row if job.rung == 0 and job.point.get("share", 1) < 1 else 0.0
-        return LOOK_SECONDS + pruning + self.row * self.transfer * self.whole_epochs * job.share * max(emission, 0.1)
+        return self.look + pruning + self.row * self.transfer * self.whole_epochs * job.share * max(emission, 0.1)
+
+    @property
+    def look(self) -> float:
+        """To look at a trial's model."""
+        return LOOK_SECONDS + min(TURN_ROWS * self.row / 3, TURN_SECONDS)
 
     @property
     def trial(self) -> float:
         """To heal one trial of middle size to the end."""
         healed = self.row * self.transfer * self.whole_epochs * 0.4
-        return len(RUNGS) * LOOK_SECONDS + self.prune_rows * self.row + healed
+        return len(RUNGS) * self.look + self.prune_rows * self.row + healed
 
 
 def learnt(rates: Rates, trials: Sequence[Trial], emission_of: Any) -> float:
@@ -203,8 +217,11 @@ def learnt(rates: Rates, trials: Sequence[Trial], emission_of: Any) -> float:
 
 
 def read_rates(file: Path) -> Rates | None:
-    """Return the rates that an earlier session found."""
-    return Rates(**read_object(file)) if file.is_file() else None
+    """Return the rates that an earlier session found; None, so that they are timed anew, if there are none whole."""
+    with suppress(BonsaiError):
+        found = read_document(file, "bonsai search", shape=RATES)
+        return Rates(**{name: found[name] for name in RATES})
+    return None
 
 
 def rates_of(
@@ -279,18 +296,15 @@ def check_budget(budget: Budget, rates: Rates, spent: Mapping[str, Any], made: b
     """
     if budget.kind == TRIALS:
         return
-    from kfp_bonsai.shared.inference.threads import threads
-
-    watts = watts_per_thread()[0] * threads() if budget.kind == ENERGY else 1.0
     parts = {
         "the baseline": 0.0 if made else rates.baseline,
         "one trial": rates.trial,
         "the measurement at the end": rates.measuring,
     }
-    needed = sum(parts.values()) * watts
+    needed = sum(parts.values()) * budget.a_second
     if needed <= budget.left(spent, 0):
         return
-    told = ", ".join(f"{name} about {budget.shown(value * watts)}" for name, value in parts.items() if value)
+    told = ", ".join(f"{name} about {budget.shown(value * budget.a_second)}" for name, value in parts.items() if value)
     already = budget.amount - budget.left(spent, 0)
     raise BonsaiError(
         f"--budget {budget.text} is too small for one trial: {told}"

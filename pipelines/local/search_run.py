@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from kfp_bonsai.pipelines.options import EDGE, MEASURING, PACKING, PIPELINES, PR
 from kfp_bonsai.pipelines.values import (
     check_model,
     check_search,
+    check_searched,
     check_taught,
     check_within_reach,
     kind_of_rows,
@@ -40,10 +41,10 @@ from kfp_bonsai.pipelines.values import (
 )
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
-from kfp_bonsai.propose.trials import TRIALS, Trial, folder_name, folder_of, read_trials, write_trial
-from kfp_bonsai.shared.core.documents import kept_document, read_object
+from kfp_bonsai.propose.trials import INT8, MODEL, TRIALS, Trial, folder_name, folder_of, read_trials
+from kfp_bonsai.shared.core.documents import COUNT, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import new_file, new_folder
+from kfp_bonsai.shared.core.files import new_file, new_folder, put_copy, remove_whole
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import takes
 from kfp_bonsai.shared.data.tasks import SPLITS
@@ -74,6 +75,7 @@ def search(
     end, each starting from the nearest that is there. Trials are compared on validation rows; the one that is best
     among those likely to meet the target is measured on test rows once, with its neighbours and the baseline. An
     interrupted search keeps the best so far, and goes on when it is started again in the same way, or with more budget.
+    Models that write are not searched yet: give levels to `bonsai run`.
 
     Args:
         model: Model folder, hub name, or embedded:minilm, as for `bonsai run`.
@@ -83,7 +85,8 @@ def search(
         rival: A ready-made model to try too: a folder, a hub name or embedded:NAME; may be given again.
         before: Earlier searches to learn from: a file or a folder of them; by default those that were made on this
             machine, of models of the same family.
-        costs: A table of costs that an earlier search timed on this device (its folder); by default it is timed.
+        costs: A table of costs that an earlier search of this model timed on this device (its folder); by default it is
+            timed.
         edge: Search among int8 models for CPUs, and hold their figures against the targets.
         overwrite: Start over, whatever is in the output folder of an earlier search.
         **options: The others are those of its stages (pipelines/options.py).
@@ -109,11 +112,12 @@ def search(
     files = fingerprint(model, data, *rival, options["test_data"], options["validation_data"])
     files |= fingerprint(*options["unlabelled_data"].split(","))
     told = {**options, "model": model, "data": data, "rival": [*rival], WHAT: True, "files": files}
-    with _interruptible(), run_folder(output, told, overwrite) as work:
+    with _interruptible(), run_folder(output, told, overwrite, late=[*PACKING]) as work:
         work.mkdir(exist_ok=True)
         with kept_ledger(output / ENERGY) as ledger:
             one = Search(output, work, model, data, tuple(rival), before, costs, targets, allowed, options, ledger)
             document = one.run()
+    _tidy(output / "work", document)
     found = document["test"]
     return {
         "report": str(output / "report.html"),
@@ -133,9 +137,25 @@ def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Ma
     check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
-    check_taught(model, levels, options["max_length"], kind_of_rows(arguments), options[EDGE])
-    if costs and not Path(costs).expanduser().exists():
+    kind = kind_of_rows(arguments)
+    check_searched(kind)
+    check_taught(model, levels, options["max_length"], kind, options[EDGE])
+    if costs:
+        _check_costs(costs, model, options)
+
+
+def _check_costs(costs: str, model: str, options: Mapping[str, Any]) -> None:
+    """Refuse a table of another device, model or shape before the baseline is made."""
+    from kfp_bonsai.evaluate_emissions.given import check_device
+    from kfp_bonsai.pipelines.search.groundwork import kinds_of, stated_costs
+    from kfp_bonsai.shared.models.pretrained import blank, read
+
+    if not Path(costs).expanduser().exists():
         raise BonsaiError(f"--costs {costs}: there is no such file or folder: give that of an earlier search")
+    network = blank(read(model).config)
+    device = check_device("cpu" if options[EDGE] else options["device"], [])
+    for kind in kinds_of(network.config, options["shape"]):
+        stated_costs(costs, network, kind, device)
 
 
 def _check_folder(output: Path) -> None:
@@ -145,6 +165,14 @@ def _check_folder(output: Path) -> None:
         known = found.get("arguments") if isinstance(found, dict) else None
         if isinstance(known, dict) and WHAT not in known:  # of other things run_folder says what is wrong
             raise BonsaiError(f"{output} holds a run, and no search: name another --output")
+
+
+def _tidy(work: Path, document: Mapping[str, Any]) -> None:
+    """Remove what is large, and of no use once a search is finished, such as models that were not measured."""
+    measured = [folder_of(work / "pool", one["number"]) for one in document["front"]]
+    others = [one for one in (work / "pool" / TRIALS).iterdir() if one not in measured]
+    for folder in (work / "taught", work / "end", *(each / name for each in others for name in (MODEL, INT8))):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -194,7 +222,8 @@ class Search:
         """Prepare, try as long as the budget allows, choose and measure; what is there already is taken."""
         self._prepare_data()
         rates = self._rates()
-        check_budget(self.budget, rates, self.ledger.total(), self.taught.exists())
+        if not any(each.is_usable for each in read_trials(self.pool)):  # else there is something to end with
+            check_budget(self.budget, rates, self.ledger.total(), self.taught.exists())
         try:
             self._make_baseline()
             ground = self._ground()
@@ -249,7 +278,8 @@ class Search:
         if self.pool.is_dir():
             ground = read_ground(self.pool)
             here = device_words(check_device("cpu" if self.options[EDGE] else self.options["device"], []))
-            check_table(ground.device, here, str(self.pool))
+            do = "go on where that device is, or start over here with --overwrite"
+            check_table(ground.device, here, str(self.pool), do)
             return ground
         say("\nsearch  what shapes cost here is timed")
         return lay_ground(
@@ -264,6 +294,7 @@ class Search:
             rivals=self.rivals,
             costs=self.costs,
             before=self.before,
+            block_seconds=self.options["block_seconds"],
             seed=self.seed,
         )
 
@@ -294,9 +325,6 @@ class Search:
 
     def _affords(self, ground: Ground, rates: Rates, trials: Sequence[Trial], job: Any, alone: bool = False) -> bool:
         """Return whether the budget has room for a job, for what would heal its model to the end, and for measuring."""
-        from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
-        from kfp_bonsai.shared.inference.threads import threads
-
         left = self.budget.left(self.ledger.total(), len({each.number for each in trials}))
         if self.budget.kind == OF_TRIALS:
             return left >= (0 if alone else 1)
@@ -305,26 +333,26 @@ class Search:
         needed = rates.job(job, emission) * slower + rates.measuring
         if not alone:
             needed += rates.job(replace(job, rung=1, share=1 - job.share), emission) * slower
-        return left >= needed * (1.0 if self.budget.kind == "time" else watts_per_thread()[0] * threads())
+        return left >= needed * self.budget.a_second
 
     def _do(self, job: Mapping[str, Any]) -> None:
         """Do a job; one in which the process died again and again is a trial that failed."""
-        from kfp_bonsai.pipelines.search.trial import run_trial
+        from kfp_bonsai.pipelines.search.trial import give_up, run_trial
 
         target = self.pool / TRIALS / folder_name(job["number"], job["rung"])
         at_work = self.work / AT_WORK
-        known = read_object(at_work)
-        same = known.get("job") == [job["number"], job["rung"]]
-        tries = 1 + (known.get("tries", 0) if same else 0)
+        this = [job["number"], job["rung"]]
+        tries = 1
+        with suppress(BonsaiError):  # there is none, or it is damaged
+            known = read_document(at_work, "bonsai search", shape={"job": [COUNT, COUNT], "tries": COUNT})
+            tries += known["tries"] if known["job"] == this else 0
         before = folder_of(self.pool, job["number"])
         if tries > TRIES:
             with new_folder(target) as folder:
-                made = Trial(
-                    job["number"], job["point"], job["parent"], error="its process died, as when memory runs out"
-                )
-                write_trial(folder, made)
+                give_up(job, self.pool, folder, "its process died, as when memory runs out")
         else:
-            at_work.write_text(json.dumps({"job": [job["number"], job["rung"]], "tries": tries}), encoding="utf-8")
+            with new_file(at_work) as path:
+                path.write_text(json.dumps({"job": this, "tries": tries}), encoding="utf-8")
             try:
                 run_trial(
                     job,
@@ -338,6 +366,7 @@ class Search:
                     with_memory=bool(self.targets.max_memory_mb) or self.targets.cost == "memory_mb",
                     prune_steps=self.options["prune_steps"],
                     distill_epochs=self.options["distill_epochs"],
+                    block_seconds=self.options["block_seconds"],
                     seed=self.seed,
                 )
             except KeyboardInterrupt:
@@ -397,12 +426,11 @@ class Search:
 
         say(f"\nsearch  {ended}")
         end = self.work / "end"
-        if end.exists():
-            shutil.rmtree(end)
+        remove_whole(end)
         most = 5
-        if self.budget.kind == "time":
-            left = self.budget.left(self.ledger.total(), 0)
-            most = max(3, min(5, int(3 * left / rates.measuring)))
+        if self.budget.kind != OF_TRIALS:
+            left = self.budget.left(self.ledger.total(), 0) / self.budget.a_second
+            most = max(3, min(most, int(3 * left / rates.measuring)))
         document = finish(
             self.pool,
             self.baseline,
@@ -418,21 +446,15 @@ class Search:
             ended=ended,
         )
         for name in ("report.html", "report.md", "results.json", "figures", "model", "edge-model"):
-            made, target = end / name, self.output / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            if made.is_dir():
-                shutil.copytree(made, target)
-            elif made.is_file():
-                shutil.copyfile(made, target)
-        shutil.rmtree(self.output / "best", ignore_errors=True)
+            if (end / name).exists():
+                put_copy(end / name, self.output / name)
+        remove_whole(self.output / "best")
         trials = read_trials(self.pool)
         chosen = next(each for each in trials if each.number == document["chosen"]["number"])
         leave(trials, chosen, ground.rest["model_type"], str(self.output.resolve()), ground.int8.get("emission", 1.0))
         document["energy"] = self.ledger.total()
         with new_file(self.output / FILE) as path:
             path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(self.taught, ignore_errors=True)  # large, and easily made again
         energy = document["energy"]
         say(
             f"search  it took {energy['seconds'] / 60:.1f} min, {energy['cpu_seconds']:,.0f} s of CPU time and "

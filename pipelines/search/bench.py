@@ -17,7 +17,7 @@ from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.weights import size_bytes
 
 BATCH_ROWS = 32
-PAIRS, BLOCK_SECONDS = 4, 0.4  # of the emission: enough to choose by; what is told is measured on test rows
+PAIRS, BLOCK_SECONDS = 4, 0.4  # of the emission, at the least: enough to choose by; what is told is of test rows
 SINGLES = 16  # requests of one row
 DRAWS = 400
 LEAST_DRAWN = 1e-6
@@ -53,6 +53,7 @@ def look_at(
     *,
     costs: bool = True,
     with_memory: bool = False,
+    block_seconds: float = 2.0,
     seed: int = 0,
 ) -> Found:
     """Let a model and its baseline answer the validation rows, and take turns.
@@ -65,6 +66,7 @@ def look_at(
         device: "auto", "cpu" or "cuda".
         costs: whether emission and latency are measured too, and the sizes told.
         with_memory: measure the peak memory too, in a process of its own.
+        block_seconds: of the measurement at the end, whose batches are run here too, if fewer of them.
         seed: of the order of the turns.
     """
     folders = [Path(baseline), Path(model)]
@@ -83,7 +85,8 @@ def look_at(
     found: dict[str, Any] = {}
     if costs:
         with machine.alone():
-            found = _costs(subjects, [one.batch for one in rows.batches], batch_seconds, rows.singles, device, seed)
+            batches = [one.batch for one in rows.batches]
+            found = _costs(subjects, batches, batch_seconds, rows.singles, device, block_seconds, seed)
         found["size_mb"] = size_bytes(folders[1]) / 1e6
     if costs and with_memory:
         longest = max((one.batch for one in rows.batches), key=lambda one: one["input_ids"].size)
@@ -104,13 +107,14 @@ def _costs(
     batch_seconds: list[float],
     singles: list[protocol.Batch],
     device: str,
+    block_seconds: float,
     seed: int,
 ) -> dict[str, Any]:
     """Return what the second model emits and takes beside the first; on a GPU, whose counter is slow, by blocks."""
     on_gpu = device == "cuda"
     seconds = given.SHORTEST_GPU_BLOCK if on_gpu else BLOCK_SECONDS
     sources = energy.find_sources(device)
-    used, _ = protocol.block_batches(batches, batch_seconds, seconds)
+    used, _ = protocol.block_batches(batches, batch_seconds, seconds, max(seconds, block_seconds))
     plan = protocol.Plan(PAIRS, seconds, 0.0, 0.0, not on_gpu, seed)
     try:
         rounds = protocol.measure(subjects, used, plan, sources)

@@ -14,6 +14,7 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.written import EARLIER_SEARCH
 
 SEARCHES, MADE_BY = "searches", "bonsai search"
 MOST_BEGUN = 2
@@ -49,7 +50,7 @@ def earlier_searches(model_type: str, stated: str = "") -> Earlier:
     documents = []
     for path in _files(stated):
         try:
-            documents.append(read_document(path, MADE_BY, "trials"))
+            documents.append(read_document(path, MADE_BY, shape=EARLIER_SEARCH))
         except BonsaiError as error:
             if stated:
                 raise
@@ -57,13 +58,13 @@ def earlier_searches(model_type: str, stated: str = "") -> Earlier:
     trials: list[dict[str, Any]] = []
     begin = []
     for document in documents:
-        if document.get("model_type") != model_type:
+        if document["model_type"] != model_type:
             continue
-        trials += [one for one in document["trials"] if isinstance(one, dict) and one.get("kept")]
-        chosen = document.get("chosen")
-        if isinstance(chosen, dict) and {"layers", "share", "shape"} <= chosen.keys() and chosen not in begin:
+        trials += [one for one in document["trials"] if one["kept"]]
+        chosen = document["chosen"]
+        if "layers" in chosen and chosen not in begin:
             begin.append(chosen)
-    whole = [one for one in trials if len(one["kept"]) == LAST + 1 and one.get("emission")]
+    whole = [one for one in trials if len(one["kept"]) == LAST + 1]
     gained = [[one["kept"][-1] - one["kept"][rung] for one in whole] for rung in range(LAST)]
     return Earlier(
         seen=[

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -22,13 +21,16 @@ from kfp_bonsai.propose.trials import INT8, MODEL, RUNGS, Trial, corrected, fold
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.report.report import report
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import new_file, new_folder
+from kfp_bonsai.shared.core.files import new_folder, put_copy
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.energy.energy import track, weakest
+from kfp_bonsai.shared.energy.reading import Reading
 from kfp_bonsai.shared.metrics.posterior import chance_above, updated
 from kfp_bonsai.shared.metrics.statistics import Z
 from kfp_bonsai.shared.models.records import read_record
 
 SEARCH = "search.json"
+TEACHING = "teacher-outputs"
 FINISHED, STOPPED, RUNNING = "finished", "stopped", "running"
 FIGURES = {"emission": "relative_emission", "latency_ms": "latency_ms_p50", "size_mb": "size_bytes"}
 FIGURES |= {"memory_mb": "peak_memory_bytes"}
@@ -64,7 +66,7 @@ def finish(
         edge: choose by int8 models.
         runtime: what runs them.
         most: how many models are measured beside the baseline, at the most.
-        energy: what the search took until now; None for the sum of its trials.
+        energy: what the search took until now; None for the sum of what its tasks took, this one included.
         command: the command that made it all.
         title: what the report is called.
         ended: why no more was tried.
@@ -79,7 +81,7 @@ def finish(
         raise BonsaiError(f"no trial came to a model ({'; '.join(errors) or 'there was none'}): see the lines above")
     front = _around(choice, most)
     say(f"search  chosen by the validation rows: {words_of(choice, targets)}")
-    with new_folder(Path(output)) as folder, tempfile.TemporaryDirectory() as scratch:
+    with new_folder(Path(output)) as folder, tempfile.TemporaryDirectory() as scratch, track() as meter:
         folders, names = [], {}
         for each in front:
             model = _model_of(pool, each, data, edge, runtime, Path(scratch))
@@ -107,7 +109,8 @@ def finish(
             if sha in rows:
                 _say_row(each, rows[sha], sha == chosen_sha)
         cannot = impossible(ground, trials, targets)
-        document = described(ground, trials, targets, choice, FINISHED, energy, command, title) | {
+        spent = energy or _of_all_tasks(baseline, trained / MODEL, ground, trials, meter.so_far())
+        document = described(ground, trials, targets, choice, FINISHED, spent, command, title) | {
             "ended": ended,
             "cannot_be_met": cannot,
             "test": {**verdict, "rows": found["rows"]},
@@ -204,7 +207,7 @@ def described(
     targets: Targets,
     choice: Choice | None,
     state: str,
-    energy: Mapping[str, Any] | None,
+    energy: Mapping[str, Any],
     command: str = "",
     title: str = "",
 ) -> dict[str, Any]:
@@ -212,11 +215,6 @@ def described(
     near, belief = beliefs(ground, trials)
     likely = dict(zip((one.number for one in near), chances(near, belief, targets), strict=True)) if belief else {}
     kept = dict(zip((one.number for one in near), map(float, belief.means), strict=True)) if belief else {}
-    spent = energy or {
-        "seconds": sum(each.cost[0] for each in trials),
-        "joules": sum(each.cost[1] for each in trials),
-        "source": "the sum of the trials",
-    }
     return {
         "format": 1,
         "state": state,
@@ -227,7 +225,7 @@ def described(
         "task": ground.rest.get("task"),
         "device": ground.device,
         "table": {"error": ground.error, "measured_over_predicted": corrected(trials)},
-        "energy": dict(spent),
+        "energy": dict(energy),
         "worths": worths(ground, trials, targets),
         "chosen": None
         if choice is None
@@ -246,7 +244,7 @@ def described(
                 "point": dict(each.point),
                 "parent": each.parent,
                 "healed": RUNGS[each.rung] if each.healed else 0.0,
-                "state": "failed" if each.error else "healed" if each.is_whole else "dropped",
+                "state": "healed" if each.is_whole else "dropped" if each.healed else "failed",
                 "relative_accuracy": each.accuracy if each.healed else None,
                 "believed_accuracy": kept.get(each.number),
                 "probability": likely.get(each.number),
@@ -259,6 +257,20 @@ def described(
             }
             for each in trials
         ],
+    }
+
+
+def _of_all_tasks(baseline: Path, model: Path, ground: Ground, trials: Sequence[Trial], end: Reading) -> dict[str, Any]:
+    """Return what the tasks of a search took: baseline, its outputs, the ground, all trials, and this measurement."""
+    taught = [one for one in read_record(model)["lineage"] if one["stage"] == TEACHING][:1]
+    parts = [read_record(baseline)["lineage"][-1], *taught, *filter(None, [ground.rest.get("cost")])]
+    costs = [*((one["seconds"], one["joules"]) for one in parts), *(each.cost for each in trials)]
+    seconds, joules = (sum(one) for one in zip(*costs, strict=True))
+    return {
+        "seconds": seconds + end.seconds,
+        "joules": joules + end.joules,
+        "label": weakest([*(one["energy_label"] for one in parts), end.label]),
+        "source": f"the sum of its tasks, of which the last had {end.source}",
     }
 
 
@@ -349,10 +361,7 @@ def keep_best(pool: Path, choice: Choice | None, output: Path) -> None:
     folder = folder_of(pool, choice.trial.number) if choice else None
     if folder is None:
         return
-    if output.is_dir():
-        shutil.rmtree(output)
-    with new_folder(output) as made:
-        shutil.copytree(folder / (INT8 if (folder / INT8).is_dir() else MODEL), made, dirs_exist_ok=True)
+    put_copy(folder / (INT8 if (folder / INT8).is_dir() else MODEL), output)
 
 
 def end_search(
@@ -397,12 +406,7 @@ def end_search(
             ended="all rounds are done",
         )
         for name, target in outputs.items():
-            if (end / name).is_dir():
-                with new_folder(target) as folder:
-                    shutil.copytree(end / name, folder, dirs_exist_ok=True)
-            else:
-                with new_file(target) as file:
-                    shutil.copyfile(end / name, file)
+            put_copy(end / name, target)
     test = document["test"]
     return {
         "relative_accuracy": test["relative_accuracy"],

@@ -1,8 +1,7 @@
 """What a search stands on, found before its first trial: tables of costs, the baseline's figures, what was seen."""
 
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.models.records import read_record, short_name
 
 BASELINE_INT8 = "baseline-int8"
@@ -34,6 +34,7 @@ def lay_ground(
     rivals: Sequence[str] = (),
     costs: str = "",
     before: str = "",
+    block_seconds: float = 2.0,
     seed: int = 0,
 ) -> Ground:
     """Time a table of costs for each shape, measure the baseline, and write a pool without trials.
@@ -51,6 +52,7 @@ def lay_ground(
         rivals: ready-made models to try too.
         costs: a table of this device that was timed before; "" times one.
         before: a file or folder of earlier searches; "" for those that were left on this machine.
+        block_seconds: of the measurement at the end.
         seed: of all that is drawn.
 
     Raises:
@@ -58,9 +60,8 @@ def lay_ground(
     """
     from kfp_bonsai.evaluate_emissions.given import check_device
     from kfp_bonsai.pipelines.search.bench import look_at, task_facts
-    from kfp_bonsai.shared.inference.cost_table import cost_table, device_words, read_costs, write_costs
+    from kfp_bonsai.shared.inference.cost_table import cost_table, described_model, write_costs
     from kfp_bonsai.shared.models.checkpoint import load
-    from kfp_bonsai.shared.models.configuration import is_free
     from kfp_bonsai.shared.models.shapes import shape_of
 
     check_choice("--shape", shape, SHAPES)
@@ -68,20 +69,19 @@ def lay_ground(
     network, _ = load(baseline)
     whole = shape_of(network)
     where = check_device("cpu" if edge else device, [])
-    if is_free(network.config) and shape == STOCK:
-        raise BonsaiError("--shape stock: a model of free shape cannot become stock: leave it out")
-    kinds = [FREE] if is_free(network.config) else [FREE, STOCK] if shape == ANY else [shape]
-    own = look_at(baseline, baseline, train, validation, device, with_memory=with_memory, seed=seed)
+    kinds = kinds_of(network.config, shape)
+    looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
     kept = [max(1, round(AFTER * count)) for count in whole.stacks]
-    with new_folder(Path(pool)) as folder:
+    with energy.track() as meter, new_folder(Path(pool)) as folder:
+        own = look_at(baseline, baseline, train, validation, device, **looking)
         limits, errors = {}, []
         for kind in kinds:
             if costs:
-                table = read_costs(_of_shape(Path(costs), kind))
-                check_table(table.device, device_words(where), costs)
+                table = stated_costs(costs, network, kind, where, own.length)
             else:
                 table = cost_table(network.config, whole, kept, kind, own.length, where, "search")
-            write_costs(table, folder / COSTS.format(kind))
+            of = described_model(network.config, whole, kind, own.length)
+            write_costs(table, folder / COSTS.format(kind), of)
             limits[kind] = _limits(table, whole, kind, network)
             errors.append(table.error)
         figures = {**own.figures, "emission": 1.0, "accuracy": own.score, "rows": own.rows}
@@ -89,15 +89,13 @@ def lay_ground(
         int8 = {}
         if edge:
             quantize(baseline, train, folder / BASELINE_INT8, runtime=runtime, seed=seed)
-            small = look_at(
-                baseline, folder / BASELINE_INT8, train, validation, "cpu", with_memory=with_memory, seed=seed
-            ).figures
+            small = look_at(baseline, folder / BASELINE_INT8, train, validation, "cpu", **looking).figures
             own_cpu = figures if where == "cpu" else look_at(baseline, baseline, train, validation, "cpu").figures
             for name in ("emission", "latency_ms", "size_mb", "memory_mb"):
                 if small.get(name) and (own_cpu.get(name) or name == "emission"):
                     int8[name] = small[name] / (own_cpu.get(name) or 1.0)
             int8["emission"] = small["emission"]
-        known = earlier_searches(record["model_type"], before)
+        known, cost = earlier_searches(record["model_type"], before), meter.so_far()
         made = Ground(
             layers=min(whole.stacks),
             limits=limits,
@@ -114,6 +112,7 @@ def lay_ground(
                 "model_type": record["model_type"],
                 "model": short_name(str(record["lineage"][0]["arguments"].get("model", ""))),
                 "earlier": known.count,
+                "cost": {"seconds": cost.seconds, "joules": cost.joules, "energy_label": cost.label},
                 "seed": seed,
             },
         )
@@ -127,24 +126,59 @@ def lay_ground(
     return made
 
 
-def check_table(table: str, here: str, where: str) -> None:
-    """Refuse a table of another device: what it says of costs is not so here.
+def kinds_of(config: Any, shape: str) -> list[str]:
+    """Return the kinds of shapes that a search of a model looks at.
 
     Raises:
-        BonsaiError: it is.
+        BonsaiError: it cannot have such shapes.
+    """
+    from kfp_bonsai.shared.models.configuration import is_free
+
+    if is_free(config) and shape == STOCK:
+        raise BonsaiError("--shape stock: a model of free shape cannot become stock: leave it out")
+    return [FREE] if is_free(config) else [FREE, STOCK] if shape == ANY else [shape]
+
+
+def stated_costs(costs: str, network: Any, kind: str, device: str, length: float | None = None) -> Any:
+    """Return the table of costs that was given for a model and a kind of shape.
+
+    Args:
+        costs: a file, or the folder of a search or its pool.
+        network: the baseline, or one like it without weights.
+        kind: "free" or "stock".
+        device: where emission is measured.
+        length: tokens of a text; None where it is not known yet.
+
+    Raises:
+        BonsaiError: there is none, or it is of another device or model.
+    """
+    from kfp_bonsai.shared.inference.cost_table import described_model, device_words, read_costs
+    from kfp_bonsai.shared.models.shapes import shape_of
+
+    given, name = Path(costs).expanduser(), COSTS.format(kind)
+    inside = given / "work" / "pool" / name
+    file = next((one for one in (given, given / name) if one.is_file()), inside)
+    found = read_costs(file, described_model(network.config, shape_of(network), kind, length))
+    do = "leave --costs out to time a table here, or search where that device is"
+    check_table(found.device, device_words(device), f"--costs {costs}", do)
+    return found
+
+
+def check_table(table: str, here: str, where: str, do: str) -> None:
+    """Refuse a table of another device: what it says of costs is not so here.
+
+    Args:
+        table: its device, in words.
+        here: the one that is here.
+        where: what holds it, for the message.
+        do: what to do about it.
+
+    Raises:
+        BonsaiError: it is of another device.
     """
     ours, theirs = (one.partition(", torch")[0] for one in (here, table))
     if ours != theirs:
-        raise BonsaiError(
-            f"{where} holds costs of another device, {theirs}; here it is {ours}: leave --costs out to time a table "
-            "here, or search where that device is"
-        )
-
-
-def _of_shape(given: Path, kind: str) -> Path:
-    """Return the table of a shape: the file that is given, or that of a search's folder."""
-    name = COSTS.format(kind)
-    return next((one for one in (given / name, given / "work" / "pool" / name) if one.is_file()), given)
+        raise BonsaiError(f"{where} holds costs of another device, {theirs}; here it is {ours}: {do}")
 
 
 def _limits(table: Any, whole: Any, kind: str, network: Any) -> dict[str, list[float]]:
@@ -209,14 +243,3 @@ def _evidence(model_type: str) -> list[tuple[float, float]]:
             one.relative_accuracy
         )
     return [(math.exp(share), sum(kept) / len(kept)) for share, kept in groups.items() if share < 0]
-
-
-def first_pool(pool: Path, folder: Path) -> None:
-    """Copy a pool without trials."""
-    shutil.copytree(pool, folder, dirs_exist_ok=True)
-
-
-def as_given(texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what survey takes of a pipeline's arguments."""
-    names = ("shape", "device", "edge", "runtime", "costs", "before", "seed")
-    return {name: texts[name] for name in names if name in texts}

@@ -37,9 +37,12 @@ def run_trial(
     with_memory: bool = False,
     prune_steps: int = 200,
     distill_epochs: float = 0,
+    block_seconds: float = 2.0,
     seed: int = 0,
 ) -> Trial:
     """Make a trial's model, or heal it further, and write its folder; what cannot be made is a trial that failed.
+
+    One that cannot be healed further stays as it was.
 
     Args:
         job: what to do, as propose writes it.
@@ -54,6 +57,7 @@ def run_trial(
         with_memory: measure the peak memory too.
         prune_steps: of matrix-prune.
         distill_epochs: of the whole distillation; 0 chooses them by the size.
+        block_seconds: of the measurement at the end.
         seed: of all that is drawn.
     """
     from kfp_bonsai.shared.training.transfer import rows_in
@@ -74,8 +78,9 @@ def run_trial(
                 distill(start, taught, data["validation"], model, epochs=whole * job["share"], seed=seed)
                 _remove_all_but(folder, MODEL)
                 write_record(model, {**read_record(model), "level": name_of(trial.point, trial.number)})
+                looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
                 found, figures = _looked_at(
-                    baseline, model, data, folder, trial, ground, job["rung"], device, edge, runtime, with_memory, seed
+                    baseline, model, data, folder, trial, ground, job["rung"], device, edge, runtime, looking
                 )
             done = {
                 "rung": job["rung"],
@@ -97,10 +102,26 @@ def run_trial(
             if is_full_disk(error):
                 raise
             _remove_all_but(folder, "")
-            reason = str(error) if isinstance(error, BonsaiError) else in_words(error)
-            made = replace(trial, error=reason, healed=[])
-            say(f"search  trial {made.name} failed: {reason}")
+            return give_up(job, pool, folder, str(error) if isinstance(error, BonsaiError) else in_words(error))
         write_trial(folder, made)
+    return made
+
+
+def give_up(job: Mapping[str, Any], pool: Path, folder: Path, reason: str) -> Trial:
+    """Write the record of a trial whose job failed; the model of an earlier rung stays, and is healed no further.
+
+    Args:
+        job: what was to be done.
+        pool: the search so far.
+        folder: the trial's new folder, empty.
+        reason: why it failed.
+    """
+    before, made = folder_of(pool, job["number"]), Trial(job["number"], job["point"], job["parent"], error=reason)
+    if before:
+        made = replace(read_trial(before), error=f"healing it further failed: {reason}")
+        shutil.copytree(before / MODEL, folder / MODEL)
+    say(f"search  trial {made.name} failed: {reason}")
+    write_trial(folder, made)
     return made
 
 
@@ -156,15 +177,14 @@ def _looked_at(
     device: str,
     edge: bool,
     runtime: str,
-    with_memory: bool,
-    seed: int,
+    looking: Mapping[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     """Return what the model keeps, and its figures: measured once, and of int8 at the end, foreseen until then."""
     from kfp_bonsai.pipelines.search.bench import look_at
 
     as_int8 = edge and rung == LAST
     if as_int8:
-        quantize(model, data["train"], folder / INT8, runtime=runtime, seed=seed)
+        quantize(model, data["train"], folder / INT8, runtime=runtime, seed=looking["seed"])
     costs = as_int8 or not trial.figures
     found = look_at(
         baseline,
@@ -173,8 +193,7 @@ def _looked_at(
         data["validation"],
         "cpu" if edge else device,
         costs=costs,
-        with_memory=with_memory,
-        seed=seed,
+        **looking,
     )
     if not costs:
         return found, dict(trial.figures)

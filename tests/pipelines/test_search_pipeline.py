@@ -8,6 +8,7 @@ import pytest
 import tiny
 import yaml
 
+from kfp_bonsai.pipelines.cluster.check_form import check_form
 from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
 from kfp_bonsai.pipelines.cluster.form import settle
 from kfp_bonsai.pipelines.local.runner import run_locally
@@ -56,6 +57,12 @@ def test_it_ends_with_a_report_and_a_model(work):
     assert "What was searched" in page.read_text()
     (model,) = found(work, "search-end*/chosen")
     assert (model / "bonsai.json").is_file()
+    (lineage, *_) = [json.loads(path.read_text())["lineage"] for path in found(work, "trial/model/bonsai.json")]
+    stages = {one["stage"]: one["joules"] for one in lineage}
+    (ground, *_) = [json.loads(path.read_text()) for path in found(work, "pool/ground.json")]
+    told = stages["fine-tune"] + stages["teacher-outputs"] + ground["rest"]["cost"]["joules"]
+    told += sum(one["joules"] for one in document["trials"])
+    assert document["energy"]["joules"] > told > stages["fine-tune"] > 0  # and the measurement at the end
 
 
 @pytest.mark.parametrize("edge", [False, True])
@@ -86,6 +93,7 @@ def test_what_measures_is_never_answered_by_the_cache(tmp_path, edge):
         ({"min_accuracy": 0.9, "options": {"shape": "round"}}, "shape 'round'"),
         ({"min_accuracy": 0.9, "options": {"rivals": "embedded:bert-tiny"}}, "comes by pip"),
         ({"min_accuracy": 0.9, "options": {"distill_epochs": -1}}, "distill_epochs is -1"),
+        ({"min_accuracy": 0.9, "options": {"kind": "generation"}}, "does not know models that write yet.*bonsai run"),
     ],
 )
 def test_the_form_refuses_what_no_search_takes(given, said):
@@ -93,6 +101,16 @@ def test_the_form_refuses_what_no_search_takes(given, said):
     whole = partial(settle, SEARCH, fixed={})
     with pytest.raises(BonsaiError, match=said):
         whole({"model": "org/model", "data": "gs://bucket/rows", **given})
+
+
+def test_its_first_task_refuses_models_that_write(tmp_path):
+    """A baseline that is trained to write on a cluster, by a search that cannot look at any trial of it."""
+    model = tiny.pretrained(tmp_path / "model", layers=2, family="gpt2", writes=True)
+    rows = [json.dumps({"prompt": f"what is {at}", "completion": f"it is the word {at}"}) for at in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    given = {"model": str(model), "data": str(tmp_path / "rows.jsonl"), "min_accuracy": 0.9}
+    with pytest.raises(BonsaiError, match="does not know models that write yet"):
+        check_form(SEARCH, given, {})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from propose_ground import GROUND
 
 from kfp_bonsai.propose.choose import choose, impossible
 from kfp_bonsai.propose.goals import targets_of
-from kfp_bonsai.propose.ground import Ground, check_possible, write_ground
+from kfp_bonsai.propose.ground import Ground, check_possible, read_ground, write_ground
 from kfp_bonsai.propose.next import next_jobs, parent_of, promoted, worths
 from kfp_bonsai.propose.propose import JOBS, NOTHING, propose
 from kfp_bonsai.propose.trials import LAST, RECORD, RUNGS, TRIALS, Trial, gains, read_trials, write_trial
@@ -138,6 +138,17 @@ def test_a_failed_trial_is_no_candidate():
     assert job.number == 1
 
 
+def test_a_trial_whose_healing_failed_stays_a_candidate_and_is_healed_no_further():
+    """A good model, and what it cost, thrown away for a step after it that ran out of memory; or that step again."""
+    targets = targets_of({"min_accuracy": 0.9})
+    broken = Trial(**{**vars(trial(0, 3, 0.2, rung=0)), "error": "healing it further failed: out of memory"})
+    assert choose(GROUND, [broken], targets).trial.number == 0 and broken.cost[0] > 0
+    others = [trial(1, 3, 0.3, rung=0), trial(2, 3, 0.25, rung=0)]
+    assert 0 in {one.number for one in promoted(GROUND, [trial(0, 3, 0.2, rung=0), *others], targets)}
+    assert 0 not in {one.number for one in promoted(GROUND, [broken, *others], targets)}
+    assert not next_jobs(GROUND, [broken], targets, 1, 0, fresh=False)
+
+
 def test_targets_that_cannot_be_met_are_said_once_that_is_seen():
     """A search that spends hours where models of the largest cost that is allowed fall far short."""
     targets = targets_of({"min_accuracy": 0.99, "max_emission": 0.05})
@@ -154,12 +165,23 @@ def test_targets_that_cannot_be_met_are_said_once_that_is_seen():
         ({"max_emission": 0.001}, "--max-emission 0.001 cannot be met.*emits about 1.4 %.*or more"),
         ({"max_size_mb": 10.0}, "embeddings alone.*45.0 MB.*--edge"),
         ({"min_accuracy": 1.0, "max_latency_ms": 0.2}, "contradict each other.*10 ms"),
+        ({"min_accuracy": 1.0, "max_emission": 0.03}, "--max-emission 0.03 contradict each other"),
+        ({"min_accuracy": 0.99, "max_latency_ms": 0.001}, "--max-latency-ms 0.001 cannot be met.*about 0.13 ms"),
     ],
 )
 def test_targets_that_no_model_can_meet_are_refused_before_a_trial(given, said):
     """Hours of training for a target that the table of costs rules out."""
     with pytest.raises(BonsaiError, match=said):
         check_possible(GROUND, targets_of(given))
+
+
+def test_targets_that_no_model_like_it_met_are_told_of_early(capsys):
+    """Hours for 99 % at 3 % of the emission, where all that was seen keeps far less."""
+    check_possible(GROUND, targets_of({"min_accuracy": 0.99, "max_emission": 0.03}))
+    assert "kept about 94 % of the accuracy at 3 % of the emission" in capsys.readouterr().out
+    for given in ({"min_accuracy": 0.95, "max_emission": 0.1}, {"min_accuracy": 0.99}, {"max_emission": 0.03}):
+        check_possible(GROUND, targets_of(given))
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -229,6 +251,37 @@ def test_a_damaged_trial_is_named(tmp_path):
     (folder / RECORD).write_text("{")
     with pytest.raises(BonsaiError, match=f"{Path(TRIALS) / '000-0' / RECORD} is not JSON"):
         read_trials(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("number", None),
+        ("point", {"layers": 0, "share": 0.5, "shape": "free"}),
+        ("healed", [3]),
+        ("figures", {"emission": "much"}),
+    ],
+)
+def test_an_odd_trial_is_named(field, value, tmp_path):
+    """A record that is JSON, and ends the search with a TypeError wherever it is first reckoned with."""
+    folder = tmp_path / TRIALS / "000-0"
+    folder.mkdir(parents=True)
+    write_trial(folder, trial(0, 2, 0.5))
+    assert [one.accuracy for one in read_trials(tmp_path)] == [trial(0, 2, 0.5).accuracy]
+    record = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps({**record, field: value}))
+    with pytest.raises(BonsaiError, match=f"'{field}.*remove the trial's folder"):
+        read_trials(tmp_path)
+
+
+def test_an_odd_ground_is_named(tmp_path):
+    """The same of what the search stands on."""
+    write_ground(tmp_path, GROUND)
+    assert read_ground(tmp_path).seen == [list(one) for one in GROUND.seen]
+    found = json.loads((tmp_path / "ground.json").read_text())
+    (tmp_path / "ground.json").write_text(json.dumps({**found, "seen": [1]}))
+    with pytest.raises(BonsaiError, match=r"ground.json is not as .*seen"):
+        read_ground(tmp_path)
 
 
 def test_what_each_parameter_was_worth_adds_up():

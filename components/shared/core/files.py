@@ -73,6 +73,38 @@ def new_file(target: Path) -> Iterator[Path]:
         yield scratch
 
 
+def put_copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder to where an older one may be: at any time the target is whole, or not there.
+
+    Raises:
+        BonsaiError: it cannot be written, or the disk is full.
+    """
+    if source.is_dir():
+        if target.is_dir() and any(target.iterdir()):  # an empty one may be mounted
+            remove_whole(target)
+        with new_folder(target) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+    else:
+        with new_file(target) as file:
+            shutil.copyfile(source, file)
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a file or a folder, if it is there, so that no part of it is ever found under its name."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    holder, lock = None, None
+    with suppress(OSError):  # it stays where it is if the disk is full, or it is mounted
+        holder, lock = hold_new(f".{path.name}.", path.parent)
+        os.rename(path, holder / path.name)
+    for one in (path, holder):
+        if one and one.exists():
+            shutil.rmtree(one)
+    if lock:
+        lock.close()
+
+
 def place_of(target: Path) -> Path:
     """Return the folder for what belongs to the output folder `target` while it is made: itself if it exists.
 

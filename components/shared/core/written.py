@@ -190,6 +190,59 @@ SEARCH = {
     ],
     "front?": [{"number": COUNT, "chosen": FLAG, "relative_accuracy?": NUMBER, "figures": _FIGURES}],
 }
+
+
+def _is_point(value: Any) -> bool:
+    if isinstance(value, dict) and "model" in value:
+        return TEXT.holds(value["model"])
+    return (
+        isinstance(value, dict)
+        and {"layers", "share", "shape"} <= value.keys()
+        and COUNT.holds(value["layers"])
+        and is_number(value["share"])
+        and value["layers"] > 0 < value["share"] <= 1
+        and TEXT.holds(value["shape"])
+    )
+
+
+RUNG = Kind("0, 1 or 2", lambda value: COUNT.holds(value) and value <= 2)
+POINT = Kind("a point of a search: layers, share and shape, or a model", _is_point)
+TRIAL = {
+    "number": COUNT,
+    "point": POINT,
+    "parent": NUMBER,
+    "healed": [
+        {"rung": RUNG, "order": COUNT, "draws": [NUMBER]}
+        | dict.fromkeys(("relative_accuracy", "seconds", "joules"), NUMBER)
+    ],
+    "figures": {**_FIGURES, "emission?": ABOVE_ZERO, "emission_ci?": INTERVAL},
+    "predicted?": NUMBER,
+    "error": TEXT,
+    "facts": {},
+}
+GROUND = {
+    "layers": COUNT,
+    "limits": {},
+    "error": NUMBER,
+    "device": TEXT,
+    "baseline": {**_FIGURES, "accuracy": NUMBER, "rows": COUNT, "size_rest_mb?": NUMBER},
+    "int8": NUMBERS,
+    "seen": [[NUMBER, NUMBER]],
+    "gains": [NUMBER],
+    "rivals": [TEXT],
+    "begin": [POINT],
+    "rest": {},
+}
+EARLIER_SEARCH = {
+    "model_type": TEXT,
+    "chosen": Kind("a point, or nothing", lambda value: value == {} or _is_point(value)),
+    "trials": [{"point": POINT, "kept": [NUMBER], "emission": ABOVE_ZERO}],
+}
+RATES = {
+    **dict.fromkeys(("row", "whole_epochs"), ABOVE_ZERO),
+    **dict.fromkeys(("epochs", "measuring"), NUMBER),
+    **dict.fromkeys(("labelled", "transfer", "prune_rows"), COUNT),
+}
 _SHARE = Kind("a share of the baseline's, above zero", lambda value: is_number(value) and 0 < value < 100)
 EVIDENCE = {
     "evidence": [

@@ -14,7 +14,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from kfp_bonsai.shared.core.cache import cached
-from kfp_bonsai.shared.core.documents import kept_document, read_document
+from kfp_bonsai.shared.core.documents import is_number, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import say
@@ -43,6 +43,8 @@ TIMED, HELD_OUT = 16, 5  # shapes
 ROUNDS, FEWEST_ROUNDS, MOST_SECONDS = 9, 3, 60.0
 TURN_SECONDS = 0.02
 FAR_OFF, TRIES = 0.15, 3  # an error at which a table is timed again, and never kept
+ALIKE = 0.1  # lengths that differ by less, of which shapes cost the same shares
+OF_MODEL = {"model_type": "model", "whole": "model", "kind": "shape", "tokens": "length of texts"}
 NARROWEST = 32  # neurons, which come and go by as many
 
 
@@ -67,12 +69,9 @@ def cost_table(
     tokens = max(1, round(length))
     key = {
         **described(device),
-        "model_type": config.model_type,
-        "whole": asdict(whole),
+        **described_model(config, whole, kind, length),
         "kept": list(kept),
-        "kind": kind,
         "rows": max(1, min(ROWS, MOST_TOKENS // tokens)),
-        "tokens": tokens,
     }
     words = device_words(device)
     written = json.dumps(key, sort_keys=True)
@@ -108,26 +107,60 @@ def cost_table(
     return costs
 
 
-def write_costs(costs: Costs, file: Path) -> None:
-    """Write a table for other processes to prune by."""
+def write_costs(costs: Costs, file: Path, model: Mapping[str, Any]) -> None:
+    """Write a table for other processes to prune by, with what described_model says of its model."""
     with new_file(file) as path:
-        path.write_text(json.dumps({"costs": asdict(costs)}, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({"key": dict(model), "costs": asdict(costs)}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_costs(file: Path) -> Costs:
+def read_costs(file: Path, model: Mapping[str, Any] | None = None) -> Costs:
     """Read a table that was timed before.
 
+    Args:
+        file: the table.
+        model: what described_model says of the model that it has to be of, or a part of that.
+
     Raises:
-        BonsaiError: it is not there, or no table.
+        BonsaiError: it is not there, or no table, or that of another model.
     """
-    found = read_document(file, "bonsai search", "costs")["costs"]
+    document = read_document(file, "bonsai search", "costs")
+    if model is not None:
+        _check_model(file, document.get("key"), json.loads(json.dumps(model)))
     try:
-        costs = Costs(**found)
+        costs = Costs(**document["costs"])
         if costs.baseline > 0 and all(float(one) >= 0 for one in costs.seconds.values()):
             return costs
     except (TypeError, ValueError, AttributeError):
         pass
     raise BonsaiError(f"{file} holds no table of costs: give one that a search wrote, such as costs-free.json")
+
+
+def _check_model(file: Path, known: Any, model: Mapping[str, Any]) -> None:
+    known = known if isinstance(known, dict) else {}
+    other = {name: value for name, value in model.items() if known.get(name) != value}
+    if is_number(known.get("tokens")) and abs(known["tokens"] - other.get("tokens", 0)) <= ALIKE * known["tokens"]:
+        del other["tokens"]
+    for name in other:
+        theirs, ours = known.get(name, "none is stated"), model[name]
+        shown = ": other widths" if name == "whole" else f" ({theirs}, here {ours})"
+        raise BonsaiError(
+            f"{file} is a table of costs of another {OF_MODEL[name]}{shown}: give one of this model, or none, and one "
+            "is timed"
+        )
+
+
+def described_model(config: Any, whole: Shape, kind: str, length: float | None = None) -> dict[str, Any]:
+    """Return what a table is of, beside the device.
+
+    Args:
+        config: the model's configuration.
+        whole: the baseline's widths.
+        kind: "free" or "stock".
+        length: tokens of a text; None where it is not known yet.
+    """
+    found = {"model_type": config.model_type, "whole": asdict(whole), "kind": kind}
+    return found if length is None else {**found, "tokens": max(1, round(length))}
 
 
 def described(device: str) -> dict[str, Any]:

@@ -1,16 +1,24 @@
 """`bonsai search` on one's own machine: what it finds, goes on with, contains and refuses."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import tiny
+from propose_ground import GROUND
 
 from kfp_bonsai.pipelines.local import search_budget, search_run
 from kfp_bonsai.pipelines.local.search_run import search
 from kfp_bonsai.pipelines.search import bench, earlier, finish, groundwork, trial
-from kfp_bonsai.propose.trials import Trial, read_trials
+from kfp_bonsai.propose import goals
+from kfp_bonsai.propose.ground import write_ground
+from kfp_bonsai.propose.trials import Trial, read_trials, write_trial
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
+from kfp_bonsai.shared.inference import cost_table
+from kfp_bonsai.shared.models import pretrained, shapes
+from kfp_bonsai.shared.models.costs import Costs
 
 FEW = {"epochs": 4, "learning_rate": 3e-3, "augmentations": 0, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
 FEW |= {"prune_steps": 8, "distill_epochs": 4.0, "validation_rows": 80, "test_rows": 80}
@@ -59,32 +67,55 @@ def found(inputs, cache, tmp_path_factory):
                 patch.setattr(trial, "layer_remove", lambda *_, **__: 1 / 0)
             return real(job, *given, **options)
 
-    real = trial.run_trial
+    def removes(folder, *given, **options):
+        if folder == output / "work" / "taught":
+            states.append(json.loads((output / "run.json").read_text())["state"])
+        remove(folder, *given, **options)
+
+    real, remove, states = trial.run_trial, shutil.rmtree, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "run_trial", until_the_third)
         with pytest.raises(KeyboardInterrupt):
             search(*files(inputs), output, **asked)
+    shutil.copytree(output, output.parent / "stopped")
     stopped = json.loads((output / "search.json").read_text())
     best = (output / "best" / "config.json").is_file()
     before = json.loads((output / "energy.json").read_text())
     made = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "run_trial", the_second_breaks)
+        patch.setattr(shutil, "rmtree", removes)
         result = search(*files(inputs), output, **asked)
     again = {path: path.stat().st_mtime_ns for path in (output / "work" / "baseline").iterdir()}
-    return output, result, stopped, best, before, made == again
+    return output, result, stopped, best, before, made == again, states
 
 
 def test_a_search_that_was_stopped_keeps_the_best_and_goes_on(found):
     """Hours that are lost to Ctrl-C: the best so far, the trials, the baseline, and what all of it cost."""
-    output, _, stopped, best, before, same = found
+    output, _, stopped, best, before, same, states = found
     assert stopped["state"] == "stopped" and best and same
+    assert states == ["finished"]  # else a kill has all that the baseline says made again
     assert len(before) == 1
     sessions = json.loads((output / "energy.json").read_text())
     document = json.loads((output / "search.json").read_text())
     assert len(sessions) == 2 and sessions[0] == before[0]
     assert document["energy"]["joules"] == pytest.approx(sum(one["joules"] for one in sessions), rel=0.02)
     assert not (output / "best").exists() and document["state"] == "finished"
+
+
+def test_a_search_that_is_stopped_late_is_ended_with_what_it_has(found, inputs, monkeypatch):
+    """Two hours that give no model, as the minutes that are left are too few for one trial more."""
+    output = found[0].parent / "stopped"
+    sessions = json.loads((output / "energy.json").read_text())
+    spent = 22 * 60 - sum(one["seconds"] for one in sessions)
+    (output / "energy.json").write_text(json.dumps([*sessions, {**sessions[0], "seconds": spent}]))
+    rates = json.loads((output / "work" / "rates.json").read_text())
+    (output / "work" / "rates.json").write_text(json.dumps({**rates, "measuring": 600.0}))
+    ends = []
+    monkeypatch.setattr(search_run.Search, "_finish", lambda *given: ends.append(given[-1]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        search(*files(inputs), output, min_accuracy=0.9, budget="25m", **FEW)
+    assert ends == ["the budget of 25m is spent"]
 
 
 def test_the_chosen_model_is_measured_on_test_rows_beside_the_baseline(found):
@@ -99,6 +130,18 @@ def test_the_chosen_model_is_measured_on_test_rows_beside_the_baseline(found):
     low, high = document["test"]["relative_accuracy_ci"]
     assert low <= document["test"]["relative_accuracy"] <= high
     assert (output / "model" / "bonsai.json").is_file()
+
+
+def test_a_finished_search_leaves_no_models_that_were_not_measured(tmp_path):
+    """Half a gigabyte for each trial of a model of 135 million parameters, for ever."""
+    trials = tmp_path / "pool" / "trials"
+    for name in ("000-2/model", "000-2/int8", "001-0/model", "002-2/model"):
+        (trials / name).mkdir(parents=True)
+    write_trial(trials / "001-0", tried(rung=0))
+    search_run._tidy(tmp_path, {"front": [{"number": 0}]})
+    assert {str(one.relative_to(trials)) for one in trials.rglob("*")} == {
+        *("000-2", "000-2/model", "000-2/int8", "001-0", "001-0/record.json", "002-2"),
+    }
 
 
 def test_no_probability_is_told_as_certain():
@@ -150,6 +193,15 @@ def test_the_next_search_learns_from_it(found, cache, inputs):
         earlier.earlier_searches("bert", str(cache / "nowhere"))
 
 
+def test_its_table_of_costs_serves_a_later_search(found, inputs):
+    """A table that only its own search can read, or that is taken for one of other shapes."""
+    model, asked = str(inputs / "model"), {"edge": False, "shape": "free", "device": "auto"}
+    search_run._check_costs(str(found[0]), model, asked)
+    search_run._check_costs(str(found[0] / "work" / "pool"), model, asked)
+    with pytest.raises(BonsaiError, match=r"no file at .*costs-stock.json"):
+        search_run._check_costs(str(found[0]), model, {**asked, "shape": "stock"})
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -185,6 +237,15 @@ def test_what_is_wrong_is_refused_before_anything_is_made(inputs, tmp_path, opti
     assert not (tmp_path / "search").exists()
 
 
+def test_models_that_write_are_refused_before_anything_is_made(inputs, tmp_path):
+    """A baseline that is trained to write, and then a crash in the first look at it."""
+    rows = [json.dumps({"prompt": f"what is {at}", "completion": f"it is the word {at}"}) for at in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    with pytest.raises(BonsaiError, match=r"does not know models that write yet.*levels to `bonsai run`"):
+        search(str(inputs / "model"), str(tmp_path / "rows.jsonl"), tmp_path / "search", min_accuracy=0.9)
+    assert not (tmp_path / "search").exists()
+
+
 def test_a_budget_too_small_for_one_trial_says_what_one_takes(inputs, tmp_path):
     """A baseline that is fine-tuned for nothing, as no time is left for a trial."""
     with pytest.raises(
@@ -201,6 +262,8 @@ def test_the_folder_of_another_search_or_run_is_refused(inputs, tmp_path):
         search(*files(inputs), folder, min_accuracy=0.9, budget="20s", **FEW)
     with pytest.raises(BonsaiError, match="differs in --min-accuracy"):
         search(*files(inputs), folder, min_accuracy=0.8, budget="1h", **FEW)
+    with pytest.raises(BonsaiError, match="differs in --edge"):
+        search(*files(inputs), folder, min_accuracy=0.9, budget="1h", edge=True, **FEW)
     record = json.loads((folder / "run.json").read_text())
     del record["arguments"]["search"]
     (folder / "run.json").write_text(json.dumps(record))
@@ -210,9 +273,42 @@ def test_the_folder_of_another_search_or_run_is_refused(inputs, tmp_path):
 
 def test_a_table_of_another_device_is_refused():
     """A target that is held against the costs of a machine that is not this one."""
-    groundwork.check_table("cpu (A, threads: 2), float32, torch 2.13", "cpu (A, threads: 2), float32, torch 2.14", "x")
-    with pytest.raises(BonsaiError, match=r"holds costs of another device, cpu .B."):
-        groundwork.check_table("cpu (B), threads: 2, float32, torch 2", "cpu (A), threads: 2, float32, torch 2", "x")
+    a = "cpu (A, threads: 2), float32, torch 2.13"
+    groundwork.check_table(a, "cpu (A, threads: 2), float32, torch 2.14", "x", "wait")
+    with pytest.raises(BonsaiError, match=r"holds costs of another device, cpu .B.*: wait"):
+        groundwork.check_table("cpu (B), threads: 2, float32, torch 2", a, "x", "wait")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        ({"device": "cpu (another), threads: 1, torch 2"}, {}, "another device, cpu .another.*leave --costs out"),
+        ({"model_type": "gpt2"}, {}, r"costs-free.json is a table of costs of another model \(gpt2, here bert\)"),
+        ({"whole": {"hidden": 7}}, {}, "of another model: other widths"),
+        ({"model_type": None}, {}, "of another model"),
+        ({}, {"shape": "stock"}, r"of another shape \(free, here stock\)"),
+        ({}, {"shape": "any"}, r"of another shape \(free, here stock\)"),
+    ],
+)
+def test_a_table_of_another_model_is_refused_before_anything_is_made(change, options, said, inputs, tmp_path):
+    """Shapes that are priced by what those of another model cost, or an hour of training and then the refusal."""
+    network = pretrained.blank(pretrained.read(str(inputs / "model")).config)
+    costs = Costs({"model": 1.0}, 1.0, 0.01, cost_table.device_words("cpu"))
+    key = cost_table.described_model(network.config, shapes.shape_of(network), "free", 20.0)
+    file = tmp_path / "costs-free.json"
+    cost_table.write_costs(costs, file, key)
+    asked = {"edge": False, "shape": "free", "device": "cpu"}
+    search_run._check_costs(str(file), str(inputs / "model"), asked)
+    written = json.loads(file.read_text())
+    written["key"] |= {name: value for name, value in change.items() if name in key}
+    written["costs"] |= {name: value for name, value in change.items() if name == "device"}
+    file.write_text(json.dumps(written))
+    with pytest.raises(BonsaiError, match=said):
+        search(*files(inputs), tmp_path / "search", min_accuracy=0.9, costs=str(file), **{**asked, **options})
+    assert not (tmp_path / "search").exists()
+    with pytest.raises(BonsaiError, match=r"another length of texts \(20, here 40\)"):
+        cost_table.read_costs(file, {"tokens": 40})
+    assert cost_table.read_costs(file, {"tokens": 21}).baseline == 1
 
 
 @pytest.mark.parametrize(
@@ -245,5 +341,81 @@ def test_a_job_that_kills_its_process_again_and_again_is_a_trial_that_failed(tmp
     (tmp_path / search_run.AT_WORK).write_text(json.dumps({"job": [0, 0], "tries": search_run.TRIES}))
     one._do(job)
     (made,) = read_trials(one.pool)
-    assert isinstance(made, Trial) and "its process died" in made.error
+    assert "its process died" in made.error and not made.is_usable
     assert not (tmp_path / search_run.AT_WORK).exists()
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_what_was_healed_before_a_rung_that_failed_stays(dies, tmp_path, monkeypatch):
+    """Minutes of healing, and a model that might be chosen, gone with a step that ran out of memory."""
+    one = object.__new__(search_run.Search)
+    one.work, one.pool, one.baseline, one.taught, one.splits, one.seed = tmp_path, tmp_path, tmp_path, tmp_path, {}, 0
+    one.options = {"device": "cpu", "edge": False, "prune_steps": 1, "distill_epochs": 1.0, "block_seconds": 0.3}
+    one.targets = goals.targets_of({"min_accuracy": 0.9})
+    write_ground(tmp_path, GROUND)
+    (tmp_path / "trials" / "000-0" / "model").mkdir(parents=True)
+    (tmp_path / "trials" / "000-0" / "model" / "weights").write_text("healed")
+    write_trial(tmp_path / "trials" / "000-0", tried(rung=0))
+    job = {"number": 0, "rung": 1, "order": 5, "point": tried().point, "parent": -1, "share": 0.25}
+    if dies:
+        (tmp_path / search_run.AT_WORK).write_text(json.dumps({"job": [0, 1], "tries": search_run.TRIES}))
+    one._do(job)
+    assert [folder.name for folder in (tmp_path / "trials").iterdir()] == ["000-1"]
+    assert (tmp_path / "trials" / "000-1" / "model" / "weights").read_text() == "healed"
+    (made,) = read_trials(tmp_path)
+    assert made.is_usable and made.rung == 0 and made.cost == tried(rung=0).cost
+    assert made.error.startswith("healing it further failed") and not made.may_go_on
+
+
+@pytest.mark.parametrize(("left", "most"), [(60.0, 3), (600.0, 5)])
+@pytest.mark.parametrize("budget", ["1h", "9kJ"])
+def test_as_many_models_are_measured_as_the_budget_has_room_for(budget, left, most, tmp_path, monkeypatch):
+    """A budget in joules that is overrun at its end, as more is measured than was put aside for that."""
+    one = object.__new__(search_run.Search)
+    one.budget, one.options, one.work, one.seed = search_budget.budget_of(budget), {"edge": False}, tmp_path, 0
+    one.pool = one.baseline = one.splits = one.targets = one.command = None
+    spent = one.budget.amount - left * one.budget.a_second
+    one.ledger = SimpleNamespace(total=lambda: {"seconds": spent, "joules": spent})
+    rates = search_budget.Rates(0.01, 100, 100, 1.0, 10, 60.0, 1.0)
+    found = []
+    monkeypatch.setattr(finish, "finish", lambda *_, most, **__: found.append(most) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        one._finish(GROUND, rates, "")
+    assert found == [most]
+
+
+def test_notes_of_a_killed_process_that_are_damaged_are_taken_for_none(tmp_path, monkeypatch):
+    """A file that a full disk cut off, and that ends each later start."""
+    one = object.__new__(search_run.Search)
+    one.work, one.pool, one.baseline, one.taught, one.splits, one.seed = tmp_path, tmp_path, tmp_path, tmp_path, {}, 0
+    one.options = {"device": "cpu", "edge": False, "prune_steps": 1, "distill_epochs": 0.0, "block_seconds": 0.3}
+    one.targets = goals.targets_of({"min_accuracy": 0.9})
+    job = {"number": 0, "rung": 0, "order": 0, "point": {"layers": 1, "share": 1.0, "shape": "free"}, "parent": -1}
+    done = []
+    monkeypatch.setattr(trial, "run_trial", lambda job, *_, **__: done.append(job))
+    for damaged in ('{"job": [0,', '{"job": [0, 0], "tries": "two"}', "3"):
+        (tmp_path / search_run.AT_WORK).write_text(damaged)
+        one._do(job)
+        (tmp_path / search_run.RATES).write_text(damaged)
+        assert search_budget.read_rates(tmp_path / search_run.RATES) is None
+    assert done == 3 * [job]
+
+
+@pytest.mark.parametrize("odd", ['{"format": 1, "model_type": "bert", "chosen": {}, "trials": [{"kept": [1]}]}', "[]"])
+def test_an_odd_file_of_an_earlier_search_is_left_out(odd, tmp_path, monkeypatch, capsys):
+    """One odd file in the cache that ends all later searches of its family; one that was asked for is refused."""
+    monkeypatch.setattr(earlier, "cached", lambda name: tmp_path)
+    earlier.leave([tried()], tried(), "bert", "a search")
+    (tmp_path / "odd.json").write_text(odd)
+    assert earlier.earlier_searches("bert").count == 1
+    assert "an earlier search is left out" in capsys.readouterr().out
+    with pytest.raises(BonsaiError, match=r"odd\.json"):
+        earlier.earlier_searches("bert", str(tmp_path))
+
+
+def tried(rung=2, **others):
+    """A trial that was healed as far as this rung."""
+    told = {"relative_accuracy": 0.95, "score": 0.8, "draws": [0.94, 0.96], "seconds": 9.0, "joules": 90.0}
+    healed = [{"rung": at, "order": at, **told} for at in range(rung + 1)]
+    point = {"layers": 1, "share": 0.5, "shape": "free"}
+    return Trial(0, point, healed=healed, figures={"emission": 0.5, "emission_ci": [0.4, 0.6]}, **others)

@@ -19,6 +19,7 @@ from kfp_bonsai.shared.core.files import (
     new_file,
     new_folder,
     place_of,
+    put_copy,
     try_lock,
 )
 
@@ -79,6 +80,33 @@ def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):
     with new_file(tmp_path / "out") as scratch:
         scratch.write_text("second")
     assert (tmp_path / "out").read_text() == "second"
+
+
+@pytest.mark.parametrize("dies", ["copytree", "rmtree"])
+def test_a_copy_is_whole_or_not_there_when_its_process_is_killed(dies, tmp_path, monkeypatch):
+    """Half a model under the name of the chosen one, which is served from then on."""
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        for file in ("weights", "words"):
+            (tmp_path / name / file).write_text(name)
+    target = tmp_path / "old"
+
+    def killed(path, *others, **_):
+        if others:
+            (others[0] / "weights").write_text("new")
+        else:
+            (path / target.name / "weights").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, dies, killed)
+        with pytest.raises(KeyboardInterrupt):
+            put_copy(tmp_path / "new", target)
+    assert not target.exists()
+    put_copy(tmp_path / "new", target)
+    put_copy(tmp_path / "new", target)
+    assert {file.name: file.read_text() for file in target.iterdir()} == {"weights": "new", "words": "new"}
+    assert {one.name for one in tmp_path.iterdir()} == {"new", "old"}
 
 
 def test_an_output_below_a_file_is_refused_early(tmp_path):

@@ -28,7 +28,7 @@ DRAW = "kfp_bonsai.pipelines.local.study_folder:draw"
 LOOK = "kfp_bonsai.pipelines.local.rehearsal:rehearse"
 
 
-@takes({name: one for name, one in ASKED.items() if name != "name"})
+@takes({name: one for name, one in ASKED.items() if name != "name"}, filled=False)
 def study(
     file: str = "",
     /,
@@ -112,7 +112,7 @@ def _asked(
         "levels": level,
         "seeds": seed,
         "title": title,
-        "over": {name: value for name, value in options.items() if value != DEFAULTS[name]},
+        "over": options,
     }
     return replace(study, **{name: value for name, value in given.items() if value})
 

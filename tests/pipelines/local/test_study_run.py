@@ -293,6 +293,21 @@ def test_what_is_given_beside_a_file_wins(world, tmp_path):
     assert (arguments["epochs"], arguments["pairs"], arguments["seed"]) == (1.0, 20, 4)
 
 
+def test_the_command_line_wins_with_what_are_defaults_too(world, tmp_path):
+    """--epochs 3, --no-edge and --pairs 10 that a file overrules without a word, as they are what is usual."""
+    from typer.testing import CliRunner
+
+    from kfp_bonsai import cli
+
+    (tmp_path / "s.yaml").write_text("models: [m]\ndata: [d]\noptions: {epochs: 5, edge: true, pairs: 20, country: DEU}")
+    usual = [f"--epochs={study_run.DEFAULTS['epochs']}", "--no-edge", f"--pairs={study_run.DEFAULTS['pairs']}"]
+    output = str(tmp_path / "out")
+    ended = CliRunner().invoke(cli.app, ["study", str(tmp_path / "s.yaml"), *usual, "--output", output])
+    assert ended.exit_code == 0, ended.output
+    options = world.cells["m-d-0"].options
+    assert [options[name] for name in ("epochs", "edge", "pairs")] == [3, False, 10] and options["country"] == "DEU"
+
+
 def test_a_name_for_all_data_sets_is_refused(world, tmp_path):
     """Reports of which each bears another data set's name."""
     (tmp_path / "s.yaml").write_text("models: [x]\ndata: [d]\noptions: {name: all}")

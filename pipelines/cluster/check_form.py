@@ -78,6 +78,7 @@ def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str,
                 "data_name": cell.data_name,
                 "group": cell.group or group_of(cell.data, cell.data_name, None, values["max_rows"]),
                 "seed": cell.seed,
+                "flags": [*cell.flags(), *(["--edge"] if values[EDGE] else [])],
                 "state": REFUSED if error else WAITING,
                 "error": error,
             }

@@ -93,6 +93,22 @@ def test_the_page_is_whole_and_stands_alone(paper: Made):
 
 
 @pytest.mark.parametrize("name", ["study.html", "study.md"])
+def test_each_cell_can_be_made_again(paper: Made, name: str):
+    """A page that tells of a file which is gone, and of no level and no option."""
+    told = "bonsai run --model=embedded:smol --data=glue:sst-2 '--level=a b:layers=1/2' --output=smol-sst-2-0"
+    assert told in paper.text(name).replace("&#39;", "'")
+
+
+def test_a_study_of_an_earlier_version_is_drawn(like, tmp_path: Path):
+    """A finished study whose page cannot be made any more, as it tells no flags."""
+    old = cell()
+    del old["flags"]
+    study = write(tmp_path, [(old, results(like))], finished="")
+    made = Made(tmp_path / "page", study_page(study, tmp_path / "page"))
+    assert made.returned["done"] == 1 and "Each cell by itself" not in made.text("study.html")
+
+
+@pytest.mark.parametrize("name", ["study.html", "study.md"])
 def test_all_that_failed_or_is_doubtful_is_said(paper: Made, name: str):
     """A broken cell, a failed control or means of different tasks would be passed on as a result."""
     text = paper.text(name).replace("\\", "").replace("&lt;", "<").replace("&gt;", ">")

@@ -155,6 +155,7 @@ STUDY = {
         {
             **dict.fromkeys(("name", "model", "model_name", "data", "data_name", "group"), TEXT),
             "seed": COUNT,
+            "flags?": [TEXT],
             "rows?": COUNT,
             "state": Kind("done, failed, refused or waiting", {"done", "failed", "refused", "waiting"}.__contains__),
             "error": TEXT,

@@ -123,6 +123,7 @@ def test_a_study_makes_its_cells_and_tells_of_them(world, tmp_path, capsys):
         "data_name": "rte",
         "group": "GLUE, below 10,000 rows",
         "seed": 0,
+        "flags": ["--model=m", "--data=glue:rte", "--seed=0"],
         "rows": 100,
         "state": "done",
         "error": "",
@@ -299,7 +300,9 @@ def test_the_command_line_wins_with_what_are_defaults_too(world, tmp_path):
 
     from kfp_bonsai import cli
 
-    (tmp_path / "s.yaml").write_text("models: [m]\ndata: [d]\noptions: {epochs: 5, edge: true, pairs: 20, country: DEU}")
+    (tmp_path / "s.yaml").write_text(
+        "models: [m]\ndata: [d]\noptions: {epochs: 5, edge: true, pairs: 20, country: DEU}"
+    )
     usual = [f"--epochs={study_run.DEFAULTS['epochs']}", "--no-edge", f"--pairs={study_run.DEFAULTS['pairs']}"]
     output = str(tmp_path / "out")
     ended = CliRunner().invoke(cli.app, ["study", str(tmp_path / "s.yaml"), *usual, "--output", output])

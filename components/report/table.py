@@ -72,6 +72,7 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "making_joules": making.get("joules"),
             "making_label": making.get("label"),
             "unlabelled_rows": _unlabelled(model.get("lineage") or []),
+            "made_to": _made_to(model),
             "pruned": any(stage["stage"] == "matrix-prune" for stage in model.get("lineage") or []),
             "error": model.get("error") or "",
             "sci_grams_per_1000": (model.get("sci_per_1000") or {}).get("sci_g"),
@@ -85,6 +86,21 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
         }
         rows.append(row)
     return rows
+
+
+def _made_to(model: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a level is, whatever it is called; None of ready-made models, and where it was not written."""
+    if model.get("layers") is None:
+        return None
+    stages = {stage["stage"]: stage.get("arguments") or {} for stage in model.get("lineage") or []}
+    pruned = stages.get("matrix-prune")
+    return {
+        "layers": round(model["layers"], 4),
+        "flops": (pruned or {}).get("flops", 1.0),
+        "emission": (pruned or {}).get("emission", 1.0),
+        "shape": "" if pruned is None else pruned.get("shape", "free"),
+        "vocabulary": stages.get("distill", {}).get("vocabulary", "whole"),
+    }
 
 
 def _unlabelled(lineage: list[dict[str, Any]]) -> int | None:

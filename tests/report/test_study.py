@@ -140,6 +140,7 @@ def test_what_was_learnt_is_left_for_advise(paper: Made):
     found = evidence.read_evidence(paper.folder)
     assert {*found} <= {*evidence.left_here()} and len(found) == 9 * 3 - 1 + 1
     assert {("matrix" in one.level, bool(one.shape)) for one in found} == {(False, False), (True, True)}
+    assert {one.level for one in found} == {one.what for one in found} and all(one.layers for one in found[:3])
     assert {(one.family, one.model, one.rows) for one in found if one.data == "RTE"} == {("bert", "MiniLM", 2_241)}
     assert [one.relative_emission for one in found if one.student] == [0.06]
 

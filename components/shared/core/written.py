@@ -48,6 +48,7 @@ _NUMBERS = (
     "grams_co2_per_1000",
     "flops",
     "flops_ratio",
+    "layers",
     "latency_ms_p50",
     "latency_ms_p95",
     "latency_ms_p99",
@@ -143,6 +144,7 @@ RESULTS = {
             "making_seconds?": NUMBER,
             "making_joules?": NUMBER,
             "making_label?": TEXT,
+            "made_to?": {"layers": NUMBER, "flops": NUMBER, "emission": NUMBER, "shape": TEXT, "vocabulary": TEXT},
         }
     ],
 }
@@ -201,6 +203,7 @@ EVIDENCE = {
             "relative_accuracy": NUMBER,
             **dict.fromkeys(("data?", "kind?", "metric?", "shape?", "student?", "emission_label?"), TEXT),
             **dict.fromkeys(("parameters?", "test_rows?", "seed?", "unlabelled_rows?"), COUNT),
+            **dict.fromkeys(("layers?", "flops?"), _SHARE),
             **dict.fromkeys(("score?", "floor?", "divergence?"), NUMBER),
             "relative_emission?": _SHARE,
             "relative_accuracy_ci?": INTERVAL,

@@ -123,7 +123,8 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
             '["glue:mrpc", {"data": "gs://my-bucket/reviews/", "group": "ours", "label_column": "stars"}]',
         ),
         LEVELS: (
-            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs.",
+            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs; "
+            "empty: three that suit each cell's kind of task, as in `bonsai run`.",
             '["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]',
         ),
         "seeds": ("Seeds of everything that is drawn: a list; each cell is made with each.", "[0, 1, 2]"),

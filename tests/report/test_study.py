@@ -72,6 +72,26 @@ def test_the_means_are_those_of_the_cells(like, tmp_path: Path):
     assert {(row["runs"], *row["tasks"]) for row in levels} == {(4, "CoLA", "RTE")}
 
 
+def test_a_level_is_one_by_what_it_is_and_not_by_its_name(like, tmp_path: Path):
+    """A mean of a third and of half of the layers, as both are called alike; or a line for each name of one level."""
+
+    def called(data: str, name: str, **made_to) -> dict:
+        found = results(like, data)
+        found["rows"][3] |= {"level": name, "made_to": found["rows"][3]["made_to"] | made_to}
+        return found
+
+    cells = [(cell(), called("CoLA", "tenth")), (cell("RTE"), called("RTE", "smallest"))]
+    one = mean_rows(cells_of(write(tmp_path / "one", cells)).cells)
+    assert [(row["level"], row["runs"]) for row in one[2:]] == [("1/3 layers", 2), ("tenth", 2)]
+    cells[1] = (cell("RTE"), called("RTE", "tenth", layers=0.5))
+    two = mean_rows(cells_of(write(tmp_path / "two", cells)).cells)
+    told = ["tenth (layers=1/3,flops=0.1)", "tenth (layers=1/2,flops=0.1)"]
+    assert [row["level"] for row in two[3:]] == told and {row["runs"] for row in two[3:]} == {1}
+    cells[0][1]["rows"][2]["made_to"] = cells[0][1]["rows"][3]["made_to"]
+    three = mean_rows(cells_of(write(tmp_path / "three", cells)).cells)
+    assert len(three) == 6, "two of one cell, as of other lengths of training, are two"
+
+
 def test_the_papers_figures_a_group_each(paper: Made):
     """A group without its figure, a line that is not there, or a rival that is no mark of its own."""
     names = {path.name for path in paper.folder.iterdir()}

@@ -1,10 +1,12 @@
 """From measurements to rows: one flat dictionary a model, the same in every output."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.report.classes import of_labels
+from kfp_bonsai.report.series import is_ready_made
 from kfp_bonsai.shared.metrics.target import shortfall
 
 # The columns of rows.csv and rows.parquet, in the order of results.json (README.md explains each).
@@ -136,6 +138,27 @@ def meets(row: dict[str, Any], target: dict[str, Any]) -> bool:
         return False
     figures = (row["relative_accuracy"], row["relative_emission"])
     return not shortfall(*figures, target.get("min_accuracy"), target.get("max_emission"))
+
+
+def ready_made_above(row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the ready-made models that keep more than a level, and emit no more than its interval allows.
+
+    Args:
+        row: of a level that was made smaller.
+        rows: those measured beside it.
+    """
+    if is_ready_made(row) or row["stage"] == "baseline" or not _known(row):
+        return []
+    most = (row["relative_emission_ci"] or [row["relative_emission"]])[-1]
+    return [
+        one
+        for one in rows
+        if is_ready_made(one)
+        and one["stage"] == row["stage"]
+        and _known(one)
+        and one["relative_accuracy"] > row["relative_accuracy"]
+        and one["relative_emission"] <= most
+    ]
 
 
 def pareto(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

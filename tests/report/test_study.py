@@ -147,6 +147,22 @@ def test_all_that_failed_or_is_doubtful_is_said(paper: Made, name: str):
         assert said in text, said
 
 
+def test_levels_that_nobody_needs_are_said(like, tmp_path: Path):
+    """Compression would be shown that a bag of words, or a ready-made model of equal emission, does better."""
+    found = results(like)
+    low, rows = found["rows"][3], found["rows"]
+    rival = low | {"level": "BERT-tiny", "student": "tiny", "made_to": None, "relative_accuracy": 0.96}
+    dear = rival | {"level": "BERT-mini", "relative_emission": 0.3, "relative_emission_ci": [0.29, 0.31]}
+    fine = results(like, "RTE") | {"floor_accuracy": low["accuracy"] - 0.01}
+    cells = [(cell(), found | {"floor_accuracy": low["accuracy"], "rows": [*rows, rival, dear]}), (cell("RTE"), fine)]
+    made = Made(tmp_path / "page", study_page(write(tmp_path, cells, finished=""), tmp_path / "page"))
+    text = made.text("study.md").replace("\\", "")
+    floor = "while the baseline is: 1/3 layers + matrix pruning, BERT-tiny, BERT-mini of minilm-cola-0."
+    below = "1/3 layers + matrix pruning keeps less than BERT-tiny, which emits no more, in minilm-cola-0."
+    assert floor in text and below in text and "keeps less than BERT-mini" not in text
+    assert "**levels no better than a bag of words" in text and "**levels below a ready-made model**" in text
+
+
 def test_the_csv_has_every_model_of_every_cell(paper: Made):
     """Cells that failed would be missing from the numbers, or rows of two cells could not be told apart."""
     lines = list(csv.DictReader((paper.folder / "study.csv").open()))

@@ -56,8 +56,8 @@ def pickled(model: str, made_by: Any, first: str = "") -> str:
     kind = made_by[0] if isinstance(made_by, list) and made_by else "AutoModel"
     return (
         f"{model} has no safetensors weights, but pickled weights, which can run code when loaded: {first}convert them "
-        f"once, where you trust them, with transformers.{kind}.from_pretrained('{model}').save_pretrained('NEW_FOLDER'), "
-        "save the tokenizer there too, and give NEW_FOLDER"
+        f"once, where you trust them, with transformers.{kind}.from_pretrained('{model}')"
+        ".save_pretrained('NEW_FOLDER'), save the tokenizer there too, and give NEW_FOLDER"
     )
 
 

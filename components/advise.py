@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, nearest
-from kfp_bonsai.shared.kinds.kinds import KINDS
+from kfp_bonsai.shared.kinds.kinds import KINDS, answered_alike
 from kfp_bonsai.shared.metrics.advice import Situation, advice
 from kfp_bonsai.shared.metrics.evidence import own_evidence, shipped
 from kfp_bonsai.shared.models.configuration import family_name
@@ -23,8 +23,8 @@ def advise(model: str, *, rows: int, kind: str = "", evidence: Sequence[str] = (
     Args:
         model: Model folder, hub name, embedded:minilm (mpnet, smollm2), or a family's name such as gpt2.
         rows: Labelled rows to train on.
-        kind: Kind of task: classification, regression, multi-label, tokens, questions or ranking; "" if it is not
-            known.
+        kind: Kind of task: classification, regression, multi-label, tokens, questions, ranking or generation; "" if it
+            is not known.
         evidence: A study's folder, or an evidence.json, to be heeded beside; can be repeated.
 
     Returns:
@@ -43,7 +43,7 @@ def advise(model: str, *, rows: int, kind: str = "", evidence: Sequence[str] = (
         check_choice("--kind", kind, [*KINDS])
     own = own_evidence(evidence)
     family, parameters = _about(model)
-    found = advice(Situation(family, rows, parameters, kind), shipped(), own)
+    found = advice(Situation(family, rows, parameters, kind, answered_alike(kind)), shipped(), own)
     return {one.about: f"{one.verdict}: {one.why}" for one in found}
 
 

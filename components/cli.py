@@ -150,7 +150,8 @@ def _summary(where: str) -> str:
 def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> Any:
     """Derive a command from a plain function: options from its signature, help from its docstring.
 
-    What is positional-only in Python is an argument on the command line, and all else an option.
+    What is positional-only in Python is an argument on the command line, and all else an option. The function is called
+    with what was given, so that it can tell that from its own defaults, whatever the values.
     """
     import docstring_parser
 
@@ -170,10 +171,11 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
         parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, option]))
 
     @functools.wraps(function)
-    def call(**arguments: Any) -> None:
+    def call(context: typer.Context, **arguments: Any) -> None:
+        given = {name: value for name, value in arguments.items() if _is_given(context, name)}
         try:
-            check_ranges({"seed": SEED}, arguments)
-            result = function(*[arguments.pop(each) for each in positional], **arguments)
+            check_ranges({"seed": SEED}, given)
+            result = function(*[given.pop(each) for each in positional if each in given], **given)
         except BonsaiError as error:
             if os.environ.get(faults.DEBUG):
                 raise
@@ -183,8 +185,9 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
             put(line, sys.stdout)
         parallel.end()
 
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    asked = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    call.__signature__ = inspect.Signature([asked, *parameters])  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in (asked, *parameters)}
     command = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     command.command(
         name,
@@ -193,6 +196,11 @@ def _command(name: str, function: Callable[..., Mapping[str, Any] | None]) -> An
         context_settings=app.info.context_settings,
     )(call)
     return typer.main.get_command(command)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"  # whichever click typer has: its own, or the package
 
 
 def _examples(described: Any) -> str:

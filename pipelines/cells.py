@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.levels import THREE_LEVELS, parse_levels
+from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.options import LEVELS
 from kfp_bonsai.pipelines.place_names import last_parts
 from kfp_bonsai.pipelines.values import check_values
@@ -48,7 +48,7 @@ class Study:
     Attributes:
         models: the models.
         data: the data sets.
-        levels: of all cells; none for the three of the white paper.
+        levels: of all cells; none for those that each cell's run has for its kind of task.
         seeds: each cell is made with each of them.
         options: of `bonsai run`, for all cells.
         title: what it is called, or "".
@@ -73,7 +73,7 @@ class Cell:
         model: as given, and what it is called.
         data: as given, what it is called, and its group if that was said.
         seed: of all that is drawn.
-        levels: to compress to, as texts.
+        levels: to compress to, as texts; none for those of its kind of task.
         options: those of `bonsai run` that were given.
     """
 
@@ -115,12 +115,12 @@ def cells_of(study: Study, defaults: Mapping[str, Any]) -> list[Cell]:
     known: dict[str, str] = {}
     for (model, model_name), (rows, data_name), seed in product(models, data, study.seeds):
         options = {**study.options, **model.options, **rows.options, **study.over}
-        levels = tuple(rows.levels or model.levels or study.levels or THREE_LEVELS)  # alike, whatever the kinds of task
+        levels = tuple(rows.levels or model.levels or study.levels)
         where = f"{model_name} on {data_name} with seed {seed}"
         settled = {**defaults, **options}
         try:
             check_values({**options, "seed": seed})
-            parsed = parse_levels(levels, settled.get(EPOCHS, 0))
+            parsed = parse_levels(levels, settled.get(EPOCHS, 0)) if levels else []
         except BonsaiError as error:
             raise type(error)(f"{where}: {error}") from error
         same = repr([_real(model.place), _real(rows.place), {**settled, LEVELS: parsed, "name": ""}, seed])

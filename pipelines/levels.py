@@ -36,7 +36,7 @@ UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
 SHORT = 8  # tokens of a text that is shorter than most tasks' are on average
 ANY_LAYERS = 1_000_000  # as if the model, which is not known yet, had whatever is asked for
 
-# The white paper's, which a study has for every model and kind of task.
+# The white paper's.
 THREE_LEVELS = ("2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "1/3 layers + matrix pruning:layers=1/3,flops=0.1")
 # Of a run the last has more layers, as narrower ones keep more: measured by tests/benchmarks/quality.py.
 OF_ROWS = (*THREE_LEVELS[:2], "1/2 layers + matrix pruning:layers=1/2,flops=0.1")

@@ -15,7 +15,7 @@ from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
-from kfp_bonsai.pipelines.levels import THREE_LEVELS, parse_levels
+from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.prepare_data.asked import HASH
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.promote.promote import promote
@@ -139,7 +139,7 @@ PIPELINES: dict[str, dict[str, Option]] = {
     STUDY: {
         "models": Option(list),
         "data": Option(list),
-        LEVELS: Option(list, [*THREE_LEVELS]),
+        LEVELS: Option(list, []),
         "seeds": Option(list, [0]),
         "title": Option(str, ""),
         "options": Option(dict, {}),

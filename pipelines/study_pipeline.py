@@ -2,6 +2,9 @@
 
 For each cell {compress, as a pipeline of its own} -> study-report. On a cluster, check-study comes first, which gives
 the cells. On one's own machine `bonsai study` makes each cell in a folder that can be gone on with, without KFP's loop.
+
+A cell that fails ends the run. KFP's `ignore_upstream_failure` compiles, if the report's lists have defaults, but makes
+a hook of the report that follows each task it waits for: it would run behind check-study, and never behind the loop.
 """
 
 from collections.abc import Callable

@@ -9,6 +9,7 @@ import pytest
 
 from kfp_bonsai.advise import advise
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.kinds.kinds import KINDS, answered_alike
 from kfp_bonsai.shared.metrics import evidence as kept
 from kfp_bonsai.shared.metrics.advice import LEVELS, Evidence, Situation, advice, lines
 from kfp_bonsai.shared.metrics.evidence import read_evidence, shipped
@@ -20,8 +21,8 @@ def measured(family, rows, share, level=LEVELS[2], **others):
     return Evidence(family, "made up", rows, level, 0.1, share, "this test", **others)
 
 
-def verdicts(family, rows, found, **others):
-    return {one.about: one.verdict for one in advice(Situation(family, rows, **others), found)}
+def verdicts(family, rows, found, own=(), **others):
+    return {one.about: one.verdict for one in advice(Situation(family, rows, **others), found, own)}
 
 
 def whys(family, rows, found, **others):
@@ -144,16 +145,18 @@ def test_the_shipped_evidence_is_what_the_benchmarks_measured():
 
     assert json.loads(evidence.SHIPPED.read_text(encoding="utf-8")) == evidence.evidence()
     found = shipped()
-    assert {*LEVELS} <= {one.level for one in found}
+    assert {*LEVELS} <= {one.what for one in found}
     assert all(one.source and 0 < one.flops_ratio < 1 and 0.3 < one.relative_accuracy < 1.1 for one in found)
 
 
 def test_what_was_not_measured_is_not_called_sensible():
     """One verdict for every family and any number of rows, while we saw five points lost with 500."""
-    assert {verdicts("bert", 8000, shipped())[level] for level in LEVELS} == {"sensible"}
+    told = verdicts("bert", 8000, shipped())
+    assert [told[level] for level in LEVELS] == ["sensible", "sensible", "sensible", "uncertain"]
+    assert "as near, 97.8% kept" in whys("bert", 8000, shipped())[LEVELS[3]]
     assert {verdicts("llama", 8000, shipped())[level] for level in LEVELS} == {"uncertain"}
     few = verdicts("bert", 500, shipped())
-    assert [few[level] for level in LEVELS] == ["uncertain", "at a price", "at a price", "uncertain"]
+    assert [few[level] for level in LEVELS] == ["uncertain", "at a price", "at a price", "at a price"]
     assert verdicts("bert", 8000, shipped())["shape at 10% FLOPs"] == "free"  # as three seeds say
 
 
@@ -247,11 +250,54 @@ def test_evidence_that_cannot_be_left_is_a_note(tmp_path: Path, monkeypatch, cap
     assert "note: `bonsai advise` will not know of this study" in capsys.readouterr().out
 
 
+def test_levels_are_known_by_what_they_are_whatever_they_are_called():
+    """The figure of a study whose levels have names of their own would count for nothing, or beside the paper's."""
+    narrow = {"layers": 0.3333, "shape": "free"}
+    other = measured("bert", 5000, 0.97, "10 % of the FLOPs", flops=0.1, **narrow)
+    assert verdicts("bert", 5000, [measured("bert", 3000, 0.99), other])[LEVELS[2]] == "at a price"
+    wide = replace(other, layers=0.5)
+    assert verdicts("bert", 5000, [], own=[wide]) == {LEVELS[3]: "at a price"}
+    names = {
+        "1/3 layers + matrix pruning, stock": replace(other, shape="stock"),
+        "1/3 layers + matrix pruning to 1/20": replace(other, flops=0.05),
+        "1/2 layers": replace(wide, flops=None, shape=""),
+        "tiny": replace(other, level="tiny", layers=None),
+    }
+    assert [one.what for one in names.values()] == [*names]
+
+
+def test_the_white_papers_own_data_are_heeded():
+    """MRPC's third of the layers, and IMDb's half of them, both called "10 % of the FLOPs", would be ignored."""
+    told = whys("bert", 5000, shipped(), kind="classification")
+    assert "on mrpc" in told[LEVELS[2]] and "on imdb" in told[LEVELS[3]] and "10 % of the FLOPs" not in told
+
+
+def test_a_family_of_which_none_was_pretrained_is_doubted():
+    """GPT-2, which the paper saw collapse, would be called sensible by one from scratch and a BERT."""
+    own, other = measured("gpt2", 8000, 1.0, from_scratch=True), measured("bert", 8000, 0.99)
+    assert verdicts("gpt2", 8000, [own, other])[LEVELS[2]] == "uncertain"
+    assert "of gpt2 none that was pretrained was measured" in whys("gpt2", 8000, [own, other])[LEVELS[2]]
+    assert {verdicts("gpt2", 5000, shipped())[level] for level in LEVELS[:3]} == {"uncertain"}
+
+
+def test_rivals_and_shapes_are_those_of_models_with_the_same_head():
+    """BERT-tiny, which cannot write, would be offered to who needs answers in writing."""
+    for kind, offered in (("generation", False), ("tokens", False), ("classification", True), ("ranking", True)):
+        told = verdicts("bert", 5000, shipped(), kind=kind, answered_alike=answered_alike(kind))
+        assert ("ready-made BERT-tiny" in told, any(one.startswith("shape") for one in told)) == (offered, offered)
+
+
+def test_the_help_names_every_kind_of_task():
+    """A kind that is taken, and that nobody can know of."""
+    assert all(kind in advise.__doc__ for kind in KINDS)
+
+
 def test_what_a_study_writes_is_read_whole(tmp_path: Path):
     """A field of evidence.json that is written under one name and read under another."""
     full = measured("bert", 8000, 0.99, "tiny", seed=1, shape="free", student="x", unlabelled_rows=5, kind="tokens")
     full = replace(full, relative_accuracy_ci=(0.98, 1.0), relative_emission=0.1, emission_label="measured", floor=0.5)
     full = replace(full, score=0.9, divergence=0.1, data="d", metric="f1", test_rows=9, parameters=7, from_scratch=True)
+    full = replace(full, layers=0.5, flops=0.1)
     (tmp_path / "evidence.json").write_text(json.dumps({"format": 1, "evidence": [vars(full)]}))
     assert read_evidence(tmp_path) == [full]
 

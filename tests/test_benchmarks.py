@@ -1,5 +1,6 @@
 """The benchmarks' own code, where a mistake would make a table wrong; they are run by hand."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,19 @@ def test_where_time_goes_is_what_a_runtime_counts(tmp_path, runtime):
     found = edge_parts.shares(runtime, file, 1, {"x": np.ones(given, np.float32)}, 3)
     assert found["matrix products"] > found["attention, softmax"] > 0 and found["norms"] == found["activations"] == 0
     assert sum(found.values()) == pytest.approx(1)
+
+
+def test_the_papers_study_makes_what_was_published_of_it():
+    """A table whose command makes other levels, as the script has gone on since."""
+    import paper_study
+
+    cells = json.loads((BENCHMARKS / "results" / "paper.json").read_text(encoding="utf-8"))["cells"]
+    for cell in cells:
+        asked = paper_study.DATA[cell["data_name"]]
+        given = [f"--level={level}" for level in asked.get("levels", paper_study.LEVELS)]
+        given += [f"--{name}={value}" for name, value in asked.items() if name not in ("levels", "group")]
+        assert {*given} <= {*cell["flags"]}, cell["name"]
+    assert len(cells) > 1
 
 
 def test_every_ablation_has_outputs_of_its_own(tmp_path, monkeypatch):

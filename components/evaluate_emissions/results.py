@@ -67,6 +67,7 @@ def model_row(
         "runtime": runtime,
         "flops": flops,
         "flops_ratio": flops / below if below else None,
+        "layers": None if record.get("student") else _layers(record) / _layers(common.baseline_record),
         "predicted_emission": record.get("predicted_emission") if runtime == TORCH else None,
         "parameters": record["parameters"],
         "size_bytes": size_bytes(folder),
@@ -84,6 +85,10 @@ def model_row(
         joules = (row["joules_per_1000"] or 0) / 1000
         row["writing"] = lengths.writing_row(common, subject, own, scored, joules) if whole and scored else None
     return row
+
+
+def _layers(record: dict[str, Any]) -> int:
+    return len(record["shape"]["layers"])
 
 
 _ENERGY = (

@@ -10,6 +10,7 @@ from kfp_bonsai.report.reasons import Check
 from kfp_bonsai.report.series import is_ready_made
 from kfp_bonsai.report.study_cells import STATES, Cell, Study
 from kfp_bonsai.report.study_record import DONE
+from kfp_bonsai.report.table import ready_made_above
 from kfp_bonsai.shared.core.errors import listed
 from kfp_bonsai.shared.metrics import control
 
@@ -43,6 +44,9 @@ def in_short(study: Study, groups: Groups) -> list[str]:
     doubtful = [cell for cell in study.cells if cell.run and _state(cell) != control.PASSED]
     told += [f"control not passed in {_cells(doubtful)}"] if doubtful else []
     told += ["means over different tasks"] if _unequal(groups) else []
+    done = [cell for cell in study.cells if cell.run]
+    told += ["levels no better than a bag of words or the like"] if _levels_below_floor(done) else []
+    told += ["levels below a ready-made model"] if _below_ready_made(done) else []
     return told
 
 
@@ -54,6 +58,8 @@ def checks(study: Study, groups: Groups) -> list[Check]:
         *_levels_that_failed(done),
         *_unequal(groups),
         *_below_floor(done),
+        *_levels_below_floor(done),
+        *_below_ready_made(done),
         *_kept_out(study.cells),
         *_one_seed(done),
         *_labels(done),
@@ -107,17 +113,43 @@ def _unequal(groups: Groups) -> list[Check]:
     return found
 
 
+def _no_better_than_floor(cell: Cell) -> list[dict[str, Any]]:
+    """Return a cell's models that what costs next to nothing does as well as."""
+    floor = cell.run.document.get("floor_accuracy") if cell.run else None
+    known = [row for row in cell.run.rows if row["accuracy"] is not None] if cell.run and floor is not None else []
+    return [row for row in known if row["accuracy"] <= floor]
+
+
+def _has_baseline(rows: Sequence[dict[str, Any]]) -> bool:
+    return any(row["stage"] == "baseline" for row in rows)
+
+
 def _below_floor(done: list[Cell]) -> list[Check]:
-    low = []
-    for cell in done:
-        floor = cell.run.document.get("floor_accuracy") if cell.run else None
-        base = next((row for row in cell.run.rows if row["stage"] == "baseline"), None) if cell.run else None
-        if floor is not None and base and base["accuracy"] is not None and base["accuracy"] <= floor:
-            low.append(cell)
+    low = [cell for cell in done if _has_baseline(_no_better_than_floor(cell))]
     if not low:
         return []
     text = f"In {_named(low)} the baseline itself is no better than what costs next to nothing (a bag of words or the "
     return [Check(False, "Baseline", text + "like), so that what is kept of it says little.")]
+
+
+def _levels_below_floor(done: list[Cell]) -> list[Check]:
+    low = {cell.name: found for cell in done if (found := _no_better_than_floor(cell)) and not _has_baseline(found)}
+    told = [f"{listed([*map(words.name_of, rows)])} of {name}" for name, rows in low.items()]
+    text = "No better than what costs next to nothing (a bag of words or the like), while the baseline is: "
+    return [Check(False, "Floor", f"{text}{'; '.join(told)}.")] if told else []
+
+
+def _below_ready_made(done: list[Cell]) -> list[Check]:
+    """Say which levels keep less than a ready-made model that emits no more."""
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in done:
+        rows = cell.run.drawable if cell.run else []
+        for level, rival in ((row, one) for row in rows for one in ready_made_above(row, rows)):
+            found.setdefault((words.name_of(level), words.name_of(rival)), []).append(cell)
+    return [
+        Check(False, "Ready-made", f"{level} keeps less than {rival}, which emits no more, in {_named(cells)}.")
+        for (level, rival), cells in found.items()
+    ]
 
 
 def _kept_out(cells: Iterable[Cell]) -> list[Check]:

@@ -44,12 +44,16 @@ def _of_cell(cell: Cell, source: str) -> list[dict[str, Any]]:
         "floor": cell.run.document.get("floor_accuracy"),
     }
     return [
-        {**situation, **{name: row[name] for name in OF_ROW}, **_shape(row), "source": source}
+        {**situation, **{name: row[name] for name in OF_ROW}, **_made_to(row), "source": source}
         for row in cell.run.drawable
         if row["stage"] == "compressed" and row["flops_ratio"]
     ]
 
 
-def _shape(row: dict[str, Any]) -> dict[str, str]:
-    """Return the shape that matrices were pruned to; nothing of whole layers, which are both."""
-    return {"shape": row["shape"]} if row.get("pruned") else {}
+def _made_to(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a level is; no shape of whole layers, which are both, and no more of models with fewer tokens."""
+    shape = {"shape": row["shape"]} if row.get("pruned") else {}
+    told = row.get("made_to")
+    if not told or told["vocabulary"] != "whole":
+        return shape
+    return {"layers": told["layers"], **({"flops": told["flops"]} if told["flops"] < 1 else {}), **shape}

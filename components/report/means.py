@@ -1,6 +1,8 @@
 """The means of a study: each level of each model over the tasks of a group, and over their seeds."""
 
+from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -44,26 +46,53 @@ def is_kept_out(cell: Cell) -> bool:
 def mean_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Return a row for each level of one model in one group, the baseline first, with what each is the mean of.
 
-    A task's mean is that over its seeds, and the group's that over its tasks, so that each task counts once. The
+    A level is one in all cells by what it is, whatever it is called there, and two where it is two things under one
+    name. A task's mean is that over its seeds, and the group's that over its tasks, so that each task counts once. The
     intervals are statistics.mean_of_means'.
 
     Args:
         cells: of one model and one group; those that were not measured, or are kept out, count for nothing.
     """
-    levels: dict[tuple[str, str], list[Found]] = {}
-    for cell in cells:
-        for row in cell.run.drawable if cell.run and not is_kept_out(cell) else ():
-            if not (row["stage"] == "baseline" and row["measurement"] != "main"):
-                levels.setdefault((words.name_of(row), row["stage"]), []).append((cell, row))
-    return [_mean(found) for found in sorted(levels.values(), key=lambda found: found[0][1]["stage"] != "baseline")]
+    every = [
+        (cell, row)
+        for cell in cells
+        for row in (cell.run.drawable if cell.run and not is_kept_out(cell) else ())
+        if not (row["stage"] == "baseline" and row["measurement"] != "main")
+    ]
+    often = Counter((cell.name, _what(row)) for cell, row in every)
+    twice = {what for (_, what), number in often.items() if number > 1}
+    levels: dict[tuple[Any, ...], list[Found]] = {}
+    for cell, row in every:
+        what = _what(row)
+        levels.setdefault((what, row["level"] if what in twice else ""), []).append((cell, row))
+    names = Counter(words.name_of(found[0][1]) for found in levels.values())
+    means = [_mean(found, names[words.name_of(found[0][1])] > 1) for found in levels.values()]
+    return sorted(means, key=lambda row: row["stage"] != "baseline")
 
 
-def _mean(found: Sequence[Found]) -> dict[str, Any]:
+def _what(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what a level is: what it was made to, where that was written; else its name."""
+    made = row.get("made_to")
+    return row["stage"], tuple(made.values()) if made and row["stage"] != "baseline" else row["level"]
+
+
+def _in_words(made: dict[str, Any]) -> str:
+    """Return what a level was made to, as `--level` says it."""
+    asked = [f"layers={Fraction(made['layers']).limit_denominator(12)}"]
+    asked += [f"{share}={made[share]:g}" for share in ("flops", "emission") if made[share] < 1]
+    asked += ["shape=stock"] * (made["shape"] == "stock") + ["vocabulary=task"] * (made["vocabulary"] == "task")
+    return ",".join(asked)
+
+
+def _mean(found: Sequence[Found], explained: bool) -> dict[str, Any]:
+    """Return the mean of a level; explained where another one has the same name."""
     first = found[0][1]
     tasks = [*dict.fromkeys(cell.data for cell, _ in found)]
     row: dict[str, Any] = dict.fromkeys(tables.COLUMNS)
     row |= {name: first[name] for name in ("model", "family", "level", "stage", "student", "measurement")}
     row |= {name: _same(found, name) for name in ("shape", "runtime", "device")}
+    if explained and first.get("made_to"):
+        row["level"] = f"{first['level']} ({_in_words(first['made_to'])})"
     row |= {"chosen": False, "error": "", "tasks": tasks, "runs": len(found)}
     row["emission_label"] = weakest([one["emission_label"] for _, one in found if one["emission_label"]] or ["proxy"])
     for name in FIGURES:

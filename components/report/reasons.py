@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfp_bonsai.report.numbers import SPACE, percent, percent_interval, plain_interval, significant
-from kfp_bonsai.report.table import meets
+from kfp_bonsai.report.table import meets, ready_made_above
 from kfp_bonsai.report.words import asked_for, metric_value
 from kfp_bonsai.shared.energy.cpu_estimate import ASSUMED
 from kfp_bonsai.shared.kinds.kinds import kind_in
@@ -38,6 +38,7 @@ def checks(
         found += [
             *_accuracy(final, measurement, own, target, metric),
             *_floor(final, own, metric),
+            *_ready_made(final, own, metric),
             *_precision(final, own, target),
             *_runtimes(final, own, target, metric),
             *_flops(final),
@@ -151,6 +152,19 @@ def _floor(final: dict[str, Any], measurement: dict[str, Any], metric: str) -> l
     if final["accuracy_ci"] and final["accuracy_ci"][0] <= floor:
         return [Check(False, "Floor", f"Hardly better than a {name} ({both}, within the interval).")]
     return [Check(True, "Floor", f"Better than a {in_full} ({both}).")]
+
+
+def _ready_made(final: dict[str, Any], measurement: dict[str, Any], metric: str) -> list[Check]:
+    """Say what one could take instead of the level, without compressing."""
+    return [
+        Check(
+            False,
+            "Ready-made",
+            f"{one['level']} keeps {percent(one['relative_accuracy'])} of the {metric} at "
+            f"{percent(one['relative_emission'])} of the emission, as it comes: use that.",
+        )
+        for one in ready_made_above(final, measurement["models"])
+    ]
 
 
 def below_floor(final: dict[str, Any], measurement: dict[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """What a study ends with: the paper's figures and its Table 1 over all cells, what failed, and what it cost."""
 
 import json
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -30,6 +31,7 @@ CAPTION = (
     "Each point is the mean of a level over {tasks}, each line a model from its baseline at 100 %. The bars are 95 % "
     "intervals: of other seeds on the same tasks; where there is one seed, of other test rows."
 )
+RECIPES = "Each cell by itself:"
 Group = tuple[str, dict[str, list[dict[str, Any]]]]  # its name, and of each model the mean rows
 
 
@@ -125,6 +127,9 @@ def _page(study: Study, groups: list[Group], folder: Path) -> dict[str, Any]:
         "cells": cell_table.of(study),
         "facts": _facts(study),
         "command": study.command,
+        "recipes": [
+            shlex.join(["bonsai", "run", *cell.flags, f"--output={cell.name}"]) for cell in study.cells if cell.flags
+        ],
         "version": metadata.version("kfp-bonsai"),
     }
 
@@ -223,4 +228,6 @@ def _markdown(page: dict[str, Any]) -> str:
     lines += [f"- {name}: {text(value)}" for name, value in page["facts"] if value]
     if page["command"]:
         lines += ["", *code(page["command"])]
+    if page["recipes"]:
+        lines += ["", RECIPES, "", *code("\n".join(page["recipes"]))]
     return "\n".join(lines) + "\n"

@@ -22,6 +22,7 @@ class Cell:
         data: the data set's.
         group: the group of data sets that it belongs to.
         seed: its seed.
+        flags: what `bonsai run` is given to make it, but the output; empty where that was not written.
         rows: labelled rows that it was trained on; None where that is not known.
         state: one of STATES.
         error: why it is not done.
@@ -35,6 +36,7 @@ class Cell:
     data: str
     group: str
     seed: int
+    flags: list[str]
     rows: int | None
     state: str
     error: str
@@ -91,4 +93,7 @@ def _cell(folder: Path, told: dict[str, Any], model: str, data: str) -> Cell:
         except BonsaiError as problem:
             state, error = FAILED, f"it is done, but its results cannot be read: {problem}"
     same = ("name", "group", "seed", "rows", "seconds", "joules")
-    return Cell(model=model, data=data, state=state, error=error, run=run, **{key: told[key] for key in same})
+    flags = told["flags"] or []
+    return Cell(
+        model=model, data=data, flags=flags, state=state, error=error, run=run, **{key: told[key] for key in same}
+    )

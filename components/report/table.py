@@ -1,10 +1,12 @@
 """From measurements to rows: one flat dictionary a model, the same in every output."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.report.classes import of_labels
+from kfp_bonsai.report.series import is_ready_made
 from kfp_bonsai.shared.metrics.target import shortfall
 
 # The columns of rows.csv and rows.parquet, in the order of results.json (README.md explains each).
@@ -72,6 +74,7 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
             "making_joules": making.get("joules"),
             "making_label": making.get("label"),
             "unlabelled_rows": _unlabelled(model.get("lineage") or []),
+            "made_to": _made_to(model),
             "pruned": any(stage["stage"] == "matrix-prune" for stage in model.get("lineage") or []),
             "error": model.get("error") or "",
             "sci_grams_per_1000": (model.get("sci_per_1000") or {}).get("sci_g"),
@@ -85,6 +88,21 @@ def make_rows(measurement: dict[str, Any], where: str) -> list[dict[str, Any]]:
         }
         rows.append(row)
     return rows
+
+
+def _made_to(model: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a level is, whatever it is called; None of ready-made models, and where it was not written."""
+    if model.get("layers") is None:
+        return None
+    stages = {stage["stage"]: stage.get("arguments") or {} for stage in model.get("lineage") or []}
+    pruned = stages.get("matrix-prune")
+    return {
+        "layers": round(model["layers"], 4),
+        "flops": (pruned or {}).get("flops", 1.0),
+        "emission": (pruned or {}).get("emission", 1.0),
+        "shape": "" if pruned is None else pruned.get("shape", "free"),
+        "vocabulary": stages.get("distill", {}).get("vocabulary", "whole"),
+    }
 
 
 def _unlabelled(lineage: list[dict[str, Any]]) -> int | None:
@@ -120,6 +138,27 @@ def meets(row: dict[str, Any], target: dict[str, Any]) -> bool:
         return False
     figures = (row["relative_accuracy"], row["relative_emission"])
     return not shortfall(*figures, target.get("min_accuracy"), target.get("max_emission"))
+
+
+def ready_made_above(row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the ready-made models that keep more than a level, and emit no more than its interval allows.
+
+    Args:
+        row: of a level that was made smaller.
+        rows: those measured beside it.
+    """
+    if is_ready_made(row) or row["stage"] == "baseline" or not _known(row):
+        return []
+    most = (row["relative_emission_ci"] or [row["relative_emission"]])[-1]
+    return [
+        one
+        for one in rows
+        if is_ready_made(one)
+        and one["stage"] == row["stage"]
+        and _known(one)
+        and one["relative_accuracy"] > row["relative_accuracy"]
+        and one["relative_emission"] <= most
+    ]
 
 
 def pareto(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -69,6 +69,7 @@ def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str,
     for cell in cells(settle_study(given, fixed), fixed):
         values, error = {EDGE: bool(fixed.get(EDGE)), **arguments_of(cell)}, ""
         try:
+            values[LEVELS] = values[LEVELS] or levels_of_kind(values)
             _check_models(cell.model, values)
             values["data_fingerprint"] = _of_data(values)
             values[CALLED] = values.pop("name")
@@ -85,6 +86,7 @@ def check_cells(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str,
                 "data_name": cell.data_name,
                 "group": cell.group or group_of(cell.data, cell.data_name, None, values["max_rows"]),
                 "seed": cell.seed,
+                "flags": [*cell.flags(), *(["--edge"] if values[EDGE] else [])],
                 "state": REFUSED if error else WAITING,
                 "error": error,
             }

@@ -14,7 +14,7 @@ from typing import Any
 from kfp_bonsai import __version__
 from kfp_bonsai.pipelines.cluster import checks
 from kfp_bonsai.pipelines.cluster.resources import RESOURCES, Cluster
-from kfp_bonsai.pipelines.cluster.settings import with_settings
+from kfp_bonsai.pipelines.cluster.settings import in_settings
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.signatures import takes
@@ -24,6 +24,7 @@ MOST_ROUNDS, MOST_TRIALS = 20, 100  # of a search: a round is drawn into the pip
 MOST_RETRIES = 10  # the wait doubles each time: after the tenth it is four hours
 
 
+@in_settings
 @takes(RESOURCES)
 def compile_pipeline(
     *,
@@ -54,7 +55,7 @@ def compile_pipeline(
         pipeline: Which one: compress, retrain, study, or search.
         output: File to write (YAML); else it has the pipeline's name.
         settings: YAML file with any of the other options but --output, such as "cpu: 8" or "gpu-node: {pool: gpu}".
-            What is given here and is not the default wins over the file.
+            What is given here wins over the file.
         images: Where the cluster pulls the images from, such as registry.example/team/kfp-bonsai.
         task_timeout: How long an attempt at a task may take, such as 90m, 24h or 7d; 0 for no limit.
         run_timeout: How long a run may take, waiting for nodes included; 0 for no limit.
@@ -86,9 +87,7 @@ def compile_pipeline(
         bonsai compile --edge --fuse --set epochs=1 --set upload=gs://bucket/models
         bonsai compile --pipeline retrain --settings cluster.yaml --gpu-node pool=gpu --kubernetes --namespace team
     """
-    everything = {**locals(), **resources}
-    given = {name: value for name, value in everything.items() if name not in ("output", "settings", "resources")}
-    options = with_settings(settings, given, compile_pipeline)
+    options = {**locals(), **resources}
     if find_spec("kfp") is None:
         raise BonsaiError("KFP is not installed: pip install 'kfp-bonsai[kfp]'")
     read = _check(options)

@@ -16,7 +16,7 @@ from kfp_bonsai.pipelines.values import check_search, check_values, fitting, riv
 from kfp_bonsai.prepare_data.hub_sets import is_hub_name
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
-from kfp_bonsai.shared.core.hub import HUB
+from kfp_bonsai.shared.core.hub import HUB, parted
 from kfp_bonsai.shared.core.signatures import REQUIRED
 from kfp_bonsai.shared.storage.buckets import SCHEMES, SOME
 
@@ -123,7 +123,8 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
             '["glue:mrpc", {"data": "gs://my-bucket/reviews/", "group": "ours", "label_column": "stars"}]',
         ),
         LEVELS: (
-            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs.",
+            "What to compress to, a list of texts: layers that stay, share of the baseline's FLOPs, shape, epochs; "
+            "empty: three that suit each cell's kind of task, as in `bonsai run`.",
             '["half:layers=1/2", "tiny:layers=1/3,flops=0.05"]',
         ),
         "seeds": ("Seeds of everything that is drawn: a list; each cell is made with each.", "[0, 1, 2]"),
@@ -278,12 +279,12 @@ def check_for_cluster(arguments: Mapping[str, Any], levels: Sequence[Mapping[str
             "cache volume such as /cache/champion"
         )
     for level in levels:
-        if level["model"] and not HUB_MODEL.fullmatch(level["model"].removeprefix(HUB)):
+        if level["model"] and not HUB_MODEL.fullmatch(parted(level["model"])[0]):
             raise BonsaiError(
                 f"--level '{level['label']}': model={level['model']}: levels run at the same time, without the cache "
                 "volume: give a hub name such as google/bert_uncased_L-2_H-128_A-2"
             )
-    model = arguments.get("model", "").removeprefix(HUB)
+    model, _ = parted(arguments.get("model", ""))
     if model.startswith(SCHEMES):
         return
     if "://" in model or not re.match(r"/|\w", model or "/") or (model[:1] != "/" and model.count("/") > 1):

@@ -1,39 +1,47 @@
 """Options in a file: `bonsai compile --settings cluster.yaml`, whose keys are the names of the options."""
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_origin, get_type_hints
 
 from kfp_bonsai.pipelines.yaml_file import read_mapping
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
+OWN = ("output", "settings")  # which are of one call alone
 
-def with_settings(file: str, given: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
-    """Fill in from a file what was left at its default.
+
+def in_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function's option `settings` name a file with its others, which what is given wins over."""
+
+    @functools.wraps(function)
+    def call(*, settings: str = "", **given: Any) -> Any:
+        return function(settings=settings, **{**(_read(settings, function) if settings else {}), **given})
+
+    return call
+
+
+def _read(file: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Return a function's options that a file has, by their parameters' names.
 
     Args:
-        file: YAML whose keys are names of options, "gpu-node" or "gpu_node"; "" for none.
-        given: options by their parameters' names; what differs from its default wins over the file.
+        file: YAML whose keys are names of options, "gpu-node" or "gpu_node".
         function: whose parameters the options are.
 
     Raises:
         BonsaiError: the file cannot be read, or a key or a value is none of the options'.
     """
-    if not file:
-        return dict(given)
-    hints, parameters = get_type_hints(function), inspect.signature(function).parameters
-    found = dict(given)
+    hints = get_type_hints(function)
+    known = [name.replace("_", "-") for name in inspect.signature(function).parameters if name not in OWN]
+    found = {}
     for key, value in read_mapping(file, "--settings", "cpu: 8").items():
-        name = str(key).replace("-", "_")
-        if name not in given:
-            known = [each.replace("_", "-") for each in given]
+        name = str(key).replace("_", "-")
+        if name not in known:
             raise BonsaiError(
                 f"--settings {file}: {key} is unknown{nearest(str(key), known)} (known: {', '.join(known)})"
             )
-        value = _fitting(value, hints[name], f"--settings {file}: {key}")
-        default = parameters[name].default
-        if given[name] == default or not (given[name] or default):  # an empty list is the command line's ()
-            found[name] = value
+        name = name.replace("-", "_")
+        found[name] = _fitting(value, hints[name], f"--settings {file}: {key}")
     return found
 
 

@@ -54,7 +54,7 @@ def cells(found: Mapping[str, Any], fixed: Mapping[str, Any], flag: str = "") ->
         check_values(beside)
         made = cells_of(replace(study, options={**beside, **study.options}), DEFAULTS)
         for cell in made:
-            check_for_cluster({**cell.options, "model": cell.model, "data": cell.data}, parse_levels(cell.levels))
+            check_for_cluster({**cell.options, "model": cell.model, "data": cell.data}, levels_of(cell))
             if fixed.get("device") == "cpu" and cell.options.get("device") == "cuda":
                 raise BonsaiError("device cuda: this pipeline was compiled to measure on a CPU: leave device out")
     except BonsaiError as error:
@@ -62,14 +62,19 @@ def cells(found: Mapping[str, Any], fixed: Mapping[str, Any], flag: str = "") ->
     return made
 
 
+def levels_of(cell: Cell) -> list[dict[str, Any]]:
+    """Return the levels that are stated for a cell."""
+    return parse_levels(cell.levels) if cell.levels else []
+
+
 def arguments_of(cell: Cell) -> dict[str, Any]:
-    """Return what compress is given of a cell, but the branch."""
+    """Return what compress is given of a cell, but the branch, and the levels where none are stated."""
     return {
         **DEFAULTS,
         **cell.options,
         "model": cell.model,
         "data": cell.data,
-        LEVELS: parse_levels(cell.levels),
+        LEVELS: levels_of(cell),
         "seed": cell.seed,
         "title": cell.name,
     }

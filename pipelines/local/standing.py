@@ -50,6 +50,7 @@ class Standing:
             "data_name": cell.data_name,
             "group": cell.group or group_of(cell.data, cell.data_name, self.rows, most),
             "seed": cell.seed,
+            "flags": cell.flags(),
             "rows": self.rows,
             "state": self.state,
             "error": self.error,

@@ -8,6 +8,7 @@ from typing import Any
 
 from kfp_bonsai.pipelines.cells import Cell
 from kfp_bonsai.pipelines.local.folder import FINISHED, LATE, LOCK, LOG, RECORD, check_platform, code, differences, held
+from kfp_bonsai.pipelines.options import LEVELS
 from kfp_bonsai.report.study_record import STUDY, read_study
 from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import BonsaiError, listed
@@ -60,12 +61,17 @@ def check_same(output: Path, before: Mapping[str, Any], cells: Sequence[Cell]) -
         raise BonsaiError(f"{output} holds another study, which has {listed(others)} too: {TO_DO}")
 
 
+def is_begun(folder: Path) -> bool:
+    """Return whether a cell's run was begun."""
+    return _record(folder) is not None
+
+
 def is_done(folder: Path, arguments: Mapping[str, Any]) -> bool:
     """Return whether a cell's run is finished.
 
     Args:
         folder: its folder.
-        arguments: those that it is to have.
+        arguments: those that it is to have; without levels, where nobody can tell which these are.
 
     Raises:
         BonsaiError: what is there was made with other arguments.
@@ -74,7 +80,8 @@ def is_done(folder: Path, arguments: Mapping[str, Any]) -> bool:
     if record is None:
         return False
     finished = record.get("state") == FINISHED and (folder / "results.json").is_file()
-    different = differences(record["arguments"], arguments, () if finished else LATE)
+    unknown = () if LEVELS in arguments else (LEVELS,)
+    different = differences(record["arguments"], arguments, (*unknown, *(() if finished else LATE)))
     if different:
         raise BonsaiError(f"{folder} holds a cell of another study (it differs in {', '.join(different)}): {TO_DO}")
     return finished

@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,15 @@ from kfp_bonsai.pipelines.local.apart import Apart
 from kfp_bonsai.pipelines.local.cell_run import run_cell
 from kfp_bonsai.pipelines.local.run import check_kfp, run, settled
 from kfp_bonsai.pipelines.local.standing import RESULTS, Standing, count, how_many_done, result_line, table, time_left
-from kfp_bonsai.pipelines.local.study_folder import check_same, clear, is_done, is_of_other_code, study_folder
+from kfp_bonsai.pipelines.local.study_folder import (
+    check_same,
+    clear,
+    is_begun,
+    is_done,
+    is_of_other_code,
+    study_folder,
+)
+from kfp_bonsai.pipelines.options import LEVELS
 from kfp_bonsai.pipelines.study_file import read_study
 from kfp_bonsai.report.study_record import DONE, FAILED, REFUSED, STUDY, WAITING, joules_of, read_results, write_study
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -25,10 +34,11 @@ from kfp_bonsai.shared.core.signatures import options_of, takes
 ASKED = options_of(run, but=("level", "seed", "overwrite"))
 DEFAULTS = {name: one.default for name, one in ASKED.items()}
 DRAW = "kfp_bonsai.pipelines.local.study_folder:draw"
+SETTLE = "kfp_bonsai.pipelines.local.run:settled"
 LOOK = "kfp_bonsai.pipelines.local.rehearsal:rehearse"
 
 
-@takes({name: one for name, one in ASKED.items() if name != "name"})
+@takes({name: one for name, one in ASKED.items() if name != "name"}, filled=False)
 def study(
     file: str = "",
     /,
@@ -55,7 +65,8 @@ def study(
         output: Folder for the page, its figures, and a folder for each cell.
         model: A model, as for `bonsai run`; may be given again.
         data: A data set, as for `bonsai run`; may be given again.
-        level: A compression level of all cells, as for `bonsai run`; may be given again.
+        level: A compression level of all cells, as for `bonsai run`; may be given again. By default each cell has those
+            that are usual for its kind of task.
         seed: Seed of everything that is drawn; may be given again, for a cell each. 0 if none is given.
         title: What the study is called.
         overwrite: Start over, whatever is in the output folder of an earlier study.
@@ -77,8 +88,9 @@ def study(
     cells = cells_of(asked, DEFAULTS)
     output = Path(output)
     with study_folder(output) as before:
-        standings = _stand(output, cells, before, overwrite)
-        _look(standings)
+        with Apart() as apart:
+            standings = _stand(output, cells, before, overwrite, apart)
+            _look(standings, apart)
         if all(each.state == REFUSED for each in standings):
             raise BonsaiError(table(standings))
         for each in standings:
@@ -112,7 +124,7 @@ def _asked(
         "levels": level,
         "seeds": seed,
         "title": title,
-        "over": {name: value for name, value in options.items() if value != DEFAULTS[name]},
+        "over": options,
     }
     return replace(study, **{name: value for name, value in given.items() if value})
 
@@ -165,7 +177,20 @@ def _given(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _stand(output: Path, cells: Sequence[Cell], before: Mapping[str, Any], overwrite: bool) -> list[Standing]:
+def _settled(cell: Cell, apart: Apart) -> dict[str, Any]:
+    """Return what tells a cell's run from others; without its levels, where what is usual for it cannot be found."""
+    given = _given(cell)
+    if not cell.levels:
+        with suppress(BonsaiError):
+            arguments, files = apart.call(SETTLE, **given)
+            return {**arguments, "files": files}
+    arguments, files = settled(**{**given, "level": cell.levels or ["any:layers=1"]})
+    return {**{name: one for name, one in arguments.items() if cell.levels or name != LEVELS}, "files": files}
+
+
+def _stand(
+    output: Path, cells: Sequence[Cell], before: Mapping[str, Any], overwrite: bool, apart: Apart
+) -> list[Standing]:
     """Return how the cells stand, by what an earlier attempt at this study left.
 
     Raises:
@@ -178,36 +203,35 @@ def _stand(output: Path, cells: Sequence[Cell], before: Mapping[str, Any], overw
     standings = []
     for cell in cells:
         kept = {key: known[cell.name][key] for key in ("rows", "seconds") if cell.name in known}
-        arguments, files = settled(**_given(cell))
         each = Standing(cell, **kept)
-        if is_done(output / cell.name, {**arguments, "files": files}):
-            _finish(each, output / cell.name)
+        folder = output / cell.name
+        if is_begun(folder) and is_done(folder, _settled(cell, apart)):
+            _finish(each, folder)
         standings.append(each)
     return standings
 
 
-def _look(standings: Sequence[Standing]) -> None:
+def _look(standings: Sequence[Standing], apart: Apart) -> None:
     """Look at the models, levels and data of what is to be made; refuse what cannot be made."""
     waiting = [each for each in standings if each.state == WAITING]
     done = len(standings) - len(waiting)
     say(f"study  {count(len(standings), 'cell')}{f', {done} done already' if done else ''}")
     seen: dict[str, int | str] = {}
     ticker = Ticker("study  looks at models, levels and data", max(len(waiting), 1))
-    with Apart() as apart:
-        for number, each in enumerate(waiting, 1):
-            given = _given(each.cell)
-            key = repr({**given, "options": {**given["options"], "seed": 0}})
-            if key not in seen:
-                try:
-                    seen[key] = apart.call(LOOK, **given)
-                except BonsaiError as error:
-                    seen[key] = str(error)
-            found = seen[key]
-            if isinstance(found, str):
-                each.state, each.error = REFUSED, found
-            else:
-                each.rows = found
-            ticker.step(number)
+    for number, each in enumerate(waiting, 1):
+        given = _given(each.cell)
+        key = repr({**given, "options": {**given["options"], "seed": 0}})
+        if key not in seen:
+            try:
+                seen[key] = apart.call(LOOK, **given)
+            except BonsaiError as error:
+                seen[key] = str(error)
+        found = seen[key]
+        if isinstance(found, str):
+            each.state, each.error = REFUSED, found
+        else:
+            each.rows = found
+        ticker.step(number)
 
 
 def _make_all(record: Record) -> None:

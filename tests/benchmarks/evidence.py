@@ -9,21 +9,35 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.metrics.advice import LEVELS
-
 RESULTS = Path(__file__).parent / "results"
 SHIPPED = Path(__file__).parents[2] / "components" / "shared" / "metrics" / "measured" / "benchmarks.json"
 MINILM = {"family": "bert", "model": "pretrained MiniLM", "parameters": 22_713_986}
 SMOLLM2 = {"family": "llama", "model": "pretrained SmolLM2", "parameters": 134_515_008}
 WRITERS = {"1/2 layers, own tokens": "layers=1/2,vocabulary=task"}  # the other's layers are not chosen so any more
-NAMES = {  # what quality.py calls a level: what it is called here, and its shape
-    "2/3 layers": ("2/3 layers", ""),
-    "1/3 layers": ("1/3 layers", ""),
-    "3 layers, free": ("layers=1/2,flops=0.335", "free"),
-    "1/3 layers + matrix pruning, free": ("1/3 layers + matrix pruning", "free"),
-    "1/3 layers + matrix pruning, stock": ("1/3 layers + matrix pruning, stock", "stock"),
-    "3 layers to a tenth, free": ("1/2 layers + matrix pruning", "free"),
-    "4 layers to a tenth, stock": ("layers=2/3,flops=0.0995,shape=stock", "stock"),
+# What the benchmarks call a level: its layers, the FLOPs that its matrices were pruned to, and their shape.
+OF_QUALITY: dict[str, tuple[float, float, str]] = {
+    "2/3 layers": (2 / 3, 1, ""),
+    "1/3 layers": (1 / 3, 1, ""),
+    "3 layers, free": (1 / 2, 0.335, "free"),
+    "1/3 layers + matrix pruning, free": (1 / 3, 0.0995, "free"),
+    "1/3 layers + matrix pruning, stock": (1 / 3, 0.0995, "stock"),
+    "3 layers to a tenth, free": (1 / 2, 0.0995, "free"),
+    "4 layers to a tenth, stock": (2 / 3, 0.0995, "stock"),
+}
+OF_KINDS: dict[str, tuple[float, float, str]] = {
+    "2/3 layers": (2 / 3, 1, ""),
+    "1/2 layers": (1 / 2, 1, ""),
+    "1/3 layers": (1 / 3, 1, ""),
+    "1/2 layers + matrices to 1/3": (1 / 2, 0.334, "free"),
+    "1/2 layers + matrices to 12 %": (1 / 2, 0.12, "free"),
+    "2/3 layers + matrices to 1/3, 4 passes": (2 / 3, 0.334, "free"),
+    "2/3 layers + matrices to 12 %, 6 passes": (2 / 3, 0.12, "free"),
+    "2/3 layers + matrices to 45 %": (2 / 3, 0.45, "free"),
+}
+THREE = {  # the white paper's
+    "2/3 layers": (2 / 3, 1, ""),
+    "1/3 layers": (1 / 3, 1, ""),
+    "1/3 layers + matrix pruning": (1 / 3, 0.1, "free"),
 }
 FILES = {  # test rows, texts without labels (where README.md tells them) and the command
     "quality": (2000, 61_000, "quality.py"),
@@ -31,7 +45,6 @@ FILES = {  # test rows, texts without labels (where README.md tells them) and th
     "quality-small": (1000, None, "quality.py --data embedded:amazon-reviews"),
     "quality-news": (1000, None, "quality.py --data embedded:news"),
 }
-SHAPES = ("", "", "free")
 KINDS = {  # what kinds.py was run on: the kind and the metric
     "conll2003": ("tokens", "span_f1"),
     "wnut17": ("tokens", "span_f1"),
@@ -40,8 +53,6 @@ KINDS = {  # what kinds.py was run on: the kind and the metric
     "xquad-en": ("questions", "answer_f1"),
     "synopsis": ("ranking", "ndcg@10"),
 }
-PRUNED = "1/2 layers + matrices to 12 %"  # as kinds.py calls the third of the usual levels of whole rows
-OF_TOKENS = ("tokens", "questions")  # which have others
 SCRATCH = {"model": "from scratch, a weak baseline", "from_scratch": True}
 # What README.md tells and no file in results does: (FLOPs, relative accuracy) of the three levels.
 FAMILIES = {
@@ -72,7 +83,13 @@ def evidence() -> dict[str, Any]:
 
 
 def _level(at: int, flops: float, kept: float) -> dict[str, Any]:
-    return {"level": LEVELS[at], "shape": SHAPES[at], "flops_ratio": flops, "relative_accuracy": kept}
+    label = [*THREE][at]
+    return {**_made_to(label, *THREE[label]), "flops_ratio": flops, "relative_accuracy": kept}
+
+
+def _made_to(label: str, layers: float, flops: float, shape: str) -> dict[str, Any]:
+    pruned = {"flops": flops, "shape": shape} if shape else {}
+    return {"level": label, "layers": round(layers, 4), **pruned}
 
 
 def _of_quality(name: str, test_rows: int, unlabelled: int | None, command: str) -> list[dict[str, Any]]:
@@ -81,9 +98,8 @@ def _of_quality(name: str, test_rows: int, unlabelled: int | None, command: str)
     for seed, one in document["seeds"].items():
         situation = _situation(document, seed, one, test_rows) | {"unlabelled_rows": unlabelled, "source": command}
         for label, level in one["levels"].items():
-            if label in NAMES:
-                called, shape = NAMES[label]
-                found.append(situation | {"level": called, "shape": shape} | _figures(level))
+            if label in OF_QUALITY:
+                found.append(situation | _made_to(label, *OF_QUALITY[label]) | _figures(level))
     return found
 
 
@@ -112,10 +128,8 @@ def _of_kinds() -> list[dict[str, Any]]:
         about |= {"score": round(base["score"], 4), "floor": round(base["floor"], 4)}
         for label, level in levels.items():
             if label != "baseline":
-                named = {"level": LEVELS[3] if label == PRUNED and kind not in OF_TOKENS else label}
-                shape = {"shape": "free" if "matrices" in label else ""}
                 kept = {"relative_accuracy": level["relative_score"], **level}
-                found.append({**MINILM, **about, **named, **shape, **_figures(kept)})
+                found.append({**MINILM, **about, **_made_to(label, *OF_KINDS[label]), **_figures(kept)})
     return found
 
 
@@ -127,7 +141,7 @@ def _of_generation() -> list[dict[str, Any]]:
     about |= {"score": round(base["score"], 4), "floor": round(base["floor"], 4), "test_rows": base["test rows"]}
     found = []
     for label, called in WRITERS.items():
-        level = {"level": called, "shape": "free" if "matrices" in label else ""}
+        level = {"level": called}
         kept = {"relative_accuracy": levels[label]["relative_score"], **levels[label]}
         found.append({**SMOLLM2, **about, **level, **_figures(kept), "source": "generation.py"})
     return found

@@ -31,7 +31,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "SmolLM2": {"model": "embedded:smollm2"},
 }
 RIVAL = "BERT-tiny:model=embedded:bert-tiny"
-LEVELS = ["2/3 layers:layers=2/3", "1/3 layers:layers=1/3", "10 % of the FLOPs:layers=1/2,flops=0.1", RIVAL]
+WHOLE = ["2/3 layers:layers=2/3", "1/3 layers:layers=1/3"]
+LEVELS = [*WHOLE, "10 % of the FLOPs:layers=1/2,flops=0.1", RIVAL]
+OF_MRPC = [*WHOLE, "10 % of the FLOPs:layers=1/3,flops=0.1", RIVAL]  # as results/paper.json has it
 OF_LONG = [
     "2/3 layers:layers=2/3,epochs=0.5,rate=2e-4",
     "1/3 layers:layers=1/3,epochs=1.2",
@@ -41,7 +43,7 @@ OF_LONG = [
 ]
 OF_IMDB = {"max-rows": 5000, "validation-rows": 500, "unlabelled-rows": 10000, "augmentations": 0, "max-length": 256}
 DATA: dict[str, dict[str, Any]] = {
-    "mrpc": {},
+    "mrpc": {"levels": OF_MRPC},
     "rte": {},
     "stsb": {},
     "cola": {"metric": "matthews_correlation"},
@@ -76,6 +78,11 @@ def _number(value: str) -> float | str:
         return value
 
 
+def _elsewhere(flag: str, data: Path, work: Path) -> str:
+    """Return what a cell is given as anyone could give it."""
+    return flag.replace(str(data), "DATA").replace(str(work), "WORK")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Go on with the study; return 1 if a cell could not be made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,6 +114,7 @@ def main(arguments: Sequence[str]) -> int:
         own = json.loads(done.read_text(encoding="utf-8"))
         for cell in own["cells"]:
             cell["data"] = cell["data_name"]
+            cell["flags"] = [_elsewhere(each, given.data, given.work) for each in cell["flags"] or []]
         write_json(given.json, {"versions": records.versions(), **own, "rows": figures(done.with_name("study.csv"))})
     return int(failed)
 

@@ -70,7 +70,7 @@ def test_a_third_of_the_layers_costs_about_a_third(measurement):
     row = measurement[0]["models"][1]
     assert 0.2 < row["relative_emission"] < 0.55
     assert row["relative_emission_ci"][0] < row["relative_emission"] < row["relative_emission_ci"][1]
-    assert row["flops_ratio"] == pytest.approx(1 / 3, abs=0.02)
+    assert row["flops_ratio"] == pytest.approx(1 / 3, abs=0.02) and row["layers"] == pytest.approx(1 / 3)
     assert row["family"] == "bert"
 
 

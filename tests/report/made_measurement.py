@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def made_measurement(
                 "sci_per_1000": {"sci_g": per_thousand / 3.6e6 * 463 + embodied / 1000 if carbon else None},
                 "flops": flops,
                 "flops_ratio": flops / 6.1e8,
+                "layers": float(Fraction(level.split()[0])) if "/" in level else 1.0,
                 "parameters": parameters,
                 "size_bytes": size,
                 "peak_memory_bytes": size + (160_000_000 if stage == "quantized" else 540_000_000),

@@ -38,6 +38,7 @@ def cell(
         "data_name": data,
         "group": group,
         "seed": seed,
+        "flags": [f"--model=embedded:{model.lower()}", f"--data=glue:{data.lower()}", "--level=a b:layers=1/2"],
         "rows": rows,
         "state": state,
         "error": "" if state in ("done", "waiting") else "it is too large",

@@ -76,6 +76,7 @@ def test_a_study_shows_code_in_names_as_text(run, tmp_path):
     cell = dict.fromkeys(("name", "model", "model_name", "data", "data_name", "group"), HOSTILE)
     cell |= {
         "seed": 0,
+        "flags": [HOSTILE],
         "rows": 9,
         "state": "done",
         "error": "",

@@ -423,6 +423,18 @@ def test_the_hardwares_making_is_told_apart(tmp_path: Path):
         assert (row["sci_grams_per_1000"] > row["grams_co2_per_1000"]) == bool(embodied)
 
 
+def test_a_ready_made_model_that_does_better_is_said(tmp_path: Path):
+    """A level would be handed over where a small model of equal emission keeps more, as it comes."""
+    measurement = made_measurement()
+    low = measurement["models"][3]
+    rival = low | {"level": "BERT-tiny", "student": "tiny", "relative_accuracy": low["relative_accuracy"] + 0.01}
+    measurement["models"].append(rival)
+    said = "of the emission, as it comes: use that"
+    assert said in make(tmp_path / "better", measurement, made_selection(measurement)).text("report.md")
+    rival["relative_accuracy"] -= 0.02
+    assert said not in make(tmp_path / "worse", measurement, made_selection(measurement)).text("report.md")
+
+
 def test_below_the_floor_is_said(tmp_path: Path):
     """A bag of words would do, and the report would not say so."""
     measurement = made_measurement()

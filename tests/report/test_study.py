@@ -72,6 +72,26 @@ def test_the_means_are_those_of_the_cells(like, tmp_path: Path):
     assert {(row["runs"], *row["tasks"]) for row in levels} == {(4, "CoLA", "RTE")}
 
 
+def test_a_level_is_one_by_what_it_is_and_not_by_its_name(like, tmp_path: Path):
+    """A mean of a third and of half of the layers, as both are called alike; or a line for each name of one level."""
+
+    def called(data: str, name: str, **made_to) -> dict:
+        found = results(like, data)
+        found["rows"][3] |= {"level": name, "made_to": found["rows"][3]["made_to"] | made_to}
+        return found
+
+    cells = [(cell(), called("CoLA", "tenth")), (cell("RTE"), called("RTE", "smallest"))]
+    one = mean_rows(cells_of(write(tmp_path / "one", cells)).cells)
+    assert [(row["level"], row["runs"]) for row in one[2:]] == [("1/3 layers", 2), ("tenth", 2)]
+    cells[1] = (cell("RTE"), called("RTE", "tenth", layers=0.5))
+    two = mean_rows(cells_of(write(tmp_path / "two", cells)).cells)
+    told = ["tenth (layers=1/3,flops=0.1)", "tenth (layers=1/2,flops=0.1)"]
+    assert [row["level"] for row in two[3:]] == told and {row["runs"] for row in two[3:]} == {1}
+    cells[0][1]["rows"][2]["made_to"] = cells[0][1]["rows"][3]["made_to"]
+    three = mean_rows(cells_of(write(tmp_path / "three", cells)).cells)
+    assert len(three) == 6, "two of one cell, as of other lengths of training, are two"
+
+
 def test_the_papers_figures_a_group_each(paper: Made):
     """A group without its figure, a line that is not there, or a rival that is no mark of its own."""
     names = {path.name for path in paper.folder.iterdir()}
@@ -93,6 +113,22 @@ def test_the_page_is_whole_and_stands_alone(paper: Made):
 
 
 @pytest.mark.parametrize("name", ["study.html", "study.md"])
+def test_each_cell_can_be_made_again(paper: Made, name: str):
+    """A page that tells of a file which is gone, and of no level and no option."""
+    told = "bonsai run --model=embedded:smol --data=glue:sst-2 '--level=a b:layers=1/2' --output=smol-sst-2-0"
+    assert told in paper.text(name).replace("&#39;", "'")
+
+
+def test_a_study_of_an_earlier_version_is_drawn(like, tmp_path: Path):
+    """A finished study whose page cannot be made any more, as it tells no flags."""
+    old = cell()
+    del old["flags"]
+    study = write(tmp_path, [(old, results(like))], finished="")
+    made = Made(tmp_path / "page", study_page(study, tmp_path / "page"))
+    assert made.returned["done"] == 1 and "Each cell by itself" not in made.text("study.html")
+
+
+@pytest.mark.parametrize("name", ["study.html", "study.md"])
 def test_all_that_failed_or_is_doubtful_is_said(paper: Made, name: str):
     """A broken cell, a failed control or means of different tasks would be passed on as a result."""
     text = paper.text(name).replace("\\", "").replace("&lt;", "<").replace("&gt;", ">")
@@ -111,6 +147,22 @@ def test_all_that_failed_or_is_doubtful_is_said(paper: Made, name: str):
         assert said in text, said
 
 
+def test_levels_that_nobody_needs_are_said(like, tmp_path: Path):
+    """Compression would be shown that a bag of words, or a ready-made model of equal emission, does better."""
+    found = results(like)
+    low, rows = found["rows"][3], found["rows"]
+    rival = low | {"level": "BERT-tiny", "student": "tiny", "made_to": None, "relative_accuracy": 0.96}
+    dear = rival | {"level": "BERT-mini", "relative_emission": 0.3, "relative_emission_ci": [0.29, 0.31]}
+    fine = results(like, "RTE") | {"floor_accuracy": low["accuracy"] - 0.01}
+    cells = [(cell(), found | {"floor_accuracy": low["accuracy"], "rows": [*rows, rival, dear]}), (cell("RTE"), fine)]
+    made = Made(tmp_path / "page", study_page(write(tmp_path, cells, finished=""), tmp_path / "page"))
+    text = made.text("study.md").replace("\\", "")
+    floor = "while the baseline is: 1/3 layers + matrix pruning, BERT-tiny, BERT-mini of minilm-cola-0."
+    below = "1/3 layers + matrix pruning keeps less than BERT-tiny, which emits no more, in minilm-cola-0."
+    assert floor in text and below in text and "keeps less than BERT-mini" not in text
+    assert "**levels no better than a bag of words" in text and "**levels below a ready-made model**" in text
+
+
 def test_the_csv_has_every_model_of_every_cell(paper: Made):
     """Cells that failed would be missing from the numbers, or rows of two cells could not be told apart."""
     lines = list(csv.DictReader((paper.folder / "study.csv").open()))
@@ -124,6 +176,7 @@ def test_what_was_learnt_is_left_for_advise(paper: Made):
     found = evidence.read_evidence(paper.folder)
     assert {*found} <= {*evidence.left_here()} and len(found) == 9 * 3 - 1 + 1
     assert {("matrix" in one.level, bool(one.shape)) for one in found} == {(False, False), (True, True)}
+    assert {one.level for one in found} == {one.what for one in found} and all(one.layers for one in found[:3])
     assert {(one.family, one.model, one.rows) for one in found if one.data == "RTE"} == {("bert", "MiniLM", 2_241)}
     assert [one.relative_emission for one in found if one.student] == [0.06]
 

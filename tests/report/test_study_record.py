@@ -37,7 +37,7 @@ def test_rows_that_are_left_out_count_for_a_task_whose_rows_are_not_known_yet():
 def entry(**change):
     """Return a cell of study.json."""
     texts = dict.fromkeys(("name", "model", "model_name", "data", "data_name", "group", "error", "results"), "x")
-    return {**texts, "seed": 0, "rows": None, "state": "done", "seconds": 1.5, "joules": None, **change}
+    return {**texts, "seed": 0, "flags": None, "rows": None, "state": "done", "seconds": 1.5, "joules": None, **change}
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -38,7 +38,15 @@ EVIDENCE = {
 COSTS = {"seconds": {"heads": 0.1, "ffn": 0.1}, "baseline": 1.0, "error": 0.1, "device": "cpu"}
 CELL = {
     **dict.fromkeys(("model", "model_name", "data", "data_name", "group"), "bert"),
-    **{"name": "a", "seed": 0, "rows": 9, "state": "done", "error": "", "results": "a/results.json"},
+    **{
+        "name": "a",
+        "seed": 0,
+        "flags": ["--epochs=1"],
+        "rows": 9,
+        "state": "done",
+        "error": "",
+        "results": "a/results.json",
+    },
     **{"seconds": 1.0, "joules": 2.0},
 }
 MADE_STUDY = {

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError, in_words, kind_of
 
 HUB = "hf://"
+CONVERTER = "SFconvertbot"  # who opens the hub's own pull requests with safetensors
 PATIENCE = 10.0  # seconds for one answer
 REVISION = re.compile(r"@([\w./-]+)")
 NO_ANSWER = (429, 500, 502, 503, 504)
@@ -70,6 +72,27 @@ def refusal(error: Exception, what: str, name: str, flag: str) -> BonsaiError:
     said = in_words(error)[:300]
     return BonsaiError(
         f"the {what} {name} could not be loaded from the hub ({constants.ENDPOINT}; {said}): correct {flag}"
+    )
+
+
+def converted(name: str) -> str:
+    """Say how to take the safetensors that the hub itself makes of a model's pickled weights, as a pull request.
+
+    That of another author may hold other weights, so it is not named.
+
+    Args:
+        name: the model's, without a revision.
+    """
+    from huggingface_hub import constants, get_repo_discussions
+
+    with suppress(Exception):  # no answer is no conversion
+        asked = get_repo_discussions(name, author=CONVERTER, discussion_type="pull_request", discussion_status="open")
+        for one in asked:
+            if one.author == CONVERTER:
+                return f"give --model {name}@refs/pr/{one.num}, the hub's own conversion of them"
+    return (
+        f"have the hub convert them ({constants.ENDPOINT}/spaces/safetensors/convert), and give --model "
+        f"{name}@refs/pr/N, where N is the number of the pull request that it opens"
     )
 
 

@@ -46,10 +46,14 @@ def options_of(function: Callable[..., Any], *names: str, but: tuple[str, ...] =
     return {name: found[name] for name in names or found}
 
 
-def takes(options: Mapping[str, Option]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def takes(options: Mapping[str, Option], filled: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let a function's `**options` be these: in its signature and its docstring, and with their defaults when called.
 
     What the function declares or explains itself stands.
+
+    Args:
+        options: by their names.
+        filled: whether the function gets the defaults of what is not given, or only what is.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +70,12 @@ def takes(options: Mapping[str, Option]) -> Callable[[Callable[..., Any]], Calla
         @functools.wraps(function)
         def call(*args: Any, **given: Any) -> Any:
             bound = signature.bind(*args, **given)
-            bound.apply_defaults()
+            if filled:
+                bound.apply_defaults()
+            for name in bound.arguments.keys() & added.keys():
+                value = bound.arguments[name]
+                if added[name].annotation is float and isinstance(value, int):  # of which KFP takes no other
+                    bound.arguments[name] = float(value)
             return function(*bound.args, **bound.kwargs)
 
         call.__signature__ = signature  # type: ignore[attr-defined]

@@ -48,6 +48,7 @@ _NUMBERS = (
     "grams_co2_per_1000",
     "flops",
     "flops_ratio",
+    "layers",
     "latency_ms_p50",
     "latency_ms_p95",
     "latency_ms_p99",
@@ -143,6 +144,7 @@ RESULTS = {
             "making_seconds?": NUMBER,
             "making_joules?": NUMBER,
             "making_label?": TEXT,
+            "made_to?": {"layers": NUMBER, "flops": NUMBER, "emission": NUMBER, "shape": TEXT, "vocabulary": TEXT},
         }
     ],
 }
@@ -155,6 +157,7 @@ STUDY = {
         {
             **dict.fromkeys(("name", "model", "model_name", "data", "data_name", "group"), TEXT),
             "seed": COUNT,
+            "flags?": [TEXT],
             "rows?": COUNT,
             "state": Kind("done, failed, refused or waiting", {"done", "failed", "refused", "waiting"}.__contains__),
             "error": TEXT,
@@ -253,6 +256,7 @@ EVIDENCE = {
             "relative_accuracy": NUMBER,
             **dict.fromkeys(("data?", "kind?", "metric?", "shape?", "student?", "emission_label?"), TEXT),
             **dict.fromkeys(("parameters?", "test_rows?", "seed?", "unlabelled_rows?"), COUNT),
+            **dict.fromkeys(("layers?", "flops?"), _SHARE),
             **dict.fromkeys(("score?", "floor?", "divergence?"), NUMBER),
             "relative_emission?": _SHARE,
             "relative_accuracy_ci?": INTERVAL,

@@ -23,6 +23,11 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def answered_alike(kind: str) -> tuple[str, ...]:
+    """Return the kinds that models answer with the same head as one, itself too; none where it is not known."""
+    return tuple(name for name, one in KINDS.items() if kind and one.head == KINDS[kind].head)
+
+
 def kind_of(task: Task) -> Kind:
     """Return what is known of a task's kind."""
     return KINDS[task.kind]

@@ -31,12 +31,14 @@ class Situation:
         rows: labelled rows to train on.
         parameters: of the model; 0 if that is not known.
         kind: of task; "" if that is not known.
+        answered_alike: kinds of task that models answer with the same head, this one too; () for all.
     """
 
     family: str
     rows: int
     parameters: int = 0
     kind: str = ""
+    answered_alike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,15 @@ def findings(evidence: Iterable[Evidence]) -> list[Finding]:
     """Return what was measured, seeds together."""
     found: dict[tuple[object, ...], list[Evidence]] = {}
     for one in evidence:
-        what = (one.level, one.shape, one.student, bool(one.unlabelled_rows), one.unlabelled_rows is None)
+        what = (
+            one.what,
+            one.level,
+            one.flops,
+            one.shape,
+            one.student,
+            bool(one.unlabelled_rows),
+            one.unlabelled_rows is None,
+        )
         found.setdefault((*_where(one), one.source, one.from_scratch, *what), []).append(one)
     return [Finding(tuple(seeds)) for seeds in found.values()]
 
@@ -97,17 +107,18 @@ def advice(situation: Situation, evidence: Sequence[Evidence], own: Sequence[Evi
     Args:
         situation: what is to be compressed.
         evidence: what is shipped.
-        own: what the user measured; levels of other names than the paper's are told of too. So are those of the kind
-            of task that cost what none of the paper's, measured for it, does, or keep clearly more; they speak instead
-            of the paper's that cost as much and were measured for other kinds alone.
+        own: what the user measured; levels other than the paper's are told of too. So are those of the kind of task
+            that cost what none of the paper's, measured for it, does, or keep clearly more; they speak instead of the
+            paper's that cost as much and were measured for other kinds alone.
     """
     found = findings([*evidence, *own])
     made = [each for each in found if not each.one.student]
+    alike = [each for each in found if _is_answered_alike(each.one, situation)]
     return [
         *_levels(made, situation, own),
-        *_shapes(made, situation),
+        *_shapes([each for each in alike if not each.one.student], situation),
         *_text(made, situation),
-        *_rivals(found, situation),
+        *_rivals(alike, situation),
     ]
 
 
@@ -120,29 +131,32 @@ def lines(situation: Situation) -> list[str]:
 
 
 def _levels(made: Sequence[Finding], situation: Situation, own: Sequence[Evidence]) -> list[Advice]:
-    others = [*(one.level for one in own if not one.student), *_of_kind_alone(made, situation)]
+    others = [*(one.what for one in own if not one.student), *_of_kind_alone(made, situation)]
     papers = [level for level in LEVELS if not _is_spoken_for(level, made, others, situation)]
     names = dict.fromkeys([*papers, *others])
-    levels = [_of_level(name, [each for each in made if each.one.level == name], situation) for name in names]
+    levels = [_of_level(name, [each for each in made if each.one.what == name], situation) for name in names]
     return [one for one in levels if one]
 
 
 def _of_kind_alone(made: Sequence[Finding], situation: Situation) -> list[str]:
     """Return the levels of a kind of task that cost what none of the paper's does, or keep clearly more than it."""
     of_kind = [each.one for each in made if situation.kind and each.one.kind == situation.kind]
-    papers = [one for one in of_kind if one.level in LEVELS]
+    papers = [one for one in of_kind if one.what in LEVELS]
     found = []
     for one in of_kind:
-        as_dear = [each.relative_accuracy for each in papers if _alike(one.flops_ratio, each.flops_ratio)]
-        if one.level not in LEVELS and one.relative_accuracy > max(as_dear, default=-math.inf) + MORE:
-            found.append(one.level)
+        beside = [each for each in papers if each.data == one.data and _alike(one.flops_ratio, each.flops_ratio)]
+        if (
+            one.what not in LEVELS
+            and one.relative_accuracy > max((each.relative_accuracy for each in beside), default=-math.inf) + MORE
+        ):
+            found.append(one.what)
     return found
 
 
 def _is_spoken_for(level: str, made: Sequence[Finding], others: Sequence[str], situation: Situation) -> bool:
     """Return whether a level of the paper's was measured for other kinds alone, and one as dear for this one."""
-    there = [each.one for each in made if each.one.level == level]
-    instead = [each.one for each in made if each.one.level in others and each.one.kind == situation.kind]
+    there = [each.one for each in made if each.one.what == level]
+    instead = [each.one for each in made if each.one.what in others and each.one.kind == situation.kind]
     own = any(one.kind == situation.kind for one in there)
     return not own and any(_alike(one.flops_ratio, other.flops_ratio) for one in there for other in instead)
 
@@ -195,7 +209,7 @@ def _verdict(kept: float) -> str:
 
 def _doubts(worst: Evidence, own: Sequence[Finding], situation: Situation) -> tuple[list[str], list[str]]:
     """Return what makes the nearest evidence doubtful, and what else is to be said of it."""
-    doubts, notes = [] if own else [f"{situation.family} itself was not measured"], []
+    doubts, notes = _of_family(own, situation), []
     if situation.kind and worst.kind and situation.kind != worst.kind:
         doubts.append(f"that was {worst.kind}, not {situation.kind}")
     if worst.parameters and situation.parameters:
@@ -206,6 +220,21 @@ def _doubts(worst: Evidence, own: Sequence[Finding], situation: Situation) -> tu
         elif ratio > FAR_SIZES:
             notes.append(f"that was a smaller model, {sizes}")
     return doubts, notes
+
+
+def _of_family(own: Sequence[Finding], situation: Situation) -> list[str]:
+    """Return what makes it doubtful that the family itself was measured."""
+    if not own:
+        return [f"{situation.family} itself was not measured"]
+    if all(each.one.from_scratch for each in own):
+        return [f"of {situation.family} none that was pretrained was measured, and one from scratch has less to lose"]
+    if all(each.one.is_weak for each in own):
+        return [f"of {situation.family} none was measured that had something to lose"]
+    return []
+
+
+def _is_answered_alike(one: Evidence, situation: Situation) -> bool:
+    return not (one.kind and situation.answered_alike) or one.kind in situation.answered_alike
 
 
 def _difference(one: Finding, other: Finding) -> tuple[float, bool, str]:
@@ -288,7 +317,7 @@ def _text(found: Sequence[Finding], situation: Situation) -> list[Advice]:
         found,
         lambda one: bool(one.unlabelled_rows),
         lambda one: one.unlabelled_rows == 0,
-        lambda one: (one.level, one.shape),
+        lambda one: (one.what, one.level),
     )
     nearest = _nearest(pairs, situation)
     if not nearest:
@@ -327,7 +356,7 @@ def _rivals(found: Sequence[Finding], situation: Situation) -> list[Advice]:
             verdict, beside = "does as well", min(beaten, key=lambda each: each.emission)
         else:
             verdict, beside = "a choice", min(levels, key=lambda each: abs(math.log(each.emission / rival.emission)))
-        why = f"{name}; {beside.one.level}: {beside.kept:.1%} at {beside.emission:.1%}; {rival.said()}"
+        why = f"{name}; {beside.one.what}: {beside.kept:.1%} at {beside.emission:.1%}; {rival.said()}"
         told.append(_further(f"ready-made {rival.one.level}", verdict, why, rival, situation))
     return told
 

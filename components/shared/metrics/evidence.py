@@ -7,8 +7,10 @@ of its own in the cache folder (core/cache.py), under evidence/.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from kfp_bonsai.shared.core.progress import say
 SHIPPED = Path(__file__).parent / "measured"
 FILE = "evidence.json"
 MADE_BY = "bonsai study"
+TENTH = Fraction(1, 10)  # of the FLOPs, which the white paper prunes to
+PRUNED_TO = (Fraction(1, 2), Fraction(1, 3), Fraction(1, 5), TENTH, Fraction(1, 20), Fraction(1, 50))
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Evidence:
         family: the model's family; "" where that was not told.
         model: what was fine-tuned.
         rows: labelled training rows.
-        level: what it is called.
+        level: what it was called.
         flops_ratio: FLOPs relative to the baseline's.
         relative_accuracy: score relative to the baseline's.
         source: where it was measured, or what to run to see it again.
@@ -43,6 +47,8 @@ class Evidence:
         metric: of the score.
         test_rows: of the test split.
         seed: of the run.
+        layers: share of the layers that stayed; None of ready-made models, and where it was not told.
+        flops: share of the FLOPs that matrices were to be pruned to; None of whole layers, and where it was not told.
         shape: "stock" or "free"; "" for whole layers and ready-made models, which are both.
         student: the ready-made model that was taught instead of compressing the baseline; "" for none.
         unlabelled_rows: of text without labels that it was distilled with.
@@ -68,6 +74,8 @@ class Evidence:
     metric: str = ""
     test_rows: int | None = None
     seed: int | None = None
+    layers: float | None = None
+    flops: float | None = None
     shape: str = ""
     student: str = ""
     unlabelled_rows: int | None = None
@@ -77,6 +85,18 @@ class Evidence:
     divergence: float | None = None
     score: float | None = None
     floor: float | None = None
+
+    @property
+    def what(self) -> str:
+        """What it is, whatever it was called, as the white paper calls its levels; its name where that was not told."""
+        if self.student or self.layers is None:
+            return self.level
+        name = f"{Fraction(self.layers).limit_denominator(12)} layers"
+        if not self.shape:
+            return name
+        share = self.flops or self.flops_ratio
+        to = min(PRUNED_TO, key=lambda one: abs(math.log(share / one)))
+        return f"{name} + matrix pruning{'' if to == TENTH else f' to {to}'}{', stock' * (self.shape == 'stock')}"
 
     @property
     def is_weak(self) -> bool:

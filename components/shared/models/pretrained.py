@@ -14,7 +14,7 @@ from typing import Any
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
-from kfp_bonsai.shared.core.hub import parted, refusal
+from kfp_bonsai.shared.core.hub import converted, parted, refusal
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import heads
@@ -281,7 +281,8 @@ def _of_hub(name: str, weights: bool) -> Path:
         said = refusal(error, "model", name, "--model")
         raise type(said)(f"--model {name}: there is no such folder, and {said}") from error
     if weights and not weight_files(folder):
-        raise BonsaiError(pickled(name, read_document(folder / "config.json", SAVED_BY).get("architectures")))
+        made_by = read_document(folder / "config.json", SAVED_BY).get("architectures")
+        raise BonsaiError(pickled(name, made_by, f"{converted(found)}; or "))
     if weights:
         check_folder(folder)
     else:

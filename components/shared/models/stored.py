@@ -45,13 +45,19 @@ def check_folder(folder: Path) -> None:
     tensors_of(folder)
 
 
-def pickled(model: str, made_by: Any) -> str:
-    """Say what to do with a model of pickled weights: load it as the class that saved it, or its head is lost."""
+def pickled(model: str, made_by: Any, first: str = "") -> str:
+    """Say what to do with a model of pickled weights: load it as the class that saved it, or its head is lost.
+
+    Args:
+        model: what was given.
+        made_by: the classes that its config.json names.
+        first: what else can be done, which is easier.
+    """
     kind = made_by[0] if isinstance(made_by, list) and made_by else "AutoModel"
     return (
-        f"{model} has no safetensors weights, but pickled weights, which can run code when loaded: convert them once, "
-        f"where you trust them, with transformers.{kind}.from_pretrained('{model}').save_pretrained('NEW_FOLDER'), "
-        "save the tokenizer there too, and give NEW_FOLDER"
+        f"{model} has no safetensors weights, but pickled weights, which can run code when loaded: {first}convert them "
+        f"once, where you trust them, with transformers.{kind}.from_pretrained('{model}')"
+        ".save_pretrained('NEW_FOLDER'), save the tokenizer there too, and give NEW_FOLDER"
     )
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from kfp_bonsai import cli
 from kfp_bonsai.pipelines.cluster.compile import PIPELINES, compile_pipeline
 from kfp_bonsai.pipelines.cluster.form import FORMS
 from kfp_bonsai.pipelines.cluster.placing import HUB_READERS, KEEPERS, READERS
+from kfp_bonsai.pipelines.cluster.resources import RESOURCES
 from kfp_bonsai.pipelines.options import FIRST, SEARCH
 from kfp_bonsai.shared.core.errors import BonsaiError
 
@@ -220,11 +223,14 @@ def test_without_an_accelerator_everything_runs_on_cpu_nodes(tmp_path):
 
 
 def test_an_option_wins_over_the_file_and_the_file_over_the_default(tmp_path):
-    """A file that cannot be overruled for one run, or one that is not read."""
-    (tmp_path / "cluster.yaml").write_text("memory: 32Gi\ncpu: 8\nretries: 5\n")
-    compile_pipeline(output=str(tmp_path / "out.yaml"), settings=str(tmp_path / "cluster.yaml"), cpu="16", gpu_node=[])
+    """A file that cannot be overruled for one run, be it by a default, or one that is not read."""
+    (tmp_path / "cluster.yaml").write_text("memory: 32Gi\ncpu: 8\nretries: 5\npipeline: retrain\n")
+    usual = RESOURCES["cpu"].default
+    given = ["--settings", str(tmp_path / "cluster.yaml"), "--cpu", usual, "--pipeline", "compress"]
+    ended = CliRunner().invoke(cli.app, ["compile", *given, "--output", str(tmp_path / "out.yaml")])
+    assert ended.exit_code == 0 and usual != "8", ended.output
     found = containers(read(tmp_path / "out.yaml"))["exec-distill"]["resources"]
-    assert (found["resourceCpuLimit"], found["resourceMemoryLimit"]) == ("16", "32Gi")
+    assert (found["resourceCpuLimit"], found["resourceMemoryLimit"]) == (usual, "32Gi")
     assert {each["maxRetryCount"] for each in policies(read(tmp_path / "out.yaml")[0])} == {5}
 
 

@@ -11,6 +11,7 @@ import tiny
 from rivals import ready
 
 from kfp_bonsai.pipelines.cluster.check_form import check_form
+from kfp_bonsai.pipelines.cluster.form import check_for_cluster
 from kfp_bonsai.pipelines.levels import parse_levels, usual_levels
 from kfp_bonsai.pipelines.options import arguments
 from kfp_bonsai.prepare_data.gather import look_at
@@ -245,3 +246,11 @@ def test_a_model_of_the_hub_is_its_commit(tmp_path, monkeypatch):
     file = tmp_path / "snapshots" / "0123abc" / "config.json"
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(file))
     assert of_model("my/bert") == "commit 0123abc"
+
+
+def test_a_revision_of_a_hubs_model_is_taken():
+    """The hub's own conversion of pickled weights, which the message tells to give, refused as a folder elsewhere."""
+    for name in ("a/b@refs/pr/4", "hf://a/b@v1"):
+        check_for_cluster({"model": name}, parse_levels([f"x:model={name}"]))
+    with pytest.raises(BonsaiError, match="models are not read from there"):
+        check_for_cluster({"model": "a/b/c@v1"}, [])

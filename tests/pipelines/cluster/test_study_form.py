@@ -57,6 +57,17 @@ def test_the_first_task_gives_the_loop_what_each_cell_is_made_of(folder):
     assert "null" not in json.dumps(found, allow_nan=False), "which KFP's compiler takes for no value"
 
 
+def test_without_levels_each_cell_has_those_of_its_run(folder):
+    """Names of things compressed to the levels of whole rows; or a small model refused for what nobody asked of it."""
+    rows = folder / "words.jsonl"
+    rows.write_text("".join(json.dumps({"words": ["a", "b"], "tags": ["O", "B-x"]}) + "\n" for _ in range(40)))
+    data = [str(folder / "rows.csv"), {"data": str(rows), "name": "words"}]
+    found = check_cells(form(folder, data=data, levels=[], seeds=[0]), FIXED)["cells"]
+    labels = {one["title"]: [level["label"] for level in one["levels"]] for one in found}
+    assert labels["bert-rows-0"] == ["2/3 layers", "1/3 layers", "1/3 layers + matrix pruning"]
+    assert labels["bert-words-0"][1] == "2/3 layers + matrix pruning to 1/3"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -33,11 +33,12 @@ class World:
         refused: what is said of models and data that cannot be had.
         fails: why a cell fails; an exception is raised, the cell left as an interrupted run leaves it.
         rows: training rows by data.
+        away: data that cannot be had any more.
     """
 
     def __init__(self):
         self.made, self.looked, self.drawn = [], [], 0
-        self.refused, self.fails, self.rows, self.page = {}, {}, {}, None
+        self.refused, self.fails, self.rows, self.page, self.away = {}, {}, {}, None, ()
 
     def __enter__(self):
         return self
@@ -52,11 +53,19 @@ class World:
             if self.page:
                 raise self.page
             return None
+        if function == study_run.SETTLE:
+            return self.settle(given)
         self.looked.append((given["model"], given["data"]))
         for name in (given["model"], given["data"]):
             if name in self.refused:
                 raise PassingError(self.refused[name])
         return self.rows.get(given["data"], 100)
+
+    def settle(self, given):
+        """Return what a run would be given, where the usual levels are of another number for each model."""
+        if given["data"] in self.away:
+            raise PassingError("the hub is away")
+        return study_run.settled(**{**given, "level": given["level"] or [f"usual {given['model']}:layers=1/2"]})
 
     def run_cell(self, flags):
         """Leave behind what a run leaves."""
@@ -65,7 +74,7 @@ class World:
         self.made.append(output.name)
         said = self.fails.get(output.name, "")
         given = study_run._given(self.cells[output.name])
-        arguments, files = study_run.settled(**given)
+        arguments, files = self.settle(given)
         if isinstance(said, str) and said:
             return said
         with run_folder(output, {**arguments, "files": files}, "overwrite" in options) as work:
@@ -123,6 +132,7 @@ def test_a_study_makes_its_cells_and_tells_of_them(world, tmp_path, capsys):
         "data_name": "rte",
         "group": "GLUE, below 10,000 rows",
         "seed": 0,
+        "flags": ["--model=m", "--data=glue:rte", "--seed=0"],
         "rows": 100,
         "state": "done",
         "error": "",
@@ -233,6 +243,17 @@ def test_data_that_changed_are_no_longer_those_of_a_finished_cell(world, tmp_pat
         study_run.study(output=tmp_path / "out", model=["m"], data=[str(tmp_path / "rows.csv")])
 
 
+def test_without_levels_each_cell_has_what_is_usual_for_it(world, tmp_path):
+    """Levels of another kind of task; or a finished study that cannot be drawn again once its hub is away."""
+    study_run.study(output=tmp_path / "out", model=["m"], data=["d", "e"])
+    assert not any(flag.startswith("--level") for one in record(tmp_path / "out")["cells"] for flag in one["flags"])
+    world.made, world.away = [], ("d",)
+    study_run.study(output=tmp_path / "out", model=["m"], data=["d", "e"])
+    assert world.made == [] and set(states(tmp_path / "out").values()) == {"done"}
+    with pytest.raises(BonsaiError, match=r"m-d-0 holds a cell of another study \(it differs in --epochs"):
+        study_run.study(output=tmp_path / "out", model=["m"], data=["d", "e"], epochs=7.0)
+
+
 def test_a_study_may_gain_a_seed(world, tmp_path):
     """All cells to be made again for one more of them."""
     study_run.study(output=tmp_path / "out", **TWO)
@@ -291,6 +312,23 @@ def test_what_is_given_beside_a_file_wins(world, tmp_path):
     assert world.made == ["z-d-4"] and record(tmp_path / "out")["title"] == "T"
     arguments = json.loads((tmp_path / "out" / "z-d-4" / "run.json").read_text())["arguments"]
     assert (arguments["epochs"], arguments["pairs"], arguments["seed"]) == (1.0, 20, 4)
+
+
+def test_the_command_line_wins_with_what_are_defaults_too(world, tmp_path):
+    """--epochs 3, --no-edge and --pairs 10 that a file overrules without a word, as they are what is usual."""
+    from typer.testing import CliRunner
+
+    from kfp_bonsai import cli
+
+    (tmp_path / "s.yaml").write_text(
+        "models: [m]\ndata: [d]\noptions: {epochs: 5, edge: true, pairs: 20, country: DEU}"
+    )
+    usual = [f"--epochs={study_run.DEFAULTS['epochs']}", "--no-edge", f"--pairs={study_run.DEFAULTS['pairs']}"]
+    output = str(tmp_path / "out")
+    ended = CliRunner().invoke(cli.app, ["study", str(tmp_path / "s.yaml"), *usual, "--output", output])
+    assert ended.exit_code == 0, ended.output
+    options = world.cells["m-d-0"].options
+    assert [options[name] for name in ("epochs", "edge", "pairs")] == [3, False, 10] and options["country"] == "DEU"
 
 
 def test_a_name_for_all_data_sets_is_refused(world, tmp_path):

@@ -64,6 +64,22 @@ def test_what_is_declared_elsewhere_is_in_the_signature_and_in_the_help():
     assert told["seed"] == "of everything.", "its own words stand"
 
 
+def test_a_float_is_one_however_it_is_written():
+    """A run from Python that KFP refuses for the type of `epochs=3`, or of a default that is written 0."""
+    assert type(run("out", model="m")["epochs"]) is type(run("out", model="m", epochs=1)["epochs"]) is float
+
+
+def test_what_is_not_given_can_be_told_from_what_is():
+    """An option given as its default, which a file overrules as if nobody had given it."""
+
+    def study(**options: Any) -> dict:
+        return options
+
+    asked = takes(options_of(train), filled=False)(study)
+    assert asked(epochs=3) == {"epochs": 3.0} and asked() == {}
+    assert inspect.signature(asked).parameters["epochs"].default == 3
+
+
 def test_a_call_gets_defaults_and_refuses_what_is_unknown():
     """A misspelt option that is taken and not heeded, or a default that is lost on the way."""
     assert run("out", model="m", epochs=1) == {"output": "out", "seed": 7, "epochs": 1, "endpoint": "", "model": "m"}

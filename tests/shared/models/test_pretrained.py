@@ -395,8 +395,11 @@ def test_a_hubs_cache_is_read_like_a_folder(made_once, monkeypatch, tmp_path):
     assert "model*.safetensors" in asked.patterns
     torch.testing.assert_close(used(found.folder), used(made_once["bert"]))
     (snapshot / "model.safetensors").unlink()
-    with pytest.raises(BonsaiError, match="org/model has no safetensors weights, but pickled"):
-        pretrained.read("org/model", weights=True)
+    requests = [SimpleNamespace(author="somebody", num=3), SimpleNamespace(author="SFconvertbot", num=4)]
+    for found, said in ((requests, "give --model org/model@refs/pr/4, the hub's own"), (requests[:1], "have the hub")):
+        monkeypatch.setattr("huggingface_hub.get_repo_discussions", lambda name, found=found, **_: iter(found))
+        with pytest.raises(BonsaiError, match=f"org/model has no safetensors weights, but pickled .*: {said}"):
+            pretrained.read("org/model", weights=True)
     assert pretrained.read("org/model").config.vocab_size == 25
 
 

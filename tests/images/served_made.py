@@ -17,7 +17,7 @@ def written(folder: Path, settings: dict, **record) -> Path:
     tiny.tokenizer().save_pretrained(folder)
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
-    (folder / "bonsai.json").write_text(json.dumps({"runtime": "made", "max_length": 9, **record}))
+    (folder / "bonsai.json").write_text(json.dumps({"runtime": "made", "max_length": 9, "lineage": [], **record}))
     (folder / "model.onnx").write_bytes(b"")
     return folder
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.documents import RECORD, read_object
+from kfp_bonsai.shared.core.documents import read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import prompts
+from kfp_bonsai.shared.data.encoding import trained_length
 from kfp_bonsai.shared.data.folder_tokenizer import FolderTokenizer
 from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.inference import decoding
@@ -111,7 +112,7 @@ def _openvino(folder: Path, threads: int) -> Writer:
     end, most = settings.get("eos_token_id"), settings.get("max_new_tokens")
     if not isinstance(end, int) or not isinstance(most, int):
         raise BonsaiError(f"{folder / 'generation_config.json'} does not say how answers end: quantize the model again")
-    room = (record.get("quantization") or {}).get("positions") or NO_LIMIT
+    room = record.get("quantization", {}).get("positions", NO_LIMIT)
     decoder = decoding.load_decoder(folder / DECODER_FILE, threads)
 
     def run(batch: Batch, tokens: int, fewer: int) -> Written:
@@ -172,7 +173,7 @@ def _reader(folder: Path, _changed: int) -> tuple[Any, bool, int]:
     """Return a folder's tokenizer, whether padding goes before a prompt, and where texts are cut."""
     folder = Path(folder)
     before = not read_object(folder / "config.json").get("is_encoder_decoder")
-    return FolderTokenizer.of(folder), before, int(read_object(folder / RECORD).get("max_length") or 128)
+    return FolderTokenizer.of(folder), before, trained_length(folder)
 
 
 def _torch(folder: Path, device: str, threads: int) -> Writer:

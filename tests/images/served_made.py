@@ -23,9 +23,9 @@ def written(folder: Path, settings: dict, **record) -> Path:
 
 
 @contextmanager
-def listening(model):
+def listening(model, **options):
     """A connection to a server of a model."""
-    with Server(model, "reviews", "127.0.0.1", 0) as server:
+    with Server(model, "reviews", "127.0.0.1", 0, **options) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)

@@ -90,7 +90,7 @@ def read_first(file: Path, what: str, advice: str = "", more: bool = False) -> A
     """
     try:
         text = file.read_text(encoding="utf-8")
-        found = next(iter([*yaml.load_all(text, Loader)]), None) if more else yaml.load(text, Loader)
+        found = [*yaml.load_all(text, Loader), None][0] if more else yaml.load(text, Loader)
         json.dumps(found, default=str, skipkeys=True, ensure_ascii=False).encode()  # no halves of signs
     except Exception as error:  # of the library, a dozen kinds
         mark = getattr(error, "problem_mark", None)

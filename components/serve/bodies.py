@@ -135,7 +135,7 @@ def unpacked(body: bytes) -> bytes:
     return found
 
 
-def leave(connection: socket.socket, seconds: float, most: float = LEAVING_SECONDS) -> None:
+def leave(connection: socket.socket, seconds: float, most: float) -> None:
     """End a connection whose client may still be sending: it shall read the answer, which a mere close would destroy.
 
     What comes is thrown away until nothing comes for some seconds, or for so many at the most.

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from kfp_bonsai.serve.bodies import BodyError, Paced, leave, length_of, read_body
+from kfp_bonsai.serve.bodies import LEAVING_SECONDS, BodyError, Paced, leave, length_of, read_body
 from kfp_bonsai.serve.gauges import CONTENT_TYPE_LATEST, Gauges
 from kfp_bonsai.serve.open_inference import infer, metadata, parse
 from kfp_bonsai.serve.served import InputError, Model
@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.spare:
             self.server.gauges.refused.inc()
             self._busy("too many connections")
-            leave(self.connection, LINGER, SPARE_SECONDS)
+            self._leave()
             return
         with self.server.gauges.request():
             try:
@@ -145,7 +145,10 @@ class Handler(BaseHTTPRequestHandler):
         """Answer an error that leaves the request partly unread; http.server too calls this for those it finds."""
         self.close_connection = True  # the rest would be read as the next request
         self._refuse(code, message or HTTPStatus(code).phrase)
-        leave(self.connection, min(LINGER, self.timeout))
+        self._leave()
+
+    def _leave(self) -> None:
+        leave(self.connection, min(LINGER, self.timeout), SPARE_SECONDS if self.spare else LEAVING_SECONDS)
 
     def _refuse(self, code: int, message: str, headers: Mapping[str, str] = NONE) -> None:
         self._reply(code, {"error": message}, headers)

@@ -112,7 +112,7 @@ PIPELINES: dict[str, dict[str, Option]] = {
             ),
             **_TRAINING,
             **QUANTIZING,
-            **{name: PACKING[name] for name in ("license", "ship_code")},
+            **{name: PACKING[name] for name in ("license", "ship_code", "fetch_as")},
             **_SEED,
         }
     ),

@@ -111,7 +111,7 @@ def retrain_tasks(tasks: Tasks, form: str, fuse: bool) -> None:
             model=challenger,
             results=reported.outputs["results"],
             images=tasks.images,
-            **tasks.pick("license", "ship_code"),
+            **tasks.pick("license", "ship_code", "fetch_as"),
         )
         place(packed.set_display_name("Package the challenger"), light=True)
         promoted = promote(

@@ -334,10 +334,12 @@ def check_values(arguments: Mapping[str, Any]) -> None:
 
 def _check_published(arguments: Mapping[str, Any]) -> None:
     """Check the form of where the model is published, and of the registry that is told."""
+    from kfp_bonsai.package_model.kserve import check_account
     from kfp_bonsai.package_model.register import check_address, check_published
     from kfp_bonsai.shared.storage.store import check_location
 
     register = arguments.get("register", "")
+    check_account(arguments.get("fetch_as", ""))
     if arguments.get("upload"):
         check_location(arguments["upload"], hub=True)
     if register:

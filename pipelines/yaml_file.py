@@ -1,4 +1,4 @@
-"""Files that people write in YAML: options of a cluster, a study."""
+"""Files in YAML, which people write or send on: options of a cluster, a study, a compiled pipeline."""
 
 import json
 import math
@@ -23,10 +23,10 @@ class Loader(yaml.SafeLoader):
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def get_single_node(self) -> Any:
+    def compose_document(self) -> Any:
         """Refuse aliases in which a document holds itself, or that make millions of values of a few lines."""
-        found = super().get_single_node()
-        if found is not None and _size(found, {}) > MOST_VALUES:
+        found = super().compose_document()
+        if _size(found, {}) > MOST_VALUES:
             raise yaml.constructor.ConstructorError(
                 None, None, f"it stands for itself, or for over {MOST_VALUES:,} values", found.start_mark
             )
@@ -70,13 +70,30 @@ def read_mapping(file: str, flag: str, example: str) -> dict[Any, Any]:
     """
     if not Path(file).is_file():
         raise BonsaiError(f"{flag} {file}: there is no such file: write one 'option: value' a line, as '{example}'")
+    found = read_first(Path(file), f"{flag} {file}")
+    if not isinstance(found or {}, dict):
+        raise BonsaiError(f"{flag} {file}: write one 'option: value' a line, such as '{example}'")
+    return found or {}
+
+
+def read_first(file: Path, what: str, advice: str = "", more: bool = False) -> Any:
+    """Read the first document of a file; None if there is none.
+
+    Args:
+        file: where it is.
+        what: what it is, for the message.
+        advice: what to do, as the message ends.
+        more: whether others may follow.
+
+    Raises:
+        BonsaiError: it cannot be read.
+    """
     try:
-        found = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
+        text = file.read_text(encoding="utf-8")
+        found = [*yaml.load_all(text, Loader), None][0] if more else yaml.load(text, Loader)
         json.dumps(found, default=str, skipkeys=True, ensure_ascii=False).encode()  # no halves of signs
     except Exception as error:  # of the library, a dozen kinds
         mark = getattr(error, "problem_mark", None)
         said = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())
-        raise BonsaiError(f"{flag} {file} cannot be read ({said})") from error
-    if not isinstance(found or {}, dict):
-        raise BonsaiError(f"{flag} {file}: write one 'option: value' a line, such as '{example}'")
-    return found or {}
+        raise BonsaiError(f"{what} cannot be read ({said}){advice}") from error
+    return found

@@ -1,13 +1,21 @@
 """Secrets of the environment are in nothing that is written or said, nor in what other users see of a process."""
 
 import csv
+import http.server
+import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import s3
 import tiny
+
+sys.path.insert(0, str(Path(__file__).parent / "package_model"))
+from made_package import make_stock
 
 BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
 SECRETS = {
@@ -88,3 +96,49 @@ def test_a_fault_and_a_compiled_pipeline_tell_no_secret(world):
     check(world[0], ended.stdout + ended.stderr)
     run(world, "compile", "--output=p.yaml", "--images=registry.example/team/bonsai")
     assert (world[0] / "p.yaml").is_file()
+
+
+@contextmanager
+def refusing():
+    """A server that lets nobody in; it yields its address, and what it was sent."""
+    sent = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            sent.append(str(self.headers))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_error(403)
+
+        do_POST = do_PUT = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", sent
+        server.shutdown()
+
+
+def test_what_is_sent_with_a_secret_is_told_without_it(world):
+    """A token in a published package, in a registry's refusal, or in that of a cluster, which others read in a log."""
+    folder, environment = world
+    (folder / "made").mkdir()
+    make_stock(folder / "made")
+    (folder.parent / "token").write_text("canary-of-kubeflow")
+    inputs = {"parameters": {name: {"parameterType": "STRING"} for name in ("model", "data")}}
+    first = {"inputs": {"parameters": {"fixed": {"runtimeValue": {"constant": {}}}}}}
+    root = {"inputDefinitions": inputs, "dag": {"tasks": {"check-inputs": first}}}
+    (folder / "sent.yaml").write_text(json.dumps({"pipelineInfo": {"name": "compress"}, "root": root}))
+    package = ("package-model", "--model=made/model", "--results=made/results.json", "--output=package")
+    with refusing() as (address, sent), s3.server() as bucket:
+        environment |= {"AWS_ENDPOINT_URL": bucket.url, "AWS_EC2_METADATA_DISABLED": "true"}
+        environment |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        said = run((folder, environment), *package, "--upload=s3://bucket/m", f"--register=mlflow+{address}")
+        assert "published as s3://bucket/m/" in said and "error: " in said, said
+        assert bucket.names() and not [name for name in bucket.names() if b"canary-" in bucket.content(name)]
+        token = f"--token-file={folder.parent / 'token'}"
+        submitted = ("submit", "--pipeline=sent.yaml", "--argument=model=m", "--argument=data=d", token)
+        assert "error: " in run(world, *submitted, f"--endpoint={address}")
+    told = "".join(sent)
+    assert SECRETS["MLFLOW_TRACKING_TOKEN"] in told and "canary-of-kubeflow" in told  # to whom they belong

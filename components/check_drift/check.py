@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed
 from kfp_bonsai.shared.core.files import check_apart, new_file
@@ -69,25 +70,23 @@ def check_drift(
         bonsai check-drift --champion gs://bucket/reviews --document champion.json --incumbent champion --train train.parquet
             --validation validation.parquet --test test.parquet --output drift.json
     """  # noqa: E501
-    from kfp_bonsai.shared.storage.store import read_pointer
-
     check_on_drift(on_drift)
     check_apart([output], [document, incumbent, train, validation, test])
     check_margin(margin)
-    found = read_document(document, "bonsai fetch-champion", "profile")
+    found = read_document(document, "bonsai fetch-champion", "profile", shape=written.CHAMPION)
     record = read_record(incumbent)
     before = tasks.task_in(record.get("task"), str(incumbent), "fetch the champion again")
     check_schema(tasks.read_task(train), asdict(before), Path(train))
     data = champions.data_sha256([train, validation, test])
-    decided = read_pointer(champions.decision_at(champion, data))[0]
+    decided = champions.decided_on(champion, data)
     if decided is None and found.get("data_sha256") == data:  # promote could not note it
         decided = {"reason": "the champion was made from it", "form": champions.form_of(record)}
-    if decided and decided.get("form", champions.FLOAT) != (form or champions.form_of(record)):
+    if decided and (decided.get("form") or champions.FLOAT) != (form or champions.form_of(record)):
         decided = None
     shifts = _shifts(found["profile"], Path(incumbent), Path(train), str(document))
     moved = _in_words(shifts)
     if decided and not again:
-        todo, reason = NOTHING, f"it was decided on this data before: {decided.get('reason', '')}"
+        todo, reason = NOTHING, f"it was decided on this data before: {decided['reason']}"
     else:
         todo, reason = TRAIN, moved or "the data is new, and like the champion's"
     if moved and todo == TRAIN and on_drift == STOP:
@@ -96,8 +95,8 @@ def check_drift(
     with new_file(Path(output)) as file:
         file.write_text(json.dumps({"format": 1, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if todo == TRAIN and margin:
-        score = found.get("accuracy")
-        _tell_few_rows(test, margin, score if isinstance(score, int | float) and score > 0 else 1.0)
+        score = found["accuracy"] or 0
+        _tell_few_rows(test, margin, score if score > 0 else 1.0)
     say(f"check-drift  {'nothing to do' if todo == NOTHING else 'to be trained'}: {reason}")
     return result
 

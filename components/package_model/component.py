@@ -15,6 +15,7 @@ def package_model(
     ship_code: bool = False,
     upload: str = "",
     register: str = "",
+    fetch_as: str = "",
     images: str = "",
 ):
     """Put the chosen model into one folder with all that it takes to trust and to serve it; publish and register it."""

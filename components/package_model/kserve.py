@@ -25,6 +25,7 @@ import yaml
 
 from kfp_bonsai.images import TAG
 from kfp_bonsai.shared.core.documents import read_object
+from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds.kind import ANY, SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.configuration import family_name
@@ -34,11 +35,16 @@ from kfp_bonsai.shared.models.weights import CODE_FILE
 MIB = 1 << 20
 MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64
 SERVER_MIB = {"edge": 192, "gpu": 1024}  # requests' bodies and tokens; CUDA's context too
+PROBE = {"timeoutSeconds": 5}  # a busy replica is no dead one
 GRACE = 5  # seconds in which those who send requests learn that a replica ends
 LOAD_PERCENT, PEAK_TRAFFIC, REPLICAS = 65, 3.0, 3
 LONGEST_NAME = 40  # with the namespace it becomes a host's name of at most 63 characters
 HASHED = 6  # letters of a hash
 NO_URI = "pvc://models"  # where the folder is to be put if it was not published
+UNNAMED = (
+    "# Where that place is not public, as one on the hub is not by default, name a service account that may read\n"
+    "# it: serviceAccountName below predictor, or `bonsai package-model --fetch-as` (package_model/README.md).\n"
+)
 ACCELERATOR = "nvidia.com/gpu"
 
 RESTRICTED = {
@@ -68,6 +74,19 @@ class Size:
     replicas: int
 
 
+def check_account(name: str) -> None:
+    """Refuse what is no name of a service account; "" is none.
+
+    Raises:
+        BonsaiError: it is none.
+    """
+    if name and (len(name) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name)):
+        raise BonsaiError(
+            f"--fetch-as {name!r} is no name of a Kubernetes service account: give one of small letters, digits and "
+            "dashes, as kubectl get serviceaccounts shows them"
+        )
+
+
 def manifest(
     folder: Path,
     name: str,
@@ -76,6 +95,7 @@ def manifest(
     row: Mapping[str, Any],
     uri: str,
     images: str,
+    account: str = "",
 ) -> tuple[str, str]:
     """Return a manifest's file name and text: an InferenceService, and the runtime it needs where KServe has none.
 
@@ -87,16 +107,20 @@ def manifest(
         row: the model's own row of it.
         uri: where KServe fetches the folder from; "" for a volume claim that is still to be filled.
         images: where our images are pulled from, such as "registry.example/team/kfp-bonsai".
+        account: the service account by which KServe fetches it; "" for the namespace's own.
     """
     quantized = row["stage"] == "quantized"
     kind = "edge" if quantized else "gpu"
     why = "" if quantized else not_for_kserve(record, results)
     size = size_of(row, kind, results.get("traffic_per_day"))
     documents = [service(folder, name, record, row, size, uri, kind, own=quantized or bool(why))]
+    if account:
+        documents[0]["spec"]["predictor"]["serviceAccountName"] = account
     if quantized or why:
         documents.insert(0, runtime(kind, images))
     text = "---\n".join(yaml.safe_dump(each, sort_keys=False, width=120) for each in documents)
-    return f"kserve-{kind}.yaml", f"{_comment(record, row, size, uri, kind, why, results['task'])}{text}"
+    told = _comment(record, row, size, uri, kind, why, results["task"])
+    return f"kserve-{kind}.yaml", f"{told}{'' if account else UNNAMED}{text}"
 
 
 def not_for_kserve(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
@@ -176,8 +200,8 @@ def runtime(kind: str, images: str) -> dict[str, Any]:
     container |= {
         "args": ["serve", "/mnt/models", "--name={{.Name}}", f"--grace={GRACE}"],
         "ports": [{"containerPort": 8080, "protocol": "TCP"}],
-        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 5},
-        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": 8080}, "initialDelaySeconds": 60},
+        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 5, **PROBE},
+        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": 8080}, "initialDelaySeconds": 60, **PROBE},
         "securityContext": RESTRICTED | {"readOnlyRootFilesystem": True},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }

@@ -13,6 +13,8 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, copy_folder, new_folder
 from kfp_bonsai.shared.core.markup import readable
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.inference.writers import check_writing
+from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.configuration import FREE_PREFIX
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.models.stored import check_config
@@ -39,6 +41,7 @@ def package_model(
     ship_code: bool = False,
     upload: str = "",
     register: str = "",
+    fetch_as: str = "",
     images: str = "",
 ) -> dict[str, str | int | float | bool]:
     """Put the chosen model into one folder with all that it takes to trust and to serve it; publish and register it.
@@ -55,25 +58,29 @@ def package_model(
             folder; its version, a hash of its content, is added.
         register: the registry to tell of what was published: mlflow+URI, or the URL of Kubeflow Model Registry;
             its password or token goes in the environment, such as in MLFLOW_TRACKING_TOKEN.
+        fetch_as: the Kubernetes service account by which KServe fetches what was published: one with a Secret that may
+            read it, as the README has it; what is public needs none.
         images: where the manifests pull kfp-bonsai's images from; by default BONSAI_IMAGES, or kfp-bonsai.
 
     Returns:
         name, version, files and bytes; uri if it was published, registered if it was registered.
 
     Raises:
-        BonsaiError: the folder is no model of ours, results.json does not hold its measurement, or the bucket refuses:
-            then there is no output. If the registry refuses, output and what was published stay.
+        BonsaiError: the folder is no model of ours or does not say how it writes, results.json does not hold its
+            measurement, or the bucket refuses: then there is no output. If the registry refuses, output and what was
+            published stay.
 
     Example:
         bonsai package-model --model best --results results.json --output package --license apache-2.0 --upload gs://bucket/models/reviews
     """
     from kfp_bonsai.package_model import register as registry
     from kfp_bonsai.package_model.card import model_card
-    from kfp_bonsai.package_model.kserve import manifest
+    from kfp_bonsai.package_model.kserve import check_account, manifest
     from kfp_bonsai.package_model.sbom import bill_of_materials
     from kfp_bonsai.shared.models.shipped_code import ship
 
     check_apart([output], [model, results])
+    check_account(fetch_as)
     if upload:
         check_location(upload, hub=True)
     model, results, output, upload = Path(model), Path(results), Path(output), upload.rstrip("/")
@@ -87,6 +94,8 @@ def package_model(
         registry.check_target(register)
         registry.check_published(register, upload)
     check_files(model, record)
+    if kind_in(document["task"]).writes:
+        check_writing(model)
     free = not is_quantized(model) and check_config(model / "config.json").startswith(FREE_PREFIX)
     if ship_code and not free:
         say("package-model  no code goes along: this model is not of a free shape, and loads without any of ours")
@@ -103,7 +112,7 @@ def package_model(
         (folder / "sbom.cdx.json").write_text(bill, encoding="utf-8")
 
         def finish(uri: str) -> list[str]:
-            file, text = manifest(folder, name, record, document, row, uri, images or PREFIX)
+            file, text = manifest(folder, name, record, document, row, uri, images or PREFIX, fetch_as)
             (folder / file).write_text(text, encoding="utf-8")
             return write_manifest(folder)
 
@@ -125,6 +134,7 @@ def package_model(
         except BonsaiError as error:
             again = ["bonsai", "package-model", "--model", model, "--results", results, "--output", f"{output}-again"]
             again += ["--name", name, *(["--license", license] if license else []), *["--ship-code"] * ship_code]
+            again += ["--fetch-as", fetch_as] if fetch_as else []
             again += ["--upload", upload]
             later = shlex.join([*map(str, again), "--register", register])
             raise BonsaiError(

@@ -101,7 +101,7 @@ def promote(
         missing = [f"--{name}" for name, value in given.items() if not value]
         if missing:
             raise BonsaiError(f"{', '.join(missing)}: give them, or --first if there is no champion")
-        before = read_document(Path(document), "bonsai fetch-champion", "profile")
+        before = read_document(Path(document), "bonsai fetch-champion", "profile", shape=written.CHAMPION)
         now, token = champions.find(champion)
         if now["version"] not in (before["version"], version):
             raise BonsaiError(
@@ -129,13 +129,13 @@ def promote(
     if not in_place:
         new["profile"] = _profile(Path(challenger), Path(train)) if train else {}
     told = {"challenger": version, "form": form, "margin": margin, "data_sha256": data, "decided": _now()}
-    written = {"format": 1, **told, **found}
+    noted = {"format": 1, **told, **found}
     with new_file(Path(decision)) as file:  # before the champion changes: what cannot be told does not happen
-        file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(noted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if found["promoted"] and not in_place:
             _publish(Path(challenger), champion, new, token)
         if data and not found.get("undecided"):
-            _note(champions.decision_at(champion, data), written)
+            _note(champions.decision_at(champion, data), noted)
     say(f"promote  {'promoted' if found['promoted'] else 'the champion stays'}: {found['reason']}")
     if "note" in found:
         say(f"promote  {found['note']}")
@@ -337,17 +337,15 @@ def _again(champion: str, now: dict[str, Any], new: dict[str, Any]) -> dict[str,
         now: its document, which names the model.
         new: the document that this run would write.
     """
-    from kfp_bonsai.shared.storage.store import read_pointer
-
     if any(now.get(key) != new.get(key) for key in ("previous", "max_emission", "data_sha256")):
         return ALREADY
-    noted = read_pointer(champions.decision_at(champion, new["data_sha256"]))[0] or {}
+    noted = champions.decided_on(champion, new["data_sha256"]) or {}
     if noted.get("promoted") is True and noted.get("challenger") == new["version"]:
         return noted
     return {"promoted": True, "reason": "an earlier attempt put it in place, and ended before it could tell why"}
 
 
-def _note(location: str, written: dict[str, Any]) -> None:
+def _note(location: str, noted: dict[str, Any]) -> None:
     """Write down what was decided on this data, in place of an earlier decision on it.
 
     After a promotion the champion's document tells of the data too, so there a failure is told and is none.
@@ -355,9 +353,9 @@ def _note(location: str, written: dict[str, Any]) -> None:
     from kfp_bonsai.shared.storage.store import read_pointer, write_pointer
 
     try:
-        write_pointer(location, written, read_pointer(location)[1])
+        write_pointer(location, noted, read_pointer(location)[1])
     except BonsaiError as error:
-        if not written["promoted"]:
+        if not noted["promoted"]:
             raise
         say(f"promote  the decision is not noted beside the champion: {error}")
 

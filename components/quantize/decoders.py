@@ -51,12 +51,9 @@ def check(model: Path, kind: str, runtime: str, any_processor: bool) -> None:
             "like those that are to serve it"
         )
     int8_form.check_model(str(model), kind, bool(read_object(model / "config.json").get("is_encoder_decoder")))
+    writers.check_writing(model)
     file = model / "generation_config.json"
     found = read_object(file)
-    if not isinstance(found.get("eos_token_id"), int):
-        raise BonsaiError(f"{file} names no token that ends an answer (eos_token_id): the model would never stop")
-    if not isinstance(found.get("max_new_tokens"), int) or found["max_new_tokens"] < 1:
-        raise BonsaiError(f"{file} does not say how long answers may be (max_new_tokens): set it to 1 or more")
     other = [name for name, value in found.items() if name not in GREEDY and (value is True or value not in OFF)]
     if other:
         raise BonsaiError(

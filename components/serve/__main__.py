@@ -12,14 +12,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kfp_bonsai.serve.http_server import serve
+from kfp_bonsai.serve.http_server import MOST_WAITING, serve
 from kfp_bonsai.serve.lines import score
 from kfp_bonsai.serve.served import load
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference.runtimes import stated_threads
+
+
+def _lines(file: str) -> Iterator[str]:
+    """Read a file's lines; "-" is stdin."""
+    with open(0 if file == "-" else file, encoding="utf-8", newline="\n") as lines:
+        try:
+            yield from lines
+        except UnicodeDecodeError as error:
+            raise BonsaiError(f"{file} is no UTF-8 text: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,20 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serving.add_argument(
         "--grace", type=float, default=0, help="seconds to take requests after SIGTERM, while it is not ready (0)"
     )
+    serving.add_argument(
+        "--most-waiting",
+        type=int,
+        default=MOST_WAITING,
+        help=f"requests that wait or are answered; more get status 503 and come again later ({MOST_WAITING})",
+    )
     options = parser.parse_args(arguments)
+    if options.command == "serve" and options.most_waiting < 1:
+        parser.error(f"--most-waiting is {options.most_waiting}: give 1 or more")
     try:
         model = load(options.model, options.threads)
         if options.command == "serve":
-            serve(model, options.name, options.host, options.port, options.grace)
+            serve(model, options.name, options.host, options.port, options.grace, options.most_waiting)
             return 0
-        with open(0 if options.file == "-" else options.file, encoding="utf-8", newline="\n") as lines:
-            for answer in score(model, lines, options.json):
-                print(json.dumps(answer, ensure_ascii=False))
+        for answer in score(model, _lines(options.file), options.json):
+            print(json.dumps(answer, ensure_ascii=False))
     except BrokenPipeError:  # whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except UnicodeDecodeError as error:
-        print(f"error: {options.file} is no UTF-8 text: {error}", file=sys.stderr)
-        return 2
     except (BonsaiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

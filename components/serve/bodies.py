@@ -135,12 +135,12 @@ def unpacked(body: bytes) -> bytes:
     return found
 
 
-def leave(connection: socket.socket, seconds: float) -> None:
+def leave(connection: socket.socket, seconds: float, most: float) -> None:
     """End a connection whose client may still be sending: it shall read the answer, which a mere close would destroy.
 
-    What comes is thrown away, for a while.
+    What comes is thrown away until nothing comes for some seconds, or for so many at the most.
     """
-    until, buffer = time.monotonic() + LEAVING_SECONDS, bytearray(AT_ONCE)
+    until, buffer = time.monotonic() + most, bytearray(AT_ONCE)
     with suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
         connection.settimeout(seconds)

@@ -5,13 +5,15 @@ import json
 import signal
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from kfp_bonsai.serve.bodies import BodyError, Paced, leave, length_of, read_body
+from kfp_bonsai.serve.bodies import LEAVING_SECONDS, BodyError, Paced, leave, length_of, read_body
 from kfp_bonsai.serve.gauges import CONTENT_TYPE_LATEST, Gauges
 from kfp_bonsai.serve.open_inference import infer, metadata, parse
 from kfp_bonsai.serve.served import InputError, Model
@@ -19,8 +21,12 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import TextError
 
 MOST_CONNECTIONS = 1000  # at the same time, each a thread
+SPARE, SPARE_SECONDS = 100, 1.0  # connections beyond those, for a probe each, and how long one is open
+MOST_WAITING = 256  # requests
 LINGER = 1.0  # seconds; of a client that goes on sending what was refused
 JSON = "application/json"
+NONE: Mapping[str, str] = {}
+RETRY_SECONDS = 1
 _FULL = b'{"error": "too many connections: try it later"}'
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -42,12 +48,16 @@ class Handler(BaseHTTPRequestHandler):
         """Read at the pace that is asked of a client."""
         super().setup()
         self.rfile.close()
-        self.paced = Paced(self.connection, self.timeout)
+        self.spare = self.server.open > MOST_CONNECTIONS
+        self.paced = Paced(self.connection, SPARE_SECONDS if self.spare else self.timeout)
+        if self.spare:
+            self.paced.until = time.monotonic() + SPARE_SECONDS
         self.rfile = io.BufferedReader(self.paced, 1 << 16)
 
     def handle_one_request(self) -> None:
         """Answer the next request of a connection."""
-        self.paced.next_request()
+        if not self.spare:
+            self.paced.next_request()
         super().handle_one_request()
 
     def handle_expect_100(self) -> bool:
@@ -87,14 +97,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer an inference request."""
-        model, name = self.server.model, self.server.name
+        if self.spare:
+            self.server.gauges.refused.inc()
+            self._busy("too many connections")
+            self._leave()
+            return
         with self.server.gauges.request():
             try:
                 body = read_body(self.rfile, self.headers)
-                if self._route() == f"/v2/models/{name}/infer":
-                    answer = infer(model, name, parse(body))
-                    self.server.gauges.rows.inc(answer["outputs"][0]["shape"][0])
-                    self._reply(HTTPStatus.OK, answer)
+                if self._route() == f"/v2/models/{self.server.name}/infer":
+                    self._answer(body)
                 else:
                     self._unknown()
             except BodyError as error:
@@ -107,6 +119,21 @@ class Handler(BaseHTTPRequestHandler):
                 traceback.print_exc()
                 self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the model failed: see the server's log")
 
+    def _answer(self, body: bytes) -> None:
+        """Answer a request that is there whole, unless too many wait before it: its client may be gone by then."""
+        if not self.server.room.acquire(blocking=False):
+            self._busy("too many requests wait")
+            return
+        try:
+            answer = infer(self.server.model, self.server.name, parse(body))
+        finally:
+            self.server.room.release()
+        self.server.gauges.rows.inc(answer["outputs"][0]["shape"][0])
+        self._reply(HTTPStatus.OK, answer)
+
+    def _busy(self, why: str) -> None:
+        self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}: try it later", {"Retry-After": str(RETRY_SECONDS)})
+
     def _route(self) -> str:
         return self.path.partition("?")[0].rstrip("/")
 
@@ -118,21 +145,26 @@ class Handler(BaseHTTPRequestHandler):
         """Answer an error that leaves the request partly unread; http.server too calls this for those it finds."""
         self.close_connection = True  # the rest would be read as the next request
         self._refuse(code, message or HTTPStatus(code).phrase)
-        leave(self.connection, min(LINGER, self.timeout))
+        self._leave()
 
-    def _refuse(self, code: int, message: str) -> None:
-        self._reply(code, {"error": message})
+    def _leave(self) -> None:
+        leave(self.connection, min(LINGER, self.timeout), SPARE_SECONDS if self.spare else LEAVING_SECONDS)
 
-    def _reply(self, code: int, found: dict[str, Any]) -> None:
-        self._send(code, json.dumps(found).encode(), JSON)
+    def _refuse(self, code: int, message: str, headers: Mapping[str, str] = NONE) -> None:
+        self._reply(code, {"error": message}, headers)
 
-    def _send(self, code: int, body: bytes, content: str) -> None:
+    def _reply(self, code: int, found: dict[str, Any], headers: Mapping[str, str] = NONE) -> None:
+        self._send(code, json.dumps(found).encode(), JSON, headers)
+
+    def _send(self, code: int, body: bytes, content: str, headers: Mapping[str, str] = NONE) -> None:
         if self.command == "POST":
             self.server.gauges.requests.labels(int(code)).inc()
-        self.close_connection |= self.server.stopping
+        self.close_connection |= self.server.stopping or self.spare
         self.send_response(code)
         self.send_header("Content-Type", content)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -150,8 +182,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 1024
 
-    def __init__(self, model: Model, name: str, host: str, port: int) -> None:
-        """Listen; port 0 takes a free one.
+    def __init__(self, model: Model, name: str, host: str, port: int, waiting: int = MOST_WAITING) -> None:
+        """Listen; port 0 takes a free one. At most `waiting` requests wait for the model, or are answered.
 
         Raises:
             BonsaiError: the address or port cannot be used.
@@ -159,6 +191,7 @@ class Server(ThreadingHTTPServer):
         self.model, self.name, self.stopping = model, name, False
         self.gauges = Gauges(name, model.runtime, model.task.kind)
         self.open, self.counting = 0, threading.Lock()
+        self.room = threading.Semaphore(waiting)
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
@@ -170,8 +203,8 @@ class Server(ThreadingHTTPServer):
         threading.Timer(grace, self.shutdown).start()  # which waits for the loop that may have called this
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuse a connection beyond the most, in words, without a thread for it."""
-        if self.open < MOST_CONNECTIONS:
+        """Refuse a connection beyond the most and the spare ones, in words, without a thread for it."""
+        if self.open < MOST_CONNECTIONS + SPARE:
             return True
         self.gauges.refused.inc()
         request.settimeout(0)
@@ -202,9 +235,9 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def serve(model: Model, name: str, host: str, port: int, grace: float = 0) -> None:
+def serve(model: Model, name: str, host: str, port: int, grace: float = 0, waiting: int = MOST_WAITING) -> None:
     """Serve until SIGTERM or SIGINT, and finish the requests at hand; after SIGTERM take more for `grace` seconds."""
-    with Server(model, name, host, port) as listening:
+    with Server(model, name, host, port, waiting) as listening:
         signal.signal(signal.SIGTERM, lambda *_: listening.stop(grace))
         signal.signal(signal.SIGINT, lambda *_: listening.stop())
         print(f"{name} ({model.runtime}) on http://{host}:{listening.server_port}/v2/models/{name}/infer", flush=True)

@@ -11,19 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.documents import RECORD, read_object
+from kfp_bonsai.shared.core.documents import RECORD
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data.encoding import TextError, encode_batch, encode_parts, folder_tokenizer
+from kfp_bonsai.shared.data.encoding import SETTINGS, TextError, encode_batch, encode_parts, folder_tokenizer
 from kfp_bonsai.shared.inference.asking import Asked, together
 from kfp_bonsai.shared.inference.runtimes import TORCH, Predictor, load_predictor, runtime_of
 from kfp_bonsai.shared.inference.writers import Writer, load_writer, prompt_batch
+from kfp_bonsai.shared.kinds.kind import ROW
 from kfp_bonsai.shared.kinds.kinds import KINDS, kind_in, kind_of, tell
 from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.weights import DECODER_FILE, ONNX_FILE
+from kfp_bonsai.shared.storage.manifest import check_listed
 
 BATCH_ROWS = 32
 MOST_ROWS = 1024  # of one request
 MOST_PROMPTS = 64  # of one request: each is answered in many steps
+READ = (RECORD, "config.json", "generation_config.json", "chat_template.jinja", "tokenizer.json", *SETTINGS)
 ENCODING = threading.Lock()  # one batch at a time, on all cores: so much memory once
 
 Row = str | tuple[str, str]
@@ -115,7 +119,10 @@ class Model:
 
 
 def load(folder: Path, threads: int = 0) -> Model:
-    """Load a model's folder.
+    """Load a model's folder, and see that it answers.
+
+    Its files are to be as its SHA256SUMS says, if it has one; weights are only compared with the hash in bonsai.json,
+    which is among those files, as that reads through them once already.
 
     Args:
         folder: holds tokenizer.json, bonsai.json, and model.onnx (openvino_model.xml of one that writes) or, not
@@ -123,7 +130,8 @@ def load(folder: Path, threads: int = 0) -> Model:
         threads: threads that work on one batch; 0 leaves it to the runtime.
 
     Raises:
-        BonsaiError: a file is missing or broken, or the runtime is unknown or not installed.
+        BonsaiError: a file is missing or broken, the runtime is unknown or not installed, or the model's answers are
+            not its task's.
     """
     made = DECODER_FILE if (folder / DECODER_FILE).exists() else ONNX_FILE
     weights = "config.json" if any(folder.glob("*.safetensors")) else made
@@ -132,12 +140,41 @@ def load(folder: Path, threads: int = 0) -> Model:
             raise BonsaiError(f"{folder / name} is missing: give a folder that bonsai quantize or package-model wrote")
         if not os.access(folder / name, os.R_OK):
             raise BonsaiError(f"{folder / name} cannot be read by user {os.getuid()}: chmod -R a+rX {folder}")
+    check_listed(folder, READ)
     task = _task(folder)
     tokenizer = folder_tokenizer(folder)
-    encode_batch(tokenizer, ["a"])  # which a damaged one cannot
     with redirect_stdout(sys.stderr):  # what is noted while it is loaded is no answer
         run = load_writer if kind_of(task).writes else load_predictor
-        return Model(run(folder, _device(folder), threads=threads), tokenizer, task, folder)
+        model = Model(run(folder, _device(folder), threads=threads), tokenizer, task, folder)
+    _try(model)
+    return model
+
+
+def _try(model: Model) -> None:
+    """See that a model answers one row, in its task's terms, before it says that it is ready."""
+    texts = ["a"] * len(model.task.columns)
+    batch = encode_batch(model.tokenizer, *([text] for text in texts))
+    try:
+        if isinstance(model.predictor, Writer):
+            model.predictor.texts(model.predictor.write(batch, fewer=1))
+            return
+        found = np.shape(model.predictor.predict(batch))
+        kind = kind_of(model.task)
+        outputs = len(kind.outputs(model.task))
+        if (len(found), found[-1]) != (2 if kind.head == ROW else 3, outputs):
+            raise BonsaiError(
+                f"{model.folder} gives outputs of shape {found} for a row, and its {RECORD} speaks of {outputs} of the "
+                f"kind {model.task.kind}: copy the folder again, or make the model again"
+            )
+        model.tell([(texts[0], texts[1]) if model.pairs else texts[0]])
+    except BonsaiError:
+        raise
+    except Exception as error:  # each runtime has an exception of its own
+        said = " ".join(str(error).split())[:300]
+        raise BonsaiError(
+            f"{model.folder} answers no text ({type(error).__name__}: {said}): copy the folder again, or make the "
+            "model again"
+        ) from error
 
 
 def _task(folder: Path) -> Task:
@@ -146,21 +183,16 @@ def _task(folder: Path) -> Task:
     Raises:
         BonsaiError: its record does not say it, or it is of a kind that is not known here.
     """
-    found = read_object(folder / RECORD).get("task") or {}
-    if not isinstance(found, dict):
-        raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
-    stated, setting = found.get("kind") or "", found.get("setting") or ""
-    labels, columns = (found.get(name) or [] for name in ("labels", "columns"))
-    lists = all(isinstance(each, list) and all(isinstance(one, str) for one in each) for each in (labels, columns))
-    if not lists or not isinstance(stated, str) or not isinstance(setting, str):
-        raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
+    found = read_record(folder).get("task", {})
+    stated, labels = found.get("kind", ""), found.get("labels", [])
     if stated and stated not in KINDS:
         raise BonsaiError(f"{folder} answers {stated}, which this server does not: it knows {', '.join(KINDS)}")
     kind = kind_in(found)
-    if bool(labels) != kind.named:
+    columns = tuple(found.get("columns", [])) or kind.columns[0]
+    if bool(labels) != kind.named or len({*labels}) < len(labels) or columns not in kind.columns:
         raise BonsaiError(f"{folder / RECORD}: its task is none: copy or make it again")
     name = next(name for name, each in KINDS.items() if each is kind)
-    return Task("", name, tuple(columns) or kind.columns[0], tuple(labels), "", "", "", 0, "", setting)
+    return Task("", name, columns, tuple(labels), "", "", "", 0, "", found.get("setting", ""))
 
 
 def _device(folder: Path) -> str:

@@ -10,6 +10,7 @@ from kfp_bonsai.pipelines.cluster.form import FORMS, OPTIONS, settle
 from kfp_bonsai.pipelines.cluster.study_form import settle_study
 from kfp_bonsai.pipelines.options import EDGE, FIRST, LEVELS, STUDY, arguments
 from kfp_bonsai.pipelines.values import fitting
+from kfp_bonsai.pipelines.yaml_file import read_first
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.core.signatures import REQUIRED
 
@@ -88,16 +89,13 @@ def _value(value: str, kind: type, what: str) -> Any:
 
 def _compiled(pipeline: Path) -> tuple[str, dict[str, Mapping[str, Any]], dict[str, Any]]:
     """Return a compiled pipeline's name, the fields of its form, and what was fixed when compiling."""
-    import yaml
-
     if not pipeline.is_file():
         raise BonsaiError(f"--pipeline {pipeline}: there is no such file: make it with `bonsai compile`")
+    spec = read_first(pipeline, f"--pipeline {pipeline}", ": make it with `bonsai compile`", more=True)
     try:
-        spec = next(iter(yaml.safe_load_all(pipeline.read_text(encoding="utf-8"))))
         name, root = spec["pipelineInfo"]["name"], spec["root"]
         first = root["dag"]["tasks"][FIRST[name]]["inputs"]["parameters"]
-        return name, root["inputDefinitions"]["parameters"], first["fixed"]["runtimeValue"]["constant"]
-    except OSError as error:
-        raise BonsaiError(f"--pipeline {pipeline} cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, StopIteration, KeyError, TypeError) as error:
+        fields, fixed = root["inputDefinitions"]["parameters"], first["fixed"]["runtimeValue"]["constant"]
+        return name, {each: dict(one) for each, one in fields.items()}, dict(fixed)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BonsaiError(f"--pipeline {pipeline} is no compiled pipeline: make it with `bonsai compile`") from error

@@ -33,7 +33,7 @@ RESULTS = (
 MADE = (RECORD, LOG, WORK, *RESULTS)
 BEFORE = ".before"  # what --overwrite replaces, until the new run has finished a task
 # What only the last tasks are given, so that the work before them still counts.
-LATE = ("license", "ship_code", "upload", "register", "edge", "runtime")
+LATE = ("license", "ship_code", "upload", "register", "fetch_as", "edge", "runtime")
 RUNNING, FINISHED = "running", "finished"
 
 

@@ -110,7 +110,8 @@ def test_data_that_was_decided_on_is_not_trained_on_again(check, made, tmp_path)
     """GPU hours every night for nothing; and --again, which must go on nevertheless."""
     train = split(tmp_path / "new", *rows(300, 2))
     data = champions.data_sha256([train, made.validation, made.test])
-    write_pointer(champions.decision_at(str(tmp_path / "champion"), data), {"reason": "it was worse"}, None)
+    decision = {"promoted": False, "reason": "it was worse"}
+    write_pointer(champions.decision_at(str(tmp_path / "champion"), data), decision, None)
     found = check(train)
     assert found["todo"] == "nothing" and "it was worse" in found["reason"]
     assert check(train, again=True)["todo"] == "train"

@@ -16,6 +16,7 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.package_model.package import package_model
 from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
+from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference.asking import predictions
@@ -78,6 +79,12 @@ def test_what_is_told_of_a_model_that_writes_is_of_answers_and_tokens(measured, 
     assert "1,000 answers" in page and "1,000 inferences" not in page and "J a token" in page
     assert "### Writing" in lines and "inferences" not in lines
     assert json.loads(files[4].read_text())["rows"][1]["writing"]["tokens"] == found["protocol"]["written_tokens"]
+    settings = tmp_path / "best" / "generation_config.json"
+    right = settings.read_text()
+    settings.write_text(json.dumps(json.loads(right) | {"max_new_tokens": 0}))
+    with pytest.raises(BonsaiError, match="does not say how long answers may be"):  # and no package of it
+        package_model(tmp_path / "best", files[4], tmp_path / "package")
+    settings.write_text(right)
     package_model(tmp_path / "best", files[4], tmp_path / "package")
     card = (tmp_path / "package/README.md").read_text()
     of_text = found["models"][0]["family"] == "t5"

@@ -33,7 +33,7 @@ def found(made, memory_too, tmp_path_factory):
     quantized = root / "quantized"
     quantized.mkdir()
     export(made.baseline, quantized / "model.onnx")
-    (quantized / "bonsai.json").write_text(json.dumps({"runtime": "onnxruntime"}))
+    (quantized / "bonsai.json").write_text(json.dumps({"runtime": "onnxruntime", "lineage": []}))
     ballast = np.ones(50_000_000)  # what this process holds is no model's
     started = time.monotonic()
     peaks = memory.peaks([made.baseline, wider, damaged, quantized], [BATCH] * 4, 1)

@@ -17,15 +17,15 @@ def written(folder: Path, settings: dict, **record) -> Path:
     tiny.tokenizer().save_pretrained(folder)
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
-    (folder / "bonsai.json").write_text(json.dumps({"runtime": "made", "max_length": 9, **record}))
+    (folder / "bonsai.json").write_text(json.dumps({"runtime": "made", "max_length": 9, "lineage": [], **record}))
     (folder / "model.onnx").write_bytes(b"")
     return folder
 
 
 @contextmanager
-def listening(model):
+def listening(model, **options):
     """A connection to a server of a model."""
-    with Server(model, "reviews", "127.0.0.1", 0) as server:
+    with Server(model, "reviews", "127.0.0.1", 0, **options) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)

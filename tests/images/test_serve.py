@@ -27,6 +27,7 @@ from kfp_bonsai.shared.data.encoding import FIELDS, encode
 from kfp_bonsai.shared.inference import processor, runtimes
 from kfp_bonsai.shared.inference.runtimes import load_predictor
 from kfp_bonsai.shared.kinds.kinds import KINDS
+from kfp_bonsai.shared.storage.store import write_manifest
 
 REQUIREMENTS = Path(__file__).parents[2] / "images" / "edge" / "requirements.txt"
 SERVE = [sys.executable, "-m", "kfp_bonsai.serve"]
@@ -408,25 +409,60 @@ def with_text(name: str, text: str):
     return lambda folder: (folder / name).write_text(text)
 
 
+def with_record(**changed):
+    """Another record than the one that was published."""
+
+    def change(folder: Path) -> None:
+        record = {"runtime": "made", "max_length": 9, "lineage": [], **changed}
+        (folder / "bonsai.json").write_text(json.dumps(record))
+
+    return change
+
+
+def published_with(change):
+    """A folder that is changed after its checksums were written."""
+
+    def changed(folder: Path) -> None:
+        write_manifest(folder)
+        change(folder)
+
+    return changed
+
+
 BROKEN = {
     "no model": (without("model.onnx"), r"model.onnx is missing: give a folder that bonsai quantize"),
     "no tokenizer": (without("tokenizer.json"), r"tokenizer.json is missing"),
     "no record": (without("bonsai.json"), r"bonsai.json is missing"),
     "record no JSON": (with_text("bonsai.json", "{"), r"bonsai.json is not JSON"),
-    "record no object": (with_text("bonsai.json", "[]"), r"bonsai.json holds no JSON object"),
-    "another runtime": (
-        with_text("bonsai.json", '{"runtime": "torch"}'),
-        r"'torch' is not one of openvino, onnxruntime",
-    ),
+    "record no object": (with_text("bonsai.json", "[]"), r"bonsai.json was not written by .*it has no 'lineage'"),
+    "another runtime": (with_record(runtime="torch"), r"'torch' is not one of openvino, onnxruntime"),
+    "several runtimes": (with_record(runtime=["made"]), r'runtime is \["made"\], which no stage writes'),
     "half a tokenizer": (with_text("tokenizer.json", "{"), r"tokenizer.json holds no tokenizer"),
-    "no length": (with_text("bonsai.json", '{"runtime": "made", "max_length": "9"}'), r"max_length is '9'"),
-    "no labels": (with_text("bonsai.json", '{"runtime": "made", "task": {"labels": [1]}}'), r"its task is none"),
-    "other weights": (with_text("bonsai.json", '{"runtime": "made", "sha256": "0"}'), r"the weights in .* not those"),
-    "no padding token": (with_text("tokenizer_config.json", '{"pad_token": "<x>"}'), r"padding token '<x>' is not in"),
-    "half a model": (
-        lambda folder: (folder / "bonsai.json").write_text('{"runtime": "onnxruntime"}'),
-        r"model.onnx is not a whole ONNX file",
+    "no length": (with_record(max_length="9"), r'max_length is "9", which no stage writes'),
+    "a length below one": (with_record(max_length=-1), r"max_length is -1, which no stage writes"),
+    "a length without end": (with_record(max_length=10**30), r"max_length is 10+, which no stage writes"),
+    "a list of how it was quantized": (with_record(quantization=[]), r"quantization is \[\], which no stage writes"),
+    "a place in words": (with_record(quantization={"positions": "512"}), r'positions is "512", which no stage writes'),
+    "no labels": (with_record(task={"labels": [1]}), r"labels\[0\] is 1, which no stage writes"),
+    "a label twice": (with_record(task={"labels": ["good", "good"]}), r"its task is none"),
+    "three texts a row": (with_record(task={"columns": ["a", "b", "c"]}), r"its task is none"),
+    "too few labels": (
+        with_record(task={"labels": ["one", "two"]}),
+        r"of shape \(1, 1\) .*speaks of 2 of the kind class",
     ),
+    "another kind": (with_record(task={"kind": "questions"}), r"speaks of 2 of the kind questions"),
+    "other weights": (with_record(sha256="0"), r"the weights in .* not those"),
+    "changed since it was published": (
+        published_with(with_record(task={"labels": ["good", "bad"]})),
+        r"bonsai.json is not as SHA256SUMS says",
+    ),
+    "more than was published": (
+        published_with(with_text("generation_config.json", "{}")),
+        r"generation_config.json is not as SHA256SUMS says",
+    ),
+    "checksums of nothing": (with_text("SHA256SUMS", ""), r"SHA256SUMS lists no file"),
+    "no padding token": (with_text("tokenizer_config.json", '{"pad_token": "<x>"}'), r"padding token '<x>' is not in"),
+    "half a model": (with_record(runtime="onnxruntime"), r"model.onnx is not a whole ONNX file"),
 }
 
 
@@ -434,12 +470,25 @@ BROKEN = {
 def test_a_broken_folder_is_named(loaded, tmp_path, capsys, case):
     """A container that restarts for ever, with a traceback in its log."""
     folder = written(tmp_path / "model", {})
-    loaded(folder)
+    loaded(folder, classes=1)
     change, message = BROKEN[case]
     change(folder)
     assert main(["serve", str(folder)]) == 2
     printed = capsys.readouterr().err
     assert re.search(rf"^error: .*{message}", printed), printed
+
+
+def test_a_model_that_cannot_run_is_not_said_to_be_ready(loaded, tmp_path, capsys, monkeypatch):
+    """A replica that takes requests, and answers each with status 500."""
+    folder = written(tmp_path / "model", {})
+    loaded(folder, classes=1)
+
+    def fails(_batch):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setitem(runtimes._ONNX_RUNTIMES, "made", lambda *_: runtimes.Predictor("made", tuple(FIELDS), fails))
+    assert main(["serve", str(folder)]) == 2
+    assert re.search(r"^error: .*answers no text \(RuntimeError: no such operation\)", capsys.readouterr().err)
 
 
 GOOD_IDS, BAD_IDS = (
@@ -463,7 +512,7 @@ def knows(kind: str):
             found[:, 0] = 3  # no answer here
             return found.astype(np.float32)
         both = np.stack([bad.any(axis=1), good.any(axis=1)], axis=1)
-        return np.where(both, 4.0, -4.0).astype(np.float32)[:, 1 if kind == "ranking" else 0 :]
+        return np.where(both, 4.0, -4.0).astype(np.float32)[:, 1 if kind in ("ranking", "regression") else 0 :]
 
     return run
 
@@ -570,7 +619,7 @@ def test_what_is_noted_of_a_model_is_no_answer(loaded, tmp_path, capsys, monkeyp
 def test_files_and_ports_that_cannot_be_used_are_named(loaded, tmp_path, capsys, monkeypatch):
     """A traceback for a wrong path, for text that is no UTF-8, or for a port that is taken."""
     folder = written(tmp_path / "model", {})
-    loaded(folder)
+    loaded(folder, classes=1)
     assert main(["score", str(folder), str(tmp_path / "none.txt")]) == 2
     assert "none.txt" in capsys.readouterr().err
     (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))

@@ -1,6 +1,7 @@
 """What the server takes of a client, and for how long; what it tells of itself; how it ends."""
 
 import gzip
+import http.client
 import json
 import os
 import re
@@ -120,21 +121,57 @@ def test_a_client_that_reads_nothing_is_given_up(simple, monkeypatch):
 
 
 def test_connections_beyond_the_most_are_refused_in_words(simple, monkeypatch):
-    """Threads without an end, and a server that answers nobody."""
+    """Threads without an end, a server that answers nobody, or one that is killed as its probe is refused."""
     monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(http_server, "SPARE_SECONDS", 0.2)
+    post = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY.decode()}"
+    probe = "GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
     with listening(simple) as connection:
         ask(connection, "GET", "/v2")
         with socket.create_connection((connection.host, connection.port), 30) as second:
             second.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert second.recv(4) == b"HTTP"
-            third = sent_raw(connection, "")
-            assert third.startswith("HTTP/1.1 503 ") and "\r\nRetry-After: 1\r\n" in third
-            assert json.loads(third.partition("\r\n\r\n")[2])["error"].startswith("too many connections")
+            assert sent_raw(connection, "") == ""  # given up
+            live = sent_raw(connection, probe)  # and closed, so that others have room
+            assert live.startswith("HTTP/1.1 200 ") and live.endswith('{"live": true}')
+            third = [sent_raw(connection, post)]
+            monkeypatch.setattr(http_server, "SPARE", 0)
+            third.append(sent_raw(connection, ""))
+            for answer in third:
+                assert answer.startswith("HTTP/1.1 503 ") and "\r\nRetry-After: 1\r\n" in answer
+                assert json.loads(answer.partition("\r\n\r\n")[2])["error"].startswith("too many connections")
         until = time.monotonic() + 30
         while figures(connection)["bonsai_connections",] > 1 and time.monotonic() < until:
             time.sleep(0.01)
-        assert figures(connection)["bonsai_connections_refused_total",] == 1
+        assert figures(connection)["bonsai_connections_refused_total",] == 2
         assert sent_raw(connection, "GET /v2 HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 200 ")
+
+
+def test_requests_beyond_the_most_are_told_to_come_again(simple):
+    """Answers that come when their clients are gone, of a server that works for these alone."""
+    inner, begun, go = simple.predictor.run, threading.Event(), threading.Event()
+
+    def slow(batch):
+        begun.set()
+        assert go.wait(30)
+        return inner(batch)
+
+    object.__setattr__(simple.predictor, "run", slow)
+    with listening(simple, waiting=1) as connection:
+        first: list[tuple[int, dict]] = []
+        other = http.client.HTTPConnection(connection.host, connection.port, timeout=30)
+        thread = threading.Thread(target=lambda: first.append(ask(other, "POST", PATH, REQUEST)))
+        thread.start()
+        assert begun.wait(30)
+        connection.request("POST", PATH, BODY)
+        response = connection.getresponse()
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert json.loads(response.read())["error"] == "too many requests wait: try it later"
+        assert ask(connection, "GET", "/v2/health/live")[0] == 200  # on the same connection
+        go.set()
+        thread.join(30)
+        assert first[0][0] == ask(connection, "POST", PATH, REQUEST)[0] == 200
+        other.close()
 
 
 def figures(connection) -> dict[tuple, float]:

@@ -1,6 +1,8 @@
 """The edge image's program with models that write: answers as the package gives them, limits, and no torch."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +12,9 @@ from served_made import ask, listening
 from test_serve import REQUIREMENTS
 
 from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.serve.__main__ import main
 from kfp_bonsai.serve.served import load
+from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference import writers
 from kfp_bonsai.shared.models.records import read_record, task_of
 
@@ -26,6 +30,48 @@ def served(request, tmp_path_factory):
     quantize(base, folder / "train.parquet", folder / "int8", calibration_rows=8)
     said = [json.dumps([{"role": "user", "content": text}]) for text in TEXTS] if request.param else TEXTS
     return folder, load(folder / "int8"), said
+
+
+DAMAGED = {
+    "chat_template.jinja": {
+        b"\xff\xfe": r"chat_template.jinja cannot be read as UTF-8",
+        b"{% for": "template of .* is none",
+    },
+    "generation_config.json": {
+        b'{"eos_token_id": 3, "max_new_tokens": %s}' % number: r"generation_config.json does not say how long"
+        for number in (b"-1", b"0", b"true", b"1e9")
+    },
+    "tokenizer_config.json": {b'{"pad_token": "[PAD]", "eos_token": {"a": 1}}': 'eos_token is {"a": 1}, no token'},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_beside_the_weights_is_told_by_who_serves_and_packages(served, name, tmp_path, capsys):
+    """A traceback, a template's fault told of the texts, empty answers, or a package that nobody can serve."""
+    folder, _, _ = served
+    (tmp_path / "texts.txt").write_text("a\n")
+    for content, said in DAMAGED[name].items():
+        for model in (folder / "int8", folder / "base"):
+            copy = tmp_path / "copy"
+            shutil.copytree(model, copy)
+            (copy / name).write_bytes(content)
+            for command in (["serve", str(copy)], ["score", str(copy), str(tmp_path / "texts.txt")]):
+                assert main(command) == 2
+                assert re.search(f"^error: .*{said}", capsys.readouterr().err)
+            with pytest.raises(BonsaiError, match=said):
+                writers.check_writing(copy)
+            shutil.rmtree(copy)
+
+
+def test_a_model_of_conversations_without_their_template_is_refused(served, tmp_path):
+    """A server that is ready, and refuses each conversation as if it were at fault."""
+    folder, _, texts = served
+    if texts == TEXTS:
+        pytest.skip("texts are texts")
+    shutil.copytree(folder / "int8", tmp_path / "copy")
+    (tmp_path / "copy" / "chat_template.jinja").unlink()
+    with pytest.raises(BonsaiError, match="has no chat template: copy the folder again"):
+        load(tmp_path / "copy")
 
 
 def tensor(texts):

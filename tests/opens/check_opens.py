@@ -261,6 +261,16 @@ def test_runtimes_open_the_int8_file(room, tmp_path, kind, made_for, runtime):
     assert same_classes(found, np.concatenate(parts)) >= SAME
 
 
+@pytest.mark.parametrize("kind", ["ranking", "multi-label", "regression"])
+def test_onnxruntime_gives_our_outputs_of_other_int8_files(room, tmp_path, kind):
+    """A pair that is read as one text, or labels and numbers that our code alone reads off the file."""
+    folder, columns = quantized(room, kind, "onnxruntime"), columns_of(kind, ROWS)
+    record = read_record(folder)
+    given = {"columns": columns, "length": record["max_length"], "pad": record["pad_token_id"]}
+    found = ask(environment(room / "plain"), "onnx_file", folder, {**given, "runtime": "onnxruntime"}, tmp_path)
+    assert close(found, load_predictor(folder).predict(encode(folder, *columns)))
+
+
 def test_optimum_opens_the_int8_file(room, tmp_path):
     """A folder that those who serve ONNX files with transformers' tokenizers cannot use."""
     folder, columns = quantized(room, "classification", "onnxruntime"), columns_of("classification", MANY)

@@ -19,6 +19,9 @@ from made_package import make_quantized, make_stock, write_record
 
 from kfp_bonsai.package_model import kserve
 from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.shared.core.errors import BonsaiError
+
+README = Path(kserve.__file__).with_name("README.md")
 
 PREDICTOR = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "containerConcurrency", "model"}
 POD = {"securityContext", "automountServiceAccountToken"}  # the predictor is a pod's specification besides
@@ -139,6 +142,29 @@ def test_the_manifest_for_plain_models(plain: Path):
     assert "--disable_log_requests" in model["args"]  # it would log the users' texts
     assert set(model["resources"]["limits"]) == {"cpu", "memory"}  # measured on a CPU: no pod waits for a GPU
     assert "# The answers number the classes: 0 negative, 1 positive." in (plain / "kserve-gpu.yaml").read_text()
+
+
+def test_what_is_private_is_fetched_by_an_account_or_told(tmp_path: Path, plain: Path):
+    """A pod that fetches without a token from a private place, and never starts."""
+    model, results = make_stock(tmp_path)
+    package_model(model, results, tmp_path / "package", fetch_as="bonsai-reader")
+    _, service = documents(tmp_path / "package")
+    assert service["spec"]["predictor"]["serviceAccountName"] == "bonsai-reader"
+    told = [(folder / "kserve-gpu.yaml").read_text() for folder in (plain, tmp_path / "package")]
+    assert ["--fetch-as" in text for text in told] == [True, False]
+    kubernetes_validate.validate(pod(None, service), "1.33", strict=True)
+    for name in ("Reader", "a_b", "-a", "a: b", "a" * 254):
+        with pytest.raises(BonsaiError, match="no name of a Kubernetes service account"):
+            package_model(model, results, tmp_path / "other", fetch_as=name)
+
+
+@pytest.mark.parametrize("secret", re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL))
+def test_the_readme_s_secrets_are_ones(secret: str):
+    """An example that a cluster refuses, or whose account names another Secret."""
+    one, account = yaml.safe_load_all(secret)
+    for document in (one, account):
+        kubernetes_validate.validate(document, "1.33", strict=True)
+    assert account["secrets"] == [{"name": one["metadata"]["name"]}]
 
 
 @pytest.mark.parametrize(("lowercase", "said"), [(False, True), (True, False)])

@@ -32,7 +32,7 @@ from kfp_bonsai.shared.models.champion import version_of as version
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import read_record, write_record
 from kfp_bonsai.shared.storage import objects
-from kfp_bonsai.shared.storage.store import download_folder, read_pointer, write_manifest
+from kfp_bonsai.shared.storage.store import download_folder, read_pointer, write_manifest, write_pointer
 
 TARGET, EMISSION = 0.93, 0.9
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 10, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
@@ -375,6 +375,40 @@ def test_a_champion_that_changed_or_vanished_meanwhile(made, world, champion, tm
     with pytest.raises(BonsaiError, match="there is no champion at"):
         compared(made, world, champion, tmp_path, "bad")
     assert not pointer.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"version": 7}, "'version' is 7, not text"),
+        ({"max_emission": "x"}, "'max_emission' is \"x\", not a share of 0 to 1"),
+        ({"max_emission": 20}, "'max_emission' is 20, not a share of 0 to 1"),
+        ({"max_emission_of": ["int8"]}, r"'max_emission_of' is \[\"int8\"\], not float or int8"),
+        ({"profile": []}, "'profile' is \\[\\], not an object"),
+    ],
+)
+def test_a_champion_whose_document_is_damaged_is_told_before_any_work(champion, tmp_path, changed, said):
+    """A traceback, after an hour of training or beside outputs that are there already."""
+    pointer = Path(champions.pointer_at(champion))
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | changed))
+    with pytest.raises(BonsaiError, match=f"champion.json is not as `bonsai promote` wrote it .{said}.: restore it"):
+        fetch_champion(champion, tmp_path / "model", tmp_path / "document.json")
+    assert not (tmp_path / "model").exists() and not (tmp_path / "document.json").exists()
+
+
+def test_a_document_and_a_decision_that_are_none_are_refused(made, world, champion, tmp_path):
+    """A KeyError where the champion is compared with, or a decision without a reason that is told of as one."""
+    document = {"profile": {}}
+    (tmp_path / "document.json").write_text(json.dumps(document))
+    given = {"document": str(tmp_path / "document.json"), "incumbent": str(world["good"])}
+    splits = {"train": str(made.train), "validation": str(made.validation), "test": str(made.test)}
+    with pytest.raises(
+        BonsaiError, match=r"document.json is not as `bonsai fetch-champion` wrote it .it has no 'version'"
+    ):
+        promote(world["bad"], champion, tmp_path / "decision.json", **given, **splits)
+    write_pointer(champions.decision_at(champion, "0" * 64), {"promoted": True}, None)
+    with pytest.raises(BonsaiError, match="it has no 'reason'"):
+        champions.decided_on(champion, "0" * 64)
 
 
 def test_a_second_first_champion_is_refused(world, champion, tmp_path):

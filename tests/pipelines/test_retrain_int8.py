@@ -135,7 +135,7 @@ def test_what_was_decided_of_a_float_model_is_no_decision_on_an_int8_one(made, w
     assert [todo(form) for form in ("", "float", "int8")] == ["nothing", "nothing", "train"]
     note = Path(champions.decision_at(champion, data))
     note.parent.mkdir()
-    note.write_text(json.dumps({"reason": "it was worse", "form": "int8"}))
+    note.write_text(json.dumps({"promoted": False, "reason": "it was worse", "form": "int8"}))
     assert [todo(form) for form in ("float", "int8")] == ["train", "nothing"]
 
 

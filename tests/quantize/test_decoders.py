@@ -91,7 +91,10 @@ def changed(made, tmp_path, **settings):
 BAD = {
     "no end": ({"eos_token_id": None}, {}, "names no token that ends an answer"),
     "no length": ({"max_new_tokens": None}, {}, "how long answers may be"),
-    "length of no token": ({"max_new_tokens": 0}, {}, "set it to 1 or more"),
+    "length of no token": ({"max_new_tokens": 0}, {}, "set it to 1 to 1,048,576 tokens"),
+    "length of true": ({"max_new_tokens": True}, {}, "set it to 1 to 1,048,576 tokens"),
+    "length below none": ({"max_new_tokens": -1}, {}, "set it to 1 to 1,048,576 tokens"),
+    "end of true": ({"eos_token_id": True}, {}, "names no token that ends an answer"),
     "drawn": ({"do_sample": True}, {}, "sets do_sample to True, and a quantized model writes greedily"),
     "beams": ({"num_beams": 4}, {}, "sets num_beams to 4"),
     "penalty": ({"repetition_penalty": 1.3}, {}, "sets repetition_penalty to 1.3"),

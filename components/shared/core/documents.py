@@ -46,6 +46,7 @@ FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NUMBER = Kind("a number", is_number)
 ABOVE_ZERO = Kind("a number above zero", lambda value: is_number(value) and value > 0)
 NUMBERS = Kind("numbers by names", lambda value: isinstance(value, dict) and all(map(is_number, value.values())))
+LENGTH = Kind("1 to 1,048,576 tokens", lambda value: type(value) is int and 1 <= value <= 1 << 20)
 COUNT = Kind("a whole number", lambda value: is_number(value) and 0 <= value < 2**63 and value == int(value))
 
 
@@ -78,12 +79,32 @@ def read_document(path: Path, made_by: str, *keys: str, shape: Mapping[str, Any]
         raise BonsaiError(
             f"{path} has format {document['format']}, this version reads {FORMAT}: make it again with `{made_by}`"
         )
+    return fitted(document, shape, str(path), made_by) if shape else document
+
+
+def fitted(
+    document: Mapping[str, Any],
+    shape: Mapping[str, Any],
+    where: str,
+    made_by: str,
+    advice: str = "give the file that it wrote, or make it again",
+) -> dict[str, Any]:
+    """Return a document that is of a shape, with None for what it lacks.
+
+    Args:
+        document: what was read.
+        shape: what is read of it.
+        where: where it is, for the message.
+        made_by: what writes such a document.
+        advice: what to do if this is none.
+
+    Raises:
+        BonsaiError: it is not of that shape.
+    """
     try:
-        return _fitted(document, shape, "") if shape else document
+        return _fitted(document, shape, "")
     except _OddValueError as problem:
-        raise BonsaiError(
-            f"{path} is not as `{made_by}` wrote it ({problem}): give the file that it wrote, or make it again"
-        ) from problem
+        raise BonsaiError(f"{where} is not as `{made_by}` wrote it ({problem}): {advice}") from problem
 
 
 class _OddValueError(Exception):

@@ -34,6 +34,18 @@ _TASK = {
     "notes?": [TEXT],
 }
 _TARGET = {"min_accuracy?": NUMBER, "max_emission?": NUMBER}
+_FORM = Kind("float or int8", ("float", "int8").__contains__)
+CHAMPION = {
+    "version": TEXT,
+    "previous?": TEXT,
+    "level?": TEXT,
+    "accuracy?": NUMBER,
+    "max_emission?": Kind("a share of 0 to 1", lambda value: is_number(value) and 0 <= value <= 1),
+    "max_emission_of?": _FORM,
+    "data_sha256?": TEXT,
+    "profile?": {},
+}
+DECISION = {"promoted": FLAG, "reason": TEXT, "challenger?": TEXT, "form?": _FORM}
 _LINEAGE = [{"stage": TEXT, "arguments?": {}, "seconds?": NUMBER, "joules?": NUMBER, "energy_label?": TEXT}]
 _ENERGY = {"label?": TEXT, "source?": TEXT, "detail?": TEXT}
 _CARBON = {"intensity_g_per_kwh": NUMBER, "country?": TEXT, "source?": TEXT}
@@ -159,7 +171,7 @@ STUDY = {
             "seed": COUNT,
             "flags?": [TEXT],
             "rows?": COUNT,
-            "state": Kind("done, failed, refused or waiting", {"done", "failed", "refused", "waiting"}.__contains__),
+            "state": Kind("done, failed, refused or waiting", ("done", "failed", "refused", "waiting").__contains__),
             "error": TEXT,
             "results": TEXT,
             "seconds": NUMBER,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.documents import RECORD, read_document, read_object
+from kfp_bonsai.shared.core.documents import LENGTH, RECORD, read_document, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.kinds.windows import Windows
 
@@ -54,7 +54,7 @@ def folder_tokenizer(folder: Path, max_length: int = 0) -> Any:
         raise BonsaiError(f"{file} is missing: the folder needs a fast tokenizer (save_pretrained of AutoTokenizer)")
     read = [each for each in (file, *map(file.with_name, SETTINGS)) if each.is_file()]
     changed = tuple(each.stat().st_mtime_ns for each in read)
-    return _tokenizer(file, changed, max_length or _max_length(Path(folder)))
+    return _tokenizer(file, changed, max_length or trained_length(folder))
 
 
 def tokens_sha256(folder: Path) -> str:
@@ -230,8 +230,14 @@ def _tokenizer(file: Path, changed: tuple[int, ...], max_length: int) -> Any:
     return tokenizer
 
 
-def _max_length(folder: Path) -> int:
-    stated = read_object(folder / RECORD).get("max_length") or 128
-    if not isinstance(stated, int):
-        raise BonsaiError(f"{folder / RECORD}: max_length is {stated!r}, no number of tokens: make the model again")
+def trained_length(folder: Path) -> int:
+    """Return the tokens at which texts were cut where a folder's model was trained; 128 where nothing says it.
+
+    Raises:
+        BonsaiError: what says it is damaged.
+    """
+    stated = read_object(Path(folder) / RECORD).get("max_length", 128)
+    if not LENGTH.holds(stated):
+        shown = json.dumps(stated)[:40]
+        raise BonsaiError(f"{Path(folder) / RECORD}: max_length is {shown}, not {LENGTH.words}: make the model again")
     return stated

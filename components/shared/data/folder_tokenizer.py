@@ -50,7 +50,7 @@ class FolderTokenizer:
         folder_tokenizer(folder)  # which refuses in words what is none
         settings = read_object(folder / "tokenizer_config.json")
         found = {**read_object(folder / "special_tokens_map.json"), **settings}
-        marks = {name: _text(found[name]) for name in MARKS if found.get(name) is not None}
+        marks = {name: _text(found[name], folder, name) for name in MARKS if found.get(name) is not None}
         return cls(
             Tokenizer.from_file(str(folder / "tokenizer.json")),
             str(folder),
@@ -87,6 +87,23 @@ class FolderTokenizer:
         shown = {name: value for name, value in options.items() if name != "tokenize"}
         return self._compiled.render(messages=messages, tools=None, documents=None, **shown, **self.marks)
 
+    def check_template(self) -> None:
+        """See that the chat template, if there is one, is one.
+
+        Raises:
+            BonsaiError: it is none, or jinja2 is not installed.
+        """
+        try:
+            _ = self._compiled if self.chat_template else None
+        except BonsaiError:
+            raise
+        except Exception as error:  # of the library, or Python's own for one that is nested too deep
+            said = " ".join(str(error).split())[:300]
+            raise BonsaiError(
+                f"the chat template of {self.name_or_path} is none ({type(error).__name__}: {said}): correct it, or "
+                "copy the folder again"
+            ) from error
+
     @cached_property
     def _compiled(self) -> Any:
         """The template, compiled as transformers does it."""
@@ -121,15 +138,24 @@ class FolderTokenizer:
         return world.from_string(self.chat_template)
 
 
-def _text(mark: Any) -> str:
-    return mark["content"] if isinstance(mark, Mapping) else str(mark)
+def _text(mark: Any, folder: Path, name: str) -> str:
+    text = mark.get("content") if isinstance(mark, Mapping) else mark
+    if not isinstance(text, str):
+        raise BonsaiError(
+            f"{folder / 'tokenizer_config.json'} (or special_tokens_map.json beside it): {name} is "
+            f"{json.dumps(mark)[:40]}, no token: save the tokenizer again"
+        )
+    return text
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str:
     """Return a folder's chat template: in a file of its own, or in the tokenizer's settings, of several the default."""
     alone = folder / "chat_template.jinja"
     if alone.is_file():
-        return alone.read_text(encoding="utf-8")
+        try:
+            return alone.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BonsaiError(f"{alone} cannot be read as UTF-8 ({error}): copy the folder again") from error
     found = settings.get("chat_template")
     if isinstance(found, list):
         found = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}.get("default")

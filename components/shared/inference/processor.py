@@ -56,6 +56,6 @@ def doubt(quantization: Mapping[str, Any]) -> str:
     or_else = "" if quantization.get("scheme") == WEIGHTS else ", or with --any-processor"
     seen = "with VNNI or AMX, which this one lacks" if was["exact"] else "without VNNI and AMX, which this one has"
     return (
-        f"its agreement of {quantization.get('agreement', 0):.1%} with the unquantized model was seen on a processor "
+        f"its agreement of {quantization.get('agreement') or 0:.1%} with the unquantized model was seen on a processor "
         f"{seen}: here it may answer otherwise. Quantize on such a machine as this{or_else}"
     )

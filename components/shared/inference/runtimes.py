@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.documents import RECORD, read_object
+from kfp_bonsai.shared.core.documents import RECORD
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference import processor
+from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.weights import DECODER_FILE, ONNX_FILE, check_files, is_quantized
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
@@ -80,12 +81,11 @@ def check_quantized(folder: Path) -> dict[str, Any]:
     """Check that a quantized folder holds what its record speaks of, and note what may differ here; return the record.
 
     Raises:
-        BonsaiError: its weights or tokens are others.
+        BonsaiError: its weights or tokens are others, or its record is damaged.
     """
-    record = read_object(folder / RECORD)
+    record = read_record(folder)
     check_files(folder, record)
-    quantization = record.get("quantization")
-    if isinstance(quantization, Mapping) and (doubt := processor.doubt(quantization)):
+    if doubt := processor.doubt(record.get("quantization", {})):
         _say_once(f"note: {folder}: {doubt}")
     return record
 
@@ -109,7 +109,7 @@ def runtime_of(folder: Path) -> str:
     """
     if not is_quantized(folder):
         return TORCH
-    runtime = read_object(folder / RECORD).get("runtime", "")
+    runtime = read_record(folder).get("runtime", "")
     if runtime not in _ONNX_RUNTIMES:
         raise BonsaiError(
             f"{folder / RECORD}: runtime '{runtime}' is not one of {', '.join(_ONNX_RUNTIMES)}: "

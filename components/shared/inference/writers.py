@@ -17,14 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.core.documents import RECORD, read_object
+from kfp_bonsai.shared.core.documents import LENGTH, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import prompts
+from kfp_bonsai.shared.data.encoding import trained_length
 from kfp_bonsai.shared.data.folder_tokenizer import FolderTokenizer
 from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.inference import decoding
 from kfp_bonsai.shared.inference.runtimes import OPENVINO, TORCH, Batch, check_quantized, runtime_of, stated_threads
-from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.kinds.task import CHAT, Task
+from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.weights import DECODER_FILE
 
 TO_WRITE = "to_write"  # in a batch, beside the prompts: tokens that each row's answer is to have, OWN for its own end
@@ -91,7 +93,8 @@ def load_writer(folder: Path, device: str = "cpu", *, threads: int = 0) -> Write
         threads: threads that work on one batch; 0 takes OMP_NUM_THREADS, or else the runtime's own choice.
 
     Raises:
-        BonsaiError: no model there, a runtime that runs none that writes, or a GPU asked for a quantized one.
+        BonsaiError: no model there, a runtime that runs none that writes, or a GPU asked for a quantized one; or the
+            folder does not say how it is asked, and ends.
     """
     folder, threads = Path(folder), threads or stated_threads()
     if runtime_of(folder) == TORCH:
@@ -101,17 +104,35 @@ def load_writer(folder: Path, device: str = "cpu", *, threads: int = 0) -> Write
     return _openvino(folder, threads)
 
 
+def check_writing(folder: Path) -> tuple[int, int]:
+    """Check what a folder says of how its model is asked and ends; return the token that ends, and the most of them.
+
+    Raises:
+        BonsaiError: its tokenizer or chat template is damaged, or its generation_config.json does not say it.
+    """
+    folder = Path(folder)
+    tokenizer = FolderTokenizer.of(folder)
+    tokenizer.check_template()
+    if not tokenizer.chat_template and read_record(folder).get("task", {}).get("setting") == CHAT:
+        raise BonsaiError(f"{folder} was trained for conversations, and has no chat template: copy the folder again")
+    file = folder / "generation_config.json"
+    found = read_object(file)
+    end, most = found.get("eos_token_id"), found.get("max_new_tokens")
+    if type(end) is not int or end < 0:
+        raise BonsaiError(f"{file} names no token that ends an answer (eos_token_id): the model would never stop")
+    if not LENGTH.holds(most):
+        raise BonsaiError(f"{file} does not say how long answers may be (max_new_tokens): set it to {LENGTH.words}")
+    return end, most
+
+
 def _openvino(folder: Path, threads: int) -> Writer:
     if not (folder / DECODER_FILE).is_file():
         raise BonsaiError(
             f"{folder} was quantized to classify, and writes nothing: give a model that was made to write"
         )
     record = check_quantized(folder)
-    settings = read_object(folder / "generation_config.json")
-    end, most = settings.get("eos_token_id"), settings.get("max_new_tokens")
-    if not isinstance(end, int) or not isinstance(most, int):
-        raise BonsaiError(f"{folder / 'generation_config.json'} does not say how answers end: quantize the model again")
-    room = (record.get("quantization") or {}).get("positions") or NO_LIMIT
+    end, most = check_writing(folder)
+    room = record.get("quantization", {}).get("positions", NO_LIMIT)
     decoder = decoding.load_decoder(folder / DECODER_FILE, threads)
 
     def run(batch: Batch, tokens: int, fewer: int) -> Written:
@@ -172,7 +193,7 @@ def _reader(folder: Path, _changed: int) -> tuple[Any, bool, int]:
     """Return a folder's tokenizer, whether padding goes before a prompt, and where texts are cut."""
     folder = Path(folder)
     before = not read_object(folder / "config.json").get("is_encoder_decoder")
-    return FolderTokenizer.of(folder), before, int(read_object(folder / RECORD).get("max_length") or 128)
+    return FolderTokenizer.of(folder), before, trained_length(folder)
 
 
 def _torch(folder: Path, device: str, threads: int) -> Writer:
@@ -184,6 +205,7 @@ def _torch(folder: Path, device: str, threads: int) -> Writer:
         raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")
     if threads and device == "cpu":
         torch.set_num_threads(threads)
+    check_writing(folder)
     network, tokenizer = checkpoint.load(folder)
     return torch_writer(network, tokenizer, device)
 

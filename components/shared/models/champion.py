@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.core.documents import RECORD
+from kfp_bonsai.shared.core import written
+from kfp_bonsai.shared.core.documents import RECORD, fitted
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models.records import checked
@@ -32,9 +33,25 @@ def find(location: str) -> tuple[dict[str, Any], Any]:
             f"there is no champion at {location} (no {POINTER}): correct the location, or make the first one with "
             "`bonsai promote --first`"
         )
-    if not isinstance(document.get("version"), str):
-        raise BonsaiError(f"{pointer_at(location)} names no version: restore it, or remove it")
+    _check(document, written.CHAMPION, pointer_at(location))
     return document, token
+
+
+def decided_on(location: str, data: str) -> dict[str, Any] | None:
+    """Return what was decided on data with this hash; None if nothing was.
+
+    Raises:
+        BonsaiError: it cannot be read.
+    """
+    where = decision_at(location, data)
+    found, _ = store.read_pointer(where)
+    if found is not None:
+        _check(found, written.DECISION, where)
+    return found
+
+
+def _check(document: Mapping[str, Any], shape: Mapping[str, Any], where: str) -> None:
+    fitted(document, shape, where, "bonsai promote", "restore it, or remove it")
 
 
 def read_champion_record(location: str, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from kfp_bonsai.shared.core.documents import RECORD, read_document
+from kfp_bonsai.shared.core.documents import COUNT, LENGTH, RECORD, Kind, read_document
 from kfp_bonsai.shared.core.downloads import EMBEDDED
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data.tasks import Task, task_in
+from kfp_bonsai.shared.kinds.task import Task
 
 MADE_BY = "a bonsai stage such as fine-tune"
 FLOPS = ("per_sequence", "per_token", "per_pair", "per_written", "per_written_read", "per_written_own")
 NUMBER = (int, float, NoneType)
-TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or lists of them
+TYPES: dict[str, Any] = {  # of what a record holds: types, kinds of value, objects of them, or lists of them
     "stage": str,
     "level": str,
     "student": str,
@@ -29,7 +29,7 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
     "code_sha256": str,
     "runtime": str,
     "model_type": str,
-    "max_length": int,
+    "max_length": LENGTH,
     "parameters": int,
     "pad_token_id": int,
     "read_tokens": (int, float),
@@ -39,12 +39,12 @@ TYPES: dict[str, Any] = {  # of what a record holds: types, objects of them, or 
     "lineage": [{"stage": str, "arguments": dict, "seconds": NUMBER, "joules": NUMBER, "energy_label": str}],
     "versions": dict,
     "validation": dict,
-    "quantization": dict,
+    "quantization": {"positions": COUNT, "agreement": NUMBER, "scheme": str, "processor": dict},
     "vocabulary": {"kept": int, "whole": int},
     "predicted_emission": {"share": (int, float), "error": (int, float), "device": str},
     "flops": dict.fromkeys(FLOPS, (int, float)),
     "task": {
-        **dict.fromkeys(("name", "kind", "metric", "source", "split", "sha256"), str),
+        **dict.fromkeys(("name", "kind", "metric", "source", "split", "sha256", "setting"), str),
         **{"columns": [str], "labels": [str], "notes": [str], "rows": int},
     },
     "shape": {
@@ -96,8 +96,12 @@ def checked(where: Path | str, found: Mapping[str, Any]) -> Record:
 
 def _check_types(found: Any, wanted: Any, where: str) -> None:
     """Check that what is there of a record has the types that it should have."""
-    expected = type(wanted) if isinstance(wanted, dict | list) else wanted
-    if not isinstance(found, expected) or (isinstance(found, bool) and expected is int):
+    if isinstance(wanted, Kind):
+        fits = wanted.holds(found)
+    else:
+        expected = type(wanted) if isinstance(wanted, dict | list) else wanted
+        fits = isinstance(found, expected) and not (isinstance(found, bool) and expected is int)
+    if not fits:
         raise BonsaiError(f"{where} is {json.dumps(found)[:80]}, which no stage writes: make the model again")
     if isinstance(wanted, list):
         for number, one in enumerate(found):
@@ -145,6 +149,8 @@ def extend_record(
 
 def task_of(record: Mapping[str, Any]) -> Task:
     """Return the task that a model's record says it was trained for."""
+    from kfp_bonsai.shared.data.tasks import task_in  # which reads Parquet, and what serves does not
+
     return task_in(record["task"], f"the task in {RECORD}", "make the model again")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.files import blocks
+from kfp_bonsai.shared.core.files import blocks, sha256
 
 MANIFEST = "SHA256SUMS"
 
@@ -76,6 +76,24 @@ def text_of(files: Mapping[str, File]) -> str:
 def digests(files: Mapping[str, File]) -> dict[str, str]:
     """Return the digest of each file."""
     return {name: file.sha256 for name, file in files.items()}
+
+
+def check_listed(folder: Path, names: Iterable[str]) -> None:
+    """Check some files of a folder against its manifest, if it has one: each is as listed, or neither listed nor there.
+
+    Raises:
+        BonsaiError: one is not, or the manifest is damaged.
+    """
+    own = folder / MANIFEST
+    if not own.is_file():
+        return
+    listed = parse(own.read_text(encoding="utf-8", errors="replace"), str(own))
+    for name in names:
+        if (sha256([folder / name]) if (folder / name).is_file() else "") != listed.get(name, ""):
+            raise BonsaiError(
+                f"{folder / name} is not as {MANIFEST} says: it was changed, added or lost: copy the folder again, or "
+                f"if that is meant, write the folder's {MANIFEST} anew or remove it"
+            )
 
 
 def parse(text: str, where: str) -> dict[str, str]:

@@ -237,9 +237,14 @@ def test_the_examples_in_the_help_can_be_used(compiled, start):
     assert find_model(read_arguments(compiled, texts)["model"])
 
 
-@pytest.mark.parametrize("content", ["", "a: 1", "[", "\x00"])
+BOMB = "a: &a [" + "1, " * 400 + "]\nb: &b [" + "*a, " * 400 + "]\nc: [" + "*b, " * 400 + "]"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "a: 1", "[", "\x00", "[1]", "a: 2001-99-99", "[" * 3000, BOMB, f"a: 1\n---\n{BOMB}"]
+)
 def test_other_files_are_no_pipelines(tmp_path, content):
-    """A values file in place of the pipeline is told as what it is."""
+    """A values file in place of the pipeline is told as what it is; odd YAML ends in a traceback or fills memory."""
     file = tmp_path / "other.yaml"
     file.write_text(content)
     with pytest.raises(BonsaiError, match="bonsai compile"):

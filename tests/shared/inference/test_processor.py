@@ -71,7 +71,8 @@ def test_loading_tells_of_it_once(on, tmp_path, monkeypatch, capsys):
     """A note for each of a thousand loads, or for none."""
     on(WITH)
     (tmp_path / "model.onnx").touch()
-    record = {"runtime": "openvino", "quantization": {"agreement": 0.99, "processor": processor.as_record(8)}}
+    quantization = {"agreement": 0.99, "processor": processor.as_record(8)}
+    record = {"runtime": "openvino", "lineage": [], "quantization": quantization}
     (tmp_path / "bonsai.json").write_text(str(record).replace("'", '"').replace("True", "true"))
     monkeypatch.setattr(runtimes, "onnx_predictor", lambda *_, **__: "loaded")
     on(WITHOUT)

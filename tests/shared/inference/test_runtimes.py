@@ -90,7 +90,7 @@ def int8_like(made, tmp_path_factory):
 
 
 def of_runtime(folder, runtime):
-    (folder / "bonsai.json").write_text(json.dumps({"runtime": runtime, "max_length": 64}))
+    (folder / "bonsai.json").write_text(json.dumps({"runtime": runtime, "max_length": 64, "lineage": []}))
     return folder
 
 

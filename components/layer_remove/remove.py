@@ -67,7 +67,9 @@ def layer_remove(
     with new_folder(output) as folder:
         with energy.track(energy.enduring(energy.find_sources())) as meter:
             network, tokenizer = load(model)
-            kept = named or choice.choose(scheme, counts, network, tokenizer, data, record["max_length"], seed)
+            kept = named or choice.choose(
+                scheme, counts, network, tokenizer, data, record["max_length"], seed, record["sha256"]
+            )
             shorter = surgery.keep_layers(network, kept)
         names = "; ".join(",".join(map(str, one)) for one in kept)
         made = extend_record(

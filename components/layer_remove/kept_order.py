@@ -55,9 +55,10 @@ def digest_of(rows: Sequence[Mapping[str, np.ndarray]]) -> str:
 
 def _read(file: Path, key: Mapping[str, Any]) -> Order | None:
     """Return what is kept; None if nothing is, or it is damaged, or another key's."""
+    asked = json.loads(json.dumps(key))
     with suppress(ValueError, KeyError, TypeError):
         found = kept_document(file)
-        if found["key"] == json.loads(json.dumps(key)):
+        if found["key"] == asked:
             waiting = ((float(rise), int(when), _place(place)) for rise, when, place in found["waiting"])
             return Order(tuple(map(_place, found["gone"])), tuple(waiting), float(found["now"]))
     return None

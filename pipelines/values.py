@@ -77,9 +77,9 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
 
 
 def _check_layers(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
-    fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
+    stacks = [getattr(config, stack.count) for stack in family_of(config).stacks]
     for level in levels:
-        check_layers(level, fewest)
+        check_layers(level, stacks)
     check_fit(levels, config)
 
 
@@ -174,8 +174,8 @@ def check_taught(
     timed = [level for level in levels if level["emission"] < 1]
     if timed and kind and KINDS[kind].writes:
         raise BonsaiError(
-            f"--level '{timed[0]['label']}': emission={timed[0]['emission']:g} goes by a table of what shapes take, and "
-            "how long a model takes to write is not predicted yet: ask for a share of its FLOPs instead, such as "
+            f"--level '{timed[0]['label']}': emission={timed[0]['emission']:g} goes by a table of what shapes take, "
+            "and how long a model takes to write is not predicted yet: ask for a share of its FLOPs instead, such as "
             f"flops={timed[0]['emission']:g}"
         )
     _check_shares(compressed(levels), baseline.config, max_length, kind)

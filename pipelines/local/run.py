@@ -53,7 +53,8 @@ def run(
         split_by: random draws splits anew for every data set; hash goes by each row's text, so that a row stays in its
             split when the data set grows. Use it for a model that `bonsai retrain` is to renew.
         level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
-            count or indices that stay; flops: share of the baseline's FLOPs; emission: share of its energy instead, by
+            count or indices that stay, 6+2 of encoder and decoder (where a T5 writes, a fraction is of all its layers,
+            and the decoder's go first); flops: share of the baseline's FLOPs; emission: share of its energy instead, by
             costs timed on the device that is measured on; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
             either by the size); vocabulary: task leaves a model that writes the tokens of the task, and bytes for all

@@ -138,7 +138,7 @@ def test_what_cannot_be_done_is_refused_by_name(text, said):
     """An hour of training before a typing error shows."""
     with pytest.raises(BonsaiError, match=r"^--level") as refused:
         for level in parse_levels([text]):
-            check_layers(level, 6)
+            check_layers(level, [6])
     assert said in str(refused.value)
 
 
@@ -202,6 +202,12 @@ def test_the_bounds_are_of_both_stacks():
     check_shares(parse_levels(["a:layers=1/3,flops=0.1", "b:layers=1/3,flops=0.1,shape=stock"]), config)
     with pytest.raises(BonsaiError, match="more than its 3 of 9 layers"):
         check_shares(parse_levels(["a:layers=1/3,flops=0.6"]), config)
+    check_shares(parse_levels(["a:layers=1+2,flops=0.3"]), config)
+    with pytest.raises(BonsaiError, match="more than its 3 of 9 layers"):
+        check_shares(parse_levels(["a:layers=1+2,flops=0.6"]), config)
+    with pytest.raises(BonsaiError, match=r"^--level 'a': layers=4: the model has 3 layers"):
+        check_layers(parse_levels(["a:layers=6+4"])[0], [6, 3])
+    check_shares(parse_levels(usual_levels("generation")), T5Config(), 128, WRITTEN, surely=True)
 
 
 def test_layers_and_shapes_that_a_model_cannot_have():

@@ -125,8 +125,9 @@ def check_asked(data: rows.Rows, where: str, most: int) -> None:
     for number, (prompt, answer) in enumerate(zip(data.inputs["input_ids"], data.labels, strict=True), 1):
         if most < NO_LIMIT and len(prompt) + len(answer) > most:
             raise BonsaiError(
-                f"{where}, row {number}: text and answer have {len(prompt):,} and {len(answer):,} tokens, and the model "
-                f"takes {most:,} of both: shorten one, leave the row out, or have texts cut with a smaller --max-length"
+                f"{where}, row {number}: text and answer have {len(prompt):,} and {len(answer):,} tokens, and the "
+                f"model takes {most:,} of both: shorten one, leave the row out, or have texts cut with a smaller "
+                "--max-length"
             )
 
 

@@ -58,9 +58,10 @@ def run(
             costs timed on the device that is measured on; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
             either by the size); vocabulary: task leaves a model that writes the tokens of the task, and bytes for all
-            other text. By default "2/3 layers", "1/3 layers" and "1/2 layers + matrix pruning" (flops=0.1; a third of
-            the layers, where a model is too small for that); for tagged words and questions 2/3 of the layers, and that
-            with flops=0.334 and flops=0.125; for texts to be written 2/3, 1/2, and 1/2 with flops=0.334.
+            other text (not a T5, whose tokenizer has none). By default "2/3 layers", "1/3 layers" and "1/2 layers +
+            matrix pruning" (flops=0.1; a third of the layers, where a model is too small for that); for tagged words
+            and questions 2/3 of the layers, and that with flops=0.334 and flops=0.125; for texts to be written 2/3,
+            1/2, and 1/2 with flops=0.334.
             LABEL:model=embedded:bert-tiny takes a ready-made model (folder, hub name or embedded:NAME) instead: taught
             by the same baseline and measured beside the levels, as a rival.
         min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;

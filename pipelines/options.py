@@ -39,7 +39,7 @@ FINGERPRINTS = {
 
 # Of each stage, what a pipeline hands on to it under the same name; all have the seed too.
 PREPARING = options_of(prepare_data, but=("seed",))
-TUNING = options_of(fine_tune, but=("seed", "test"))
+TUNING = options_of(fine_tune, but=("seed",))
 TEACHING = options_of(teacher_outputs, "augmentations", "unlabelled_rows")
 MEASURING = options_of(evaluate_emissions, but=("batch_size", "max_rows", "seed"))
 QUANTIZING = options_of(quantize, "runtime")

@@ -103,7 +103,7 @@ class Tasks:
             tuning: fine-tune's arguments beside the splits.
             teaching: those of teacher-outputs beside the baseline and the splits.
         """
-        tuned = fine_tune(**{name: splits[name] for name in ("train", "validation", "test")}, **tuning)
+        tuned = fine_tune(train=splits["train"], validation=splits["validation"], **tuning)
         self.place(tuned.set_display_name("Fine-tune the baseline"), heavy=True, cached=True)
         baseline = tuned.outputs["baseline"]
         taught = teacher_outputs(model=baseline, train=splits["train"], unlabelled=splits["unlabelled"], **teaching)

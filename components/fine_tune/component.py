@@ -12,7 +12,6 @@ def fine_tune(
     validation: Input[Dataset],
     baseline: Output[Model],
     metrics: Output[Metrics],
-    test: Input[Dataset] = None,  # type: ignore[assignment]  # of which nothing is learnt
     epochs: float = 3,
     learning_rate: float = 1e-4,
     batch_size: int = 32,
@@ -30,14 +29,7 @@ def fine_tune(
     from kfp_bonsai.shared.core.scalars import log_numbers, storable
     from kfp_bonsai.shared.core.signatures import chosen
 
-    result = stage(
-        model,
-        Path(train.path),
-        Path(validation.path),
-        Path(baseline.path),
-        test=test.path if test else "",
-        **chosen(stage, given),
-    )
+    result = stage(model, Path(train.path), Path(validation.path), Path(baseline.path), **chosen(stage, given))
     baseline.metadata.update(storable(result))
     baseline.metadata["fingerprint"] = fingerprint  # of what was read: with it, KFP's cache answers for that alone
     log_numbers(result, metrics)

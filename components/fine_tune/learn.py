@@ -65,7 +65,6 @@ def learn(
     batch_size: int,
     max_length: int,
     freeze_embeddings: bool,
-    test: str,
     seed: int,
 ) -> Learnt:
     """Fine-tune a pretrained model, and go on where an earlier attempt left checkpoints.
@@ -82,7 +81,6 @@ def learn(
         batch_size: rows a step.
         max_length: tokens at which rows are cut, or 0.
         freeze_embeddings: whether the embeddings stay.
-        test: the test split, if what the model writes is to be tried on it; nothing is learnt of it.
         seed: of all that is random.
 
     Raises:
@@ -105,7 +103,7 @@ def learn(
             )
         kind = kinds.kind_of(task)
         if kind.writes:
-            cut_at, train_rows, validation_rows = _to_write(network, tokenizer, train, validation, max_length, test)
+            cut_at, train_rows, validation_rows = _to_write(network, tokenizer, train, validation, max_length)
         else:
             cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
             train_rows = rows.read_rows(train, tokenizer, cut_at)
@@ -164,7 +162,7 @@ def _warn_of_one_answer(kind: Kind, told: Sequence[Any]) -> None:
 
 
 def _to_write(
-    network: Any, tokenizer: Any, train: Path, validation: Path, max_length: int, test: str
+    network: Any, tokenizer: Any, train: Path, validation: Path, max_length: int
 ) -> tuple[int, rows.Rows, rows.Rows]:
     """Read prompts and answers, and settle how the model writes; return where prompts are cut, and both splits."""
     known = rows.read_rows(train, tokenizer, max_length or NO_LIMIT)
@@ -172,8 +170,6 @@ def _to_write(
     positions = positions_of(network.config)
     most = NO_LIMIT if positions >= NO_LIMIT else tokens.most_tokens(tokenizer, positions)
     cut_at = writing.check_room(known, held_out, (train, validation), max_length, most)
-    if test:
-        writing.check_asked(rows.read_rows(Path(test), tokenizer, cut_at), test, most)
     writing.settle(network, tokenizer, max(map(len, (*known.labels, *held_out.labels))))
     return cut_at, known, held_out
 

@@ -26,7 +26,6 @@ def fine_tune(
     batch_size: int = 32,
     max_length: int = 0,
     freeze_embeddings: bool = False,
-    test: str = "",
     seed: int = 0,
 ) -> dict:
     """Fine-tune a pretrained model on a task; the result is the baseline, 100 % of accuracy and emission.
@@ -44,8 +43,6 @@ def fine_tune(
         batch_size: Rows a step.
         max_length: Tokens at which rows are cut; 0 for the longest training row (at most 512).
         freeze_embeddings: Leave the embeddings as they are (faster; often harmless).
-        test: Test split, of which nothing is learnt: of a model that writes, its rows are only tried as what the model
-            can be asked, so that one that it cannot ends this stage and not the measurement after hours.
         seed: Seed of the new classifier, the order of rows and dropout.
 
     Returns:
@@ -59,8 +56,6 @@ def fine_tune(
     """  # noqa: E501
     task, held_out_task = tasks.read_task(train), tasks.read_task(validation)
     _check(task, held_out_task, train, validation)
-    if test and not task.is_of_one_data_set_with(tasks.read_task(Path(test))):
-        raise BonsaiError(f"{train} and {test} are not of one data set: give splits of one prepare-data run")
     check_ranges(RANGES, locals())
     source = pretrained.read(model, weights=True)
     arguments: dict[str, Any] = {
@@ -79,7 +74,7 @@ def fine_tune(
 
     given = [task.sha256, held_out_task.sha256, task.metric, task.labels, start]
     with attempts.attempt("fine-tune", output, [given, arguments]) as attempt, new_folder(output) as folder:
-        learnt = learn(source, task, train, validation, attempt, test=test, **arguments)
+        learnt = learn(source, task, train, validation, attempt, **arguments)
         record = extend_record(
             None,
             stage="fine-tune",

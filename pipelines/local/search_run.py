@@ -234,8 +234,8 @@ class Search:
         splits = self.splits
         if not self.baseline.is_dir():
             say("\nsearch  the baseline is fine-tuned")
-            tuning = {**self._given(TUNING), "test": str(splits["test"]), "seed": self.seed}
-            fine_tune(self.model, splits["train"], splits["validation"], self.baseline, **tuning)
+            tuning = self._given(TUNING)
+            fine_tune(self.model, splits["train"], splits["validation"], self.baseline, **tuning, seed=self.seed)
         if not self.taught.is_dir():
             say("\nsearch  what the baseline says of all text is kept for the trials")
             given = self._given(TEACHING)

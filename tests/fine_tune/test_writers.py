@@ -157,12 +157,10 @@ def test_a_model_that_writes_loses_layers_of_both_stacks_and_still_writes(family
     assert network.generation_config.max_new_tokens == load(folder)[0].generation_config.max_new_tokens
 
 
-def refused(folder, family="llama", columns=None, setting="", change=lambda _folder: None, test=None, **options):
+def refused(folder, family="llama", columns=None, setting="", change=lambda _folder: None, **options):
     """Return why fine-tuning refuses, before it trains."""
     columns = columns or rows_of("generation", 24, 0)
     train, validation = (split(folder / f"{name}.parquet", columns, setting) for name in ("train", "validation"))
-    if test:
-        options["test"] = str(split(folder / "test.parquet", test, setting))
     model = tiny.pretrained(folder / "model", family=family, writes=family != "bert")
     change(model)
     with pytest.raises(BonsaiError) as caught:
@@ -220,28 +218,6 @@ def test_chat_templates_that_are_missing_or_raise_are_refused_with_the_row(tmp_p
 
     said = refused(tmp_path / "3", columns=columns, setting="chat", change=long, max_length=40)
     assert "row 1: the conversation has" in said and "40 are taken" in said
-
-
-def test_a_test_row_that_cannot_be_asked_is_refused_before_training(tmp_path):
-    """A measurement that ends at the last of its rows, after hours of training, or a crash without a word."""
-
-    def chats(texts):
-        return [json.dumps([{"role": "user", "content": text}]) for text in texts]
-
-    def templated(folder):
-        own = tiny.tokenizer("llama")
-        own.chat_template = "{% if 'awful' in messages[0].content %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE
-        own.save_pretrained(folder)
-
-    rows_ = {"text": ["the film"] * 24, "label": ["good", "great"] * 12}
-    known = {**rows_, "text": chats(rows_["text"])}
-    for number, (text, why) in enumerate({"the " * 30: "the conversation has", "awful": "the chat template"}.items()):
-        asked = {"text": chats(["the film", text]), "label": ["good", "great"]}
-        options = {"columns": known, "setting": "chat", "change": templated, "max_length": 24, "test": asked}
-        assert f"test.parquet, row 2: {why}" in refused(tmp_path / str(number), **options)
-    long = {"text": ["the film", " ".join(["film"] * 58)], "label": ["good", "good great fine lovely bad dull"]}
-    said = refused(tmp_path / "2", columns=rows_, test=long, max_length=60)
-    assert "test.parquet, row 2: text and answer have 59 and 7 tokens, and the model takes 64" in said
 
 
 def test_the_mark_of_a_prompts_end_survives_every_class_of_tokenizer(tmp_path):

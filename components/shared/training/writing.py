@@ -111,26 +111,6 @@ def check_room(train: rows.Rows, validation: rows.Rows, where: Sequence[Any], ma
     return max_length or min(room, max(rows.LONGEST, *train.lengths, *validation.lengths))
 
 
-def check_asked(data: rows.Rows, where: str, most: int) -> None:
-    """Refuse rows that a model cannot be scored on, for want of room for text and answer.
-
-    Args:
-        data: the rows, cut at the model's length.
-        where: their file.
-        most: how many tokens the model takes of prompt and answer together; NO_LIMIT if the answer takes none of them.
-
-    Raises:
-        BonsaiError: there is one.
-    """
-    for number, (prompt, answer) in enumerate(zip(data.inputs["input_ids"], data.labels, strict=True), 1):
-        if most < NO_LIMIT and len(prompt) + len(answer) > most:
-            raise BonsaiError(
-                f"{where}, row {number}: text and answer have {len(prompt):,} and {len(answer):,} tokens, and the "
-                f"model takes {most:,} of both: shorten one, leave the row out, or have texts cut with a smaller "
-                "--max-length"
-            )
-
-
 def usual(train: rows.Rows) -> dict[str, float]:
     """Return the mean tokens of texts and answers, at which models that write are compared, as a record holds them."""
     return {

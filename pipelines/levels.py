@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from kfp_bonsai.layer_remove.remove import layers_asked
+from kfp_bonsai.layer_remove.remove import stacks_asked
 from kfp_bonsai.matrix_prune.prune import SHAPES
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.kinds.kind import ROW, SPAN, TOKEN, WRITTEN
@@ -27,9 +27,9 @@ DEFAULTS: dict[str, Any] = {
 }
 SHARES = ("flops", "emission")  # of the baseline's, that matrices are pruned to
 SYNTAX = (
-    "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4', or emission=0.1 instead of flops=0.1, and of "
-    "models that write vocabulary=task (all settings may be left out), or 'LABEL:model=embedded:bert-tiny,epochs=6,"
-    "rate=3e-4'"
+    "write 'LABEL:layers=1/3,flops=0.1,shape=free,epochs=6,rate=3e-4', or emission=0.1 for flops=0.1, layers=6+2 of "
+    "encoder and decoder, and of models that write vocabulary=task (all settings may be left out), or "
+    "'LABEL:model=embedded:bert-tiny,epochs=6,rate=3e-4'"
 )
 OF_READY_MADE = ("model", "epochs", "rate")  # what can be said of a ready-made model
 UNREADABLE = frozenset("'\"\\{}")  # signs in a text that break KFP's lists
@@ -115,8 +115,9 @@ def check_fit(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
         BonsaiError: a level leaves out a first layer that must stay, or makes a free shape stock.
     """
     for level in levels:
-        for stack in family_of(config).stacks:
-            asked = layers_asked(level["layers"], getattr(config, stack.count))
+        stacks = family_of(config).stacks
+        totals = [getattr(config, stack.count) for stack in stacks]
+        for stack, asked in zip(stacks, stacks_asked(level["layers"], totals, writes=False), strict=True):
             if isinstance(asked, list):
                 try:
                     check_first(config, stack, asked)
@@ -165,8 +166,7 @@ def check_shares(
     }
     for level in levels:
         kept = []
-        for number, total in enumerate(shape.stacks):
-            asked = layers_asked(level["layers"], total)
+        for number, asked in enumerate(stacks_asked(level["layers"], shape.stacks, head == WRITTEN)):
             kept += [sum(shape.stacks[:number])] * (asked if isinstance(asked, int) else len(asked))
         kept[-1] = len(shape.layers) - 1  # which may cost less than the others
         narrowest = shape.head_dim / shape.hidden if shape.tied and level["shape"] == "stock" else 1.0
@@ -237,7 +237,7 @@ def _parse(text: str, epochs: float) -> dict[str, Any]:
         raise BonsaiError(f"--level '{text}': shape={level['shape']}: write {' or '.join(SHAPES)}")
     if level["vocabulary"] not in VOCABULARIES:
         raise BonsaiError(f"--level '{text}': vocabulary={level['vocabulary']}: write {' or '.join(VOCABULARIES)}")
-    check_layers(level, ANY_LAYERS, text)
+    check_layers(level, [ANY_LAYERS] * len(level["layers"].split("+")), text)
     return level
 
 
@@ -256,19 +256,19 @@ def _check_ready_made(text: str, given: Mapping[str, str]) -> None:
         )
 
 
-def check_layers(level: Mapping[str, Any], total: int, text: str = "") -> None:
+def check_layers(level: Mapping[str, Any], stacks: Sequence[int], text: str = "") -> None:
     """Refuse layers that a model of so many cannot give.
 
     Args:
         level: what parse_levels gives.
-        total: how many layers the model has.
+        stacks: how many layers each stack of the model has.
         text: how the level was written, if not as its label.
 
     Raises:
         BonsaiError: it cannot.
     """
     try:
-        layers_asked(level["layers"], total)
+        stacks_asked(level["layers"], stacks, writes=False)
     except BonsaiError as error:
         reason = str(error).replace("--keep ", "layers=")
         raise BonsaiError(f"--level '{text or level['label']}': {reason}") from error

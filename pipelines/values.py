@@ -77,9 +77,9 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
 
 
 def _check_layers(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
-    fewest = min(getattr(config, stack.count) for stack in family_of(config).stacks)
+    stacks = [getattr(config, stack.count) for stack in family_of(config).stacks]
     for level in levels:
-        check_layers(level, fewest)
+        check_layers(level, stacks)
     check_fit(levels, config)
 
 
@@ -159,19 +159,26 @@ def check_taught(
 
     Raises:
         BonsaiError: the model has no such head, or no form for the edge; a level costs more than it is to, or less; a
-            ready-made one answers in text, or has other tokens where these are what is answered for; or a level is to
-            have fewer tokens that is to write none.
+            ready-made one answers in text, or has other tokens where these are what is answered for; a level is to
+            have fewer tokens that is to write none; or one that writes is asked for by its emission.
     """
     baseline = read(model)
     if kind:
         _check_head(model, baseline, kind, edge)
-    _check_shares(compressed(levels), baseline.config, max_length, kind)
     fewer = [level for level in levels if level["vocabulary"] != WHOLE]
     if fewer and not (kind and KINDS[kind].writes):
         raise BonsaiError(
             f"--level '{fewer[0]['label']}': vocabulary={fewer[0]['vocabulary']} is for models that write, and these "
             "rows have no answers to be written: leave it out, or say that they have, with --kind generation"
         )
+    timed = [level for level in levels if level["emission"] < 1]
+    if timed and kind and KINDS[kind].writes:
+        raise BonsaiError(
+            f"--level '{timed[0]['label']}': emission={timed[0]['emission']:g} goes by a table of what shapes take, "
+            "and how long a model takes to write is not predicted yet: ask for a share of its FLOPs instead, such as "
+            f"flops={timed[0]['emission']:g}"
+        )
+    _check_shares(compressed(levels), baseline.config, max_length, kind)
     ready_made = [level for level in levels if level["model"]] if kind else []
     own = tokens_of(baseline.tokenizer) if ready_made else ""
     for level in ready_made:

@@ -1,18 +1,41 @@
-"""A small byte-level BPE tokenizer, such as GPT-2, Llama 3, Qwen and SmolLM2 have."""
+"""Small BPE tokenizers: of bytes, such as GPT-2, Llama 3, Qwen and SmolLM2 have, and of letters, as Llama 2 has."""
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+import json
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+WORDS = ["low", "lowest", "lowlands", "newer", "newest", "wider", "widest", "wholly", "otherwise", "zebras", "the"]
+TEXTS = [" ".join(WORDS[at % 11 :] + WORDS[: at % 7]) for at in range(200)]
+SPECIAL = ["<|end|>", "<|start|>", "<|pad|>"]
 
 
 def tokenizer(folder, ignore_merges=False, processor=True, unknown_bytes=0):
     """A byte-level BPE tokenizer of some words, with special tokens before and after them, as transformers reads it."""
     made = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    words = ["low", "lowest", "lowlands", "newer", "newest", "wider", "widest", "wholly", "otherwise", "zebras", "the"]
-    special = ["<|end|>", "<|start|>", "<|pad|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: 256 - unknown_bytes]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
-    made.train_from_iterator([" ".join(words[at % 11 :] + words[: at % 7]) for at in range(200)], trainer)
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    made.train_from_iterator(TEXTS, trainer)
+    return _saved(made, folder, processor)
+
+
+def falling_back(folder, processor=True):
+    """A BPE tokenizer of letters, which writes those that it lacks as bytes."""
+    made = Tokenizer(models.BPE())
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=140, special_tokens=[*SPECIAL, "<unk>"]))
+    data = json.loads(made.to_str())
+    vocabulary = data["model"]["vocab"]
+    vocabulary |= {f"<0x{value:02X}>": len(vocabulary) + value for value in range(256)}
+    data["model"] |= {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"}
+    made = Tokenizer.from_str(json.dumps(data))
+    ends = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    made.decoder = decoders.Sequence(ends)
+    return _saved(made, folder, processor)
+
+
+def _saved(made, folder, processor):
     if processor:
         pairs = {"single": "<|start|> $A", "pair": "<|start|> $A $B"}
         made.post_processor = processors.TemplateProcessing(**pairs, special_tokens=[("<|start|>", 1)])

@@ -4,6 +4,7 @@ import gc
 import inspect
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,12 +94,15 @@ def no_sources_of_frames():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_evidence_of_others(tmp_path_factory: pytest.TempPathFactory):
-    """A cache folder for evidence of its own: tests neither heed what studies left on this machine, nor add to it."""
+    """A cache folder of its own for evidence and orders of layers: tests heed none of this machine's, nor add to it."""
+    from kfp_bonsai.layer_remove import kept_order
     from kfp_bonsai.shared.metrics import evidence
 
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "cached", lambda name: folder / name)
+        for module in (evidence, kept_order):
+            patch.setattr(module, "cached", lambda name: folder / name)
+        patch.setattr(kept_order, "alone", lambda _: nullcontext())  # whose locks are in the user's
         yield
 
 

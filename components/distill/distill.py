@@ -49,8 +49,9 @@ def distill(
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
         label_weight: Weight of the loss on the true labels.
-        vocabulary: Tokens that the model has in the end: whole, or task (of a model that writes with a byte-level
-            tokenizer: those of the transfer set and the validation split, and bytes for all other text).
+        vocabulary: Tokens that the model has in the end: whole, or task (of a model that writes with a BPE
+            tokenizer that has a token for each byte: those of the transfer set and the validation split, and bytes for
+            all other text).
         seed: Seed of the order of rows.
 
     Returns:

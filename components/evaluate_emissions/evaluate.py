@@ -156,7 +156,7 @@ def evaluate_emissions(
             subjects, records, folders, scored, peaks, reader_of, written.own if written else none_writes, strict=True
         )
     ]
-    setting = Setting(device, found, waiting, floor, max_length, rows.rows, singles, batches)
+    setting = Setting(device, found, waiting, floor, max_length, rows.rows, rows.left_out, singles, batches)
     measurement = document(common, setting, plan, taken, models)
     with new_file(Path(output)) as path:
         path.write_text(json.dumps(measurement, indent=1, allow_nan=False) + "\n")

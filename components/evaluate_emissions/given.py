@@ -13,7 +13,7 @@ from kfp_bonsai.evaluate_emissions.readers import Reader, mean_lengths, side_by_
 from kfp_bonsai.shared.core.errors import BonsaiError, check_choice, listed
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import tokens_sha256
-from kfp_bonsai.shared.inference.asking import Asked, asked, tokens_a_row
+from kfp_bonsai.shared.inference.asking import Asked, askable, asked, tokens_a_row
 from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of
 from kfp_bonsai.shared.models import weights
 from kfp_bonsai.shared.models.records import read_record
@@ -36,6 +36,7 @@ class MeasuredRows:
         right: the right answers in the batches' order, as the metrics take them.
         labels: those of each batch, as its split has them.
         rows: how many there are.
+        left_out: how many others there were, which the first reader, the baseline, cannot be asked.
         mean_lengths: tokens an input, padding included, of each reader: what the models compute.
         inputs_a_row: how many inputs a row is, 1 where none is parted into windows.
     """
@@ -46,6 +47,7 @@ class MeasuredRows:
     right: Any
     labels: list[list[Any]]
     rows: int
+    left_out: int
     mean_lengths: list[float]
     inputs_a_row: float
 
@@ -179,11 +181,16 @@ def read_test_rows(
         singles: rows to give one at a time as well.
         sizes: further batch sizes to give a batch of; those above the rows are left out.
         seed: seed of the draw.
+
+    Raises:
+        BonsaiError: there are too many that the first one cannot be asked.
     """
     columns = tasks.read_columns(test)
-    chosen = list(range(task.rows))
+    drawn = list(range(task.rows))
     if 0 < max_rows < task.rows:
-        chosen = sorted(random.Random(seed).sample(chosen, max_rows))
+        drawn = sorted(random.Random(seed).sample(drawn, max_rows))
+    baseline, max_length = readers[0]
+    chosen = askable(baseline, columns, task, str(test), drawn, max_length)
     texts = [[columns[name][row] for row in chosen] for name in task.columns]
 
     def encode(rows: Sequence[int]) -> Asked:
@@ -203,7 +210,8 @@ def read_test_rows(
     inputs, right = sum(len(each.batch["input_ids"]) for each in batches), kind_of(task).right(in_order, task)
     tokens = mean_lengths([each.batch for each in batches], len(readers))
     labels = [in_order["label"][start : start + batch_size] for start in range(0, len(chosen), batch_size)]
-    return MeasuredRows(batches, single, sized, right, labels, len(chosen), tokens, inputs / len(chosen))
+    left_out = len(drawn) - len(chosen)
+    return MeasuredRows(batches, single, sized, right, labels, len(chosen), left_out, tokens, inputs / len(chosen))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ class Setting:
         floor: what a bag of words reaches, and how it was found.
         max_length: tokens at which rows are cut.
         rows: how many test rows there are.
+        left_out: how many more there were, which a baseline that writes cannot be asked.
         singles: rows that were run one at a time.
         batches: what every block ran.
     """
@@ -37,6 +38,7 @@ class Setting:
     floor: tuple[float, str]
     max_length: int
     rows: int
+    left_out: int
     singles: int
     batches: Sequence[Batch]
 
@@ -65,6 +67,7 @@ def document(
             "max_length": setting.max_length,
             "mean_length": common.mean_length,
             **({"written_tokens": common.written.tokens} if common.written else {}),
+            **({"rows_left_out": setting.left_out} if setting.left_out else {}),
             **({"windows_a_row": common.inputs_a_row} if kind_of(common.task).windows else {}),
             "single_rows": setting.singles,
             "rows_a_pass": sum(map(rows_in, setting.batches)),

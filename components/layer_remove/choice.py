@@ -2,14 +2,16 @@
 
 import heapq
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from kfp_bonsai.layer_remove import kept_order
 from kfp_bonsai.layer_remove.layer_schemes import BOTTOM, EVEN, IMPORTANCE, LIKELIHOOD, LOWER_LAST, TOP
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
@@ -22,7 +24,14 @@ MISSED_ROWS = 32  # each of them is answered some hundred times
 
 
 def choose(
-    scheme: str, counts: Sequence[int], network: Any, tokenizer: Any, data: Path, max_length: int, seed: int
+    scheme: str,
+    counts: Sequence[int],
+    network: Any,
+    tokenizer: Any,
+    data: Path,
+    max_length: int,
+    seed: int,
+    weights: str,
 ) -> list[list[int]]:
     """Return the indices of the layers that stay in each stack.
 
@@ -34,13 +43,14 @@ def choose(
         data: the split that layers are scored on, of a model that writes with answers.
         max_length: tokens at which its texts are cut.
         seed: of the choice of its rows.
+        weights: a hash of the model's, by which what is found is kept.
     """
     stacks = [(stack, len(layers)) for stack, layers in shapes.stacks_of(network)]
     totals = [total for _, total in stacks]
     if list(counts) == totals:
         return [list(range(total)) for total in totals]
     if scheme == LIKELIHOOD:
-        return least_missed(network, tokenizer, rows.read_rows(data, tokenizer, max_length), counts, seed)
+        return least_missed(network, tokenizer, rows.read_rows(data, tokenizer, max_length), counts, seed, weights)
     scores, kept = list[float](), list[list[int]]()
     if scheme == IMPORTANCE:
         scores = block_influence(network, tokenizer, rows.read_rows(data, tokenizer, max_length), seed)
@@ -66,12 +76,23 @@ def by_place(scheme: str, count: int, total: int, scores: Sequence[float]) -> li
     return sorted(sorted(range(total), key=lambda index: -scores[index])[:count])
 
 
-def least_missed(network: Any, tokenizer: Any, split: rows.Rows, counts: Sequence[int], seed: int) -> list[list[int]]:
+def least_missed(
+    network: Any, tokenizer: Any, split: rows.Rows, counts: Sequence[int], seed: int, weights: str
+) -> list[list[int]]:
     """Take away the layer whose absence costs the right answers' likelihood least, one after the other, until `counts`.
 
     As SLEB does (arXiv 2402.09025, algorithm 1), but for two things: what is predicted are the answers, and a layer is
     tried again only where its absence had cost less, among more layers, than any other's does now: the fewer are left,
-    the more each is missed (lazy greedy selection).
+    the more each is missed (lazy greedy selection). What an earlier choice found for this model and these rows is not
+    sought again.
+
+    Args:
+        network: the model.
+        tokenizer: its tokenizer.
+        split: rows with answers.
+        counts: how many layers stay in each stack.
+        seed: of the choice of rows.
+        weights: a hash of the model's weights.
 
     Returns:
         The layers that stay, by stack.
@@ -80,35 +101,85 @@ def least_missed(network: Any, tokenizer: Any, split: rows.Rows, counts: Sequenc
     stacks = shapes.stacks_of(network)
     places = [(number, index) for number, (_, layers) in enumerate(stacks) for index in range(len(layers))]
     surplus = [len(layers) - count for (_, layers), count in zip(stacks, counts, strict=True)]
-    network.to(device())
+    losing = [number for number, most in enumerate(surplus) if most]
+    key = {
+        "weights": weights,
+        "rows": kept_order.digest_of(few),
+        "stacks": losing,
+        "counts": list(counts) if len(losing) > 1 else [],  # of one stack, each choice is the beginning of the next
+        "device": device(),
+        "bf16": bf16_is_faster(),
+        "versions": {name: version(name) for name in ("torch", "kfp-bonsai")},
+    }
+    with kept_order.kept(key) as (order, keep):
+        if order is None or len(order.gone) < sum(surplus):
+            order = _found(network, tokenizer.pad_token_id, few, surplus, order, keep)
+        else:
+            say("layer-remove  which layers the answers need least was found before, by another level or attempt")
+    gone = order.gone[: sum(surplus)]
+    stays = [place for place in places if place not in gone]
+    return [[index for stack, index in stays if stack == number] for number in range(len(stacks))]
 
-    def cost(absent: Sequence[tuple[int, int]]) -> float:
-        with _without([stacks[number][1][index] for number, index in absent]), precision:
-            return -float(np.log(writing.likelihood_of(network, few, tokenizer.pad_token_id)))
 
+def _found(
+    network: Any,
+    pad_id: int,
+    few: Sequence[rows.Item],
+    surplus: Sequence[int],
+    order: kept_order.Order | None,
+    keep: Callable[[kept_order.Order], None],
+) -> kept_order.Order:
+    """Return the order in which so many layers of each stack go, from where an earlier choice left off.
+
+    Args:
+        network: the model.
+        pad_id: its padding token.
+        few: the rows to look at.
+        surplus: how many layers of each stack go.
+        order: how far an earlier choice came.
+        keep: keeps how far this one has come, after each layer.
+    """
+    stacks, left = shapes.stacks_of(network), list(surplus)
     precision = torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster())
-    first_stay = [(number, 0) for number, (stack, _) in enumerate(stacks) if stack.first_stays]
-    could = [place for place in places if surplus[place[0]] and place not in first_stay]
-    say(f"layer-remove  asks of {len(could)} layers what they are worth to {len(few)} answers")
-    now = cost([])
-    waiting = [(cost([place]) - now, 0, place) for place in could]
+
+    def cost(absent: Sequence[kept_order.Place]) -> float:
+        with _without([stacks[number][1][index] for number, index in absent]), precision:
+            return -float(np.log(writing.likelihood_of(network, few, pad_id)))
+
+    network.to(device())
+    if order is None:
+        could = [
+            (number, index)
+            for number, (stack, layers) in enumerate(stacks)
+            for index in range(len(layers))
+            if surplus[number] and (index or not stack.first_stays)
+        ]
+        say(f"layer-remove  asks of {len(could)} layers what they are worth to {len(few)} answers")
+        now = cost([])
+        order = kept_order.Order((), tuple((cost([place]) - now, 0, place) for place in could), now)
+        keep(order)
+    else:
+        say(f"layer-remove  {len(order.gone)} of the {sum(surplus)} layers to go were found before")
+    gone, waiting, now = list(order.gone), list(order.waiting), order.now
     heapq.heapify(waiting)
-    gone: list[tuple[int, int]] = []
+    for number, _ in gone:
+        left[number] -= 1
     ticker = Ticker("layer-remove", sum(surplus))
-    while any(surplus):
+    while any(left):
         rise, when, place = heapq.heappop(waiting)
-        if not surplus[place[0]]:
+        if not left[place[0]]:
             continue
         if when < len(gone):
             heapq.heappush(waiting, (cost([*gone, place]) - now, len(gone), place))
             continue
         gone.append(place)
         now += rise
-        surplus[place[0]] -= 1
+        left[place[0]] -= 1
+        order = kept_order.Order(tuple(gone), tuple(waiting), now)
+        keep(order)
         ticker.step(len(gone), perplexity=float(np.exp(now)))
     network.to("cpu")
-    stays = [place for place in places if place not in gone]
-    return [[index for stack, index in stays if stack == number] for number in range(len(stacks))]
+    return order
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Drop whole transformer layers."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from kfp_bonsai.layer_remove.layer_schemes import AUTO, scheme_for
@@ -9,6 +11,8 @@ from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.records import extend_record, read_record, short_name
+
+LEAST_OF_DECODER = Fraction(1, 3)  # that stays while its encoder has more
 
 
 def layer_remove(
@@ -29,7 +33,9 @@ def layer_remove(
         data: A split on whose rows the layers are scored, with --scheme likelihood and importance.
         output: Folder to write the shorter model to.
         keep: What stays: a fraction ("1/3", "0.5"), a count ("4"), or the layers' indices ("0,2,5"); of the encoder
-            and of the decoder where a model has both.
+            and of the decoder where a model has both, or of each its own ("6+2"). Where such a model writes, a fraction
+            is one of all its layers, and the decoder's go first, down to a third of them: each written token runs
+            through these, and through the encoder's not at all.
         scheme: How layers are chosen where `keep` does not name them: lower-last (evenly from the lower half, and the
             last, which the classifier reads; kept most on the demo task), likelihood (of a model that writes: one after
             the other goes whose absence costs the right answers least, as in SLEB, arXiv 2402.09025, algorithm 1),
@@ -48,6 +54,7 @@ def layer_remove(
 
     Example:
         bonsai layer-remove --model baseline --data data/validation.parquet --keep 1/3 --output short
+        bonsai layer-remove --model my-t5 --data data/validation.parquet --keep 6+2 --output short
         bonsai layer-remove --model baseline --data data/validation.parquet --student embedded:bert-tiny --output tiny
     """
     record = read_record(model)
@@ -55,7 +62,7 @@ def layer_remove(
     if student:
         return _take(student, model, record, data, output, level, seed)
     stacks = record["shape"]["stacks"]
-    asked = [layers_asked(keep, total) for total in stacks]
+    asked = stacks_asked(keep, stacks, kind_of(task).writes)
     named = [one for one in asked if isinstance(one, list)]
     counts = [one for one in asked if isinstance(one, int)]
     scheme = scheme_for(kind_of(task), scheme, data, bool(counts) and task.split == "unlabelled")
@@ -67,7 +74,9 @@ def layer_remove(
     with new_folder(output) as folder:
         with energy.track(energy.enduring(energy.find_sources())) as meter:
             network, tokenizer = load(model)
-            kept = named or choice.choose(scheme, counts, network, tokenizer, data, record["max_length"], seed)
+            kept = named or choice.choose(
+                scheme, counts, network, tokenizer, data, record["max_length"], seed, record["sha256"]
+            )
             shorter = surgery.keep_layers(network, kept)
         names = "; ".join(",".join(map(str, one)) for one in kept)
         made = extend_record(
@@ -118,14 +127,49 @@ def _take(student: str, model: Path, record: dict, data: Path, output: Path, lev
     }
 
 
+def stacks_asked(keep: str, stacks: Sequence[int], writes: bool) -> list[int] | list[list[int]]:
+    """Return how many layers of each stack to keep, or which.
+
+    Args:
+        keep: what was asked for.
+        stacks: how many layers each stack has; an encoder's come before its decoder's.
+        writes: whether the model writes.
+
+    Raises:
+        BonsaiError: a stack cannot give that, there are no such stacks, or the layers of one are named alone.
+    """
+    parts = keep.split("+")
+    if len(parts) not in (1, len(stacks)):
+        has = "one stack of layers" if len(stacks) == 1 else f"{len(stacks)} stacks of layers"
+        raise BonsaiError(f"--keep {keep}: the model has {has}, and {len(parts)} are spoken of")
+    asked = [layers_asked(part, total) for part, total in zip(parts * (len(stacks) // len(parts)), stacks, strict=True)]
+    named = [one for one in asked if isinstance(one, list)]
+    counts = [one for one in asked if isinstance(one, int)]
+    if named and counts:
+        raise BonsaiError(f"--keep {keep}: name the layers of both stacks, or of none")
+    if writes and len(stacks) > len(parts) and _is_fraction(keep):
+        return _of_all(Fraction(keep.strip()), *stacks)
+    return named or counts
+
+
+def _of_all(share: Fraction, encoder: int, decoder: int) -> list[int]:
+    """Return how many layers of an encoder and of its decoder are a share of all, where the decoder's go first."""
+    total = round(share * (encoder + decoder))
+    most, least = min(decoder, total - 1), max(1, int(min(share, LEAST_OF_DECODER) * decoder))
+    of_decoder = max(least, min(most, total - encoder))
+    return [max(1, min(encoder, total - of_decoder)), of_decoder]
+
+
+def _is_fraction(text: str) -> bool:
+    return "/" in text or "." in text
+
+
 def layers_asked(keep: str, total: int) -> int | list[int]:
     """Return how many of `total` layers to keep, or which.
 
     Raises:
         BonsaiError: not a fraction in (0, 1], a count of 1 to `total`, or a list of different indices below `total`.
     """
-    from fractions import Fraction
-
     text = keep.strip()
     try:
         if "," in text:
@@ -138,7 +182,7 @@ def layers_asked(keep: str, total: int) -> int | list[int]:
         number = Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise BonsaiError(f"--keep '{keep}': give a fraction (1/3), a count (4) or indices (0,2,5)") from error
-    if "/" in text or "." in text:
+    if _is_fraction(text):
         if not 0 < number <= 1:
             raise BonsaiError(f"--keep {keep}: a fraction must be above 0 and at most 1")
         return max(1, round(number * total))

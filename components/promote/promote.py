@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,10 @@ def _compare(
 
     theirs = measured(challenger, read_record(incumbent)["sha256"])
     task = tasks.read_task(test)
-    right, classes = kind_of(task).right(tasks.read_columns(test), task), classes_of(task)
+    columns = _askable((challenger, incumbent), tasks.read_columns(test), test, task)
+    right, classes = kind_of(task).right(columns, task), classes_of(task)
     metric = find_metric(task.metric)
-    predicted = [_predictions(folder, test, task) for folder in (challenger, incumbent)]
+    predicted = [_predictions(folder, columns, task) for folder in (challenger, incumbent)]
     ours, others = (metric.table(one, right, classes) for one in predicted)
 
     def score(table: np.ndarray) -> float:
@@ -262,11 +264,23 @@ def _why_not(mine: dict[str, Any], theirs: dict[str, Any], target: float) -> lis
     return parts
 
 
-def _predictions(folder: Path, split: Path, task: tasks.Task) -> Any:
-    """Return what a model answers to all rows of a split, in their order."""
+def _askable(folders: Sequence[Path], columns: dict[str, list], test: Path, task: tasks.Task) -> dict[str, list]:
+    """Return the rows that all models can be asked."""
     from kfp_bonsai.shared.inference import asking
 
-    return asking.predictions(folder, task, tasks.batches(split, BATCH))
+    chosen = list(range(len(columns["label"])))
+    for folder in folders:
+        chosen = asking.askable(folder, columns, task, str(test), chosen)
+    return {name: [values[row] for row in chosen] for name, values in columns.items()}
+
+
+def _predictions(folder: Path, columns: dict[str, list], task: tasks.Task) -> Any:
+    """Return what a model answers to all rows, in their order."""
+    from kfp_bonsai.shared.inference import asking
+
+    starts = range(0, len(columns["label"]), BATCH)
+    batches = ({name: values[at : at + BATCH] for name, values in columns.items()} for at in starts)
+    return asking.predictions(folder, task, batches)
 
 
 def _profile(challenger: Path, train: Path) -> dict[str, Any]:

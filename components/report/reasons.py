@@ -46,6 +46,7 @@ def checks(
     found.append(_label(final, own))
     for where, each in measurements:
         prefix = f"{where}: " if len(measurements) > 1 else ""
+        found += _left_out(each, prefix)
         found += [Check(None, "Note", prefix + _sentence(str(flag))) for flag in each.get("flags") or []]
         for model in each["models"]:
             if model.get("error"):
@@ -53,6 +54,15 @@ def checks(
                     Check(False, "Failed", f"{prefix}{model['level']} could not be measured: {model['error']}.")
                 )
     return found
+
+
+def _left_out(measurement: dict[str, Any], prefix: str) -> list[Check]:
+    """Say how many test rows no model was measured on."""
+    count, rows = (measurement.get("protocol") or {}).get("rows_left_out") or 0, measurement.get("rows") or 0
+    why = "its chat template refuses them, they are too long with their answers, or it knows no token of these"
+    text = f"{count:,} of {count + rows:,} test rows were left out of all figures of models: the baseline cannot be "
+    text = f"{prefix}{text}asked them ({why})."
+    return [Check(None, "Rows", text)] if count else []
 
 
 def _sentence(text: str) -> str:

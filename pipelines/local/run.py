@@ -53,13 +53,15 @@ def run(
         split_by: random draws splits anew for every data set; hash goes by each row's text, so that a row stays in its
             split when the data set grows. Use it for a model that `bonsai retrain` is to renew.
         level: A compression level, LABEL:layers=1/3,flops=0.1,shape=free,epochs=6; can be repeated. layers: fraction,
-            count or indices that stay; flops: share of the baseline's FLOPs; emission: share of its energy instead, by
+            count or indices that stay, 6+2 of encoder and decoder (where a T5 writes, a fraction is of all its layers,
+            and the decoder's go first); flops: share of the baseline's FLOPs; emission: share of its energy instead, by
             costs timed on the device that is measured on; shape: free (keeps more) or stock
             (loads without this package); epochs and rate: of distillation, and its highest learning rate (0 chooses
             either by the size); vocabulary: task leaves a model that writes the tokens of the task, and bytes for all
-            other text. By default "2/3 layers", "1/3 layers" and "1/2 layers + matrix pruning" (flops=0.1; a third of
-            the layers, where a model is too small for that); for tagged words and questions 2/3 of the layers, and that
-            with flops=0.334 and flops=0.125; for texts to be written 2/3, 1/2, and 1/2 with flops=0.334.
+            other text (not a T5, whose tokenizer has none). By default "2/3 layers", "1/3 layers" and "1/2 layers +
+            matrix pruning" (flops=0.1; a third of the layers, where a model is too small for that); for tagged words
+            and questions 2/3 of the layers, and that with flops=0.334 and flops=0.125; for texts to be written 2/3,
+            1/2, and 1/2 with flops=0.334.
             LABEL:model=embedded:bert-tiny takes a ready-made model (folder, hub name or embedded:NAME) instead: taught
             by the same baseline and measured beside the levels, as a rival.
         min_accuracy: Choose the smallest emission that keeps this share of the baseline's accuracy, such as 0.98;

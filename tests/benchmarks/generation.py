@@ -219,7 +219,7 @@ def _as_today(room: Room, base: Path) -> dict[str, Callable[[], Path]]:
 
     def trained() -> Path:
         record = records.read_record(folder / "small")
-        rate = record["lineage"][-1]["arguments"]["learning_rate"]
+        distilled = record["lineage"][-1]["arguments"]
         return made(
             folder / "alone",
             lambda out: fine_tune(
@@ -228,7 +228,8 @@ def _as_today(room: Room, base: Path) -> dict[str, Callable[[], Path]]:
                 room.splits["validation"],
                 out,
                 epochs=level.epochs,
-                learning_rate=rate,
+                learning_rate=distilled["learning_rate"],
+                batch_size=distilled["batch_size"],
                 max_length=room.max_length,
             ),
         )

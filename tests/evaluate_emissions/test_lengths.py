@@ -5,22 +5,25 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import yaml
 from kinds_made import rows_of
-from writers_made import split, tuned
+from transformers import AutoModelForCausalLM
+from writers_made import TEMPLATE, split, tuned
 
-from kfp_bonsai.evaluate_emissions import lengths, protocol, speed
+from kfp_bonsai.evaluate_emissions import given, lengths, protocol, speed
 from kfp_bonsai.evaluate_emissions.common import Scored
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.promote import promote as promoting
 from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.data import tasks
+from kfp_bonsai.shared.data import prompts, tasks
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference.asking import predictions
-from kfp_bonsai.shared.inference.writers import OWN, TO_WRITE, Written
+from kfp_bonsai.shared.inference.writers import OWN, TO_WRITE, Written, torch_writer
 from kfp_bonsai.shared.models.flops import Flops
 from kfp_bonsai.shared.models.records import read_record
 
@@ -30,7 +33,10 @@ def measured(request, memory_too, tmp_path_factory):
     """A folder with a model that learnt to write and one with fewer layers, its test split, and their measurement."""
     folder = tmp_path_factory.mktemp(request.param)
     base, _, validation = tuned(folder, request.param, count=480, epochs=5)
-    test = split(folder / "test.parquet", rows_of("generation", 40, 9))
+    columns = rows_of("generation", 40, 9)
+    if request.param == "llama":  # which has 64 positions
+        columns = {"text": [*columns["text"], "the film"], "label": [*columns["label"], "good " * 70]}
+    test = split(folder / "test.parquet", columns)
     layer_remove(base, validation, folder / "small", keep="1/2")
     options = {"pairs": 2, "block_seconds": 0.3, "time_budget": 3, "device": "cpu", "country": "FRA"}
     evaluate_emissions(base, [folder / "small"], folder / "train.parquet", test, folder / "measurement.json", **options)
@@ -62,7 +68,9 @@ def test_all_models_are_compared_at_the_baselines_length_and_measured_at_their_o
     assert small["flops"] == Flops.from_record(record).at(reads, length)
     said = predictions(folder / "base", tasks.read_task(test), tasks.batches(test))
     right = tasks.read_columns(test)["label"]
-    assert base["accuracy"] == pytest.approx(np.mean([one == other for one, other in zip(said, right, strict=True)]))
+    hits = [one == other for one, other in zip(said, right, strict=True)][: found["rows"]]
+    assert base["accuracy"] == pytest.approx(np.mean(hits))
+    assert found["rows"] == 40 and found["protocol"].get("rows_left_out", 0) == len(right) - 40
 
 
 def test_what_is_told_of_a_model_that_writes_is_of_answers_and_tokens(measured, tmp_path):
@@ -78,6 +86,7 @@ def test_what_is_told_of_a_model_that_writes_is_of_answers_and_tokens(measured, 
     page, lines = files[2].read_text(), files[3].read_text()
     assert "1,000 answers" in page and "1,000 inferences" not in page and "J a token" in page
     assert "### Writing" in lines and "inferences" not in lines
+    assert ("1 of 41 test rows were left out" in lines) == (found["models"][0]["family"] == "llama")
     assert json.loads(files[4].read_text())["rows"][1]["writing"]["tokens"] == found["protocol"]["written_tokens"]
     settings = tmp_path / "best" / "generation_config.json"
     right = settings.read_text()
@@ -96,6 +105,35 @@ def test_what_is_told_of_a_model_that_writes_is_of_answers_and_tokens(measured, 
         f"--task={'text2text' if of_text else 'text'}_generation" in arguments
         and "--return_probabilities" not in arguments
     )
+
+
+def test_rows_that_a_baseline_cannot_be_asked_are_left_out_of_all_models(tmp_path, capsys):
+    """One conversation of a test split ends a measurement after hours of training, or the likelihoods crash."""
+    tiny.pretrained(tmp_path, layers=1, family="gpt2", writes=True)
+    tokenizer = tiny.tokenizer("gpt2")
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = "{% if 'dull' in messages[0].content %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "bonsai.json").write_text(json.dumps({"max_length": 24}))
+    texts, answers = ["the film"] * 40, ["good"] * 40
+    texts[3], texts[5], answers[7] = "dull", "film " * 30, "good " * 64
+
+    def read(texts):
+        chats = [json.dumps([{"role": "user", "content": text}]) for text in texts]
+        test = split(tmp_path / "test.parquet", {"text": chats, "label": answers}, "chat")
+        task = tasks.read_task(test)
+        rows = given.read_test_rows([(tmp_path, 24)], task, test, 8, 0, 4, (1,), 0)
+        return rows, promoting._askable((tmp_path, tmp_path), tasks.read_columns(test), test, task)
+
+    rows, compared = read(texts)
+    assert (rows.rows, rows.left_out) == (37, 3) == (len(rows.right), 40 - len(compared["label"]))
+    said = capsys.readouterr().out
+    assert "3 of 40 rows are left out" in said and "test.parquet, row 4: the chat template" in said
+    writer = torch_writer(AutoModelForCausalLM.from_pretrained(tmp_path), tokenizer)
+    for part, labels in zip(rows.batches, rows.labels, strict=True):
+        assert len(writer.likelihoods(part.batch, prompts.answers(tokenizer, labels, "", 1))) == len(labels)
+    with pytest.raises(BonsaiError, match=r"6 of 40 rows, and a tenth .*test.parquet, row 1: the chat template"):
+        read(["dull"] * 3 + texts[3:])
 
 
 def test_lengths_out_of_the_usual_and_answers_without_an_end_are_pointed_out():

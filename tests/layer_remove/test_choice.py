@@ -6,7 +6,7 @@ import pytest
 import torch
 from writers_made import tuned
 
-from kfp_bonsai.layer_remove import choice
+from kfp_bonsai.layer_remove import choice, kept_order
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.training import writing
@@ -34,8 +34,8 @@ def test_what_adds_nothing_goes_first(padded):
     """Layers taken away that the answers need, as those of a place in the stack are, while others do nothing."""
     network, tokenizer, split = padded
     before = writing.likelihood_of(network, split, tokenizer.pad_token_id)
-    assert choice.least_missed(network, tokenizer, split, [2], seed=0) == [[0, 4]]
-    one = choice.least_missed(network, tokenizer, split, [1], seed=0)
+    assert choice.least_missed(network, tokenizer, split, [2], 0, "padded") == [[0, 4]]
+    one = choice.least_missed(network, tokenizer, split, [1], 0, "padded")
     assert one in ([[0]], [[4]])
     assert writing.likelihood_of(network, split, tokenizer.pad_token_id) == before  # nothing is left behind
 
@@ -52,5 +52,60 @@ def test_a_layer_that_seemed_cheap_is_tried_again_among_fewer(padded, monkeypatc
         return 1 - 0.01 * len(gone) - 0.3 * ({1, 2} <= gone) - 0.1 * (3 in gone) - 0.2 * len(gone & {0, 4})
 
     monkeypatch.setattr(writing, "likelihood_of", likelihood)
-    assert choice.least_missed(network, tokenizer, split, [3], seed=0) in ([[0, 2, 4]], [[0, 1, 4]])
+    assert choice.least_missed(network, tokenizer, split, [3], 0, "stand-ins") in ([[0, 2, 4]], [[0, 1, 4]])
     assert len(tried) == 1 + 5 + 2  # of four layers left, two again: one became dear, the next is cheaper than the rest
+
+
+@pytest.fixture
+def asked(padded, monkeypatch):
+    """What is asked for, of a cheap stand-in for the likelihood; and how often that was called."""
+    network, tokenizer, split = padded
+    layers, calls = list(network.model.layers), []
+
+    def likelihood(*_):
+        gone = [at for at, layer in enumerate(layers) if len(layer._forward_hooks)]
+        calls.append(gone)
+        return 0.9 - sum(0.01 * (at + 1) ** 2 for at in gone) - 0.1 * (0 in gone and 2 in gone)
+
+    def choose(count, seed, weights, some=split):
+        calls.clear()
+        return choice.least_missed(network, tokenizer, some, [count], seed, weights), len(calls)
+
+    monkeypatch.setattr(writing, "likelihood_of", likelihood)
+    return choose, split
+
+
+def test_one_order_serves_all_levels(asked):
+    """Each level asks all layers again what they are worth, an hour of a large model; or goes on to another model."""
+    choose, split = asked
+    afresh, all_calls = choose(1, 0, "a")
+    assert choose(3, 0, "a")[1] == choose(2, 0, "a")[1] == 0
+    two, some_calls = choose(3, 0, "b")
+    rest, more_calls = choose(1, 0, "b")
+    assert rest == afresh and two == choose(3, 0, "a")[0] and some_calls + more_calls == all_calls
+    assert more_calls
+    assert choose(1, 1, "a")[1] == choose(1, 0, "c")[1] == all_calls  # other rows, other weights
+    fewer = [split[index] for index in range(3)]
+    assert choose(1, 0, "a", fewer)[1] == all_calls
+
+
+def test_a_choice_that_was_killed_goes_on(asked, monkeypatch):
+    """An hour of asking lost, or a damaged file that ends every level."""
+    choose, _ = asked
+    afresh, all_calls = choose(1, 0, "d")
+    kept, write = [], kept_order._write
+
+    def killed(file, *rest):
+        write(file, *rest)
+        kept.append(file)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kept_order, "_write", killed)
+        choose(1, 0, "e")
+    found, calls = choose(1, 0, "e")
+    assert found == afresh and 0 < calls < all_calls - 5
+    for text in ("{", '{"key": 1}', kept[0].read_text().replace('"gone": [', '"gone": [7, ')):
+        kept[0].write_text(text)
+        assert choose(1, 0, "e") == (afresh, all_calls)

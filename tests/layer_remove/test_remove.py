@@ -4,7 +4,7 @@ import pytest
 
 from kfp_bonsai.layer_remove.choice import by_place
 from kfp_bonsai.layer_remove.layer_schemes import LIKELIHOOD, SCHEMES
-from kfp_bonsai.layer_remove.remove import layer_remove, layers_asked
+from kfp_bonsai.layer_remove.remove import layer_remove, layers_asked, stacks_asked
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.records import read_record
@@ -27,6 +27,41 @@ def test_what_cannot_be_kept_is_refused(keep):
     """Else a mistake ends in an IndexError, or in another model than asked for."""
     with pytest.raises(BonsaiError, match="--keep"):
         layers_asked(keep, 6)
+
+
+@pytest.mark.parametrize(
+    ("keep", "writes", "expected"),
+    [
+        *((keep, False, [count, count]) for keep, count in (("2/3", 4), ("1/2", 3), ("1/3", 2), ("4", 4))),
+        *(("6+2", writes, [6, 2]) for writes in (False, True)),
+        ("1/2+1/3", True, [3, 2]),
+        ("0,2+1,5", True, [[0, 2], [1, 5]]),
+        *(("4", True, [4, 4]), ("1.0", True, [6, 6]), ("5/6", True, [6, 4]), ("2/3", True, [6, 2])),
+        *(("1/2", True, [4, 2]), ("1/3", True, [2, 2]), ("1/4", True, [2, 1]), ("0.01", True, [1, 1])),
+    ],
+)
+def test_a_decoders_layers_go_before_its_encoders(keep, writes, expected):
+    """A model that writes keeps what each written token costs, or one that classifies is cut otherwise than it was."""
+    assert stacks_asked(keep, [6, 6], writes) == expected
+
+
+def test_a_fraction_of_two_stacks_is_one_of_all_layers():
+    """A level that is called a half and is none, or an order that does not serve the next level."""
+    for encoder, decoder in ((6, 6), (12, 12), (8, 4), (2, 6), (1, 1)):
+        for number in range(1, 25):
+            kept = stacks_asked(f"{number}/24", [encoder, decoder], True)
+            total = round(number * (encoder + decoder) / 24)
+            assert sum(kept) == max(2, total) and 1 <= kept[0] <= encoder and 1 <= kept[1] <= decoder
+
+
+@pytest.mark.parametrize(
+    ("keep", "stacks", "why"),
+    [("6+2", [6], "one stack"), ("1+2+3", [6, 6], "2 stacks"), ("0,1+2", [6, 6], "of none"), ("2+7", [6, 6], "keep 7")],
+)
+def test_layers_of_stacks_that_are_not_there_are_refused(keep, stacks, why):
+    """A pair that a model of one stack takes for something else, or a traceback."""
+    with pytest.raises(BonsaiError, match=why):
+        stacks_asked(keep, stacks, True)
 
 
 @pytest.mark.parametrize("scheme", OF_ANY_KIND)
@@ -96,6 +131,7 @@ def test_both_stacks_of_an_encoder_decoder_are_cut(made, tmp_path):
     assert layer_remove(tmp_path / "base", made.validation, tmp_path / "a", keep="2/3")["layers"] == "0,2; 0,2"
     found = layer_remove(tmp_path / "base", made.validation, tmp_path / "b", keep="2", scheme="importance")
     assert [len(part.split(",")) for part in found["layers"].split("; ")] == [2, 2]
+    assert layer_remove(tmp_path / "base", made.validation, tmp_path / "c", keep="3+1")["layers"] == "0,1,2; 2"
 
 
 def test_data_that_is_not_there_is_refused_whatever_the_scheme(made, tmp_path):

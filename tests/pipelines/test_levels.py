@@ -138,7 +138,7 @@ def test_what_cannot_be_done_is_refused_by_name(text, said):
     """An hour of training before a typing error shows."""
     with pytest.raises(BonsaiError, match=r"^--level") as refused:
         for level in parse_levels([text]):
-            check_layers(level, 6)
+            check_layers(level, [6])
     assert said in str(refused.value)
 
 
@@ -202,6 +202,12 @@ def test_the_bounds_are_of_both_stacks():
     check_shares(parse_levels(["a:layers=1/3,flops=0.1", "b:layers=1/3,flops=0.1,shape=stock"]), config)
     with pytest.raises(BonsaiError, match="more than its 3 of 9 layers"):
         check_shares(parse_levels(["a:layers=1/3,flops=0.6"]), config)
+    check_shares(parse_levels(["a:layers=1+2,flops=0.3"]), config)
+    with pytest.raises(BonsaiError, match="more than its 3 of 9 layers"):
+        check_shares(parse_levels(["a:layers=1+2,flops=0.6"]), config)
+    with pytest.raises(BonsaiError, match=r"^--level 'a': layers=4: the model has 3 layers"):
+        check_layers(parse_levels(["a:layers=6+4"])[0], [6, 3])
+    check_shares(parse_levels(usual_levels("generation")), T5Config(), 128, WRITTEN, surely=True)
 
 
 def test_layers_and_shapes_that_a_model_cannot_have():
@@ -216,7 +222,7 @@ def test_layers_and_shapes_that_a_model_cannot_have():
     check_fit(parse_levels(["layers=1/2", "layers=1/2,flops=0.1"]), free)
 
 
-def test_a_vocabulary_is_refused_before_training_where_none_can_be_cut(tmp_path):
+def test_what_a_writer_cannot_have_is_refused_before_training(tmp_path):
     """Hours of training for a level that its last stage refuses."""
     levels = parse_levels(["small:layers=1/2,vocabulary=task"])
     model = tiny.pretrained(tmp_path / "model", family="llama", writes=True)
@@ -226,6 +232,8 @@ def test_a_vocabulary_is_refused_before_training_where_none_can_be_cut(tmp_path)
         with pytest.raises(BonsaiError, match=r"'small'.*vocabulary=task is for models that write"):
             check_taught(str(model), levels, 0, kind)
     check_taught(str(model), levels, 0, "generation")
+    with pytest.raises(BonsaiError, match=r"'half'.*emission=0\.5.*not predicted yet.*flops=0\.5"):
+        check_taught(str(model), parse_levels(["half:layers=1/2,emission=0.5"]), 0, "generation")
     with pytest.raises(BonsaiError, match="vocabulary=small: write whole or task"):
         parse_levels(["a:vocabulary=small"])
     with pytest.raises(BonsaiError, match="leave vocabulary out"):

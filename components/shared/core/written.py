@@ -105,7 +105,7 @@ MEASUREMENT = {
     "versions?": {},
     "environment?": {},
     "floor?": {"accuracy?": NUMBER, "method?": TEXT},
-    "protocol?": {"precision?": NUMBER, "stopped_because?": TEXT},
+    "protocol?": {"precision?": NUMBER, "stopped_because?": TEXT, "rows_left_out?": COUNT},
     "energy?": _ENERGY,
     "carbon?": _CARBON,
     "traffic_per_day?": COUNT,

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.encoding import encode_windows
 from kfp_bonsai.shared.inference.runtimes import Batch, load_predictor
-from kfp_bonsai.shared.inference.writers import OWN, load_writer, of_length, prompt_batch
+from kfp_bonsai.shared.inference.writers import OWN, check_row, load_writer, of_length, prompt_batch
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.kinds import kind_of, predict
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows, join
 
 ROW_OF = "row_of"  # in a batch, beside a model's inputs
+MOST_LEFT_OUT = 0.1  # of the rows: what is left then says little of the whole
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,46 @@ def asked(
         return Asked(of_length(prompt_batch(folder, columns[0], task, max_length, where, first), OWN), None)
     batch, windows = encode_windows(folder, columns, max_length, kind_of(task).windows)
     return Asked(batch if windows is None else {**batch, ROW_OF: windows.rows}, windows)
+
+
+def askable(
+    folder: Path,
+    columns: Mapping[str, Sequence[Any]],
+    task: Task,
+    where: str,
+    chosen: Sequence[int],
+    max_length: int = 0,
+) -> list[int]:
+    """Return those rows of a split that a model can be asked, and say how many it cannot.
+
+    Every model can be asked all of them, but one that writes: its chat template may refuse a conversation, which may be
+    too long, too; and text and answer may be more than it reads.
+
+    Args:
+        folder: the model's.
+        columns: the split's.
+        task: its task.
+        where: its file, for messages.
+        chosen: the rows in question, from 0.
+        max_length: as for `asked`.
+
+    Raises:
+        BonsaiError: it cannot be asked more than a tenth of them.
+    """
+    if not kind_of(task).writes:
+        return list(chosen)
+    refused: dict[int, str] = {}
+    for row in chosen:
+        try:
+            check_row(folder, columns[task.columns[0]][row], columns["label"][row], task, where, row + 1, max_length)
+        except BonsaiError as error:
+            refused[row] = str(error)
+    if refused:
+        count, first = f"{len(refused):,} of {len(chosen):,} rows", next(iter(refused.values()))
+        if len(refused) > MOST_LEFT_OUT * len(chosen):
+            raise BonsaiError(f"{folder} cannot be asked {count}, and a tenth may be left out at the most: {first}")
+        say(f"{count} are left out, as {folder} cannot be asked them; the first: {first}")
+    return [row for row in chosen if row not in refused]
 
 
 def rows_in(batch: Batch) -> int:

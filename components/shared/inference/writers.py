@@ -26,8 +26,9 @@ from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.inference import decoding
 from kfp_bonsai.shared.inference.runtimes import OPENVINO, TORCH, Batch, check_quantized, runtime_of, stated_threads
 from kfp_bonsai.shared.kinds.task import CHAT, Task
+from kfp_bonsai.shared.models.configuration import positions_of
 from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.weights import DECODER_FILE
+from kfp_bonsai.shared.models.weights import DECODER_FILE, is_quantized
 
 TO_WRITE = "to_write"  # in a batch, beside the prompts: tokens that each row's answer is to have, OWN for its own end
 OWN = 0
@@ -172,6 +173,33 @@ def prompt_batch(
     return padded([one.ids or [tokenizer.pad_token_id] for one in encoded], tokenizer.pad_token_id, before)
 
 
+def check_row(folder: Path, text: str, answer: str, task: Task, where: str, number: int, max_length: int = 0) -> None:
+    """Refuse a row that a model cannot be asked, or cannot read together with its right answer.
+
+    Args:
+        folder: the model's.
+        text: a text, or a conversation as JSON.
+        answer: the right one.
+        task: what it answers.
+        where: where the row is from, for messages.
+        number: its number there.
+        max_length: tokens at which texts are cut; 0 takes the length the model was trained with.
+
+    Raises:
+        BonsaiError: it cannot; the message names the row and says why.
+    """
+    stamp = (Path(folder) / "tokenizer.json").stat().st_mtime_ns
+    tokenizer, _, trained = _reader(folder, stamp)
+    (read,) = prompts.asked(tokenizer, [text], task, where, number, max_length or trained)
+    (right,) = prompts.answers(tokenizer, [answer], where, number)
+    room = _room(folder, stamp)
+    if len(read.ids) + len(right) > room:
+        raise BonsaiError(
+            f"{where}, row {number}: text and answer have {len(read.ids):,} and {len(right):,} tokens, and the model "
+            f"takes {room:,} of both: shorten one, or leave the row out"
+        )
+
+
 def padded(rows: Sequence[Sequence[int]], pad_id: int, before: bool) -> dict[str, np.ndarray]:
     """Pad prompts' tokens into a batch, before or after them."""
     width = max(map(len, rows))
@@ -194,6 +222,16 @@ def _reader(folder: Path, _changed: int) -> tuple[Any, bool, int]:
     folder = Path(folder)
     before = not read_object(folder / "config.json").get("is_encoder_decoder")
     return FolderTokenizer.of(folder), before, trained_length(folder)
+
+
+@lru_cache(maxsize=8)
+def _room(folder: Path, _changed: int) -> int:
+    """Return how many tokens of text and answer together a model takes; NO_LIMIT where that is not limited."""
+    if is_quantized(folder):
+        return (read_object(Path(folder) / RECORD).get("quantization") or {}).get("positions") or NO_LIMIT
+    from transformers import AutoConfig
+
+    return positions_of(AutoConfig.from_pretrained(folder))
 
 
 def _torch(folder: Path, device: str, threads: int) -> Writer:

@@ -18,9 +18,13 @@ def same(predicted: Sequence[str], right: Sequence[str], _classes: int = 0) -> n
 
 
 def rouge_l(predicted: Sequence[str], right: Sequence[str], _classes: int = 0) -> np.ndarray:
-    """Return the F of the longest common subsequence of words (Lin 2004, section 3), without stemming: (rows, 1)."""
+    """Return the F of the longest common subsequence of words (Lin 2004, section 3), without stemming: (rows, 1).
+
+    Texts that are the same have 1, without a word too, as empty answers of two models.
+    """
     score = _rouge().score
-    found = [score(other, one)["rougeL"].fmeasure for one, other in zip(predicted, right, strict=True)]
+    pairs = zip(predicted, right, strict=True)
+    found = [1.0 if one == other else score(other, one)["rougeL"].fmeasure for one, other in pairs]
     return np.array(found, float).reshape(-1, 1)
 
 

@@ -1,8 +1,9 @@
 """A vocabulary cut to the tokens that a task needs: fewer rows of the embedding and the output matrix, and of the work.
 
-Byte-level BPE tokenizers alone (GPT-2, Llama 3, Qwen, SmolLM2): there every text that had tokens has some whatever is
-left out, at the worst one a byte. A token stays if it occurs, is on the way to one that does, stands for a byte, or was
-added (special tokens). Merges of two tokens that lead to one that is gone are left out with it. Then a text whose
+BPE tokenizers alone whose letters are bytes (GPT-2, Llama 3, Qwen, SmolLM2), or that write a letter that they lack as
+its bytes, <0x0A> (Llama 2, Mistral v0.1, Gemma): there every text that had tokens has some whatever is left out, at the
+worst one a byte. A token stays if it occurs, is on the way to one that does, stands for a byte, or was added (special
+tokens). Merges of two tokens that lead to one that is gone are left out with it. Then a text whose
 tokens all stay gets the same tokens as before, since each merge on its way is there still, and in the same order; and
 the logits of what stays are the same, as they are the same rows times the same states.
 """
@@ -27,7 +28,7 @@ def check(tokenizer: Any) -> None:
     """Refuse a tokenizer whose vocabulary cannot be cut.
 
     Raises:
-        BonsaiError: it is no byte-level BPE.
+        BonsaiError: it is no BPE with a token for each byte.
     """
     _read(tokenizer)
 
@@ -49,7 +50,7 @@ def needed(tokenizer: Any, used: Iterable[np.ndarray]) -> np.ndarray:
     for pair in _merges(data):
         ways.setdefault("".join(pair), []).append(pair)
     kept = {number for row in used for number in np.unique(row).tolist()}
-    kept |= {vocabulary[token] for token in _alphabet() & vocabulary.keys()}
+    kept |= {vocabulary[token] for token in _bytes_of(data) & vocabulary.keys()}
     kept |= {*tokenizer.all_special_ids, *(one["id"] for one in data["added_tokens"])}
     kept &= {*names, *(one["id"] for one in data["added_tokens"])}  # rows that fill a matrix up are no tokens
     waiting = [names[number] for number in kept if number in names]
@@ -113,7 +114,7 @@ def _fewer(tokenizer: Any, numbers: Mapping[int, int]) -> Any:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         tokenizer.save_pretrained(folder)
-        for name in ("vocab.json", "merges.txt", "added_tokens.json"):
+        for name in ("vocab.json", "merges.txt", "added_tokens.json", "tokenizer.model"):
             (folder / name).unlink(missing_ok=True)
         (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -142,7 +143,9 @@ def _read(tokenizer: Any) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     model, where = data["model"], tokenizer.name_or_path
     is_of_bytes = any(_has_bytes(data.get(name)) for name in ("pre_tokenizer", "decoder"))
-    if model["type"] != "BPE" or model.get("byte_fallback") or not is_of_bytes:
+    falls_back = bool(model.get("byte_fallback"))
+    lacks = model["type"] != "BPE" or is_of_bytes == falls_back
+    if lacks or (falls_back and not _bytes_of(data) <= model["vocab"].keys()):
         raise BonsaiError(
             f"the tokenizer of {where} ({model['type']}) does not fall back to bytes, so that a text with a word that "
             "was left out would have no tokens: its vocabulary stays whole, leave vocabulary=task out"
@@ -156,9 +159,12 @@ def _has_bytes(part: Any) -> bool:
     return isinstance(part, list) and any(map(_has_bytes, part))
 
 
-def _alphabet() -> set[str]:
+def _bytes_of(data: Mapping[str, Any]) -> set[str]:
+    """Return the tokens that stand for bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
 
+    if data["model"].get("byte_fallback"):
+        return {f"<0x{value:02X}>" for value in range(256)}
     return {*ByteLevel.alphabet()}
 
 

@@ -7,6 +7,12 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.metrics import scores
 
 
+def test_texts_that_are_the_same_agree_without_a_word_too():
+    """An int8 model of which it is said that it agrees by two thirds, as both write nothing to the other third."""
+    assert scores.score_predictions("rouge_l", ["", "good", "..."], ["", "good", "..."]) == 1.0
+    assert scores.score_predictions("rouge_l", ["", "good"], ["good", ""]) == 0.0
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_classification_scores_are_scikit_learns(classes):
     """A wrong formula would move every accuracy of every report."""

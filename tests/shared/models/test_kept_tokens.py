@@ -1,11 +1,12 @@
 """A vocabulary cut to a task: the same tokens and logits of covered text, bytes for all other, saved and read again."""
 
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from byte_tokens import tokenizer
+from byte_tokens import falling_back, tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
@@ -36,12 +37,13 @@ MADE = {
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SMALL, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
               num_key_value_heads=1, head_dim=8, intermediate_size=16, tie_word_embeddings=False)),
 }  # fmt: skip
+MADE["llama 2"] = MADE["llama"]
 
 
 @pytest.mark.parametrize("family", MADE)
 def test_covered_text_has_the_same_tokens_and_logits(family, tmp_path):
     """A model that says something else of the very texts that it was made for, or one that cannot be read again."""
-    own = tokenizer(tmp_path / "whole")
+    own = (falling_back if family == "llama 2" else tokenizer)(tmp_path / "whole")
     model_class, config = MADE[family]
     torch.manual_seed(0)
     model = model_class(deepcopy(config)).eval()
@@ -66,19 +68,36 @@ def test_covered_text_has_the_same_tokens_and_logits(family, tmp_path):
     assert fewer.decode(fewer(OTHER)["input_ids"], skip_special_tokens=True) == OTHER
     assert len(fewer(OTHER)["input_ids"]) > len(own(OTHER)["input_ids"])
     assert fewer.convert_ids_to_tokens(again.generation_config.eos_token_id) == "<|end|>" == fewer.eos_token
-    assert fewer("a<|turn|>b")["input_ids"] == [numbered(kept, one) for one in own("a<|turn|>b")["input_ids"]]
+    text = TEXTS[0] + "<|turn|>" + TEXTS[0]
+    assert fewer(text)["input_ids"] == [numbered(kept, one) for one in own(text)["input_ids"]]
 
 
 def numbered(kept, token):
     return int(np.flatnonzero(kept == token)[0])
 
 
-@pytest.mark.parametrize("ignore_merges", [False, True])
-def test_every_text_of_kept_tokens_is_split_as_before(ignore_merges, tmp_path):
+@pytest.mark.parametrize(
+    "make", [tokenizer, partial(tokenizer, ignore_merges=True), falling_back], ids=["bytes", "words", "letters"]
+)
+def test_every_text_of_kept_tokens_is_split_as_before(make, tmp_path):
     """A merge that is gone, or done out of its turn: other tokens of one text in a hundred."""
-    own = tokenizer(tmp_path, ignore_merges, processor=False)
+    own = make(tmp_path, processor=False)
     random = np.random.default_rng(0)
-    words = ["low", "lowest", " lowlands", " newer", " wider", "zebras", " the", "er", "land", "st ", "w", "\n"]
+    words = [
+        "low",
+        "lowest",
+        " lowlands",
+        " newer",
+        " wider",
+        "zebras",
+        " the",
+        "er",
+        "land",
+        "st ",
+        "w",
+        "\n",
+        "\u2603",
+    ]
     for _ in range(20):
         texts = ["".join(random.choice(words, 12)) for _ in range(5)]
         ids = [own(text)["input_ids"] for text in texts]

@@ -256,19 +256,20 @@ def _check_ready_made(text: str, given: Mapping[str, str]) -> None:
         )
 
 
-def check_layers(level: Mapping[str, Any], stacks: Sequence[int], text: str = "") -> None:
+def check_layers(level: Mapping[str, Any], stacks: Sequence[int], text: str = "", writes: bool = False) -> None:
     """Refuse layers that a model of so many cannot give.
 
     Args:
         level: what parse_levels gives.
         stacks: how many layers each stack of the model has.
         text: how the level was written, if not as its label.
+        writes: whether it is to write.
 
     Raises:
         BonsaiError: it cannot.
     """
     try:
-        stacks_asked(level["layers"], stacks, writes=False)
+        stacks_asked(level["layers"], stacks, writes)
     except BonsaiError as error:
         reason = str(error).replace("--keep ", "layers=")
         raise BonsaiError(f"--level '{text or level['label']}': {reason}") from error

@@ -76,10 +76,10 @@ def check_model(model: str, levels: Sequence[Mapping[str, Any]], max_length: int
             _check_ready_made(level, found, max_length)
 
 
-def _check_layers(levels: Sequence[Mapping[str, Any]], config: Any) -> None:
+def _check_layers(levels: Sequence[Mapping[str, Any]], config: Any, writes: bool = False) -> None:
     stacks = [getattr(config, stack.count) for stack in family_of(config).stacks]
     for level in levels:
-        check_layers(level, stacks)
+        check_layers(level, stacks, writes=writes)
     check_fit(levels, config)
 
 
@@ -165,6 +165,7 @@ def check_taught(
     baseline = read(model)
     if kind:
         _check_head(model, baseline, kind, edge)
+        _check_layers(compressed(levels), baseline.config, KINDS[kind].writes)
     fewer = [level for level in levels if level["vocabulary"] != WHOLE]
     if fewer and not (kind and KINDS[kind].writes):
         raise BonsaiError(

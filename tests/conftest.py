@@ -22,6 +22,7 @@ LONGEST = (
     "test_retrain.py",
     "test_store.py",
     "test_study_run.py",
+    "test_run_of_writers.py",
     "test_evaluate.py",
     "test_families.py",
     "test_search_pipeline.py",

@@ -169,7 +169,7 @@ MADE = {
     ),
 }
 
-WRITERS = {  # kinds that are not yet taken through all stages
+WRITERS = {  # kinds whose models write; pipelines/test_run_of_writers.py takes them through all stages
     "generation": Made(
         _swapped,
         lambda row: {"prompt": row["text"], "completion": row["label"]},

@@ -56,6 +56,30 @@ def test_its_options_can_be_listed(script, shown):
     assert script in said and "--json" in said[script], errors
 
 
+def test_all_logits_are_learnt_by_the_divergence_of_all_tokens(monkeypatch):
+    """Likely tokens compared with likely tokens, and nothing lost between them."""
+    import numpy as np
+    import top_k
+    import torch
+    from torch.nn import functional
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from kfp_bonsai.shared.training import answer_batches, soft_answers
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 90, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16}
+    teacher, student = (GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=1.0)).eval() for _ in range(2))
+    monkeypatch.setattr(top_k.checkpoint, "load", lambda _: (teacher, None))
+    monkeypatch.setattr(top_k, "bf16_is_faster", lambda: False)
+    items = [{"input_ids": np.array([5, 6, 7, 8]), "labels": np.array([7, 8])}]
+    with top_k.all_logits(Path()), torch.no_grad():
+        batch = soft_answers.collate(items, 0)
+        logits, wanted = (answer_batches.run(one, batch).logits for one in (student, teacher))
+        found = soft_answers.divergence(logits, batch["teacher_logits"], 1.0)
+    both = [functional.log_softmax(one, -1) for one in (logits, wanted)]
+    torch.testing.assert_close(found, functional.kl_div(*both, log_target=True, reduction="batchmean"))
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_where_time_goes_is_what_a_runtime_counts(tmp_path, runtime):
     """A table in which a softmax is a sum, or that leaves out what most of the time goes into."""

@@ -4,7 +4,6 @@ import heapq
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from kfp_bonsai.layer_remove.layer_schemes import BOTTOM, EVEN, IMPORTANCE, LIKE
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.models import heads, shapes
+from kfp_bonsai.shared.models.records import versions
 from kfp_bonsai.shared.training import answer_batches, writing
 from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
@@ -109,7 +109,7 @@ def least_missed(
         "counts": list(counts) if len(losing) > 1 else [],  # of one stack, each choice is the beginning of the next
         "device": device(),
         "bf16": bf16_is_faster(),
-        "versions": {name: version(name) for name in ("torch", "kfp-bonsai")},
+        "versions": {name: versions().get(name) for name in ("torch", "kfp-bonsai")},
     }
     with kept_order.kept(key) as (order, keep):
         if order is None or len(order.gone) < sum(surplus):

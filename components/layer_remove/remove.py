@@ -10,6 +10,7 @@ from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models.checkpoint import load, save
+from kfp_bonsai.shared.models.configuration import check_depths
 from kfp_bonsai.shared.models.records import extend_record, read_record, short_name
 
 LEAST_OF_DECODER = Fraction(1, 3)  # that stays while its encoder has more
@@ -136,7 +137,8 @@ def stacks_asked(keep: str, stacks: Sequence[int], writes: bool) -> list[int] | 
         writes: whether the model writes.
 
     Raises:
-        BonsaiError: a stack cannot give that, there are no such stacks, or the layers of one are named alone.
+        BonsaiError: a stack cannot give that, there are no such stacks, the layers of one are named alone, or a model
+            with such a decoder cannot write.
     """
     parts = keep.split("+")
     if len(parts) not in (1, len(stacks)):
@@ -149,6 +151,8 @@ def stacks_asked(keep: str, stacks: Sequence[int], writes: bool) -> list[int] | 
         raise BonsaiError(f"--keep {keep}: name the layers of both stacks, or of none")
     if writes and len(stacks) > len(parts) and _is_fraction(keep):
         return _of_all(Fraction(keep.strip()), *stacks)
+    if writes:
+        check_depths([len(one) for one in named] or counts, f"--keep {keep}")
     return named or counts
 
 

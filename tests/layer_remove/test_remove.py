@@ -56,7 +56,13 @@ def test_a_fraction_of_two_stacks_is_one_of_all_layers():
 
 @pytest.mark.parametrize(
     ("keep", "stacks", "why"),
-    [("6+2", [6], "one stack"), ("1+2+3", [6, 6], "2 stacks"), ("0,1+2", [6, 6], "of none"), ("2+7", [6, 6], "keep 7")],
+    [
+        ("6+2", [6], "one stack"),
+        ("1+2+3", [6, 6], "2 stacks"),
+        ("0,1+2", [6, 6], "of none"),
+        ("2+3", [6, 6], "cannot write"),
+        ("2+7", [6, 6], "keep 7"),
+    ],
 )
 def test_layers_of_stacks_that_are_not_there_are_refused(keep, stacks, why):
     """A pair that a model of one stack takes for something else, or a traceback."""

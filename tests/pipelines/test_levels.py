@@ -207,6 +207,9 @@ def test_the_bounds_are_of_both_stacks():
         check_shares(parse_levels(["a:layers=1+2,flops=0.6"]), config)
     with pytest.raises(BonsaiError, match=r"^--level 'a': layers=4: the model has 3 layers"):
         check_layers(parse_levels(["a:layers=6+4"])[0], [6, 3])
+    check_layers(parse_levels(["a:layers=1+2"])[0], [6, 3])
+    with pytest.raises(BonsaiError, match=r"^--level 'a': layers=1\+2: a decoder of 2 layers cannot write behind"):
+        check_layers(parse_levels(["a:layers=1+2"])[0], [6, 3], writes=True)
     check_shares(parse_levels(usual_levels("generation")), T5Config(), 128, WRITTEN, surely=True)
 
 

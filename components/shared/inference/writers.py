@@ -228,7 +228,7 @@ def _reader(folder: Path, _changed: int) -> tuple[Any, bool, int]:
 def _room(folder: Path, _changed: int) -> int:
     """Return how many tokens of text and answer together a model takes; NO_LIMIT where that is not limited."""
     if is_quantized(folder):
-        return (read_object(Path(folder) / RECORD).get("quantization") or {}).get("positions") or NO_LIMIT
+        return read_record(folder).get("quantization", {}).get("positions", NO_LIMIT)
     from transformers import AutoConfig
 
     return positions_of(AutoConfig.from_pretrained(folder))

@@ -108,6 +108,25 @@ def inputs_of(config: Any) -> tuple[str, ...]:
     return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()))
 
 
+def check_depths(stacks: Sequence[int], what: str) -> None:
+    """Refuse a decoder of more layers than its encoder, where it is to write.
+
+    transformers keeps keys and values of as many layers of a decoder as its encoder has.
+
+    Args:
+        stacks: how many layers each stack has, an encoder's before its decoder's.
+        what: what says so, for the message.
+
+    Raises:
+        BonsaiError: its decoder has more.
+    """
+    if stacks[-1] > stacks[0]:
+        raise BonsaiError(
+            f"{what}: a decoder of {stacks[-1]} layers cannot write behind an encoder of {stacks[0]}, as "
+            "transformers keeps keys and values of as many layers as the encoder has: keep no more of the decoder"
+        )
+
+
 def positions_of(config: Any) -> int:
     """Return how many tokens of a text a model takes at the most; a very large number where there is no limit."""
     positions = getattr(config, "max_position_embeddings", None)

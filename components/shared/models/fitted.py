@@ -11,7 +11,7 @@ from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS, kind_of
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.models import answers, pretrained, tokens
-from kfp_bonsai.shared.models.configuration import family_of
+from kfp_bonsai.shared.models.configuration import check_depths, family_of
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.shapes import last_matrix
 
@@ -73,7 +73,7 @@ def fit(source: pretrained.Pretrained, task: Task, stage: str) -> tuple[Any, Any
 
 
 def check_kind(source: pretrained.Pretrained, kind: str) -> None:
-    """Refuse a model that answers in text for what is neither a class nor a text.
+    """Refuse a model that answers in text for what is neither a class nor a text, or has too deep a decoder to write.
 
     Raises:
         BonsaiError: it is one.
@@ -84,6 +84,9 @@ def check_kind(source: pretrained.Pretrained, kind: str) -> None:
             f"{source.folder} answers in text ({source.config.model_type}), which cannot be {asked.answer} here: "
             f"use a model with a head of its own for {kind}"
         )
+    if asked.writes:
+        stacks = [getattr(source.config, stack.count) for stack in family_of(source.config).stacks]
+        check_depths(stacks, str(source.folder))
 
 
 def _settle_classes(

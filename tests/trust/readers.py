@@ -47,6 +47,14 @@ MADE_STUDY = {
     "cells": [CELL],
 }
 
+KEPT = {
+    **{"done": False, "best_score": None, "rate": 1e-3, "at_once": 8, "bf16": False},
+    "spent": {
+        **dict.fromkeys(("seconds", "joules", "cpu_joules", "gpu_joules", "ram_joules"), 1.0),
+        **{"label": "estimated", "source": "a table"},
+    },
+}
+
 
 def make_more(world: Path) -> None:
     """Make one small input of every kind that is read, beside those of the stages."""
@@ -83,8 +91,10 @@ def make_more(world: Path) -> None:
     (few / "study" / "a").mkdir(parents=True)
     shutil.copy(world / "results.json", few / "study" / "a" / "results.json")
     (few / "study" / "study.json").write_text(json.dumps(MADE_STUDY))
-    state = TrainerState(global_step=5, max_steps=10)
-    checkpoints.write(few / "kept", state, {"weight": torch.ones(4, 4)}, {"seconds": 1.0}, False)
+    for step, firm in ((5, True), (7, False)):
+        told = KEPT | {"random": [[[step], [0]]]}
+        weight = {"weight": torch.full((4, 4), float(step))}
+        checkpoints.write(few / "kept", TrainerState(global_step=step, max_steps=10), weight, told, firm)
 
 
 def _answer(text: str) -> dict[str, Any]:
@@ -200,13 +210,20 @@ def _priced(file: Path, world: Path, out: Path) -> Any:
 
 
 def _resumed(folder: Path, world: Path, out: Path) -> Any:
-    """Go on from a checkpoint, or know that there is none; damaged ones are removed."""
+    """Go on from a checkpoint as it was written, or know that there is none; damaged ones are removed."""
+    from kfp_bonsai.shared.energy.reading import Reading
     from kfp_bonsai.shared.training import checkpoints
 
     copy = out / "kept"
     _copy(folder, copy)
-    found = checkpoints.newest(copy)
-    assert found is None or found.tensors["weight"].sum() == 16
+    for firm in (False, True):
+        found = checkpoints.newest(copy, firm)
+        if found is not None:
+            told = KEPT | {"random": [[[found.step], [0]]], "firm": found.step == 5}
+            assert found.told == told and (found.tensors["weight"] == found.step).all(), found
+            Reading(**found.told["spent"])
+            state = json.loads((found.folder / checkpoints.STATE).read_text())
+            assert state["global_step"] == found.step and state["max_steps"] == 10, state
     return None
 
 

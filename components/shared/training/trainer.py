@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import nested_concat
 
 from kfp_bonsai.shared.core import parallel, ranks, stopping
@@ -179,10 +179,9 @@ def train(
                         f"{recipe.stage}: the {error}, at a learning rate of {rates}: use a lower --learning-rate"
                     ) from error
                 rate = recipe.learning_rate * LOWER
-                step = TrainerState.load_from_json(str(found.folder / checkpoints.STATE)).global_step
                 say(
-                    f"{recipe.stage}  WARNING: the {error}: goes back to step {step}, and on at a learning rate of "
-                    f"{rate:g} instead of {recipe.learning_rate:g}"
+                    f"{recipe.stage}  WARNING: the {error}: goes back to step {found.step}, and on at a learning "
+                    f"rate of {rate:g} instead of {recipe.learning_rate:g}"
                 )
     model.eval()
     give_freed_memory_back()

@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ def make_more(world: Path) -> None:
     import pyarrow.parquet as pq
     import tiny
     import torch
-    from kinds_made import MADE, rows_of
-    from transformers import TrainerState
+    from kinds_made import MADE, WRITERS, rows_of
+    from transformers import AutoModelForSequenceClassification, TrainerState
 
     from kfp_bonsai.shared.training import checkpoints
 
@@ -80,10 +80,16 @@ def make_more(world: Path) -> None:
     asked = [{"id": str(at), "question": "which ?", "answers": [_answer(row["text"])]} for at, row in enumerate(rows)]
     told = [{"context": row["text"], "qas": [one]} for row, one in zip(rows, asked, strict=True)]
     (few / "squad.json").write_text(json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": told}]}))
-    for kind, made in MADE.items():
+    for kind, made in (MADE | WRITERS).items():
         columns = rows_of(kind, ROWS, 1)
         written = [made.written(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         (few / f"{kind}.jsonl").write_text("\n".join(map(json.dumps, written)))
+    rated = [{"text": row["text"], "label": round(len(row["text"]) / 7, 3)} for row in rows]
+    (few / "regression.jsonl").write_text("\n".join(map(json.dumps, rated)))
+    whole = AutoModelForSequenceClassification.from_pretrained(world / "bert")
+    shutil.copytree(world / "bert", few / "sharded", ignore=shutil.ignore_patterns("*.safetensors"))
+    whole.save_pretrained(few / "sharded", max_shard_size="20KB")
+    _make_writer(few)
     (few / "study.yaml").write_text(STUDY)
     (few / "settings.yaml").write_text(SETTINGS)
     (few / "evidence.json").write_text(json.dumps({"format": 1, "evidence": [EVIDENCE]}))
@@ -95,6 +101,17 @@ def make_more(world: Path) -> None:
         told = KEPT | {"random": [[[step], [0]]]}
         weight = {"weight": torch.full((4, 4), float(step))}
         checkpoints.write(few / "kept", TrainerState(global_step=step, max_steps=10), weight, told, firm)
+
+
+def _make_writer(few: Path) -> None:
+    """Make a model that answers conversations, and its int8 form."""
+    import writers_made
+
+    from kfp_bonsai.quantize.quantize import quantize
+
+    base, _, _ = writers_made.tuned(few / "writes", "llama", chat=True)
+    (base / "generation_config.json").write_text(json.dumps({"max_new_tokens": 6, "eos_token_id": 2}))
+    quantize(base, few / "writes" / "train.parquet", few / "writes" / "int8", calibration_rows=8)
 
 
 def _answer(text: str) -> dict[str, Any]:
@@ -142,6 +159,22 @@ def _answers(predictor: Any, folder: Path) -> Any:
     from kfp_bonsai.shared.data.encoding import encode
 
     return predictor.predict(encode(folder, *TEXTS)).round(3).tolist()
+
+
+def _writes(folder: Path, world: Path, out: Path) -> Any:
+    """Answer a conversation as the server does."""
+    from kfp_bonsai.serve import served
+
+    asked = json.dumps([{"role": "user", "content": "the plot is"}])
+    return served.load(folder).tell([asked], 4)
+
+
+def _asked(data: Path, world: Path, out: Path) -> Any:
+    """Prepare rows to be answered in writing."""
+    from kfp_bonsai.prepare_data.prepare import prepare_data
+
+    where = (out / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled"))
+    return prepare_data(str(data), *where, kind="generation")
 
 
 def _split(path: Path, world: Path, out: Path) -> Any:
@@ -228,18 +261,34 @@ def _resumed(folder: Path, world: Path, out: Path) -> Any:
 
 
 ENDS = ("csv", "tsv", "json", "jsonl", "parquet")
-KINDS = ("multi-label", "ranking", "tokens", "questions")
+KINDS = ("multi-label", "ranking", "tokens", "questions", "regression")
+BESIDE = {"chat template": "chat_template.jinja", "generation config": "generation_config.json"}
 READERS: Mapping[str, Target] = {
     **{f"data {end}": Target(f"few/reviews.{end}", _prepared, False) for end in ENDS},
     **{f"data {kind}": Target(f"few/{kind}.jsonl", _prepared, False) for kind in KINDS},
+    "data generation": Target("few/generation.jsonl", _asked, False),
     "data conll": Target("few/words.conll", _prepared, False),
     "data squad": Target("few/squad.json", _prepared, False),
     "data saved": Target("data/saved", _prepared, False),
     **{f"model {family}": Target(family, _pretrained, False) for family in ("bert", "gpt2", "t5", "llama")},
-    "model config": Target("bert/config.json", lambda file, world, out: _beside(file, world / "bert", out), False),
-    "model tokenizer": Target(
-        "bert/tokenizer.json", lambda file, world, out: _beside(file, world / "bert", out), False
-    ),
+    "model sharded": Target("few/sharded", _pretrained, False),
+    **{
+        f"model {name}": Target(
+            f"bert/{name}.json", lambda file, world, out: _beside(file, world / "bert", out, _pretrained), False
+        )
+        for name in ("config", "tokenizer")
+    },
+    "model that writes": Target("few/writes/base", _writes, False),
+    "int8 that writes": Target("few/writes/int8", _writes, False),
+    **{
+        f"{name} of {form}": Target(
+            f"few/writes/{form}/{file}",
+            lambda given, world, out, form=form: _beside(given, world / "few" / "writes" / form, out, _writes),
+            False,
+        )
+        for name, file in BESIDE.items()
+        for form in ("base", "int8")
+    },
     "baseline": Target("baseline", _stages_own, True),
     "free shape": Target("small", _stages_own, True),
     "free shape, hashes stated anew": Target("small", _stated_anew, False),
@@ -262,12 +311,12 @@ READERS: Mapping[str, Target] = {
 }
 
 
-def _beside(file: Path, folder: Path, out: Path) -> Any:
+def _beside(file: Path, folder: Path, out: Path, read: Callable[[Path, Path, Path], Any]) -> Any:
     """Read a model with one file of another's."""
     copy = out / "model"
     _copy(folder, copy)
     (copy / file.name).write_bytes(file.read_bytes())
-    return _pretrained(copy, folder, out)
+    return read(copy, folder, out)
 
 
 def _copy(folder: Path, to: Path) -> None:

@@ -177,12 +177,17 @@ def _known(folder: Path, world: Path, out: Path) -> Any:
 
 def _begun(folder: Path, world: Path, out: Path) -> Any:
     """Go on with an interrupted run, and let KFP look for what is finished."""
+    from kfp_bonsai.pipelines.lean_kfp import import_kfp
+    from kfp_bonsai.pipelines.local.folder import run_folder
+
+    import_kfp()
     from kfp.local.cache import LocalCache
 
-    from kfp_bonsai.pipelines.local.folder import run_folder
+    from kfp_bonsai.pipelines.local.runner import forget_damaged
 
     _copy(folder, out / "run")
     with run_folder(out / "run", ARGUMENTS, False) as work:
+        forget_damaged(work / "finished")
         LocalCache(str(work / "finished")).get("one")
     return None
 

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerState
 
-from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, read_document
+from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.core.progress import say
@@ -98,7 +98,7 @@ def newest(folder: Path, firm: bool = False) -> Checkpoint | None:
         if firm and not _is_firm(one):
             continue
         try:
-            if (one / HASH).read_text(encoding="utf-8") != _hash(one):
+            if not (one / HASH).is_file() or (one / HASH).read_text(encoding="utf-8") != _hash(one):
                 raise ValueError("it was changed")
             told = read_document(one / TOLD, "an earlier attempt", shape=SHAPE)
             step = TrainerState.load_from_json(str(one / STATE)).global_step
@@ -125,9 +125,8 @@ def _hash(folder: Path) -> str:
 
 
 def _is_firm(folder: Path) -> bool:
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
-        return bool(json.loads((folder / TOLD).read_text(encoding="utf-8")).get(FIRM))
-    return False
+    told = kept_document(folder / TOLD)
+    return isinstance(told, dict) and bool(told.get(FIRM))
 
 
 def _settle(path: Path) -> None:

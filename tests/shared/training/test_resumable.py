@@ -344,6 +344,16 @@ def test_a_checkpoint_that_lacks_what_is_needed_is_told_whoever_hashed_it(tmp_pa
     assert "checkpoint-2 is damaged" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", [checkpoints.HASH, checkpoints.TOLD, checkpoints.STATE, checkpoints.TENSORS])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path, name):
+    """An attempt that never begins."""
+    checkpoints.write(tmp_path, TrainerState(global_step=1), {"weight": torch.ones(2)}, TOLD, firm=True)
+    (tmp_path / "checkpoint-1" / name).unlink()
+    os.mkfifo(tmp_path / "checkpoint-1" / name)
+    assert checkpoints.newest(tmp_path, firm=True) is None or name == checkpoints.TOLD
+    assert checkpoints.newest(tmp_path) is None
+
+
 @pytest.mark.parametrize("damage", ['{"found": "[1, 3]"', '"sha256"', "[1, 2]", "\0", ""])
 def test_what_an_attempt_found_is_found_again_where_it_is_damaged(tmp_path, capsys, damage):
     """A level is pruned by other prices than were timed, or a student learns answers that no teacher gave."""

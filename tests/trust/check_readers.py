@@ -17,7 +17,7 @@ from trust.readers import READERS, make_more
 from trust.world import copied, digest, make
 
 FIRST = int(os.environ.get("BONSAI_TRUST_FIRST", "0"))
-CASES = range(FIRST, FIRST + int(os.environ.get("BONSAI_TRUST_READS", "130")))
+CASES = range(FIRST, FIRST + int(os.environ.get("BONSAI_TRUST_READS", "80")))
 ALL = READERS | KEPT
 SECONDS, MOST = 20.0, 2.0  # of a case on a busy machine, and GiB
 

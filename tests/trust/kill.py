@@ -103,16 +103,6 @@ def accuracies(folder: Path) -> dict[str, Path]:
     return {"models and their accuracies": told}
 
 
-def of_search(folder: Path) -> dict[str, Path]:
-    """Return what is compared of a search: what all trials start from; what is tried goes by what shapes cost here."""
-    work = folder / "run" / "work"
-    return {
-        **{f"taught/{name}": work / "taught" / name for name in ("rows.parquet", "hidden.npy")},
-        "baseline": work / "baseline" / "model.safetensors",
-        "a model is handed over": work / "data" / "test.parquet" if (folder / "run" / "model").is_dir() else folder,
-    }
-
-
 def stage(name: str, *options: str, **inputs: str) -> Work:
     """Return a stage as a command on its own, whose inputs are paths in the world."""
 
@@ -207,44 +197,6 @@ WORKS = {
         ],
         ("run",),
         of_run,
-        pipeline=True,
-    ),
-    "search": Work(
-        lambda world, to: [
-            "search",
-            f"--model={world / 'pretrained'}",
-            f"--data={world / 'reviews.csv'}",
-            "--min-accuracy=0.5",
-            "--budget=1 trials",
-            "--epochs=6",
-            "--learning-rate=0.003",
-            "--augmentations=0",
-            "--prune-steps=8",
-            "--distill-epochs=2",
-            *QUICK,
-            f"--output={to / 'run'}",
-        ],
-        ("run",),
-        of_search,
-        pipeline=True,
-    ),
-    "study": Work(
-        lambda world, to: [
-            "study",
-            f"--model={world / 'pretrained'}",
-            f"--data={world / 'reviews.csv'}",
-            *(f"--seed={seed}" for seed in (0, 1)),
-            "--level=small:layers=2/3",
-            "--epochs=2",
-            "--learning-rate=0.003",
-            "--country=USA",
-            *QUICK,
-            f"--output={to / 'run'}",
-        ],
-        ("run",),
-        lambda folder: {
-            str(path.relative_to(folder)): path for path in sorted(folder.glob("run/*/model/model.safetensors"))
-        },
         pipeline=True,
     ),
     "retrain": Work(

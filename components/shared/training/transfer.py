@@ -146,7 +146,7 @@ def _whole_blocks(folder: Path) -> list[Path]:
 
 
 def _digest(block: Path, hidden: np.ndarray) -> str:
-    return hashlib.sha256(sha256([block]).encode() + hashlib.sha256(hidden).digest()).hexdigest()[:16]
+    return hashlib.sha256(sha256([block]).encode() + hashlib.sha256(hidden.data).digest()).hexdigest()[:16]
 
 
 def _drop(folder: Path) -> None:

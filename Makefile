@@ -29,7 +29,7 @@ COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/mo
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo audit install test test-matrix test-opens test-trust test-kills test-soak test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
+.PHONY: help demo audit install test test-matrix test-opens test-trust test-memory test-kills test-soak test-containers lint format wheel images image-gpu image-cpu image-edge image-model clean
 
 help:  ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -69,6 +69,9 @@ test-opens: $(VENV)/.installed-dev  ## Open what is handed over where kfp-bonsai
 test-trust: $(VENV)/.installed-dev  ## Damage every kind of input, over 5,000 times, and let processes meet: within an hour.
 	$(TEST_ENV) $(VENV)/bin/python tests/trust/together.py
 	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) tests/trust/check_*.py $(ARGS)
+
+test-memory: $(VENV)/.installed-dev  ## Give stages ten times the rows, and hold their memory to what their READMEs say.
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -s tests/trust/memory.py $(ARGS)
 
 # pip-audit asks the package index for what is known to be wrong with what is installed; it has an environment of its own,
 # and fails where the index does not answer for a package.

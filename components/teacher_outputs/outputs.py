@@ -123,7 +123,7 @@ def teacher_outputs(
                 scaling.to_learnt(network, scale)
                 for item in items[: size.training]:
                     item["labels"] = scale.of(item["labels"])
-            _write(network, items, attempt, folder, tokenizer.pad_token_id, size, batch_size)
+            _write(network, items, attempt, folder, tokenizer.pad_token_id, size, batch_size, told)
         there = tasks.read_task(unlabelled).rows
         used = min(there if unlabelled_rows < 0 else min(unlabelled_rows, there), size.unlabelled)
         arguments = {"augmentations": augmentations, "unlabelled_rows": used, "seed": seed}
@@ -208,7 +208,14 @@ def _with_texts(items: list[dict], texts: list[list[str]], task: tasks.Task) -> 
 
 
 def _write(
-    network: Any, items: list[dict], attempt: Any, folder: Path, pad_id: int, size: room.Size, batch_size: int
+    network: Any,
+    items: list[dict],
+    attempt: Any,
+    folder: Path,
+    pad_id: int,
+    size: room.Size,
+    batch_size: int,
+    told: dict[str, Any],
 ) -> None:
     """Run the teacher in batches of like length, from where an earlier attempt was ended."""
     import numpy as np
@@ -246,11 +253,10 @@ def _write(
     lengths, most = np.array([len(item["input_ids"]) for item in items]), size.positions
     writer = transfer.Writer(attempt.folder, states_width(network), int(np.minimum(lengths, most).sum()))
     ticker, done = Ticker("teacher-outputs", len(items)), 0
-    told = transfer.told_in(attempt.folder)
     bf16 = told.get("bf16", bf16_is_faster())
     if there := writer.batches:
         say(f"teacher-outputs  resuming after batch {there}, from {attempt.folder}")
-        attempt.resume(told["spent"])
+        attempt.resume(told.get("spent"))
 
     def noted() -> dict[str, Any]:
         return {"size": asdict(size), "bf16": bf16, "spent": attempt.spent()}

@@ -26,8 +26,8 @@ from kfp import local
 
 from kfp_bonsai.pipelines.local.warm import QUANTIZING, TRAINING, warm_tasks
 from kfp_bonsai.shared.core import faults
-from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.core.progress import duration, put
+from kfp_bonsai.shared.core.errors import BonsaiError, in_words
+from kfp_bonsai.shared.core.progress import duration, put, say
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -60,6 +60,7 @@ def run_locally(
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    forget_damaged(work / "finished")
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(work),
@@ -82,6 +83,18 @@ def run_locally(
             raise lines.failure(log) from error
         finally:
             root.removeFilter(lines.filter)
+
+
+def forget_damaged(finished: Path) -> None:
+    """Remove notes on finished tasks that KFP fails to read, as it would at each start from then on."""
+    from kfp.local.cache import LocalCache
+
+    for note in finished.glob("*.json"):
+        try:
+            LocalCache(str(finished)).get(note.stem)
+        except Exception as error:  # whatever KFP raises of it
+            say(f"note: {note} is damaged ({in_words(error)}): its task is done again")
+            note.unlink()
 
 
 def _run_stoppable(work: Callable[[], Any], lines: "Lines") -> None:

@@ -360,8 +360,8 @@ def test_an_end_while_all_is_put_together_is_gone_on_after(made, tmp_path, monke
     transfer.open_set(tmp_path / "out")
 
 
-@pytest.mark.parametrize("damage", ["block", "hidden"])
-def test_a_part_that_is_damaged_is_not_gone_on_after(made, tmp_path, monkeypatch, damage):
+@pytest.mark.parametrize("damage", ["block", "note", "hidden", "one state", "a link"])
+def test_a_part_that_is_damaged_is_not_gone_on_after(made, tmp_path, monkeypatch, damage, capsys):
     """A transfer set that another attempt's damage is in, or one that fails at each start."""
     options = {"augmentations": 0, "batch_size": 32}
     teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "whole", **options)
@@ -370,14 +370,18 @@ def test_a_part_that_is_damaged_is_not_gone_on_after(made, tmp_path, monkeypatch
         patch.setattr(transfer.Writer, "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
+    (hidden,) = tmp_path.glob(".out.*/hidden.npy")
     if damage == "hidden":
-        (file,) = tmp_path.glob(".out.*/hidden.npy")
-        os.truncate(file, 5000)
+        os.truncate(hidden, 5000)
+    elif damage == "a link":
+        hidden.unlink()
+        hidden.symlink_to("/dev/zero")
     else:
-        file = sorted(tmp_path.glob(".out.*/rows-*.parquet"))[2]
+        file = hidden if damage == "one state" else sorted(tmp_path.glob(".out.*/rows-*.parquet"))[2]
         content = bytearray(file.read_bytes())
-        content[200] ^= 255
+        content[content.index(b"spent") if damage == "note" else 200] ^= 1
         file.write_bytes(content)
     teacher_outputs(made.baseline, made.train, made.unlabelled, tmp_path / "out", **options)
     for name in ("rows.parquet", "hidden.npy"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert "is damaged" in capsys.readouterr().out

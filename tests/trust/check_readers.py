@@ -10,13 +10,15 @@ import random
 from pathlib import Path
 
 import pytest
+from trust.kept import KEPT, make_kept
 from trust.limited import GIB, Outcome, outcome
 from trust.mutate import ANEW, mutate
 from trust.readers import READERS, make_more
 from trust.world import copied, digest, make
 
 FIRST = int(os.environ.get("BONSAI_TRUST_FIRST", "0"))
-CASES = range(FIRST, FIRST + int(os.environ.get("BONSAI_TRUST_READS", "130")))
+CASES = range(FIRST, FIRST + int(os.environ.get("BONSAI_TRUST_READS", "80")))
+ALL = READERS | KEPT
 SECONDS, MOST = 20.0, 2.0  # of a case on a busy machine, and GiB
 
 
@@ -27,6 +29,7 @@ def world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("world") / "world"
     make(folder)
     make_more(folder)
+    make_kept(folder)
     return folder
 
 
@@ -38,7 +41,7 @@ def expected() -> dict:
 
 def _read(name: str, source: Path, world: Path, out: Path) -> object:
     out.mkdir()
-    return READERS[name].use(source, world, out)
+    return ALL[name].use(source, world, out)
 
 
 def _outcome(name: str, source: Path, world: Path, out: Path) -> Outcome:
@@ -46,10 +49,10 @@ def _outcome(name: str, source: Path, world: Path, out: Path) -> Outcome:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_damaged_input(name, case, world, expected, tmp_path):
     """A traceback, a hang, gigabytes, a changed input, an empty message, or another result than of the whole input."""
-    target = READERS[name]
+    target = ALL[name]
     if name not in expected:
         source = copied(target, world, tmp_path / "whole")
         before = digest(source)

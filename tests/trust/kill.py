@@ -95,6 +95,14 @@ def fetched(to: Path) -> dict[str, Path]:
     return found
 
 
+def accuracies(folder: Path) -> dict[str, Path]:
+    """Return what a measurement says that is not of the moment: the models, and what each answered right."""
+    measured = json.loads((folder / "measurement.json").read_text())
+    told = folder.parent / "told.json"
+    told.write_text(json.dumps([[one["sha256"], one["accuracy"]] for one in measured["models"]]))
+    return {"models and their accuracies": told}
+
+
 def stage(name: str, *options: str, **inputs: str) -> Work:
     """Return a stage as a command on its own, whose inputs are paths in the world."""
 
@@ -115,6 +123,42 @@ WORKS = {
     "matrix-prune": stage("matrix-prune", "--flops=0.3", "--steps=150", model="baseline", teacher_outputs="transfer"),
     "distill": stage("distill", *TRAINING, model="narrow", teacher_outputs="transfer", validation="validation.parquet"),
     "package-model": stage("package-model", model="small", results="results.json"),
+    "evaluate-emissions": Work(
+        lambda world, to: [
+            "evaluate-emissions",
+            f"--baseline={world / 'baseline'}",
+            f"--candidates={world / 'small'}",
+            *(f"--{name}={world / name}.parquet" for name in ("train", "test")),
+            f"--output={to / 'measurement.json'}",
+            *QUICK,
+        ],
+        ("measurement.json",),
+        accuracies,
+    ),
+    "check-drift": Work(
+        lambda world, to: [
+            "check-drift",
+            f"--champion={world / 'champion'}",
+            f"--document={world / 'champion.json'}",
+            f"--incumbent={world / 'incumbent'}",
+            *(f"--{name}={world / name}.parquet" for name in ("train", "validation", "test")),
+            f"--output={to / 'drift.json'}",
+        ],
+        ("drift.json",),
+        lambda folder: {"drift.json": folder / "drift.json"},
+    ),
+    "package-model into a bucket": Work(
+        lambda world, to: [
+            "package-model",
+            f"--model={world / 'small'}",
+            f"--results={world / 'results.json'}",
+            f"--output={to / 'out'}",
+            "--upload=s3://bucket/models",
+        ],
+        ("out",),
+        lambda folder: weights(folder / "out") | fetched(folder.parent / "fetched"),
+        bucket=True,
+    ),
     "promote": Work(
         lambda world, to: [
             "promote",
@@ -179,6 +223,7 @@ def make(world: Path) -> None:
 
     from kfp_bonsai.distill.distill import distill
     from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
+    from kfp_bonsai.fetch_champion.fetch import fetch_champion
     from kfp_bonsai.fine_tune.train import fine_tune
     from kfp_bonsai.layer_remove.remove import layer_remove
     from kfp_bonsai.matrix_prune.prune import matrix_prune
@@ -214,6 +259,7 @@ def make(world: Path) -> None:
     report(files[0], files[1], *files[2:], world / "figures")
     package_model(world / "small", world / "results.json", world / "package")
     promote(world / "package", str(world / "champion"), world / "decision.json", train=str(data["train"]), first=True)
+    fetch_champion(str(world / "champion"), world / "incumbent", world / "champion.json")
 
 
 class Trial:

@@ -4,8 +4,8 @@
 
 Rows are long, and cut to a few tokens: loaded as they are, they would take nine times what a stage may take more for
 them. There are so many that buffers are full with the fewer of them too: prepare-data takes 39 MB for 1,600 rows, 220
-for 16,000, and 253 for 120,000, which are a gigabyte. It is no part of `make test-trust`, and was not run as a whole
-with so many.
+for 16,000, and 253 for 120,000, which are a gigabyte. `make test-memory` runs it, `make test-trust` does not; it
+was not run as a whole with so many. Of stages that read rows, check-drift and promote are not in it.
 """
 
 import random

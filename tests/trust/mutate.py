@@ -1,8 +1,13 @@
-"""One fault in one file, as disks, cut-off copies, editors, other programs and people of ill will make them."""
+"""One fault in one file, as disks, cut-off copies, editors, other programs and people of ill will make them.
+
+A case is its number: the same one makes the same fault. That is why files are not left to hypothesis, which is for
+values: to find the smallest case it would damage and read a file hundreds of times, and one fault is small already.
+"""
 
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -347,6 +352,85 @@ def in_lines(file: Path, chance: random.Random) -> str:
     return f"line {at} is {lines[at][:40]!r}"
 
 
+def in_elements(file: Path, chance: random.Random) -> str:
+    """Change an attribute or an element of an XML file, or what it says before them."""
+    text = file.read_text(encoding="utf-8")
+    places = [*re.finditer(r'([\w-]+)="([^"]*)"', text)]
+    kind, place = chance.randrange(4), chance.choice(places)
+    if kind == 0:
+        line = chance.choice(text.splitlines())
+        new, what = text.replace(line, chance.choice(("", f"{line}\n{line}", f"<!--{line}"))), line.strip()
+    elif kind == 1:
+        new, what = f"{XML_BOMB}{text.replace(place[2], '&a9;', 1)}", "entities of entities"
+    else:
+        value = chance.choice(
+            ("", "-1", "0", "999999999999", "f64", "x" * 100_000, "../../etc/passwd", "1,-1,?", "a<b")
+        )
+        new, what = text[: place.start(2)] + value + text[place.end(2) :], f"{place[0]} as {value[:20]!r}"
+    file.write_text(new, encoding="utf-8")
+    return f"with another {what[:60]}"
+
+
+def in_template(file: Path, chance: random.Random) -> str:
+    """Change a chat template: what does not end, what reaches for more than it is given, what is none."""
+    text = file.read_text(encoding="utf-8")
+    new = chance.choice(
+        (
+            "{% for a in range(10**9) %}{% for b in range(10**9) %}x{% endfor %}{% endfor %}",
+            "{{ 'x' * 10**10 }}",
+            "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+            "{{ cycler.__init__.__globals__.os.popen('touch x').read() }}",
+            "{% include '/etc/passwd' %}",
+            "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+            "{% set x = namespace(y=1) %}{{ messages[9].content.z }}",
+            "{{ 1 / 0 }}",
+            "{{ nothing() }}",
+            "{% if",
+            "{{ raise_exception('no') }}",
+            "{{" * 1000,
+            "{{ 9**9**9 }}",
+            "{{ '%999999999d' % 1 }}",
+        )
+    )
+    at = chance.choice((0, len(text), chance.randrange(len(text) + 1)))
+    file.write_text(text[:at] + new + text[at:], encoding="utf-8")
+    return f"with {new[:60]!r} at {at}"
+
+
+def in_graph(file: Path, chance: random.Random) -> str:
+    """Change a node, a tensor or an input of an ONNX graph."""
+    import onnx
+
+    model = onnx.load(file)
+    graph, kind = model.graph, chance.randrange(7)
+    node, tensor = chance.choice(graph.node), chance.choice(graph.initializer)
+    if kind == 0:
+        node.op_type, what = chance.choice(("Nothing", "Loop", "If", "MatMul", "Identity")), "another operation"
+    elif kind == 1 and node.input:
+        node.input[0], what = chance.choice(("nowhere", node.output[0], "", graph.input[0].name)), "another input"
+    elif kind == 2:
+        graph.node.remove(node)
+        what = f"no {node.op_type}"
+    elif kind == 3:
+        del tensor.dims[:]
+        tensor.dims.extend(chance.choice(([0], [-1], [2**40, 2**40], [1])))
+        what = f"dimensions {list(tensor.dims)}"
+    elif kind == 4:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", chance.choice(("/etc/passwd", "../../x", "/dev/zero", "model.onnx"))
+        what = f"weights in {entry.value}"
+    elif kind == 5:
+        tensor.data_type, what = chance.choice((1, 2, 3, 7, 8, 10, 99)), "another type"
+    else:
+        graph.input[0].name, what = chance.choice(("", "other", graph.input[-1].name)), "another name of an input"
+    file.write_bytes(model.SerializeToString())
+    return f"with {what} in its graph"
+
+
+XML_BOMB = "<!DOCTYPE a [<!ENTITY a0 'x'>{}]>\n".format(
+    "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 99}'>" for n in range(1, 10))
+)
 BINARY = (".safetensors", ".parquet", ".arrow", ".npy", ".onnx", ".bin")
 ON_BYTES: tuple[Damage, ...] = (truncated, flipped, overwritten, doubled, swapped)
 ON_TEXT: tuple[Damage, ...] = (put_in, encoded)
@@ -357,6 +441,9 @@ ON_KIND: Mapping[str, tuple[Damage, ...]] = {
     ".jsonl": (retyped,) * 5,
     ".safetensors": (in_header, in_header, in_tensors),
     ".parquet": (in_table,) * 3,
+    ".onnx": (in_graph,) * 3,
+    ".xml": (in_elements,) * 5,
+    ".jinja": (in_template,) * 5,
     ".csv": (in_cells,) * 3,
     ".tsv": (in_cells,) * 3,
     ".yaml": (in_lines,) * 5,

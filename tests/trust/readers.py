@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,14 @@ MADE_STUDY = {
     "cells": [CELL],
 }
 
+KEPT = {
+    **{"done": False, "best_score": None, "rate": 1e-3, "at_once": 8, "bf16": False},
+    "spent": {
+        **dict.fromkeys(("seconds", "joules", "cpu_joules", "gpu_joules", "ram_joules"), 1.0),
+        **{"label": "estimated", "source": "a table"},
+    },
+}
+
 
 def make_more(world: Path) -> None:
     """Make one small input of every kind that is read, beside those of the stages."""
@@ -62,8 +70,8 @@ def make_more(world: Path) -> None:
     import pyarrow.parquet as pq
     import tiny
     import torch
-    from kinds_made import MADE, rows_of
-    from transformers import TrainerState
+    from kinds_made import MADE, WRITERS, rows_of
+    from transformers import AutoModelForSequenceClassification, TrainerState
 
     from kfp_bonsai.shared.training import checkpoints
 
@@ -80,10 +88,16 @@ def make_more(world: Path) -> None:
     asked = [{"id": str(at), "question": "which ?", "answers": [_answer(row["text"])]} for at, row in enumerate(rows)]
     told = [{"context": row["text"], "qas": [one]} for row, one in zip(rows, asked, strict=True)]
     (few / "squad.json").write_text(json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": told}]}))
-    for kind, made in MADE.items():
+    for kind, made in (MADE | WRITERS).items():
         columns = rows_of(kind, ROWS, 1)
         written = [made.written(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         (few / f"{kind}.jsonl").write_text("\n".join(map(json.dumps, written)))
+    rated = [{"text": row["text"], "label": round(len(row["text"]) / 7, 3)} for row in rows]
+    (few / "regression.jsonl").write_text("\n".join(map(json.dumps, rated)))
+    whole = AutoModelForSequenceClassification.from_pretrained(world / "bert")
+    shutil.copytree(world / "bert", few / "sharded", ignore=shutil.ignore_patterns("*.safetensors"))
+    whole.save_pretrained(few / "sharded", max_shard_size="20KB")
+    _make_writer(few)
     (few / "study.yaml").write_text(STUDY)
     (few / "settings.yaml").write_text(SETTINGS)
     (few / "evidence.json").write_text(json.dumps({"format": 1, "evidence": [EVIDENCE]}))
@@ -91,8 +105,21 @@ def make_more(world: Path) -> None:
     (few / "study" / "a").mkdir(parents=True)
     shutil.copy(world / "results.json", few / "study" / "a" / "results.json")
     (few / "study" / "study.json").write_text(json.dumps(MADE_STUDY))
-    state = TrainerState(global_step=5, max_steps=10)
-    checkpoints.write(few / "kept", state, {"weight": torch.ones(4, 4)}, {"seconds": 1.0}, False)
+    for step, firm in ((5, True), (7, False)):
+        told = KEPT | {"random": [[[step], [0]]]}
+        weight = {"weight": torch.full((4, 4), float(step))}
+        checkpoints.write(few / "kept", TrainerState(global_step=step, max_steps=10), weight, told, firm)
+
+
+def _make_writer(few: Path) -> None:
+    """Make a model that answers conversations, and its int8 form."""
+    import writers_made
+
+    from kfp_bonsai.quantize.quantize import quantize
+
+    base, _, _ = writers_made.tuned(few / "writes", "llama", chat=True)
+    (base / "generation_config.json").write_text(json.dumps({"max_new_tokens": 6, "eos_token_id": 2}))
+    quantize(base, few / "writes" / "train.parquet", few / "writes" / "int8", calibration_rows=8)
 
 
 def _answer(text: str) -> dict[str, Any]:
@@ -140,6 +167,22 @@ def _answers(predictor: Any, folder: Path) -> Any:
     from kfp_bonsai.shared.data.encoding import encode
 
     return predictor.predict(encode(folder, *TEXTS)).round(3).tolist()
+
+
+def _writes(folder: Path, world: Path, out: Path) -> Any:
+    """Answer a conversation as the server does."""
+    from kfp_bonsai.serve import served
+
+    asked = json.dumps([{"role": "user", "content": "the plot is"}])
+    return served.load(folder).tell([asked], 4)
+
+
+def _asked(data: Path, world: Path, out: Path) -> Any:
+    """Prepare rows to be answered in writing."""
+    from kfp_bonsai.prepare_data.prepare import prepare_data
+
+    where = (out / f"{name}.parquet" for name in ("train", "validation", "test", "unlabelled"))
+    return prepare_data(str(data), *where, kind="generation")
 
 
 def _split(path: Path, world: Path, out: Path) -> Any:
@@ -208,29 +251,52 @@ def _priced(file: Path, world: Path, out: Path) -> Any:
 
 
 def _resumed(folder: Path, world: Path, out: Path) -> Any:
-    """Go on from a checkpoint, or know that there is none; damaged ones are removed."""
+    """Go on from a checkpoint as it was written, or know that there is none; damaged ones are removed."""
+    from kfp_bonsai.shared.energy.reading import Reading
     from kfp_bonsai.shared.training import checkpoints
 
     copy = out / "kept"
     _copy(folder, copy)
-    found = checkpoints.newest(copy)
-    assert found is None or found.tensors["weight"].sum() == 16
+    for firm in (False, True):
+        found = checkpoints.newest(copy, firm)
+        if found is not None:
+            told = KEPT | {"random": [[[found.step], [0]]], "firm": found.step == 5}
+            assert found.told == told and (found.tensors["weight"] == found.step).all(), found
+            Reading(**found.told["spent"])
+            state = json.loads((found.folder / checkpoints.STATE).read_text())
+            assert state["global_step"] == found.step and state["max_steps"] == 10, state
     return None
 
 
 ENDS = ("csv", "tsv", "json", "jsonl", "parquet")
-KINDS = ("multi-label", "ranking", "tokens", "questions")
+KINDS = ("multi-label", "ranking", "tokens", "questions", "regression")
+BESIDE = {"chat template": "chat_template.jinja", "generation config": "generation_config.json"}
 READERS: Mapping[str, Target] = {
     **{f"data {end}": Target(f"few/reviews.{end}", _prepared, False) for end in ENDS},
     **{f"data {kind}": Target(f"few/{kind}.jsonl", _prepared, False) for kind in KINDS},
+    "data generation": Target("few/generation.jsonl", _asked, False),
     "data conll": Target("few/words.conll", _prepared, False),
     "data squad": Target("few/squad.json", _prepared, False),
     "data saved": Target("data/saved", _prepared, False),
     **{f"model {family}": Target(family, _pretrained, False) for family in ("bert", "gpt2", "t5", "llama")},
-    "model config": Target("bert/config.json", lambda file, world, out: _beside(file, world / "bert", out), False),
-    "model tokenizer": Target(
-        "bert/tokenizer.json", lambda file, world, out: _beside(file, world / "bert", out), False
-    ),
+    "model sharded": Target("few/sharded", _pretrained, False),
+    **{
+        f"model {name}": Target(
+            f"bert/{name}.json", lambda file, world, out: _beside(file, world / "bert", out, _pretrained), False
+        )
+        for name in ("config", "tokenizer")
+    },
+    "model that writes": Target("few/writes/base", _writes, False),
+    "int8 that writes": Target("few/writes/int8", _writes, False),
+    **{
+        f"{name} of {form}": Target(
+            f"few/writes/{form}/{file}",
+            lambda given, world, out, form=form: _beside(given, world / "few" / "writes" / form, out, _writes),
+            False,
+        )
+        for name, file in BESIDE.items()
+        for form in ("base", "int8")
+    },
     "baseline": Target("baseline", _stages_own, True),
     "free shape": Target("small", _stages_own, True),
     "free shape, hashes stated anew": Target("small", _stated_anew, False),
@@ -253,12 +319,12 @@ READERS: Mapping[str, Target] = {
 }
 
 
-def _beside(file: Path, folder: Path, out: Path) -> Any:
+def _beside(file: Path, folder: Path, out: Path, read: Callable[[Path, Path, Path], Any]) -> Any:
     """Read a model with one file of another's."""
     copy = out / "model"
     _copy(folder, copy)
     (copy / file.name).write_bytes(file.read_bytes())
-    return _pretrained(copy, folder, out)
+    return read(copy, folder, out)
 
 
 def _copy(folder: Path, to: Path) -> None:

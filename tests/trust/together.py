@@ -2,11 +2,12 @@
 
     python tests/trust/together.py --rounds 60
 
-Each round lets four processes begin at one moment. What is wrong is told, and the exit status is 1.
+Each round lets four processes begin at one moment. What is wrong is told, and the exit status is 1. The bucket is
+that of moto's server, which answers one request after the other.
 """
 
 import argparse
-import json
+import math
 import multiprocessing
 import os
 import random
@@ -15,8 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache as once
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import s3
+from trust import world
 
 from kfp_bonsai.pipelines.local.folder import held, run_folder
 from kfp_bonsai.shared.core import cache
@@ -45,11 +53,52 @@ class Game(NamedTuple):
         play: (folder, number of the process) -> what came of it; it may raise BonsaiError.
         judge: (folder, outcomes) -> what is wrong.
         before: makes what they start from.
+        part: of the rounds that are asked for, as some take long.
     """
 
     play: Callable[[Path, int], Any]
     judge: Callable[[Path, list[tuple[str, Any]]], Iterator[str]]
     before: Callable[[Path], None] = lambda folder: None
+    part: float = 1.0
+
+
+OPEN = ExitStack()  # what ends with the process
+
+
+@once
+def _server() -> s3.S3Server:
+    found = OPEN.enter_context(s3.server())
+    os.environ |= {"AWS_ENDPOINT_URL": found.url, "AWS_DEFAULT_REGION": s3.KEYS["region_name"]}
+    os.environ |= {name.upper(): value for name, value in s3.KEYS.items() if name != "region_name"}
+    return found
+
+
+@once
+def _packages() -> list[Path]:
+    """Make two packages of one model, once."""
+    from kfp_bonsai.package_model.package import package_model
+
+    made = Path(OPEN.enter_context(tempfile.TemporaryDirectory())) / "world"
+    world.make(made)
+    package_model(made / "chosen", made / "results.json", made / "other", license="mit")
+    return [made / "package", made / "other"]
+
+
+def place(folder: Path, name: str) -> str:
+    """Return where something is published: beside the rest, or in the bucket."""
+    bucket = folder / "bucket"
+    return f"{bucket.read_text()}/{name}" if bucket.exists() else str(folder / name)
+
+
+def in_the_bucket(game: Game) -> Game:
+    """Return the same game, whose place is the bucket."""
+
+    def before(folder: Path) -> None:
+        _server()
+        (folder / "bucket").write_text(f"s3://bucket/{folder.parent.name}-{folder.name}-{game.play.__name__}")
+        game.before(folder)
+
+    return Game(game.play, game.judge, before, 0.2)
 
 
 def left_over(folder: Path, *names: str) -> Iterator[str]:
@@ -96,7 +145,7 @@ def judge_folder(folder: Path, outcomes: list[tuple[str, Any]]) -> Iterator[str]
 
 def publish(folder: Path, number: int) -> None:
     """Publish a package, of two that there are, at one place."""
-    store.upload_folder(folder / f"package-{number % 2}", str(folder / "published"))
+    store.upload_folder(folder / f"package-{number % 2}", place(folder, "published"))
 
 
 def two_packages(folder: Path) -> None:
@@ -110,36 +159,77 @@ def two_packages(folder: Path) -> None:
 
 def judge_published(folder: Path, outcomes: list[tuple[str, Any]]) -> Iterator[str]:
     """One package is there, whole, and all who published it are content; the others refused."""
-    store.download_folder(str(folder / "published"), folder / "again")
+    store.download_folder(place(folder, "published"), folder / "again")
     found = {path.read_text() for path in (folder / "again").iterdir() if path.name.isdecimal()}
     if len(found) != 1:
         yield f"what is published is a mix of {found}"
     for number, (ended, said) in enumerate(outcomes):
         if (ended == "done") != ({str(number % 2)} == found):
             yield f"{number} ended {ended} ({said}), and {found} is published"
-    yield from left_over(folder, "package-0", "package-1", "published", "again")
+    yield from left_over(folder, "package-0", "package-1", "published", "again", "bucket")
 
 
-def promote(folder: Path, number: int) -> int:
+def count(folder: Path, number: int) -> int:
     """Count one more in a pointer, as promotions change the champion."""
-    location = str(folder / "champion.json")
+    location = place(folder, "champion.json")
     document, token = store.read_pointer(location)
     time.sleep(random.random() / 100)
     store.write_pointer(location, {"count": document["count"] + 1, "by": number}, token)
     return number
 
 
-def first_champion(folder: Path) -> None:
+def first_count(folder: Path) -> None:
     """Write the pointer."""
-    store.write_pointer(str(folder / "champion.json"), {"count": 0}, None)
+    store.write_pointer(place(folder, "champion.json"), {"count": 0}, None)
 
 
 def judge_pointer(folder: Path, outcomes: list[tuple[str, Any]]) -> Iterator[str]:
     """Each that was told that it won has changed it, one after the other."""
     won = sum(ended == "done" for ended, _ in outcomes)
-    found = json.loads((folder / "champion.json").read_text())
+    found, _ = store.read_pointer(place(folder, "champion.json"))
     if not won or found["count"] != won:
         yield f"{won} won, and it was changed {found['count']} times"
+
+
+def promote(folder: Path, number: int) -> str:
+    """Make one of two packages the first champion."""
+    from kfp_bonsai.promote.promote import promote as real
+
+    decision = folder / f"decision-{number}.json"
+    return str(real(_packages()[number % 2], place(folder, "champion"), decision, first=True)["version"])
+
+
+def judge_champion(folder: Path, outcomes: list[tuple[str, Any]]) -> Iterator[str]:
+    """One package is the champion, whole; the others were refused, and told why."""
+    where = place(folder, "champion")
+    version = store.read_pointer(f"{where}/champion.json")[0]["version"]
+    store.download_folder(f"{where}/versions/{version}", folder / "again")
+    if {said for ended, said in outcomes if ended == "done"} != {version}:
+        yield f"{version} is the champion, and they ended {outcomes}"
+    for number, (ended, _) in enumerate(outcomes):
+        if (folder / f"decision-{number}.json").exists() != (ended == "done"):
+            yield f"{number} ended {ended}, and its decision says otherwise"
+
+
+def cached_folder(folder: Path, number: int) -> str:
+    """Take a folder of the bucket into the cache."""
+    os.environ[cache.CACHE_VARIABLE] = str(folder / "cache")
+    found = store.cached_folder(place(folder, "published"))
+    return "".join(sorted(path.read_text() for path in found.iterdir() if path.name.isdecimal()))
+
+
+def published(folder: Path) -> None:
+    """Publish a package."""
+    two_packages(folder)
+    publish(folder, 1)
+
+
+def judge_cached(folder: Path, outcomes: list[tuple[str, Any]]) -> Iterator[str]:
+    """All have the whole folder, which is in the cache once."""
+    if any(one != ("done", "1" * 8) for one in outcomes):
+        yield f"not all have the folder: {outcomes}"
+    if len(there := [*(folder / "cache" / "fetched").iterdir()]) != 1:
+        yield f"the cache holds {[path.name for path in there]}"
 
 
 def run(folder: Path, number: int) -> str:
@@ -245,8 +335,13 @@ def judge_unpacked(folder: Path, outcomes: list[tuple[str, Any]]) -> Iterator[st
 GAMES = {
     "files": Game(write_file, judge_file),
     "folders": Game(write_folder, judge_folder),
-    "publishing": Game(publish, judge_published, two_packages),
-    "promotions": Game(promote, judge_pointer, first_champion),
+    "publishing": (publishing := Game(publish, judge_published, two_packages)),
+    "publishing in a bucket": in_the_bucket(publishing),
+    "pointers": (pointers := Game(count, judge_pointer, first_count)),
+    "pointers in a bucket": in_the_bucket(pointers),
+    "promotions": (promotions := Game(promote, judge_champion, lambda folder: _packages() and None, 0.2)),
+    "promotions in a bucket": in_the_bucket(promotions),
+    "folders of a bucket": in_the_bucket(Game(cached_folder, judge_cached, published)),
     "runs": Game(run, judge_alone),
     "studies": Game(study, judge_alone),
     "downloads": Game(fetch, judge_fetched, a_pip),
@@ -301,15 +396,17 @@ def main() -> int:
             continue
         started, found = time.monotonic(), 0
         with tempfile.TemporaryDirectory() as scratch:
-            for number in range(asked.rounds):
+            rounds = math.ceil(game.part * asked.rounds)
+            for number in range(rounds):
                 for problem in one_round(game, Path(scratch) / str(number)):
                     print(f"{name}, round {number}: {problem}", flush=True)
                     found += 1
                 shutil.rmtree(Path(scratch) / str(number))
-        print(f"{name}: {asked.rounds} rounds, {found} problems, {time.monotonic() - started:.0f} s", flush=True)
+        print(f"{name}: {rounds} rounds, {found} problems, {time.monotonic() - started:.0f} s", flush=True)
         wrong += found
     return bool(wrong)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with OPEN:
+        sys.exit(main())

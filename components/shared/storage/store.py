@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.shared.core.cache import cached
+from kfp_bonsai.shared.core.cache import alone, cached
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder, sha256
 from kfp_bonsai.shared.core.progress import say
@@ -154,19 +154,20 @@ def cached_folder(source: str) -> Path:
         raise BonsaiError(f"{source}: there is nothing in the bucket below that: correct the place")
     content = "\n".join(f"{name} {one.size} {one.version}" for name, one in sorted(there.items()))
     folder = cached("fetched") / hashlib.sha256(f"{source}\n{content}".encode()).hexdigest()[:32]
-    if folder.is_dir():
-        return folder
-    say(f"fetching {source}: {sum(one.size for one in there.values()) / 1e6:,.1f} MB")
-    try:
-        if MANIFEST in there:
-            return download_folder(source, folder)
-        with new_folder(folder) as scratch, bucket.errors(source):
-            for name, one in there.items():
-                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-                bucket.download(one, scratch / name)
-    except BonsaiError:
-        if not folder.is_dir():  # else another process was quicker
-            raise
+    with alone(folder):
+        if folder.is_dir():
+            return folder
+        say(f"fetching {source}: {sum(one.size for one in there.values()) / 1e6:,.1f} MB")
+        try:
+            if MANIFEST in there:
+                return download_folder(source, folder)
+            with new_folder(folder) as scratch, bucket.errors(source):
+                for name, one in there.items():
+                    (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+                    bucket.download(one, scratch / name)
+        except BonsaiError:
+            if not folder.is_dir():  # else another process was quicker, where locks do not work
+                raise
     return folder
 
 

@@ -81,21 +81,25 @@ class Attempt:
         self._took = self._kept_at - started
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what an earlier attempt found, if it did; else find it, and keep it: JSON.
+        """Return what an earlier attempt found, if it did and that is whole; else find it, and keep it: JSON.
 
         Args:
             name: what it is called.
             make: finds it.
         """
         file = self.folder / f"{name}.json"
-        if (earlier := kept_document(file)) is not None:
-            return earlier
+        match kept_document(file):
+            case {"found": str(text), "sha256": digest} if digest == _hash(text):
+                return json.loads(text)
+            case _ if file.exists():
+                say(f"note: {file} is damaged: what it held is found again")
         found = make()
+        text = json.dumps(found)
 
         def write() -> None:
             self.folder.mkdir(parents=True, exist_ok=True)
             half = file.with_suffix(".half")
-            half.write_text(json.dumps(found), encoding="utf-8")
+            half.write_text(json.dumps({"found": text, "sha256": _hash(text)}), encoding="utf-8")
             half.replace(file)
 
         if ranks.is_first():
@@ -125,7 +129,7 @@ def attempt(stage: str, output: Path, identity: Sequence[Any]) -> Iterator[Attem
         identity: of what and how, as JSON: only attempts of the same share what they keep.
     """
     stopping.heed()
-    digest = hashlib.sha256(json.dumps([__version__, torch.__version__, stage, *identity]).encode()).hexdigest()[:12]
+    digest = _hash(json.dumps([__version__, torch.__version__, stage, *identity]))[:12]
     shared = os.environ.get(SCRATCH)
     folder = Path(shared or place_of(output)) / f"{checkpoints_name(output)}.{digest}{CHECKPOINTS}"
     others = [] if shared else [one for one in checkpoints_of(output, folder.parent) if one != folder]
@@ -143,6 +147,10 @@ def attempt(stage: str, output: Path, identity: Sequence[Any]) -> Iterator[Attem
     for one in (folder, *others):  # what others left was for this output too, which now is there
         if ranks.is_first():
             shutil.rmtree(one, ignore_errors=True)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 def check_room(folder: Path, network: Any, epochs: float, freeze_embeddings: bool) -> None:

@@ -3,7 +3,8 @@
     checkpoint-120/
       tensors.safetensors    weights, AdamW's numbers, masks, random states
       trainer_state.json     transformers' Trainer's own
-      told.json              all else, and the hash of the tensors
+      told.json              all else
+      sha256                 the hash of these three
 
 Two stay at the most: the newest, and the newest one that a lost training rolls back to. Nothing in them is pickled.
 """
@@ -20,18 +21,34 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerState
 
+from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.core.progress import say
 
 NAME, HALF, FIRM = "checkpoint-", ".half", "firm"
-TENSORS, STATE, TOLD = "tensors.safetensors", "trainer_state.json", "told.json"
+TENSORS, STATE, TOLD, HASH = "tensors.safetensors", "trainer_state.json", "told.json", "sha256"
+_LIST = Kind("a list", lambda value: isinstance(value, list))
+SHAPE = {
+    FIRM: FLAG,
+    "done": FLAG,
+    "best_score?": NUMBER,
+    "random": [[_LIST, _LIST]],
+    "rate": ABOVE_ZERO,
+    "at_once": COUNT,
+    "bf16": FLAG,
+    "spent?": {
+        **dict.fromkeys(("seconds", "joules", "cpu_joules", "gpu_joules", "ram_joules"), NUMBER),
+        **dict.fromkeys(("label", "source"), TEXT),
+    },
+}
 
 
 class Checkpoint(NamedTuple):
     """A checkpoint as it was read."""
 
     folder: Path
+    step: int
     tensors: dict[str, torch.Tensor]
     told: dict[str, Any]
 
@@ -45,7 +62,7 @@ def write(
         folder: where they are.
         state: the Trainer's.
         tensors: by name; those that share memory are written once each.
-        told: what else there is, as JSON.
+        told: what else there is, as JSON of `SHAPE`.
         firm: whether a lost training rolls back to it.
 
     Raises:
@@ -60,8 +77,8 @@ def write(
         except Exception as error:  # safetensors has errors of its own for what the system refuses
             raise OSError(in_words(error)) from error
         state.save_to_json(str(half / STATE))
-        content = {**told, FIRM: firm, "sha256": sha256([half / TENSORS])}
-        (half / TOLD).write_text(json.dumps(content), encoding="utf-8")
+        (half / TOLD).write_text(json.dumps({**told, FIRM: firm}), encoding="utf-8")
+        (half / HASH).write_text(_hash(half), encoding="utf-8")
         for file in (*half.iterdir(), half):
             _settle(file)
         shutil.rmtree(whole, ignore_errors=True)
@@ -81,11 +98,11 @@ def newest(folder: Path, firm: bool = False) -> Checkpoint | None:
         if firm and not _is_firm(one):
             continue
         try:
-            told = json.loads((one / TOLD).read_text(encoding="utf-8"))
-            if told["sha256"] != sha256([one / TENSORS]):
-                raise ValueError("its tensors were changed")
-            TrainerState.load_from_json(str(one / STATE))
-            return Checkpoint(one, load_file(one / TENSORS), told)
+            if not (one / HASH).is_file() or (one / HASH).read_text(encoding="utf-8") != _hash(one):
+                raise ValueError("it was changed")
+            told = read_document(one / TOLD, "an earlier attempt", shape=SHAPE)
+            step = TrainerState.load_from_json(str(one / STATE)).global_step
+            return Checkpoint(one, step, load_file(one / TENSORS), told)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, BonsaiError) as error:
             say(f"note: the checkpoint {one} is damaged ({in_words(error)}): goes on from an earlier one, or anew")
             shutil.rmtree(one, ignore_errors=True)
@@ -103,10 +120,13 @@ def _all(folder: Path) -> list[Path]:
     return sorted(found, key=lambda one: int(one.name.removeprefix(NAME)))
 
 
+def _hash(folder: Path) -> str:
+    return sha256([folder / TENSORS, folder / STATE, folder / TOLD])
+
+
 def _is_firm(folder: Path) -> bool:
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
-        return bool(json.loads((folder / TOLD).read_text(encoding="utf-8")).get(FIRM))
-    return False
+    told = kept_document(folder / TOLD)
+    return isinstance(told, dict) and bool(told.get(FIRM))
 
 
 def _settle(path: Path) -> None:

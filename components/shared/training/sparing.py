@@ -1,20 +1,29 @@
 """Where memory does not suffice for a batch: it is worked on in parts, and what comes of it is that of the whole batch.
 
 A limit of the address space or a GPU's memory raises an error, after which there is another way. A container's limit
-(a cgroup's) mostly ends the process instead: then a smaller --batch-size is for the user to give.
+(a cgroup's) mostly ends the process instead: so an attempt notes how much it works on at once, and the next one, where
+that was ended without a word, before it kept anything new, begins with half. Where the kernel's count of processes that
+it ended for memory did not rise on the same machine, it was something else, and all stays as it was.
 """
 
+import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.faults import is_out_of_memory
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.kinds.kind import IGNORED
 from kfp_bonsai.shared.training.answer_batches import PLACES, READ
 
 FLAT = {"hidden_at": ("teacher_hidden",), PLACES: ("teacher_logits", "labels")}  # by places in the flattened batch
+NOTE = "at-once.json"
+BOOT, COUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vmstat")  # Linux's alone
 
 
 def ran_out(error: BaseException) -> bool:
@@ -23,6 +32,45 @@ def ran_out(error: BaseException) -> bool:
     if found and torch.cuda.is_available():
         torch.cuda.empty_cache()
     return found
+
+
+@contextmanager
+def watched(folder: Path, step: int, stage: str) -> Iterator[tuple[int, Callable[[int], None]]]:
+    """Yield how many rows at once an attempt may begin with, and what it notes by with how many it works.
+
+    Args:
+        folder: the attempt's.
+        step: of the checkpoint that it begins from: what was killed after a later one has got on.
+        stage: the name shown with what is told.
+    """
+    file, most = folder / NOTE, sys.maxsize
+    match kept_document(file):
+        case {"step": int(begun), "rows": int(rows), "killings": killings} if begun == step and rows > 0:
+            if killings is None or killings != _killings():
+                most = max(1, rows // 2)
+                say(
+                    f"{stage}  WARNING: an attempt with {rows} rows at once was killed, as where a container's memory "
+                    f"does not suffice: begins with {most}, whose gradients are added up to those of a step"
+                )
+
+    def note(rows: int) -> None:
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"step": step, "rows": rows, "killings": _killings()}), encoding="utf-8")
+
+    try:
+        yield most, note
+    finally:
+        with suppress(OSError):
+            file.unlink()
+
+
+def _killings() -> str | None:
+    """Return the kernel's count of processes that it ended for memory, and since when; None where it tells none."""
+    with suppress(OSError, ValueError):
+        counts = dict(line.split() for line in COUNTS.read_text().splitlines())
+        return f"{counts['oom_kill']} since {BOOT.read_text().strip()}" if "oom_kill" in counts else None
+    return None
 
 
 def parts(batch: Mapping[str, torch.Tensor], most: int) -> Iterator[dict[str, torch.Tensor]]:

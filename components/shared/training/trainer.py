@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import nested_concat
 
 from kfp_bonsai.shared.core import parallel, ranks, stopping
@@ -157,13 +157,15 @@ def train(
         only_used(model, inputs, pad_id),
         dropout.drawn_by_bytes(),
         _attention_for_training(model, bf16) as attend,
+        sparing.watched(attempt.folder, found.step if found else 0, recipe.stage) as (most, note),
     ):
         while True:
             own = replace(recipe, learning_rate=rate)
             trainer = _trainer(model, train_rows, own, attempt, collate, validation, task, bf16)
             trainer.objective, trainer.task, trainer.scale, trainer.attend = objective, task, scale, attend
             trainer.carried, trainer.found = carried, found
-            trainer.at_once = found.told["at_once"] if found else trainer.args.per_device_train_batch_size
+            asked = found.told["at_once"] if found else trainer.args.per_device_train_batch_size
+            trainer.at_once, trainer.note = min(asked, most), note
             for callback in callbacks:
                 trainer.add_callback(callback)
             try:
@@ -179,10 +181,9 @@ def train(
                         f"{recipe.stage}: the {error}, at a learning rate of {rates}: use a lower --learning-rate"
                     ) from error
                 rate = recipe.learning_rate * LOWER
-                step = TrainerState.load_from_json(str(found.folder / checkpoints.STATE)).global_step
                 say(
-                    f"{recipe.stage}  WARNING: the {error}: goes back to step {step}, and on at a learning rate of "
-                    f"{rate:g} instead of {recipe.learning_rate:g}"
+                    f"{recipe.stage}  WARNING: the {error}: goes back to step {found.step}, and on at a learning "
+                    f"rate of {rate:g} instead of {recipe.learning_rate:g}"
                 )
     model.eval()
     give_freed_memory_back()
@@ -305,6 +306,8 @@ class _Trainer(Resumable):
     attend: Callable[[int], None]
     recipe: Recipe
     at_once: int  # rows that memory suffices for
+    note: Callable[[int], None]  # how many are worked on at once
+    largest = 0  # tokens that were
 
     def noted(self) -> dict[str, Any]:
         """Return the rate, which may be a lower one than was asked for."""
@@ -337,9 +340,13 @@ class _Trainer(Resumable):
         """Do a step, in parts where memory does not suffice for the batch: then with half as many rows at once."""
         before = random_state()
         while True:
-            count = self._rows_at_once(*inputs["input_ids"].shape)
+            rows_of_it, width = inputs["input_ids"].shape
+            count = self._rows_at_once(rows_of_it, width)
+            if count * width > self.largest and ranks.processes() == 1:  # others would have to halve too
+                self.largest = count * width
+                self.note(count)
             try:
-                if count == len(inputs["input_ids"]):
+                if count == rows_of_it:
                     return super().training_step(model, inputs, num_items_in_batch)
                 return self._step_in_parts(model, self._prepare_inputs(inputs), count)
             except (RuntimeError, MemoryError) as error:
@@ -348,8 +355,8 @@ class _Trainer(Resumable):
                 said = in_words(error)
             if count == 1:
                 raise BonsaiError(
-                    f"{self.recipe.stage}: memory does not suffice for a single row of {inputs['input_ids'].shape[1]} "
-                    f"tokens ({said}): fine-tune with a smaller --max-length, or take a machine with more memory"
+                    f"{self.recipe.stage}: memory does not suffice for a single row of {width} tokens "
+                    f"({said}): fine-tune with a smaller --max-length, or take a machine with more memory"
                 )
             self.at_once = count // 2
             say(

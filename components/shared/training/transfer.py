@@ -6,6 +6,7 @@ states in float16, read through a memory map, so that memory stays bounded) and 
 hidden states of `hidden_positions` evenly spaced tokens, the first included.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -21,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import sha256
+from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.parquet import reading
 from kfp_bonsai.shared.kinds.kind import IGNORED, PAIR, ROW, TEXT
@@ -30,7 +32,7 @@ from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.records import read_record
 
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
-BLOCK = re.compile(r"rows-\d{8}-\d{12}\.parquet")
+BLOCK = re.compile(r"rows-(\d{8})-(\d{12})-([0-9a-f]{16})\.parquet")
 NOTE = b"told"  # what a block's schema holds
 PARQUET: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}  # texts differ
 NO_LABEL = IGNORED
@@ -46,7 +48,7 @@ class Writer:
     """Write a transfer set, batch by batch, in blocks that another process can go on after.
 
     Hidden states are in their place at once. Rows are in a file a block, whose name says up to which batch, and up to
-    which hidden state, all is there.
+    which hidden state, all is there, and has a hash of the file and of its hidden states.
 
     Attributes:
         batches: how many are written.
@@ -56,12 +58,15 @@ class Writer:
     def __init__(self, folder: Path, width: int, tokens: int) -> None:
         self.folder, self.path = folder, folder / HIDDEN
         folder.mkdir(parents=True, exist_ok=True)
-        self.batches, self.filled, self.blocks = 0, 0, _whole_blocks(self.path, tokens, width)
         self.tables: list[pa.Table] = []
+        self.blocks = _whole_blocks(folder)
+        self.batches, self.filled = _until(self.blocks[-1]) if self.blocks else (0, 0)
         if self.blocks:
-            self.batches, self.filled = _until(self.blocks[-1])
             self.hidden = np.load(self.path, mmap_mode="r+")
-            return
+            if self.hidden.shape == (tokens, width) and self.hidden.dtype == np.float16:
+                return
+        self.batches, self.filled, self.blocks = 0, 0, []
+        _drop(folder)
         self.hidden = np.lib.format.open_memmap(self.path, "w+", np.float16, (tokens, width))
         if hasattr(os, "posix_fallocate"):  # else a full disk ends the process without a word (SIGBUS)
             try:
@@ -93,15 +98,16 @@ class Writer:
         if not self.tables:
             return
         self.hidden.flush()
-        block = self.folder / f"rows-{self.batches:08}-{self.filled:012}.parquet"
-        half = block.with_suffix(".half")
+        half = self.folder / "rows.half"
         schema = self.tables[0].schema.with_metadata({NOTE: json.dumps(told)})
         with half.open("wb") as file:
             with pq.ParquetWriter(file, schema, **PARQUET) as parquet:
                 for table in self.tables:
                     parquet.write_table(table.cast(schema))
             os.fsync(file.fileno())
-        half.replace(block)
+        _, first = _until(self.blocks[-1]) if self.blocks else (0, 0)
+        digest = _digest(half, self.hidden[first : self.filled])
+        block = half.replace(self.folder / f"rows-{self.batches:08}-{self.filled:012}-{digest}.parquet")
         self.blocks.append(block)
         self.tables = []
 
@@ -118,33 +124,48 @@ class Writer:
         shutil.move(self.path, folder / HIDDEN)
 
 
-def _whole_blocks(hidden: Path, tokens: int, width: int) -> list[Path]:
-    """Return the blocks that were written beside hidden states, and can be gone on after; others are removed."""
-    found = sorted(path for path in hidden.parent.glob("rows-*.parquet") if BLOCK.fullmatch(path.name))
+def _blocks(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("rows-*.parquet") if BLOCK.fullmatch(path.name))
+
+
+def _whole_blocks(folder: Path) -> list[Path]:
+    """Return the blocks of an unfinished transfer set; where one or its hidden states were changed, all are removed."""
+    found, first = _blocks(folder), 0
     try:
-        array = np.load(hidden, mmap_mode="r") if found else np.empty(0)
-        whole = array.shape == (tokens, width) and array.dtype == np.float16
+        hidden = np.load(folder / HIDDEN, mmap_mode="r") if found and (folder / HIDDEN).is_file() else np.empty(0)
         for path in found:
-            pq.read_table(path, page_checksum_verification=True)
-    except (OSError, ValueError):  # pyarrow's errors are such
-        whole = False
-    if not whole:
-        for path in found:
-            path.unlink()
-    return found if whole else []
+            _, last = _until(path)
+            if hidden[first:last].shape[0] != last - first or not path.stem.endswith(_digest(path, hidden[first:last])):
+                raise ValueError(f"{path.name} was changed, or its hidden states")
+            first = last
+    except (OSError, ValueError, TypeError, LookupError, BufferError, BonsaiError) as error:  # numpy's are any of these
+        say(f"note: what {folder} holds is damaged ({in_words(error)}): begins anew")
+        _drop(folder)
+        return []
+    return found
+
+
+def _digest(block: Path, hidden: np.ndarray) -> str:
+    return hashlib.sha256(sha256([block]).encode() + hashlib.sha256(hidden.data).digest()).hexdigest()[:16]
+
+
+def _drop(folder: Path) -> None:
+    """Remove what of an unfinished transfer set cannot be gone on after."""
+    for path in (*_blocks(folder), folder / HIDDEN):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def told_in(folder: Path) -> dict[str, Any]:
-    """Return what was told of the last block of an unfinished transfer set; nothing if there is none."""
-    found = sorted(path for path in folder.glob("rows-*.parquet") if BLOCK.fullmatch(path.name))
-    try:
-        return json.loads(pq.read_schema(found[-1]).metadata[NOTE]) if found else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
+    """Return what was told of the last block of an unfinished transfer set; nothing if there is none that is whole."""
+    found = _whole_blocks(folder)
+    return json.loads(pq.read_schema(found[-1]).metadata[NOTE]) if found else {}
 
 
 def _until(block: Path) -> tuple[int, int]:
-    _, batches, filled = block.stem.split("-")
+    _, batches, filled, _ = block.stem.split("-")
     return int(batches), int(filled)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kfp_bonsai.pipelines.local.runner import Lines
+from kfp_bonsai.pipelines.local.runner import Lines, forget_damaged
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.faults import Fault
 
@@ -89,3 +89,20 @@ def test_a_task_that_fails_is_told_of_in_words(ends, kind, said, capsys):
     assert type(found) is kind and said in str(found)
     assert ends is None or kind is not Fault or "run.log" in str(found)
     assert "Traceback" not in capsys.readouterr().out
+
+
+def test_a_damaged_note_on_a_finished_task_costs_that_task_alone(tmp_path, capsys):
+    """A run that fails with KFP's traceback each time it is started again."""
+    artifact = '{"train": {"__kfp_artifact__": true, "name": "train", "uri": "gs://a/b", "metadata": %s}}'
+    notes = {
+        "whole": artifact % '{"rows": 4}',
+        "list": "[1]",
+        "cut": '{"a',
+        "deep": "[" * 10**5,
+    }
+    for name, content in notes.items():
+        (tmp_path / f"{name}.json").write_text(content)
+    (tmp_path / "bytes.json").write_bytes(b"\xff")
+    forget_damaged(tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} <= {"whole", "cut"}  # which KFP takes for none itself
+    assert (tmp_path / "whole.json").exists() and "list.json is damaged" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TrainerState
 
 from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.fine_tune.train import fine_tune
@@ -24,6 +24,7 @@ from kfp_bonsai.shared.training import attempts, checkpoints, resumable, trainer
 
 TUNING = {"epochs": 2.5, "learning_rate": 1e-3, "batch_size": 32, "seed": 1}  # 25 steps, with dropout
 PRUNING = {"flops": 0.4, "steps": 14, "learning_rate": 1e-3, "seed": 1}
+TOLD = {"done": False, "best_score": None, "random": [], "rate": 1e-3, "at_once": 8, "bf16": False, "spent": None}
 DISTILLING = {"epochs": 1.3, "learning_rate": 1e-3, "batch_size": 64, "seed": 1}  # 15 steps of 11 an epoch
 
 
@@ -165,7 +166,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_costs_no_run(stages, whole, t
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("damage", ["cut off", "flipped", "no told", "deep", "half"])
+@pytest.mark.parametrize("damage", ["cut off", "flipped", "no told", "deep", "half", "rate", "step", "spent"])
 def test_a_damaged_checkpoint_is_not_gone_on_from(stages, whole, tmp_path, monkeypatch, end_at, damage, capsys):
     """Another model than was asked for, or a traceback each time the same command is started."""
     monkeypatch.setenv(attempts.SECONDS, "0")
@@ -182,6 +183,10 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(stages, whole, tmp_path, monke
         tensors.write_bytes(content)
     elif damage in ("no told", "deep"):
         (newest / checkpoints.TOLD).write_text("{" if damage == "no told" else '{"a":' + "[" * 100_000)
+    elif damage != "half":
+        file = newest / (checkpoints.STATE if damage == "step" else checkpoints.TOLD)
+        other = {"rate": {"rate": 9e-4}, "step": {"global_step": 4}, "spent": {"spent": None}}[damage]
+        file.write_text(json.dumps(json.loads(file.read_text()) | other))
     else:
         (newest.parent / checkpoints.HALF).mkdir()
         (newest.parent / checkpoints.HALF / checkpoints.TENSORS).write_bytes(b"half")
@@ -323,8 +328,40 @@ def test_a_checkpoint_holds_tied_weights_once(tmp_path):
     folder = tiny.pretrained(tmp_path / "model", family="gpt2", writes=True)
     model, again = (AutoModelForCausalLM.from_pretrained(folder) for _ in range(2))
     assert model.lm_head.weight is model.transformer.wte.weight
-    checkpoints.write(tmp_path, trainer.TrainerState(global_step=2), resumable._weights(model), {}, firm=True)
+    checkpoints.write(tmp_path, TrainerState(global_step=2), resumable._weights(model), TOLD, firm=True)
     for weight in again.parameters():
         weight.data.zero_()
     resumable._copy(checkpoints.newest(tmp_path).tensors, resumable._weights(again))
     assert same(again.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("damage", [{"rate": "fast"}, {"rate": None}, {"spent": {"seconds": 1}}, {"random": 3}])
+def test_a_checkpoint_that_lacks_what_is_needed_is_told_whoever_hashed_it(tmp_path, capsys, damage):
+    """A traceback each time the same command is started."""
+    for step, told in ((1, TOLD), (2, TOLD | damage)):
+        checkpoints.write(tmp_path, TrainerState(global_step=step), {"weight": torch.ones(2)}, told, firm=step == 1)
+    assert checkpoints.newest(tmp_path).step == 1
+    assert "checkpoint-2 is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [checkpoints.HASH, checkpoints.TOLD, checkpoints.STATE, checkpoints.TENSORS])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path, name):
+    """An attempt that never begins."""
+    checkpoints.write(tmp_path, TrainerState(global_step=1), {"weight": torch.ones(2)}, TOLD, firm=True)
+    (tmp_path / "checkpoint-1" / name).unlink()
+    os.mkfifo(tmp_path / "checkpoint-1" / name)
+    assert checkpoints.newest(tmp_path, firm=True) is None or name == checkpoints.TOLD
+    assert checkpoints.newest(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", ['{"found": "[1, 3]"', '"sha256"', "[1, 2]", "\0", ""])
+def test_what_an_attempt_found_is_found_again_where_it_is_damaged(tmp_path, capsys, damage):
+    """A level is pruned by other prices than were timed, or a student learns answers that no teacher gave."""
+    attempt = attempts.Attempt(tmp_path)
+    assert attempt.once("answers", lambda: [1, 2]) == attempt.once("answers", lambda: pytest.fail("again")) == [1, 2]
+    file = tmp_path / "answers.json"
+    whole = file.read_text()
+    file.write_text(whole.replace('{"found": "[1, 2]"', damage) if damage.startswith("{") else damage)
+    assert attempt.once("answers", lambda: [5]) == [5]
+    assert "answers.json is damaged" in capsys.readouterr().out
+    assert attempt.once("answers", lambda: pytest.fail("again")) == [5]

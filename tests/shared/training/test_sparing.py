@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.files import CHECKPOINTS
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.checkpoint import load
@@ -114,6 +116,80 @@ def test_a_cpu_works_on_long_rows_in_parts_and_learns_the_same(stages, tmp_path,
     assert set(seen) & {4, 5, 6, 7, 8}
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert apart(parts, whole) < 1e-4
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Let the next training be ended in a step as by SIGKILL: what it noted stays."""
+
+    class Killed(BaseException):
+        pass
+
+    def killing(self, *args, **named):
+        noted.append((self.attempt.folder / sparing.NOTE).read_text())
+        raise Killed
+
+    noted = []
+
+    def set_up(run, folder):
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer._Trainer, "compute_loss", killing)
+            with pytest.raises(Killed):
+                run()
+        (found,) = folder.glob(f".parts*{CHECKPOINTS}")
+        (found / sparing.NOTE).write_text(noted[-1])
+
+    return set_up
+
+
+def test_an_attempt_that_was_killed_for_memory_is_followed_by_one_with_half_at_once(
+    stages, tmp_path, capsys, killed, monkeypatch
+):
+    """A container's limit kills each attempt alike; or another model comes of it."""
+    counts = tmp_path / "vmstat"
+    monkeypatch.setattr(sparing, "COUNTS", counts)
+    monkeypatch.setattr(trainer, "bf16_is_faster", lambda: False)
+    counts.write_text("oom_kill 3\n")
+    stages["distill"](tmp_path / "whole")
+    run = partial(stages["distill"], tmp_path / "parts")
+    killed(run, tmp_path)
+    counts.write_text("oom_kill 4\n")
+    killed(run, tmp_path)
+    assert "32 rows at once was killed" in capsys.readouterr().out
+    counts.write_text("oom_kill 5\n")
+    parts, sizes = sparing.parts, []
+    monkeypatch.setattr(sparing, "parts", lambda batch, most: sizes.append(most) or parts(batch, most))
+    run()
+    assert "16 rows at once was killed" in capsys.readouterr().out
+    assert set(sizes) == {8}
+    assert apart(*(load_file(tmp_path / name / "model.safetensors") for name in ("parts", "whole"))) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("killings", "kept", "step", "most"),
+    [
+        ("oom_kill 4", None, 0, 16),
+        ("oom_kill 3", None, 0, sys.maxsize),
+        ("oom_kill 4", None, 7, sys.maxsize),
+        ("nothing", None, 0, 16),
+        ("oom_kill 4", '{"step": 0, "rows": "many", "killings": 1}', 0, sys.maxsize),
+        ("oom_kill 4", '{"step": 0, "rows": 1, "killings": 1}', 0, 1),
+        ("oom_kill 4", "{", 0, sys.maxsize),
+    ],
+)
+def test_only_what_memory_may_have_ended_before_it_got_on_is_halved(tmp_path, monkeypatch, killings, kept, step, most):
+    """A model that is not that of an undisturbed run, bit by bit, though memory sufficed; or a traceback."""
+    monkeypatch.setattr(sparing, "COUNTS", tmp_path / "vmstat")
+    sparing.COUNTS.write_text("oom_kill 3\n")
+    file = tmp_path / sparing.NOTE
+    with sparing.watched(tmp_path, 0, "distill") as (_, note):
+        note(32)
+        noted = file.read_text()
+    assert not file.exists(), "what ended in order is taken for killed"
+    file.write_text(kept or noted)
+    sparing.COUNTS.write_text(f"{killings}\n")
+    with sparing.watched(tmp_path, step, "distill") as (found, _):
+        assert found == most
 
 
 def test_a_single_row_that_does_not_fit_is_told(stages, tmp_path, monkeypatch, room):

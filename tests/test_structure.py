@@ -131,6 +131,19 @@ def test_a_files_name_says_what_it_is():
     assert sorted(found) == sorted(set(found))
 
 
+def test_the_map_has_every_module_once():
+    """A newcomer who looks for where a change belongs, and a module that nobody can find."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The map")[2].partition("\n## ")[0]
+    parts = re.split(r"^### `(.+?)/`", text, flags=re.MULTILINE)[1:]
+    told = [f"{folder}/{name}" for folder, part in zip(parts[::2], parts[1::2], strict=True) for name in _modules(part)]
+    there = [str(path.relative_to(ROOT)) for path in FILES if path.name not in ("__init__.py", "component.py")]
+    assert sorted(name for name in told if not name.startswith("tests/")) == sorted(there)
+
+
+def _modules(part: str) -> list[str]:
+    return re.findall(r"`([\w/]+\.py)`", part)
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_stage_names_a_family(folder):
     """A stage that works for the models it knows by name only."""

@@ -22,9 +22,13 @@ def settle(network: Any, task: Task, logits: Any, held_out: Rows, pad_id: int) -
         logits: the model's, of the rows.
         held_out: validation rows.
         pad_id: the tokenizer's padding token.
+
+    Raises:
+        BonsaiError: logits that are not finite.
     """
     if not kinds.kind_of(task).has_thresholds:
         return logits
+    kinds.predict(task, logits)  # which says so, where sklearn would with a traceback
     along = offsets.direction(network, held_out, pad_id)
     added = 1.0 if along is None else (offsets.features_of(network, held_out, pad_id) @ along)[:, None]
     threshold = kinds.threshold(task, logits, held_out.right, added)

@@ -7,6 +7,7 @@ import torch
 from kinds_made import task_of
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
+from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.rows import Rows
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.task import Task
@@ -52,6 +53,14 @@ def test_the_threshold_goes_into_a_head_without_a_bias(family, tmp_path):
     network.save_pretrained(tmp_path / "saved")
     saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert np.allclose(trainer.predict(saved, held_out, 0), after, atol=1e-5)
+
+
+def test_a_broken_decoder_is_told_in_words(tmp_path):
+    """A traceback of scikit-learn, after hours of training."""
+    network = AutoModelForSequenceClassification.from_pretrained(tiny.pretrained(tmp_path, family="gpt2"))
+    held_out = Rows({"input_ids": [np.array([5, 6], np.int32)] * 2}, right=[(), ((0,),)])
+    with pytest.raises(BonsaiError, match="NaN or infinity"):
+        settle(network, task_of("multi-label"), np.full((2, 2), np.nan, np.float32), held_out, 0)
 
 
 def test_classes_have_no_threshold():

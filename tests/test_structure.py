@@ -17,6 +17,7 @@ from kfp_bonsai.shared.models.families import FAMILIES
 
 COMPONENTS = Path(__file__).parents[1] / "components"
 FOLDERS = [name.replace("-", "_") for name in STAGES]
+TOPS = ("advise", "cli", "doctor", "serve")  # what stands on stages and rooms
 SOURCES = [path for path in sorted(COMPONENTS.rglob("*.py")) if path.name != "component.py"]
 ROOMS = ("core", "storage", "energy", "metrics", "kinds", "data", "models", "training", "inference")
 ROOT = COMPONENTS.parent
@@ -71,16 +72,16 @@ def test_nothing_below_a_component_imports_kfp(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=names)
 def test_imports_point_one_way(path):
-    """A stage that imports another stage or a pipeline, or a shared module that imports a stage."""
-    own = path.relative_to(COMPONENTS).parts[0]
-    if own == "cli.py":
+    """A stage that imports another stage, a command or a pipeline, or a shared module that imports a stage."""
+    own = path.relative_to(COMPONENTS).parts[0].removesuffix(".py")
+    if own == "cli":
         return
     for name in imported(path):
         parts = name.split(".")
         if parts[0] != "kfp_bonsai" or len(parts) == 1:
             continue
         assert parts[1] != "pipelines", f"{names(path)} imports {name}"
-        assert parts[1] not in FOLDERS or parts[1] == own, f"{names(path)} imports {name}"
+        assert parts[1] not in (*FOLDERS, *TOPS) or parts[1] == own, f"{names(path)} imports {name}"
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -130,6 +131,19 @@ def test_a_files_name_says_what_it_is():
     assert sorted(found) == sorted(set(found))
 
 
+def test_the_map_has_every_module_once():
+    """A newcomer who looks for where a change belongs, and a module that nobody can find."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The map")[2].partition("\n## ")[0]
+    parts = re.split(r"^### `(.+?)/`", text, flags=re.MULTILINE)[1:]
+    told = [f"{folder}/{name}" for folder, part in zip(parts[::2], parts[1::2], strict=True) for name in _modules(part)]
+    there = [str(path.relative_to(ROOT)) for path in FILES if path.name not in ("__init__.py", "component.py")]
+    assert sorted(name for name in told if not name.startswith("tests/")) == sorted(there)
+
+
+def _modules(part: str) -> list[str]:
+    return re.findall(r"`([\w/]+\.py)`", part)
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_stage_names_a_family(folder):
     """A stage that works for the models it knows by name only."""
@@ -143,17 +157,22 @@ def test_no_stage_names_a_family(folder):
         assert not words & families, f"{folder}/{path.name} names {sorted(words & families)}"
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_no_stage_asks_for_a_kind_of_task_by_name(folder):
-    """A stage that works for the kinds it knows by name only: what differs is asked of the kind."""
-    modules = {kind.targets.__module__ for kind in KINDS.values()}
-    for path in sorted((COMPONENTS / folder).glob("*.py")):
-        asked = imported(path) & modules
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            of_kinds = isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("KINDS")
-            if of_kinds or isinstance(node, ast.Compare | ast.match_case):
-                asked |= {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)} & KINDS.keys()
-        assert not asked, f"{folder}/{path.name} asks for {sorted(asked)}"
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_asks_for_a_kind_of_task_by_name(path):
+    """What works for the kinds it knows by name only: what differs is asked of the kind."""
+    if path.parent == COMPONENTS / "shared" / "kinds":
+        return
+    asked = imported(path) & {kind.targets.__module__ for kind in KINDS.values()}
+    hubs = {name for kind in KINDS.values() for name in kind.hub}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        of_kinds = isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("KINDS")
+        constants = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
+        if of_kinds or isinstance(node, ast.Compare | ast.match_case):
+            asked |= constants & KINDS.keys()
+        if isinstance(node, ast.Dict):
+            keys = {each.value for each in node.keys if isinstance(each, ast.Constant)}
+            asked |= keys & (hubs | KINDS.keys() - {"tokens"})  # a key of much else, too
+    assert not asked, f"{path.relative_to(ROOT)} asks for {sorted(asked)}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -120,7 +120,7 @@ def distill(
             found, more = writing.answers_of(student, held_out, tokenizer)
         else:
             found = trainer.predict(student, held_out, tokenizer.pad_token_id)
-            found = thresholds.settle(student, task, found, held_out)
+            found = thresholds.settle(student, task, found, held_out, tokenizer.pad_token_id)
         score = kinds.score(task, found, held_out.right, held_out.windows)
         arguments = {
             "epochs": passes,

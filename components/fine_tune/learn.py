@@ -117,7 +117,7 @@ def learn(
             parameter.requires_grad = not freeze_embeddings
         scale = _settle_scale(task, network, train_rows, new_head)
         if new_head:
-            prior.begin(network, kind, train_rows.labels)
+            prior.begin(network, kind, train_rows, tokenizer.pad_token_id)
         rate = trainer.train(
             network,
             _scaled(train_rows, scale),
@@ -137,7 +137,7 @@ def learn(
             found, more = writing.answers_of(network, validation_rows, tokenizer)
         else:
             found = trainer.predict(network, validation_rows, tokenizer.pad_token_id)
-            found = thresholds.settle(network, task, found, validation_rows)
+            found = thresholds.settle(network, task, found, validation_rows, tokenizer.pad_token_id)
         told = kinds.predict(task, found, validation_rows.windows)
         score = kinds.score_of(task, told, validation_rows.right)
         _warn_of_one_answer(kind, [*told])

@@ -9,7 +9,7 @@ from kfp_bonsai.shared.data.encoding import OVERLAP
 from kfp_bonsai.shared.data.tasks import HUB
 from kfp_bonsai.shared.energy.energy import JOULES_PER_KWH
 from kfp_bonsai.shared.inference.processor import FITTING_BITS, WEIGHTS
-from kfp_bonsai.shared.kinds.kind import ANY, ROW, SPAN, TOKEN
+from kfp_bonsai.shared.kinds.kind import ANY, ROW, SPAN, TOKEN, WRITTEN
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.kinds.task import CHAT
 from kfp_bonsai.shared.metrics import control
@@ -85,7 +85,7 @@ batch = tokenizer.apply_chat_template(
 said = model.generate(**batch){answer}
 print(tokenizer.batch_decode(said, skip_special_tokens=True))
 """
-STOCK_BY_TASK = {"token-classification": TAGS, "question-answering": FINDS, "text-ranking": RANKS}
+STOCK_OF = {ROW: STOCK, TOKEN: TAGS, SPAN: FINDS, WRITTEN: GENERATES}
 WRITES = """\
 # pip install "transformers>=5" torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -382,7 +382,7 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
     texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
     model_type = record.get("model_type")
     in_text = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
-    code = WRITES if in_text else GENERATES if kind.writes else STOCK_BY_TASK.get(kind.hub[0], STOCK)
+    code = WRITES if in_text else STOCK_OF[kind.head] if kind.scored == "rows" else RANKS
     if kind.writes and task.get("setting") == CHAT:
         code = CHATS.replace("{model}", "ModelForSeq2SeqLM" if in_text else "ModelForCausalLM")
         code = code.replace("{side}", "right" if in_text else "left")

@@ -74,8 +74,8 @@ def prepare_data(
             columns and their values look like (never generation, whose answers are written); regression where labels
             are more than 10 different floats.
         metric: one that the kind has; by default what GLUE scores a task of its by, or the kind's first: accuracy (f1,
-            matthews_correlation), pearson (spearman), micro_f1 (macro_f1), span_f1, answer_f1 (exact_match), ndcg@10
-            (mrr@10), rouge_l (chrf, exact_text).
+            matthews_correlation, macro_f1, balanced_accuracy), pearson (spearman, r2), micro_f1 (macro_f1), span_f1,
+            answer_f1 (exact_match), ndcg@10 (mrr@10), rouge_l (chrf, exact_text).
         positive_class: of two classes the one that f1 is of; by default the data's second, else that by alphabet.
         validation_fraction: the fraction of train to draw for validation where none is given.
         test_fraction: the fraction of train to draw for the test where none is given.

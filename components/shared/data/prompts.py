@@ -8,8 +8,7 @@ import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import encode_rows
-from kfp_bonsai.shared.kinds.generation import CHAT
-from kfp_bonsai.shared.kinds.task import Task
+from kfp_bonsai.shared.kinds.task import CHAT, Task
 
 NO_LIMIT = 1 << 20  # tokens
 

@@ -22,6 +22,8 @@ KINDS: dict[str, Kind] = {
     "generation": generation.KIND,
 }
 
+THRESHOLDS = np.linspace(-4, 4, 81)  # that are tried, as logits
+
 
 def answered_alike(kind: str) -> tuple[str, ...]:
     """Return the kinds that models answer with the same head as one, itself too; none where it is not known."""
@@ -120,6 +122,21 @@ def score_of(task: Task, predicted: Any, right: Any) -> float:
         BonsaiError: no rows.
     """
     return score_predictions(task.metric, predicted, right, classes=classes_of(task))
+
+
+def threshold(task: Task, logits: Logits, right: Any, added: Any = 1.0) -> float:
+    """Return the threshold at which logits score best; 0 where rows have no labels to be told from none.
+
+    Args:
+        task: what was learnt; its metric says what is best.
+        logits: shape (rows, labels).
+        right: the right answers, as the kind gives them.
+        added: how much of a threshold each row's logits get, shape (rows, 1), where that is not all of it.
+    """
+    if not kind_of(task).has_thresholds:
+        return 0.0
+    found = [score(task, logits - each * added, right) for each in THRESHOLDS]
+    return float(np.median(THRESHOLDS[np.asarray(found) == max(found)]))
 
 
 def unknown(task: Task, tokens: int) -> Any:

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.kinds.bag_of_words import vectors
-from kfp_bonsai.shared.kinds.kind import NUMBER, NUMBERS, PAIR, ROW, TEXT, Columns, Kind, Logits, number_a_row
+from kfp_bonsai.shared.kinds.kind import (
+    NUMBER,
+    NUMBERS,
+    PAIR,
+    ROW,
+    TEXT,
+    Columns,
+    Kind,
+    Logits,
+    by_metric,
+    number_a_row,
+)
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.kinds.windows import Windows
 
@@ -22,7 +33,9 @@ def _right(columns: Columns, _task: Task) -> np.ndarray:
     return np.asarray(columns["label"])
 
 
-def _agreement(one: Any, other: Any, _task: Task) -> tuple[float, str]:
+def _agreement(one: Any, other: Any, task: Task) -> tuple[float, str]:
+    if task.metric == "r2":  # which sees what is added to all answers
+        return by_metric(one, other, task)
     if np.ptp(one) == 0 or np.ptp(other) == 0:  # one row, or a model that says one value
         return float(np.allclose(one, other, rtol=0.05)), "correlation"
     return float(np.corrcoef(one, other)[0, 1]), "correlation"
@@ -54,7 +67,7 @@ KIND = Kind(
     named=False,
     head=ROW,
     says=NUMBER,
-    metrics=("pearson", "spearman"),
+    metrics=("pearson", "spearman", "r2"),
     answer="a number",
     outputs=lambda _task: ("value",),
     means=lambda _task: "a number",

@@ -26,7 +26,10 @@ def counted(predicted: Sequence[Items], right: Sequence[Items], _classes: int = 
 
 
 def counted_by_label(predicted: Sequence[Items], right: Sequence[Items], classes: int) -> np.ndarray:
-    """Return the same for each label, shape (rows, labels, 3)."""
+    """Return the same for each label, shape (rows, labels, 3); rows of one class each have one item."""
+    if isinstance(right, np.ndarray):
+        ours, theirs = (np.eye(classes, dtype=np.int8)[np.asarray(one)] for one in (predicted, right))
+        return np.stack([ours & theirs, ours, theirs], axis=2)
     table = np.zeros((len(right), classes, 3), np.int32)
     for row, (one, other) in enumerate(zip(predicted, right, strict=True)):
         for column, items in enumerate((set(one) & set(other), set(one), set(other))):

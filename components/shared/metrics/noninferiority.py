@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.metrics.scores import METRICS, OF_CLASSES, score_predictions
+from kfp_bonsai.shared.metrics.scores import METRICS, score_predictions
 from kfp_bonsai.shared.metrics.statistics import net_loss_limit
+
+MEANS = ("macro_f1", "balanced_accuracy")  # of what each class scores
+OF_CLASSES = ("accuracy", "f1", "matthews_correlation", *MEANS)  # of rows that are of one class each
 
 
 def check_margin(margin: float) -> None:
@@ -28,17 +31,18 @@ def largest_loss(metric: str, right: Any, baseline: Any, candidate: Any, classes
     Args:
         metric: the task's. F1 does not count what is right about the class that is not looked for, and Matthews'
             correlation hardly that about the commonest: rows of which all say that they are of it are left out. F1 of
-            more than two classes is the mean of theirs: there it is what the class of which the rows tell least may
-            lose. Other answers are not simply right or wrong: there it is the limit for models that agree on all, and
-            the bootstrap of the score says the rest.
+            more than two classes, and what is called a macro or balanced score, is the mean of theirs: there it is what
+            the class of which the rows tell least may lose. Other answers are not simply right or wrong: there it is
+            the limit for models that agree on all, and the bootstrap of the score says the rest.
         right: the right answers, one a row.
         baseline: its predictions, or those of a champion.
         candidate: the other model's.
         classes: how many there are.
     """
-    if metric not in OF_CLASSES:
+    of_classes = isinstance(right, np.ndarray) and right.dtype.kind in "iu"  # other rows have sets, texts or numbers
+    if metric not in OF_CLASSES or not of_classes:
         return net_loss_limit(0, 0, len(METRICS[metric].table(baseline, right, classes)))
-    if metric == "f1" and classes > 2:
+    if metric in MEANS or (metric == "f1" and classes > 2):
         own = (right == one for one in np.unique(right))
         limit = max(_net_loss(right[rows], baseline[rows], candidate[rows]) for rows in own) / classes
         score = score_predictions(metric, baseline, right, classes=classes)

@@ -118,12 +118,25 @@ def _f1(table: np.ndarray, classes: int) -> float:
     return float(found[1] if len(table) == 2 else found[total > 0].mean())
 
 
+def _balanced(table: np.ndarray, classes: int) -> float:
+    """Return the mean share of each class's rows that are right, of the classes that occur."""
+    table = _confused(table, classes)
+    there = table.sum(axis=1) > 0
+    return float((np.diag(table)[there] / table.sum(axis=1)[there]).mean())
+
+
 def _matthews(table: np.ndarray, classes: int) -> float:
     """Return Matthews' correlation (Gorodkin's R_K for more than two classes); 0 where one side is constant."""
     table = _confused(table, classes).astype(float)
     predicted, right, rows = table.sum(axis=0), table.sum(axis=1), table.sum()
     below = np.sqrt((rows**2 - predicted @ predicted) * (rows**2 - right @ right))
     return float((np.trace(table) * rows - predicted @ right) / below) if below else 0.0
+
+
+def _explained(table: np.ndarray, _classes: int) -> float:
+    """Return 1 less the squared errors over those of the mean, below 0 of what is worse than that (R squared)."""
+    errors, apart = np.square(table[:, 0] - table[:, 1]).sum(), np.square(table[:, 1] - table[:, 1].mean()).sum()
+    return float(1 - errors / apart) if apart else float(not errors)
 
 
 def _correlation(correlate: str) -> Callable[[np.ndarray, int], float]:
@@ -146,9 +159,11 @@ def _mean_of(column: int) -> Callable[[np.ndarray, int], float]:
 METRICS = {
     "accuracy": Metric("accuracy", _side_by_side, _accuracy),
     "f1": Metric("F1 score", _side_by_side, _f1),
+    "balanced_accuracy": Metric("balanced accuracy", _side_by_side, _balanced),
     "matthews_correlation": Metric("Matthews correlation", _side_by_side, _matthews, is_share=False),
     "pearson": Metric("Pearson correlation", _side_by_side, _correlation("pearsonr"), is_share=False),
     "spearman": Metric("Spearman correlation", _side_by_side, _correlation("spearmanr"), is_share=False),
+    "r2": Metric("R²", _side_by_side, _explained, is_share=False),
     "micro_f1": Metric("micro F1", items.counted, items.micro_f1),
     "macro_f1": Metric("macro F1", items.counted_by_label, items.macro_f1),
     "span_f1": Metric("F1 of spans", items.counted, items.micro_f1),
@@ -160,4 +175,3 @@ METRICS = {
     "chrf": Metric("chrF", texts.counted_characters, texts.chrf, needs="sacrebleu"),
     "exact_text": Metric("exact match", texts.same, _mean_of(0)),
 }
-OF_CLASSES = ("accuracy", "f1", "matthews_correlation")  # of rows that are of one class each

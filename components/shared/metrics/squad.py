@@ -19,12 +19,13 @@ def plain(text: str) -> str:
 def compared(predicted: Sequence[str], right: Sequence[Sequence[str]], _classes: int = 0) -> np.ndarray:
     """Return exact match and F1 a row, each the best over the right answers, shape (rows, 2).
 
-    A question without an answer has none in its list, and the empty prediction is right.
+    A question without an answer has none in its list, or such as nothing is left of, and a prediction of which nothing
+    is left either is right.
     """
-    found = [
-        max((_both(one, answer) for answer in answers), default=(float(not one), float(not one)))
-        for one, answers in zip(predicted, right, strict=True)
-    ]
+    found = []
+    for one, answers in zip(predicted, right, strict=True):
+        scored = [_both(one, answer) for answer in answers if plain(answer)] or [_both(one, "")]
+        found.append([max(column) for column in zip(*scored, strict=True)])
     return np.array(found, float).reshape(-1, 2)
 
 

@@ -23,7 +23,7 @@ from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Logits
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.training import answer_batches, checkpoints, dropout, sparing, thresholds, writing
+from kfp_bonsai.shared.training import answer_batches, checkpoints, dropout, sparing, writing
 from kfp_bonsai.shared.training.attempts import Attempt, Lost
 from kfp_bonsai.shared.training.resumable import Carried, Diverged, Resumable, random_state, set_random_state
 from kfp_bonsai.shared.training.scaling import Scale
@@ -324,7 +324,7 @@ class _Trainer(Resumable):
         order: Any = self._get_eval_sampler(data)
         said = self.scale.undone(found.predictions) if self.scale else found.predictions
         logits = _in_order(dict(zip(order, said, strict=True)), data)
-        if threshold := thresholds.best(self.model, self.task, logits, data):
+        if threshold := kinds.threshold(self.task, logits, data.right):
             logits = logits - np.float32(threshold)
         return kinds.score(self.task, logits, data.right, data.windows)
 

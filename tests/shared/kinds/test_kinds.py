@@ -116,12 +116,32 @@ def test_the_units_of_a_text(text, setting, wanted):
     assert [text[begin:end] for begin, end in units(text, setting)] == wanted
 
 
-def test_answers_are_compared_as_squads_script_does():
-    """Scores that nobody can compare with: articles, case and signs do not count, and no answer is one."""
-    found = METRICS["answer_f1"]
-    rows = [("the Norman army", ["Norman army"]), ("in 1066 AD", ["1066", "year 1066"]), ("", []), ("x", [])]
-    table = found.table([said for said, _ in rows], [right for _, right in rows], 2)
-    assert table.tolist() == [[1, 1], [0, 0.5], [1, 1], [0, 0]]
+@pytest.mark.parametrize(
+    ("said", "right", "exact", "f1"),
+    [
+        ("the Norman army", ["Norman army"], 1, 1),
+        ("An  ARMY.", ["army"], 1, 1),
+        ("Theatre", ["atre"], 0, 0),  # an article is a word
+        ("state of the-art", ["state of theart"], 1, 1),  # signs go before articles are looked for
+        ("U.S.", ["us"], 1, 1),
+        ("1,066", ["1066"], 1, 1),
+        ("\u201carmy\u201d", ["army"], 0, 0),  # signs are those of ASCII
+        ("$5", ["5"], 1, 1),
+        ("in 1066 AD", ["1066", "year 1066"], 0, 0.5),
+        ("1066", ["in the year 1066", "year of 1066", "year 1066"], 0, 2 / 3),  # the best of several
+        ("red red blue", ["red blue blue"], 0, 2 / 3),  # words count as often as they are on both sides
+        ("", [], 1, 1),
+        ("x", [], 0, 0),
+        ("the", [], 1, 1),  # nothing is left of it
+        ("", ["army"], 0, 0),
+        ("", ["the", "The Who"], 0, 0),  # an answer that nothing is left of is none
+        ("Who", ["the", "The Who"], 1, 1),
+        ("", ["..."], 1, 1),
+    ],
+)
+def test_answers_are_compared_as_squads_script_does(said, right, exact, f1):
+    """Scores that nobody can compare with those that are published of SQuAD 2.0."""
+    assert METRICS["answer_f1"].table([said], [right], 2)[0].tolist() == pytest.approx([exact, f1])
 
 
 def test_ranks_are_the_textbooks():

@@ -25,6 +25,8 @@ def test_classification_scores_are_scikit_learns(classes):
     expected = {
         "accuracy": sk.accuracy_score(labels, predicted),
         "f1": sk.f1_score(labels, predicted, average=average),
+        "macro_f1": sk.f1_score(labels, predicted, average="macro"),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, predicted),
         "matthews_correlation": sk.matthews_corrcoef(labels, predicted),
     }
     for metric, value in expected.items():
@@ -43,6 +45,33 @@ def test_regression_scores_are_scipys():
     labels = np.array([1.0, 2.0, 3.0, 4.0])
     assert scores.score_predictions("spearman", values, labels) == pytest.approx(1.0)
     assert scores.score_predictions("pearson", values, labels) == pytest.approx(np.corrcoef(values, labels)[0, 1])
+
+
+def test_r2_is_scikit_learns_and_sees_what_is_added_to_all_answers():
+    """A model that answers 5 too much everywhere correlates perfectly, and is of no use."""
+    from sklearn.metrics import r2_score
+
+    labels = np.array([1.0, 2.0, 3.0, 4.0])
+    for values in (labels + 5, labels * 0.9, labels, labels[::-1]):
+        assert scores.score_predictions("r2", values, labels) == pytest.approx(r2_score(labels, values))
+    assert (
+        scores.score_predictions("r2", labels + 5, labels) < 0 < scores.score_predictions("pearson", labels + 5, labels)
+    )
+
+
+@pytest.mark.parametrize("value", [2.0, 3.0])
+def test_r2_of_labels_that_are_all_alike_is_no_nan(value):
+    """Drawn again, few rows may all have one label."""
+    from sklearn.metrics import r2_score
+
+    labels, values = np.full(4, 2.0), np.full(4, value)
+    assert scores.score_predictions("r2", values, labels) == r2_score(labels, values)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy"])
+def test_means_over_classes_are_of_those_that_occur(metric):
+    """Rows drawn again, none of which is of a rare class, score less than all rows, and intervals are too low."""
+    assert scores.score_predictions(metric, np.array([0, 1, 1]), np.array([0, 1, 1]), classes=4) == 1.0
 
 
 def test_constant_predictions_score_zero_not_nan():

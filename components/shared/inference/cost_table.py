@@ -44,7 +44,7 @@ ROUNDS, FEWEST_ROUNDS, MOST_SECONDS = 9, 3, 60.0
 TURN_SECONDS = 0.02
 FAR_OFF, TRIES = 0.15, 3  # an error at which a table is timed again, and never kept
 ALIKE = 0.1  # lengths that differ by less, of which shapes cost the same shares
-OF_MODEL = {"model_type": "model", "whole": "model", "kind": "shape", "tokens": "length of texts"}
+OF_MODEL = {"model_type": "model", "whole": "model", "kind": "shape", "length": "length of texts"}
 NARROWEST = 32  # neurons, which come and go by as many
 
 
@@ -139,8 +139,8 @@ def read_costs(file: Path, model: Mapping[str, Any] | None = None) -> Costs:
 def _check_model(file: Path, known: Any, model: Mapping[str, Any]) -> None:
     known = known if isinstance(known, dict) else {}
     other = {name: value for name, value in model.items() if known.get(name) != value}
-    if is_number(known.get("tokens")) and abs(known["tokens"] - other.get("tokens", 0)) <= ALIKE * known["tokens"]:
-        del other["tokens"]
+    if is_number(known.get("length")) and abs(known["length"] - other.get("length", 0)) <= ALIKE * known["length"]:
+        del other["length"]
     for name in other:
         theirs, ours = known.get(name, "none is stated"), model[name]
         shown = ": other widths" if name == "whole" else f" ({theirs}, here {ours})"
@@ -160,7 +160,7 @@ def described_model(config: Any, whole: Shape, kind: str, length: float | None =
         length: tokens of a text; None where it is not known yet.
     """
     found = {"model_type": config.model_type, "whole": asdict(whole), "kind": kind}
-    return found if length is None else {**found, "tokens": max(1, round(length))}
+    return found if length is None else {**found, "length": max(1, round(length))}
 
 
 def described(device: str) -> dict[str, Any]:

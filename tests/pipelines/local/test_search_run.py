@@ -307,8 +307,8 @@ def test_a_table_of_another_model_is_refused_before_anything_is_made(change, opt
         search(*files(inputs), tmp_path / "search", min_accuracy=0.9, costs=str(file), **{**asked, **options})
     assert not (tmp_path / "search").exists()
     with pytest.raises(BonsaiError, match=r"another length of texts \(20, here 40\)"):
-        cost_table.read_costs(file, {"tokens": 40})
-    assert cost_table.read_costs(file, {"tokens": 21}).baseline == 1
+        cost_table.read_costs(file, {"length": 40})
+    assert cost_table.read_costs(file, {"length": 21}).baseline == 1
 
 
 @pytest.mark.parametrize(

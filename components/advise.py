@@ -9,7 +9,7 @@ from kfp_bonsai.shared.metrics.advice import Situation, advice
 from kfp_bonsai.shared.metrics.evidence import own_evidence, shipped
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES, REFUSED
-from kfp_bonsai.shared.models.pretrained import read
+from kfp_bonsai.shared.saved.pretrained import read
 
 
 def advise(model: str, *, rows: int, kind: str = "", evidence: Sequence[str] = ()) -> dict[str, str]:

@@ -15,7 +15,7 @@ from kfp_bonsai.pipelines.options import LEVELS
 from kfp_bonsai.pipelines.place_names import last_parts
 from kfp_bonsai.pipelines.values import check_values
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.embedded import EMBEDDED
+from kfp_bonsai.shared.saved.embedded import EMBEDDED
 
 PLURALS = {"model": "models", "data": "data", "seed": "seeds"}
 LONGEST_NAME = 120

@@ -12,8 +12,8 @@ from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 from kfp_bonsai.shared.kinds.kind import ROW, SPAN, TOKEN, WRITTEN
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.models.configuration import check_first, family_of, is_free
-from kfp_bonsai.shared.models.kept_tokens import VOCABULARIES, WHOLE
-from kfp_bonsai.shared.models.records import short_name
+from kfp_bonsai.shared.saved.kept_tokens import VOCABULARIES, WHOLE
+from kfp_bonsai.shared.saved.records import short_name
 
 DEFAULTS: dict[str, Any] = {
     "model": "",
@@ -155,7 +155,7 @@ def check_shares(
 
     from kfp_bonsai.matrix_prune.budget import STEP, step_of
     from kfp_bonsai.shared.models import flops, one_token, shapes
-    from kfp_bonsai.shared.models.pretrained import blank
+    from kfp_bonsai.shared.saved.pretrained import blank
 
     model = blank(config, head)
     shape, whole = shapes.shape_of(model), flops.count(model)

@@ -32,7 +32,7 @@ from kfp_bonsai.promote.component import promote
 from kfp_bonsai.quantize.component import quantize
 from kfp_bonsai.report.component import report
 from kfp_bonsai.select_model.component import select_challenger
-from kfp_bonsai.shared.models.champion import FLOAT, INT8
+from kfp_bonsai.shared.saved.champion import FLOAT, INT8
 
 TITLE = "Train the champion anew"
 SUMMARY = "Train the champion anew on new data, measure both on the same rows, promote what is not worse."

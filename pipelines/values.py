@@ -26,14 +26,15 @@ from kfp_bonsai.shared.data.encoding import tokens_of
 from kfp_bonsai.shared.inference import int8_form
 from kfp_bonsai.shared.kinds.kind import ROW
 from kfp_bonsai.shared.kinds.kinds import KINDS
-from kfp_bonsai.shared.models import flops, kept_tokens
-from kfp_bonsai.shared.models.checkpoint import rehearse
+from kfp_bonsai.shared.models import flops
 from kfp_bonsai.shared.models.configuration import family_of, positions_of
-from kfp_bonsai.shared.models.fitted import check_kind
 from kfp_bonsai.shared.models.free_models import task_class
-from kfp_bonsai.shared.models.kept_tokens import WHOLE
-from kfp_bonsai.shared.models.pretrained import Pretrained, blank, read
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS, check_end
+from kfp_bonsai.shared.saved import kept_tokens
+from kfp_bonsai.shared.saved.checkpoint import rehearse
+from kfp_bonsai.shared.saved.fitted import check_kind
+from kfp_bonsai.shared.saved.kept_tokens import WHOLE
+from kfp_bonsai.shared.saved.pretrained import Pretrained, blank, read
 from kfp_bonsai.shared.training.students import check_tokens
 from kfp_bonsai.teacher_outputs import outputs
 

@@ -12,9 +12,9 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.runtimes import load_predictor
-from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.families import FAMILIES
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 TEXTS = ["the film was good and great", "dull plot", "it is a very very lovely scene and the music was fine"]

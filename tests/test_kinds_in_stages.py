@@ -29,8 +29,8 @@ from kfp_bonsai.shared.kinds.kind import SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.kinds.task import Task
 from kfp_bonsai.shared.metrics.scores import METRICS
-from kfp_bonsai.shared.models.checkpoint import load
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 

@@ -15,7 +15,7 @@ import torch
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import checkpoint, pretrained
+from kfp_bonsai.shared.saved import checkpoint, pretrained
 from kfp_bonsai.shared.training import transfer
 
 NAMES = (  # that transformers, the Trainer, KFP or older versions of any of them would load

@@ -19,7 +19,7 @@ COMPONENTS = Path(__file__).parents[1] / "components"
 FOLDERS = [name.replace("-", "_") for name in STAGES]
 TOPS = ("advise", "cli", "doctor", "serve")  # what stands on stages and rooms
 SOURCES = [path for path in sorted(COMPONENTS.rglob("*.py")) if path.name != "component.py"]
-ROOMS = ("core", "storage", "energy", "metrics", "kinds", "data", "models", "training", "inference")
+ROOMS = ("core", "storage", "energy", "metrics", "kinds", "data", "models", "saved", "training", "inference")
 ROOT = COMPONENTS.parent
 PIPELINES = ROOT / "pipelines"
 FILES = sorted([*COMPONENTS.rglob("*.py"), *PIPELINES.rglob("*.py")])
@@ -82,6 +82,15 @@ def test_imports_point_one_way(path):
             continue
         assert parts[1] != "pipelines", f"{names(path)} imports {name}"
         assert parts[1] not in (*FOLDERS, *TOPS) or parts[1] == own, f"{names(path)} imports {name}"
+
+
+def test_no_room_holds_more_than_a_fifth():
+    """A room for everything, in which nobody finds anything."""
+    lines = {
+        room: sum(len(path.read_text().splitlines()) for path in (COMPONENTS / "shared" / room).glob("*.py"))
+        for room in ROOMS
+    }
+    assert max(lines.values()) < sum(lines.values()) / 5, lines
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -14,8 +14,8 @@ from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.kinds.kinds import drawn, kind_of
 from kfp_bonsai.shared.metrics.noninferiority import check_margin
 from kfp_bonsai.shared.metrics.statistics import rows_for_even_odds, rows_to_rule_out
-from kfp_bonsai.shared.models import champion as champions
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved import champion as champions
+from kfp_bonsai.shared.saved.records import read_record
 
 WARN, STOP = "warn", "stop"
 TRAIN, NOTHING = "train", "nothing"

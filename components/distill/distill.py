@@ -8,9 +8,9 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.models.checkpoint import load, save
-from kfp_bonsai.shared.models.kept_tokens import TASK, VOCABULARIES
-from kfp_bonsai.shared.models.records import extend_record, read_record, task_of
+from kfp_bonsai.shared.saved.checkpoint import load, save
+from kfp_bonsai.shared.saved.kept_tokens import TASK, VOCABULARIES
+from kfp_bonsai.shared.saved.records import extend_record, read_record, task_of
 from kfp_bonsai.shared.training.teacher import check_teacher
 
 FEWEST_STEPS, MOST_PASSES = 1000, 6  # of a student's training, where nothing else is asked for

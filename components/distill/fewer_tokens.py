@@ -9,7 +9,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds.kind import Kind
-from kfp_bonsai.shared.models import kept_tokens
+from kfp_bonsai.shared.saved import kept_tokens
 from kfp_bonsai.shared.training.answer_batches import READ
 from kfp_bonsai.shared.training.transfer import TransferSet
 

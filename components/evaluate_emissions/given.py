@@ -15,8 +15,8 @@ from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import tokens_sha256
 from kfp_bonsai.shared.inference.asking import Asked, askable, asked, tokens_a_row
 from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of
-from kfp_bonsai.shared.models import weights
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved import weights
+from kfp_bonsai.shared.saved.records import read_record
 
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda")

@@ -13,7 +13,7 @@ from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference.asking import rows_in
 from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.metrics import statistics
-from kfp_bonsai.shared.models.records import versions
+from kfp_bonsai.shared.saved.records import versions
 
 
 @dataclass(frozen=True)

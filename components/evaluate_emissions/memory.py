@@ -23,7 +23,7 @@ from kfp_bonsai.shared.core.documents import kept_document
 from kfp_bonsai.shared.core.errors import in_words
 from kfp_bonsai.shared.inference.runtimes import load_predictor
 from kfp_bonsai.shared.inference.writers import TO_WRITE, load_writer
-from kfp_bonsai.shared.models.weights import is_quantized
+from kfp_bonsai.shared.saved.weights import is_quantized
 
 LONGEST_SECONDS = 120  # for one model; one that hangs must not hold up the measurement
 IMPORT_SECONDS = 60
@@ -125,7 +125,7 @@ def _import_torch() -> None:
     """Import what every child needs that loads a checkpoint: three seconds of CPU time each, else."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, modeling_layers  # noqa: F401
 
-    from kfp_bonsai.shared.models import checkpoint  # noqa: F401
+    from kfp_bonsai.shared.saved import checkpoint  # noqa: F401
 
 
 def _serve(folder: Path, batch: dict[str, np.ndarray], threads: int) -> Peak:

@@ -15,11 +15,11 @@ from kfp_bonsai.evaluate_emissions.protocol import Rounds, Subject, control_pair
 from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference.runtimes import TORCH
 from kfp_bonsai.shared.metrics import control, statistics
-from kfp_bonsai.shared.models.champion import made_from
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.flops import Flops, agree
-from kfp_bonsai.shared.models.records import short_name
-from kfp_bonsai.shared.models.weights import size_bytes
+from kfp_bonsai.shared.saved.champion import made_from
+from kfp_bonsai.shared.saved.records import short_name
+from kfp_bonsai.shared.saved.weights import size_bytes
 
 BUSY_NEIGHBOURS = 0.15
 DRIFT_MARGIN = 0.15

@@ -51,7 +51,7 @@ def fetch_champion(
     from kfp_bonsai.fetch_champion.fetch import fetch_champion as stage
     from kfp_bonsai.shared.core.scalars import storable
     from kfp_bonsai.shared.core.signatures import chosen
-    from kfp_bonsai.shared.models.fingerprint import of_model
+    from kfp_bonsai.shared.saved.fingerprint import of_model
 
     result = stage(champion, Path(incumbent.path), Path(document.path), **chosen(stage, given))
     incumbent.metadata.update(storable(result))

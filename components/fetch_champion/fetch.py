@@ -9,11 +9,11 @@ from kfp_bonsai.shared.core.files import check_apart, new_file, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference import int8_form
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO
-from kfp_bonsai.shared.models import champion as champions
-from kfp_bonsai.shared.models import pretrained
 from kfp_bonsai.shared.models.configuration import family_name
-from kfp_bonsai.shared.models.kept_tokens import WHOLE
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved import champion as champions
+from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.kept_tokens import WHOLE
+from kfp_bonsai.shared.saved.records import read_record, write_record
 
 OF_THE_PACKAGE = ("README.md", "results.json", "SHA256SUMS")
 AUTO = "auto"

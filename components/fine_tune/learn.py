@@ -16,10 +16,11 @@ from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.metrics.advice import Situation, lines
-from kfp_bonsai.shared.models import pretrained, tokens
-from kfp_bonsai.shared.models.checkpoint import rehearse
+from kfp_bonsai.shared.models import tokens
 from kfp_bonsai.shared.models.configuration import family_name, positions_of
-from kfp_bonsai.shared.models.fitted import fit
+from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.checkpoint import rehearse
+from kfp_bonsai.shared.saved.fitted import fit
 from kfp_bonsai.shared.training import answer_batches, attempts, prior, scaling, thresholds, trainer, writing
 
 SAMPLE = 200  # rows on which the tokenizer is tried as it will be saved

@@ -7,10 +7,10 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.models import pretrained
-from kfp_bonsai.shared.models.checkpoint import save
-from kfp_bonsai.shared.models.records import extend_record
-from kfp_bonsai.shared.models.weights import weights_sha256
+from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.checkpoint import save
+from kfp_bonsai.shared.saved.records import extend_record
+from kfp_bonsai.shared.saved.weights import weights_sha256
 
 RANGES = {"epochs": ABOVE_ZERO, "learning_rate": ABOVE_ZERO, "batch_size": ONE_OR_MORE, "max_length": ZERO_OR_MORE}
 

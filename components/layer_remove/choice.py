@@ -15,7 +15,7 @@ from kfp_bonsai.layer_remove.layer_schemes import BOTTOM, EVEN, IMPORTANCE, LIKE
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.models import heads, shapes
-from kfp_bonsai.shared.models.records import versions
+from kfp_bonsai.shared.saved.records import versions
 from kfp_bonsai.shared.training import answer_batches, writing
 from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 

@@ -9,12 +9,13 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.encoding import tokens_of, tokens_sha256
-from kfp_bonsai.shared.models import pretrained, tokens
-from kfp_bonsai.shared.models.checkpoint import rehearse
+from kfp_bonsai.shared.models import tokens
 from kfp_bonsai.shared.models.configuration import positions_of
-from kfp_bonsai.shared.models.fitted import fit
-from kfp_bonsai.shared.models.records import task_of
 from kfp_bonsai.shared.models.shapes import last_matrix
+from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.checkpoint import rehearse
+from kfp_bonsai.shared.saved.fitted import fit
+from kfp_bonsai.shared.saved.records import task_of
 from kfp_bonsai.shared.training import scaling, students
 
 STAGE = "layer-remove"

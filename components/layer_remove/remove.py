@@ -9,9 +9,9 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.kinds.kinds import kind_of
-from kfp_bonsai.shared.models.checkpoint import load, save
 from kfp_bonsai.shared.models.configuration import check_depths
-from kfp_bonsai.shared.models.records import extend_record, read_record, short_name
+from kfp_bonsai.shared.saved.checkpoint import load, save
+from kfp_bonsai.shared.saved.records import extend_record, read_record, short_name
 
 LEAST_OF_DECODER = Fraction(1, 3)  # that stays while its encoder has more
 
@@ -101,7 +101,7 @@ def _take(student: str, model: Path, record: dict, data: Path, output: Path, lev
     """Write a ready-made model that is to learn from the baseline."""
     from kfp_bonsai.layer_remove.ready_made import ready_made
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.models import pretrained
+    from kfp_bonsai.shared.saved import pretrained
 
     source = pretrained.read(student, weights=True)
     named = str(Path(student).resolve()) if Path(student).is_dir() else student

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kfp_bonsai.shared.kinds.kind import WRITTEN
-from kfp_bonsai.shared.models import kept_tokens, one_token
+from kfp_bonsai.shared.models import one_token
 from kfp_bonsai.shared.models.costs import Costs, shape_in
 from kfp_bonsai.shared.models.flops import Flops, count, units
-from kfp_bonsai.shared.models.pretrained import blank
 from kfp_bonsai.shared.models.shapes import Shape, shape_of
+from kfp_bonsai.shared.saved import kept_tokens
+from kfp_bonsai.shared.saved.pretrained import blank
 from kfp_bonsai.shared.training.answer_batches import READ
 
 

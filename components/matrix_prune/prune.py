@@ -9,9 +9,9 @@ from kfp_bonsai.shared.core.files import copy_folder, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import ABOVE_ZERO, ONE_OR_MORE, ZERO_OR_MORE, check_ranges
 from kfp_bonsai.shared.kinds.kinds import kind_in
-from kfp_bonsai.shared.models.checkpoint import load, save
-from kfp_bonsai.shared.models.kept_tokens import VOCABULARIES, WHOLE
-from kfp_bonsai.shared.models.records import extend_record, read_record
+from kfp_bonsai.shared.saved.checkpoint import load, save
+from kfp_bonsai.shared.saved.kept_tokens import VOCABULARIES, WHOLE
+from kfp_bonsai.shared.saved.records import extend_record, read_record
 from kfp_bonsai.shared.training.teacher import check_teacher
 
 SHAPES = ("free", "stock")

@@ -16,8 +16,8 @@ from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.scores import in_words, is_share
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
-from kfp_bonsai.shared.models.records import short_name, start_of
-from kfp_bonsai.shared.models.weights import CODE_FILE
+from kfp_bonsai.shared.saved.records import short_name, start_of
+from kfp_bonsai.shared.saved.weights import CODE_FILE
 
 GENERIC_TAGS = ["kfp-bonsai", "model-compression", "green-ai"]
 MOST_CLASSES = 20

@@ -30,7 +30,7 @@ from kfp_bonsai.shared.kinds.kind import ANY, SPAN, TOKEN
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
-from kfp_bonsai.shared.models.weights import CODE_FILE
+from kfp_bonsai.shared.saved.weights import CODE_FILE
 
 MIB = 1 << 20
 MEMORY_MARGIN, MEMORY_STEP_MIB = 1.5, 64

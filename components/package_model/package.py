@@ -16,9 +16,9 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference.writers import check_writing
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.models.configuration import FREE_PREFIX
-from kfp_bonsai.shared.models.records import read_record, write_record
-from kfp_bonsai.shared.models.stored import check_config
-from kfp_bonsai.shared.models.weights import check_files, is_quantized
+from kfp_bonsai.shared.saved.records import read_record, write_record
+from kfp_bonsai.shared.saved.stored import check_config
+from kfp_bonsai.shared.saved.weights import check_files, is_quantized
 from kfp_bonsai.shared.storage.store import (
     check_location,
     content_sha256,
@@ -77,7 +77,7 @@ def package_model(
     from kfp_bonsai.package_model.card import model_card
     from kfp_bonsai.package_model.kserve import check_account, manifest
     from kfp_bonsai.package_model.sbom import bill_of_materials
-    from kfp_bonsai.shared.models.shipped_code import ship
+    from kfp_bonsai.shared.saved.shipped_code import ship
 
     check_apart([output], [model, results])
     check_account(fetch_as)

@@ -13,7 +13,7 @@ from typing import Any
 from kfp_bonsai.shared.core.errors import BonsaiError, kind_of
 from kfp_bonsai.shared.kinds.kinds import kind_in
 from kfp_bonsai.shared.metrics import control
-from kfp_bonsai.shared.models.records import start_of
+from kfp_bonsai.shared.saved.records import start_of
 from kfp_bonsai.shared.storage.buckets import SOME
 
 MLFLOW = "mlflow+"

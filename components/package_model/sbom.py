@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from kfp_bonsai import __version__
 from kfp_bonsai.shared.core.files import sha256
-from kfp_bonsai.shared.models.weights import PARTS
+from kfp_bonsai.shared.saved.weights import PARTS
 
 PLAIN = ("transformers", "torch", "safetensors", "tokenizers")
 WEIGHTS = ("*.safetensors", *PARTS)

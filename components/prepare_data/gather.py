@@ -16,7 +16,7 @@ from kfp_bonsai.prepare_data.survey import Survey, survey
 from kfp_bonsai.prepare_data.write import TEST, TRAIN, UNLABELLED, VALIDATION, Part
 from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
 from kfp_bonsai.shared.data.tasks import SPLITS
-from kfp_bonsai.shared.models.fingerprint import of_parts
+from kfp_bonsai.shared.saved.fingerprint import of_parts
 
 WITHOUT_LABELS = {
     role: f"without labels, accuracy cannot be measured; leave this file out ({title} rows are then drawn from train), "

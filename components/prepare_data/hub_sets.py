@@ -17,7 +17,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, in_words, nearest
 from kfp_bonsai.shared.core.files import check_plain
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data.parquet import reading, values_of
-from kfp_bonsai.shared.models.fingerprint import of_folder
+from kfp_bonsai.shared.saved.fingerprint import of_folder
 
 SAVE_AGAIN = "save it again"
 OWNERS = {"glue": glue.HOME, "imdb": "stanfordnlp/imdb"}  # of names from before data sets had owners

@@ -18,7 +18,7 @@ from kfp_bonsai.shared.core.files import check_plain
 from kfp_bonsai.shared.core.hub import parted
 from kfp_bonsai.shared.data.embedded_texts import CITATION, embedded_dataset
 from kfp_bonsai.shared.data.tasks import HUB
-from kfp_bonsai.shared.models.fingerprint import of_parts
+from kfp_bonsai.shared.saved.fingerprint import of_parts
 from kfp_bonsai.shared.storage.buckets import is_in_bucket
 
 SPLITS = {

@@ -20,8 +20,8 @@ from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
 from kfp_bonsai.shared.metrics import control
 from kfp_bonsai.shared.metrics.noninferiority import check_margin, largest_loss
 from kfp_bonsai.shared.metrics.scores import find_metric
-from kfp_bonsai.shared.models import champion as champions
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved import champion as champions
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.storage.store import tidy_pointer
 
 EMISSION_MARGIN = 0.05  # of the champion's emission, where no target is stated

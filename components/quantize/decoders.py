@@ -16,8 +16,8 @@ from kfp_bonsai.shared.inference.processor import WEIGHTS
 from kfp_bonsai.shared.inference.runtimes import OPENVINO
 from kfp_bonsai.shared.kinds.kinds import kind_of, predict
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.models import weights
-from kfp_bonsai.shared.models.weights import DECODER_FILE
+from kfp_bonsai.shared.saved import weights
+from kfp_bonsai.shared.saved.weights import DECODER_FILE
 
 BITS = (8, 4)
 GROUP = 64  # weights of 4 bits with a scale of their own
@@ -87,8 +87,8 @@ def compress(model: Path, folder: Path, texts: Sequence[str], task: Task, bits: 
         bits: of a weight.
     """
     from kfp_bonsai.shared.inference.decoder_export import export
-    from kfp_bonsai.shared.models import checkpoint
     from kfp_bonsai.shared.models.configuration import positions_of
+    from kfp_bonsai.shared.saved import checkpoint
 
     network, tokenizer = checkpoint.load(model)
     work = folder / "work"

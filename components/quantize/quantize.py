@@ -20,9 +20,9 @@ from kfp_bonsai.shared.inference import int8_form, processor
 from kfp_bonsai.shared.inference.asking import Asked, asked, together
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, OPENVINO, Predictor, onnx_predictor
 from kfp_bonsai.shared.kinds.kinds import check_stage, kind_of, predict
-from kfp_bonsai.shared.models import records, weights
-from kfp_bonsai.shared.models.stored import check_folder
-from kfp_bonsai.shared.models.weights import ONNX_FILE, is_quantized
+from kfp_bonsai.shared.saved import records, weights
+from kfp_bonsai.shared.saved.stored import check_folder
+from kfp_bonsai.shared.saved.weights import ONNX_FILE, is_quantized
 
 AUTO, FP32 = "auto", "onnxruntime fp32"
 STATIC, DYNAMIC = "static", "dynamic"
@@ -318,7 +318,8 @@ def _copy_companions(model: Path, folder: Path) -> None:
 
 def _flops(model: Path, record: dict[str, Any]) -> dict[str, float]:
     """Return what the graph computes: of its last layer, a classifier's has only the token that is read."""
-    from kfp_bonsai.shared.models import flops, one_token, pretrained
+    from kfp_bonsai.shared.models import flops, one_token
+    from kfp_bonsai.shared.saved import pretrained
 
     network = pretrained.blank(pretrained.read(model).config)
     return flops.count(network).as_dict() if one_token.leave_out(network) else record["flops"]

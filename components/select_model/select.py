@@ -14,7 +14,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.ranges import FRACTION, check_ranges
 from kfp_bonsai.shared.metrics.scores import in_words
 from kfp_bonsai.shared.metrics.target import shortfall
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 
 DEFAULT_MIN_ACCURACY = 0.95
 RANGES = {"min_accuracy": FRACTION, "max_emission": FRACTION}

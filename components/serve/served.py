@@ -20,8 +20,8 @@ from kfp_bonsai.shared.inference.writers import Writer, load_writer, prompt_batc
 from kfp_bonsai.shared.kinds.kind import ROW
 from kfp_bonsai.shared.kinds.kinds import KINDS, kind_in, kind_of, tell
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.weights import DECODER_FILE, ONNX_FILE
+from kfp_bonsai.shared.saved.records import read_record
+from kfp_bonsai.shared.saved.weights import DECODER_FILE, ONNX_FILE
 from kfp_bonsai.shared.storage.manifest import check_listed
 
 BATCH_ROWS = 32

@@ -14,8 +14,8 @@ from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import tokens_sha256
 from kfp_bonsai.shared.kinds.kind import ROW, Kind
 from kfp_bonsai.shared.kinds.kinds import kind_of, unknown
-from kfp_bonsai.shared.models.checkpoint import load
-from kfp_bonsai.shared.models.records import extend_record, read_record, task_of, write_record
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import extend_record, read_record, task_of, write_record
 from kfp_bonsai.teacher_outputs import room
 from kfp_bonsai.teacher_outputs.more_text import changed_copies, unlabelled_texts
 
@@ -87,7 +87,7 @@ def teacher_outputs(
     check_ranges(RANGES, locals())
 
     from kfp_bonsai.shared.energy import energy
-    from kfp_bonsai.shared.models.weights import size_bytes
+    from kfp_bonsai.shared.saved.weights import size_bytes
     from kfp_bonsai.shared.training import attempts, scaling, transfer
     from kfp_bonsai.shared.training.distillation import states_width
     from kfp_bonsai.shared.training.trainer import device

@@ -20,7 +20,7 @@ from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.report.study_record import REFUSED, WAITING, group_of
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
-from kfp_bonsai.shared.models.fingerprint import of_model
+from kfp_bonsai.shared.saved.fingerprint import of_model
 
 
 def check_form(pipeline: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

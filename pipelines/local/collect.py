@@ -7,7 +7,7 @@ from typing import Any
 from kfp_bonsai.pipelines.local.folder import RESULTS, clear
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import put_copy
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 
 
 def collect(work: Path, output: Path) -> None:

@@ -51,7 +51,7 @@ def check_room(work: Path, model: str, epochs: float, freeze_embeddings: bool) -
     Raises:
         BonsaiError: there is no room for the fine-tune.
     """
-    from kfp_bonsai.shared.models.pretrained import read
+    from kfp_bonsai.shared.saved.pretrained import read
     from kfp_bonsai.shared.training import attempts
 
     attempts.check_room(work, read(model).outline, epochs, freeze_embeddings)

@@ -29,8 +29,8 @@ def rehearse(model: str, data: str, level: Sequence[str], distill_epochs: float,
     Raises:
         BonsaiError: something cannot be had, or the model cannot do the task.
     """
-    from kfp_bonsai.shared.models.fitted import settle
-    from kfp_bonsai.shared.models.pretrained import blank
+    from kfp_bonsai.shared.saved.fitted import settle
+    from kfp_bonsai.shared.saved.pretrained import blank
 
     arguments, _ = settled(model, data, level, distill_epochs, options)
     source = _checked(model, json.dumps(arguments[LEVELS]), arguments["max_length"])
@@ -46,7 +46,7 @@ def rehearse(model: str, data: str, level: Sequence[str], distill_epochs: float,
 @cache
 def _checked(model: str, levels: str, max_length: int) -> Any:
     """Check a model and levels of it, and read it."""
-    from kfp_bonsai.shared.models.pretrained import read
+    from kfp_bonsai.shared.saved.pretrained import read
 
     check_model(model, json.loads(levels), max_length)
     return read(model)

@@ -10,7 +10,7 @@ from kfp_bonsai.pipelines.local.run import Headlines, check_kfp, run_here
 from kfp_bonsai.pipelines.options import EDGE, PIPELINES, RETRAIN
 from kfp_bonsai.quantize.quantize import AUTO, check_packages
 from kfp_bonsai.shared.core.signatures import takes
-from kfp_bonsai.shared.models.champion import INT8
+from kfp_bonsai.shared.saved.champion import INT8
 
 TASKS = 13
 

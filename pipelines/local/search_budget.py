@@ -242,8 +242,8 @@ def rates_of(
     import torch
 
     from kfp_bonsai.shared.data import rows, tasks
-    from kfp_bonsai.shared.models import pretrained
-    from kfp_bonsai.shared.models.fitted import fit
+    from kfp_bonsai.shared.saved import pretrained
+    from kfp_bonsai.shared.saved.fitted import fit
     from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
     from kfp_bonsai.teacher_outputs.outputs import suggested_copies
 

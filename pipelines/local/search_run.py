@@ -148,7 +148,7 @@ def _check_costs(costs: str, model: str, options: Mapping[str, Any]) -> None:
     """Refuse a table of another device, model or shape before the baseline is made."""
     from kfp_bonsai.evaluate_emissions.given import check_device
     from kfp_bonsai.pipelines.search.groundwork import kinds_of, stated_costs
-    from kfp_bonsai.shared.models.pretrained import blank, read
+    from kfp_bonsai.shared.saved.pretrained import blank, read
 
     if not Path(costs).expanduser().exists():
         raise BonsaiError(f"--costs {costs}: there is no such file or folder: give that of an earlier search")

@@ -22,7 +22,7 @@ from kfp_bonsai.shared.core import stopping
 TRAINING = (
     "kfp.dsl.executor_main",
     "kfp_bonsai.shared.training.trainer",
-    "kfp_bonsai.shared.models.checkpoint",
+    "kfp_bonsai.shared.saved.checkpoint",
     "transformers.models.auto.modeling_auto",
 )
 QUANTIZING = ("nncf.onnx.quantization.backend_parameters", "onnxruntime.quantization", "openvino")

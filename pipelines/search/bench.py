@@ -13,8 +13,8 @@ from kfp_bonsai.shared.inference import runtimes
 from kfp_bonsai.shared.inference.threads import threads
 from kfp_bonsai.shared.kinds.kinds import classes_of
 from kfp_bonsai.shared.metrics import scores, statistics
-from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.weights import size_bytes
+from kfp_bonsai.shared.saved.records import read_record
+from kfp_bonsai.shared.saved.weights import size_bytes
 
 BATCH_ROWS = 32
 PAIRS, BLOCK_SECONDS = 4, 0.4  # of the emission, at the least: enough to choose by; what is told is of test rows

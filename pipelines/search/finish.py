@@ -27,7 +27,7 @@ from kfp_bonsai.shared.energy.energy import track, weakest
 from kfp_bonsai.shared.energy.reading import Reading
 from kfp_bonsai.shared.metrics.posterior import chance_above, updated
 from kfp_bonsai.shared.metrics.statistics import Z
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 
 SEARCH = "search.json"
 TEACHING = "teacher-outputs"

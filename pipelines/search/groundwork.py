@@ -14,7 +14,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, check_choice
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.models.records import read_record, short_name
+from kfp_bonsai.shared.saved.records import read_record, short_name
 
 BASELINE_INT8 = "baseline-int8"
 AFTER = 2 / 3  # of the layers: about what tables are of
@@ -61,8 +61,8 @@ def lay_ground(
     from kfp_bonsai.evaluate_emissions.given import check_device
     from kfp_bonsai.pipelines.search.bench import look_at, task_facts
     from kfp_bonsai.shared.inference.cost_table import cost_table, described_model, write_costs
-    from kfp_bonsai.shared.models.checkpoint import load
     from kfp_bonsai.shared.models.shapes import shape_of
+    from kfp_bonsai.shared.saved.checkpoint import load
 
     check_choice("--shape", shape, SHAPES)
     record = read_record(baseline)

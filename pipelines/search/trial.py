@@ -18,7 +18,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import is_full_disk, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved.records import read_record, write_record
 
 COSTS = "costs-{}.json"  # the table of each shape, in the pool
 

@@ -17,7 +17,7 @@ from transformers import set_seed
 from kfp_bonsai.shared.core.files import new_folder
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds import kinds
-from kfp_bonsai.shared.models import checkpoint, records
+from kfp_bonsai.shared.saved import checkpoint, records
 from kfp_bonsai.shared.training import trainer
 from kfp_bonsai.shared.training.attempts import Attempt
 

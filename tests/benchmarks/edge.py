@@ -31,8 +31,8 @@ from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.onnx_export import export, quiet
 from kfp_bonsai.shared.inference.runtimes import load_predictor, runtime_of
 from kfp_bonsai.shared.inference.threads import threads as cores
-from kfp_bonsai.shared.models import checkpoint, records
-from kfp_bonsai.shared.models.weights import ONNX_FILE
+from kfp_bonsai.shared.saved import checkpoint, records
+from kfp_bonsai.shared.saved.weights import ONNX_FILE
 
 SHAPES = ((1, 32), (1, 128), (32, 32), (32, 128))
 REPEATS, WHERE_SECONDS = 9, 2.0  # of telling where time goes: other work then interrupts all parts alike

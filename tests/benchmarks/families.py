@@ -32,10 +32,11 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.models import answers, checkpoint, flops, records
+from kfp_bonsai.shared.models import answers, flops
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.tokens import settle
+from kfp_bonsai.shared.saved import checkpoint, records
 from kfp_bonsai.shared.training import transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 

@@ -34,7 +34,8 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.floor import floor
-from kfp_bonsai.shared.models import flops, records
+from kfp_bonsai.shared.models import flops
+from kfp_bonsai.shared.saved import records
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 SPLITS = ("train", "validation", "test", "unlabelled")

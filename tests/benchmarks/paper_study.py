@@ -23,7 +23,7 @@ from arguments import json_file, write_json
 
 from kfp_bonsai.pipelines.local.study_run import study
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import records
+from kfp_bonsai.shared.saved import records
 
 MODELS: dict[str, dict[str, Any]] = {
     "MiniLM": {"model": "embedded:minilm"},

@@ -50,7 +50,8 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.embedded_texts import DATASETS
 from kfp_bonsai.shared.data.floor import floor
-from kfp_bonsai.shared.models import checkpoint, flops, one_token, records, surgery
+from kfp_bonsai.shared.models import flops, one_token, surgery
+from kfp_bonsai.shared.saved import checkpoint, records
 from kfp_bonsai.shared.training import trainer, transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 

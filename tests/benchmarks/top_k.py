@@ -27,7 +27,7 @@ from trained import made, score
 
 from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.layer_remove.remove import layer_remove
-from kfp_bonsai.shared.models import checkpoint, records
+from kfp_bonsai.shared.saved import checkpoint, records
 from kfp_bonsai.shared.training import answer_batches, soft_answers, transfer
 from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs

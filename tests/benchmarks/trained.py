@@ -12,7 +12,8 @@ from kfp_bonsai.shared.data import encoding, rows, tasks
 from kfp_bonsai.shared.inference import asking, runtimes
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.kinds import kind_of
-from kfp_bonsai.shared.models import checkpoint, flops, records
+from kfp_bonsai.shared.models import flops
+from kfp_bonsai.shared.saved import checkpoint, records
 
 BATCH = 64
 

@@ -42,8 +42,8 @@ from kfp_bonsai.prepare_data.prepare import prepare_data
 from kfp_bonsai.shared.core import documents
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.models import checkpoint, records
-from kfp_bonsai.shared.models.pretrained import find_model
+from kfp_bonsai.shared.saved import checkpoint, records
+from kfp_bonsai.shared.saved.pretrained import find_model
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 BATCH, FINE_TUNE_RATE, DISTILL_RATE, TEMPERATURE, HIDDEN_WEIGHT = 32, 1e-4, 3e-4, 2.0, 10.0

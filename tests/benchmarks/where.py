@@ -26,9 +26,10 @@ from arguments import json_file, write_json
 from trained import made
 
 from kfp_bonsai.shared.inference import runtimes
-from kfp_bonsai.shared.models import checkpoint, one_token, records, shapes
+from kfp_bonsai.shared.models import one_token, shapes
 from kfp_bonsai.shared.models.configuration import family_of, inputs_of
 from kfp_bonsai.shared.models.flops import Flops
+from kfp_bonsai.shared.saved import checkpoint, records
 
 ROWS, SHARE = 1200, 0.0995
 PARTS = ("embeddings", "attention matrices", "attention", "feed-forward matrices", "activations", "norms", "head")

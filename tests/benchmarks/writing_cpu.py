@@ -25,7 +25,7 @@ from kfp_bonsai.quantize.decoders import _round_weights
 from kfp_bonsai.shared.inference import decoding
 from kfp_bonsai.shared.inference.decoder_export import _stepping, export
 from kfp_bonsai.shared.inference.onnx_export import OPSET, quiet
-from kfp_bonsai.shared.models import pretrained, records
+from kfp_bonsai.shared.saved import pretrained, records
 
 ROWS, READ, LENGTHS, ROUNDS, TOLD = (1, 8), 60, (12, 32), 3, 16
 TORCH, OURS = "torch fp32", "openvino int8"

@@ -16,7 +16,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import drift
 from kfp_bonsai.shared.data.tasks import Task, schema
 from kfp_bonsai.shared.kinds.kinds import KINDS
-from kfp_bonsai.shared.models import champion as champions
+from kfp_bonsai.shared.saved import champion as champions
 from kfp_bonsai.shared.storage.store import write_pointer
 
 

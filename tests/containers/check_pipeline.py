@@ -115,7 +115,7 @@ def expected(folder: Path, texts: list[str]) -> list[str]:
     """Return the labels that the package itself gives."""
     from kfp_bonsai.shared.data.encoding import encode
     from kfp_bonsai.shared.inference.runtimes import load_predictor
-    from kfp_bonsai.shared.models.records import read_record
+    from kfp_bonsai.shared.saved.records import read_record
 
     labels = read_record(folder)["task"]["labels"]
     return [labels[at] for at in load_predictor(folder).predict(encode(folder, texts)).argmax(axis=1)]

@@ -13,9 +13,9 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows, tasks
-from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.flops import Flops
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record, write_record
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 

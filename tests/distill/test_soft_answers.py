@@ -15,9 +15,9 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.kinds.kind import IGNORED
-from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.flops import ratio
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.training import answer_batches, soft_answers, transfer, writing
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 

@@ -554,7 +554,7 @@ def model(folder, layers, parent=None, labels=LABELS, words=None):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    from kfp_bonsai.shared.models import checkpoint, records
+    from kfp_bonsai.shared.saved import checkpoint, records
 
     words = words or WORDS
     shutil.rmtree(folder, ignore_errors=True)

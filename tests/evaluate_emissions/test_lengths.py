@@ -25,7 +25,7 @@ from kfp_bonsai.shared.energy import energy
 from kfp_bonsai.shared.inference.asking import predictions
 from kfp_bonsai.shared.inference.writers import OWN, TO_WRITE, Written, torch_writer
 from kfp_bonsai.shared.models.flops import Flops
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 
 
 @pytest.fixture(scope="module", params=["llama", "t5"])

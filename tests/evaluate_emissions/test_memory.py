@@ -13,7 +13,7 @@ import pytest
 from kfp_bonsai.evaluate_emissions import memory
 from kfp_bonsai.evaluate_emissions.protocol import Subject
 from kfp_bonsai.shared.inference.onnx_export import export
-from kfp_bonsai.shared.models import checkpoint, records
+from kfp_bonsai.shared.saved import checkpoint, records
 
 ROWS, TOKENS = 8, 32
 BATCH = {name: np.ones((ROWS, TOKENS), dtype=np.int64) for name in ("input_ids", "attention_mask")}

@@ -14,7 +14,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference.asking import predictions
 from kfp_bonsai.shared.models.flops import Flops
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved.records import read_record, write_record
 
 QUICK = {"pairs": 2, "block_seconds": 0.3, "time_budget": 2, "device": "cpu"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from kfp_bonsai.fetch_champion.fetch import recipe
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import champion as champions
+from kfp_bonsai.shared.saved import champion as champions
 
 WHOLE = [
     {"stage": "fine-tune", "arguments": {"model": "bert"}},

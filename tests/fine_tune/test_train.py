@@ -17,9 +17,9 @@ from transformers import AutoModelForSequenceClassification
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows, tasks
-from kfp_bonsai.shared.models import stored
-from kfp_bonsai.shared.models.checkpoint import load
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved import stored
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.training import attempts, trainer
 from kfp_bonsai.shared.training.dropout import without_dropout
 

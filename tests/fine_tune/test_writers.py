@@ -19,10 +19,11 @@ from kfp_bonsai.pipelines.values import check_values
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import prompts, rows
 from kfp_bonsai.shared.kinds.kind import IGNORED
-from kfp_bonsai.shared.models import pretrained, tokens
-from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.models import tokens
 from kfp_bonsai.shared.models.families import FAMILIES
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.training import answer_batches, sparing, writing
 
 

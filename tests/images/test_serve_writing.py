@@ -16,7 +16,7 @@ from kfp_bonsai.serve.__main__ import main
 from kfp_bonsai.serve.served import load
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference import writers
-from kfp_bonsai.shared.models.records import read_record, task_of
+from kfp_bonsai.shared.saved.records import read_record, task_of
 
 PATH = "/v2/models/reviews/infer"
 TEXTS = ["the film was bad and good", "dull", "", "a very lovely plot and the cast was great"]

@@ -8,7 +8,7 @@ from writers_made import tuned
 
 from kfp_bonsai.layer_remove import choice, kept_order
 from kfp_bonsai.shared.data import rows
-from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.saved.checkpoint import load
 from kfp_bonsai.shared.training import writing
 
 

@@ -18,8 +18,8 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.models.checkpoint import load
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record, write_record
 from kfp_bonsai.shared.training import students, transfer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 

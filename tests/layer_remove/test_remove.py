@@ -6,9 +6,9 @@ from kfp_bonsai.layer_remove.choice import by_place
 from kfp_bonsai.layer_remove.layer_schemes import LIKELIHOOD, SCHEMES
 from kfp_bonsai.layer_remove.remove import layer_remove, layers_asked, stacks_asked
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.checkpoint import load
-from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.shapes import layers_of
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record
 
 OF_ANY_KIND = tuple(one for one in SCHEMES if one != LIKELIHOOD)
 

@@ -21,11 +21,11 @@ from kfp_bonsai.matrix_prune.prune import _mean_lengths, _Pruning, matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.models import one_token
-from kfp_bonsai.shared.models.checkpoint import load
 from kfp_bonsai.shared.models.costs import Costs
 from kfp_bonsai.shared.models.flops import ratio
-from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.shapes import STOCK, LayerShape, Shape, shape_of
+from kfp_bonsai.shared.saved.checkpoint import load
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.training.transfer import open_set
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 

@@ -26,9 +26,9 @@ from kfp_bonsai.shared.inference.writers import load_writer, prompt_batch
 from kfp_bonsai.shared.kinds.kinds import kind_of
 from kfp_bonsai.shared.models.configuration import family_of, inputs_of
 from kfp_bonsai.shared.models.heads import AUTO, IN_TEXT
-from kfp_bonsai.shared.models.pretrained import read
-from kfp_bonsai.shared.models.records import read_record, task_of
-from kfp_bonsai.shared.models.weights import CODE_FILE
+from kfp_bonsai.shared.saved.pretrained import read
+from kfp_bonsai.shared.saved.records import read_record, task_of
+from kfp_bonsai.shared.saved.weights import CODE_FILE
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "package_model"))

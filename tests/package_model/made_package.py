@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kfp_bonsai.shared.models.weights import weights_sha256
+from kfp_bonsai.shared.saved.weights import weights_sha256
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from made_measurement import lineage, made_measurement, made_selection, write

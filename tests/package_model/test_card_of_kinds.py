@@ -28,9 +28,9 @@ from kfp_bonsai.shared.inference.onnx_export import export
 from kfp_bonsai.shared.inference.runtimes import load_predictor
 from kfp_bonsai.shared.kinds import kinds
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.models.checkpoint import save
 from kfp_bonsai.shared.models.heads import AUTO
 from kfp_bonsai.shared.models.tokens import settle
+from kfp_bonsai.shared.saved.checkpoint import save
 
 HUB = {
     "multi-label": "text-classification",

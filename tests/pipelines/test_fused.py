@@ -8,7 +8,7 @@ from kfp_bonsai.distill.distill import distill
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.pipelines.fused import compress_level
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 
 MADE = ("shorter_model", "pruned_model", "distilled_model")
 

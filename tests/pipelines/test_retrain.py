@@ -27,10 +27,10 @@ from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.data.tasks import read_task
-from kfp_bonsai.shared.models import champion as champions
-from kfp_bonsai.shared.models.champion import version_of as version
-from kfp_bonsai.shared.models.checkpoint import load, save
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved import champion as champions
+from kfp_bonsai.shared.saved.champion import version_of as version
+from kfp_bonsai.shared.saved.checkpoint import load, save
+from kfp_bonsai.shared.saved.records import read_record, write_record
 from kfp_bonsai.shared.storage import objects
 from kfp_bonsai.shared.storage.store import download_folder, read_pointer, write_manifest, write_pointer
 

@@ -24,9 +24,9 @@ from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.report.report import report
 from kfp_bonsai.select_model.select import select_model
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import champion as champions
-from kfp_bonsai.shared.models.checkpoint import load, save
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved import champion as champions
+from kfp_bonsai.shared.saved.checkpoint import load, save
+from kfp_bonsai.shared.saved.records import read_record, write_record
 from kfp_bonsai.shared.storage.store import read_pointer
 
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "prune_steps": 4, "pairs": 2, "block_seconds": 0.3, "precision": 0}

@@ -11,7 +11,7 @@ import tiny
 from kinds_made import WRITERS, rows_of
 
 from kfp_bonsai.shared.inference.writers import load_writer, prompt_batch
-from kfp_bonsai.shared.models.records import read_record, task_of
+from kfp_bonsai.shared.saved.records import read_record, task_of
 
 BONSAI = [sys.executable, "-c", "from kfp_bonsai.cli import main; main()"]
 SHORT = "--epochs 4 --learning-rate 0.005 --batch-size 16 --prune-steps 4 --pairs 2 --block-seconds 0.3 --precision 0"

@@ -193,7 +193,7 @@ def test_without_the_hub_what_was_downloaded_is_read_and_nothing_else(served, tm
             found = prepare(away, tmp_path, data)
             assert found["kind"] == "PassingError" and found["seconds"] < 5
             assert all(one in found["error"] for one in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "127.0.0.1:9"))
-        found = away.ask("kfp_bonsai.shared.models.pretrained:read", "org/tiny-bert")
+        found = away.ask("kfp_bonsai.shared.saved.pretrained:read", "org/tiny-bert")
         assert found["kind"] == "PassingError" and "HF_ENDPOINT" in found["error"]
     finally:
         for one in (online, offline, away):
@@ -207,7 +207,7 @@ def test_a_model_of_the_hub_is_fine_tuned_on_its_data(client, served, tmp_path):
     served.model("org/members", made.files, gated=True)
     prepare(client, tmp_path, "glue:sst2")
     splits = [str(tmp_path / f"{split}.parquet") for split in ("train", "validation")]
-    train, where = "kfp_bonsai.fine_tune.train:fine_tune", "kfp_bonsai.shared.models.fingerprint:of_model"
+    train, where = "kfp_bonsai.fine_tune.train:fine_tune", "kfp_bonsai.shared.saved.fingerprint:of_model"
     found = client.ask(train, "org/tiny-bert@v1", *splits, str(tmp_path / "tuned"), epochs=1)
     assert 0 <= found["result"]["accuracy"] <= 1
     assert client.ask(where, "org/tiny-bert@v1")["result"] == f"commit {made.commit}"

@@ -17,8 +17,8 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference import writers
 from kfp_bonsai.shared.inference.runtimes import load_predictor, runtime_of
-from kfp_bonsai.shared.models import checkpoint
-from kfp_bonsai.shared.models.records import read_record, task_of
+from kfp_bonsai.shared.saved import checkpoint
+from kfp_bonsai.shared.saved.records import read_record, task_of
 
 
 @pytest.fixture(scope="module")

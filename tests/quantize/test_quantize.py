@@ -26,8 +26,8 @@ from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference import processor
 from kfp_bonsai.shared.inference.onnx_export import export
 from kfp_bonsai.shared.inference.runtimes import Predictor, load_predictor, onnx_predictor
-from kfp_bonsai.shared.models import checkpoint, records, weights
 from kfp_bonsai.shared.models.flops import Flops
+from kfp_bonsai.shared.saved import checkpoint, records, weights
 
 README = Path(stage.__file__).with_name("README.md")
 

@@ -22,7 +22,7 @@ from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.augment import augment
 from kfp_bonsai.shared.data.batches import by_length
 from kfp_bonsai.shared.data.rows import tokenize
-from kfp_bonsai.shared.models.records import read_record, write_record
+from kfp_bonsai.shared.saved.records import read_record, write_record
 from kfp_bonsai.shared.training import attempts, transfer
 from kfp_bonsai.teacher_outputs import room
 from kfp_bonsai.teacher_outputs.more_text import changed_copies

@@ -134,7 +134,7 @@ def _prepared(data: Path, world: Path, out: Path) -> Any:
 
 
 def _pretrained(folder: Path, world: Path, out: Path) -> Any:
-    from kfp_bonsai.shared.models import checkpoint, pretrained
+    from kfp_bonsai.shared.saved import checkpoint, pretrained
 
     found = pretrained.read(folder)
     loaded = pretrained.load(folder, found.config)
@@ -151,7 +151,7 @@ def _stages_own(folder: Path, world: Path, out: Path) -> Any:
 def _stated_anew(folder: Path, world: Path, out: Path) -> Any:
     """As one who means ill would: the record speaks of the files as they are."""
     from kfp_bonsai.shared.core.documents import read_object
-    from kfp_bonsai.shared.models.weights import tokenizer_sha256, weights_sha256
+    from kfp_bonsai.shared.saved.weights import tokenizer_sha256, weights_sha256
 
     copy = out / "copy"
     _copy(folder, copy)

@@ -31,7 +31,7 @@ from kfp_bonsai.shared.core import cache
 from kfp_bonsai.shared.core.downloads import Package, download
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file, new_folder
-from kfp_bonsai.shared.models import embedded
+from kfp_bonsai.shared.saved import embedded
 from kfp_bonsai.shared.storage import store
 
 PROCESSES = 4

@@ -97,7 +97,7 @@ def _prepared(data: Path, world: Path, out: Path) -> Any:
 def _tuned(model: Path, world: Path, out: Path, **splits: Path) -> Any:
     """Fine-tune, after the checks of `bonsai run`: what the one refuses the other must refuse."""
     from kfp_bonsai.fine_tune.train import fine_tune
-    from kfp_bonsai.shared.models.weights import weights_sha256
+    from kfp_bonsai.shared.saved.weights import weights_sha256
 
     train, validation = (splits.get(name, world / f"{name}.parquet") for name in ("train", "validation"))
     fine_tune(str(model), train, validation, out / "model", epochs=0.2, learning_rate=1e-4)
@@ -138,7 +138,7 @@ def _int8(model: Path, world: Path, out: Path) -> Any:
 
 def _shorter(model: Path, world: Path, out: Path) -> Any:
     from kfp_bonsai.layer_remove.remove import layer_remove
-    from kfp_bonsai.shared.models.weights import weights_sha256
+    from kfp_bonsai.shared.saved.weights import weights_sha256
 
     layer_remove(model, world / "validation.parquet", out / "model", keep="1")
     return weights_sha256(out / "model")
@@ -154,7 +154,7 @@ def _quantized(model: Path, world: Path, out: Path) -> Any:
 
 def _distilled(transfer: Path, world: Path, out: Path) -> Any:
     from kfp_bonsai.distill.distill import distill
-    from kfp_bonsai.shared.models.weights import weights_sha256
+    from kfp_bonsai.shared.saved.weights import weights_sha256
 
     distill(world / "pruned", transfer, world / "validation.parquet", out / "model", epochs=0.5)
     return weights_sha256(out / "model")
@@ -189,7 +189,7 @@ def packed(results: Path, world: Path, out: Path) -> Any:
 def fetched(champion: Path, world: Path, out: Path) -> Any:
     """Fetch the champion; return what its weights are."""
     from kfp_bonsai.fetch_champion.fetch import fetch_champion
-    from kfp_bonsai.shared.models.weights import weights_sha256
+    from kfp_bonsai.shared.saved.weights import weights_sha256
 
     fetch_champion(str(champion), out / "model", out / "champion.json")
     return weights_sha256(out / "model")

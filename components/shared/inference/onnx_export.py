@@ -43,7 +43,8 @@ def export(folder: Path, file: Path) -> float:
     """
     import torch
 
-    from kfp_bonsai.shared.models import checkpoint, one_token
+    from kfp_bonsai.shared.models import one_token
+    from kfp_bonsai.shared.saved import checkpoint
 
     model, tokenizer = checkpoint.load(folder)
     model.set_attn_implementation("eager")

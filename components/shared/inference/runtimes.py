@@ -20,8 +20,8 @@ from kfp_bonsai.shared.core.documents import RECORD
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.inference import processor
-from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.weights import DECODER_FILE, ONNX_FILE, check_files, is_quantized
+from kfp_bonsai.shared.saved.records import read_record
+from kfp_bonsai.shared.saved.weights import DECODER_FILE, ONNX_FILE, check_files, is_quantized
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
 MOST_THREADS = 8192
@@ -133,7 +133,7 @@ def onnx_predictor(file: Path, runtime: str, *, threads: int = 0) -> Predictor:
 def _torch(folder: Path, device: str, threads: int) -> Predictor:
     import torch
 
-    from kfp_bonsai.shared.models import checkpoint
+    from kfp_bonsai.shared.saved import checkpoint
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")

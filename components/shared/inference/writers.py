@@ -27,8 +27,8 @@ from kfp_bonsai.shared.inference import decoding
 from kfp_bonsai.shared.inference.runtimes import OPENVINO, TORCH, Batch, check_quantized, runtime_of, stated_threads
 from kfp_bonsai.shared.kinds.task import CHAT, Task
 from kfp_bonsai.shared.models.configuration import positions_of
-from kfp_bonsai.shared.models.records import read_record
-from kfp_bonsai.shared.models.weights import DECODER_FILE, is_quantized
+from kfp_bonsai.shared.saved.records import read_record
+from kfp_bonsai.shared.saved.weights import DECODER_FILE, is_quantized
 
 TO_WRITE = "to_write"  # in a batch, beside the prompts: tokens that each row's answer is to have, OWN for its own end
 OWN = 0
@@ -237,7 +237,7 @@ def _room(folder: Path, _changed: int) -> int:
 def _torch(folder: Path, device: str, threads: int) -> Writer:
     import torch
 
-    from kfp_bonsai.shared.models import checkpoint
+    from kfp_bonsai.shared.saved import checkpoint
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BonsaiError(f"--device {device}: torch sees no GPU here: use --device cpu")

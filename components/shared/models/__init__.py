@@ -1,1 +1,1 @@
-"""Families, shapes and surgery; model folders and their records."""
+"""Families, shapes and surgery."""

@@ -29,7 +29,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.parquet import reading
 from kfp_bonsai.shared.kinds.kind import IGNORED, PAIR, ROW, TEXT
 from kfp_bonsai.shared.kinds.kinds import KINDS
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 
 ROWS, HIDDEN = "rows.parquet", "hidden.npy"
 BLOCK = re.compile(r"rows-(\d{8})-(\d{12})-([0-9a-f]{16})\.parquet")

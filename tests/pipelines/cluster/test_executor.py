@@ -137,7 +137,7 @@ def recorder(stage: Callable, interface: dict, calls: list[str]) -> Callable:
 @pytest.mark.parametrize("optional", [True, False], ids=[GIVEN, LEFT_OUT])
 def test_every_component_runs_on_what_a_cluster_hands_over(components, optional, tmp_path, monkeypatch):
     """A task that runs on one's own machine and on no cluster, after hours of training before it."""
-    monkeypatch.setattr("kfp_bonsai.shared.models.fingerprint.of_model", lambda _: "text")
+    monkeypatch.setattr("kfp_bonsai.shared.saved.fingerprint.of_model", lambda _: "text")
     for name, (interface, source) in components.items():
         root = tmp_path / name
         root.mkdir()

@@ -354,7 +354,7 @@ def test_times_are_those_of_argo():
 def test_a_hub_that_is_away_is_told_from_a_name_that_is_wrong(monkeypatch, error, kind):
     """A typing error in a model's name that is tried three times; a hub's bad minute that ends a run."""
     from kfp_bonsai.prepare_data.read import open_source
-    from kfp_bonsai.shared.models.pretrained import read
+    from kfp_bonsai.shared.saved.pretrained import read
 
     def fail(*_, **__):
         raise error

@@ -16,7 +16,7 @@ from kfp_bonsai.pipelines.levels import parse_levels, usual_levels
 from kfp_bonsai.pipelines.options import arguments
 from kfp_bonsai.prepare_data.gather import look_at
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.fingerprint import of_model
+from kfp_bonsai.shared.saved.fingerprint import of_model
 
 FIXED = {"device": "cpu", "edge": False, "epochs": 1.0}
 LEVELS = ["2/3 layers:layers=2/3"]

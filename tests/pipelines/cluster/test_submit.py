@@ -11,7 +11,7 @@ from kfp_bonsai.pipelines.cluster.cron import check_cron
 from kfp_bonsai.pipelines.cluster.submit import run_name, schedule, submit
 from kfp_bonsai.pipelines.levels import DEFAULTS
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.pretrained import find_model
+from kfp_bonsai.shared.saved.pretrained import find_model
 
 NEEDED = ("model=bert-base-uncased", "data=gs://bucket/reviews/")
 

@@ -17,8 +17,9 @@ from kfp_bonsai.propose.trials import Trial, read_trials, write_trial
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
 from kfp_bonsai.shared.inference import cost_table
-from kfp_bonsai.shared.models import pretrained, shapes
+from kfp_bonsai.shared.models import shapes
 from kfp_bonsai.shared.models.costs import Costs
+from kfp_bonsai.shared.saved import pretrained
 
 FEW = {"epochs": 4, "learning_rate": 3e-3, "augmentations": 0, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
 FEW |= {"prune_steps": 8, "distill_epochs": 4.0, "validation_rows": 80, "test_rows": 80}

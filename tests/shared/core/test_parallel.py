@@ -20,7 +20,7 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core import parallel, ranks
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.training import trainer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 

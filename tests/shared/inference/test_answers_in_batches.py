@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference import writers
-from kfp_bonsai.shared.models import pretrained, tokens
+from kfp_bonsai.shared.models import tokens
+from kfp_bonsai.shared.saved import pretrained
 from kfp_bonsai.shared.training import writing
 
 

@@ -14,7 +14,8 @@ from transformers import Qwen2Tokenizer
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference import onnx_export
 from kfp_bonsai.shared.inference.runtimes import ONNXRUNTIME, load_predictor, onnx_predictor
-from kfp_bonsai.shared.models import checkpoint, shapes, surgery
+from kfp_bonsai.shared.models import shapes, surgery
+from kfp_bonsai.shared.saved import checkpoint
 
 
 def letters():

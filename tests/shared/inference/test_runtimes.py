@@ -143,7 +143,7 @@ sys.meta_path.insert(0, Blocker())
 from pathlib import Path
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.runtimes import load_predictor
-from kfp_bonsai.shared.models.weights import size_bytes
+from kfp_bonsai.shared.saved.weights import size_bytes
 folder = Path(sys.argv[1])
 print(load_predictor(folder).predict(encode(folder, ["the film was lovely and good", "poor"])).argmax(1).tolist())
 """

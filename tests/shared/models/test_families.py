@@ -27,7 +27,7 @@ from kfp_bonsai.shared.models import flops, one_token, shapes, surgery
 from kfp_bonsai.shared.models.configuration import check_settings, family_name, family_of, is_free
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
-from kfp_bonsai.shared.models.pretrained import find_model, load, read
+from kfp_bonsai.shared.saved.pretrained import find_model, load, read
 from kfp_bonsai.shared.training.dropout import without_dropout
 
 every_model = pytest.mark.parametrize("name", models.NAMES)

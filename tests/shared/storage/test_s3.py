@@ -8,7 +8,7 @@ import s3
 import tiny
 
 from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
-from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.saved import pretrained
 from kfp_bonsai.shared.storage import objects
 from kfp_bonsai.shared.storage.store import download_folder, read_pointer, upload_folder, write_pointer
 

@@ -19,7 +19,7 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core import stopping
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models.records import read_record
+from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.training import attempts, checkpoints, resumable, trainer
 
 TUNING = {"epochs": 2.5, "learning_rate": 1e-3, "batch_size": 32, "seed": 1}  # 25 steps, with dropout

@@ -15,7 +15,7 @@ from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.tasks import Task, schema
-from kfp_bonsai.shared.models.checkpoint import load
+from kfp_bonsai.shared.saved.checkpoint import load
 from kfp_bonsai.shared.training import trainer
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 

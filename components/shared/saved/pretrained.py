@@ -19,8 +19,8 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import heads
 from kfp_bonsai.shared.models.configuration import check_settings, family_of
-from kfp_bonsai.shared.models.embedded import embedded_model
-from kfp_bonsai.shared.models.stored import (
+from kfp_bonsai.shared.saved.embedded import embedded_model
+from kfp_bonsai.shared.saved.stored import (
     ADAPTERS,
     SAVED_BY,
     check_config,
@@ -29,7 +29,7 @@ from kfp_bonsai.shared.models.stored import (
     tensors_of,
     weight_files,
 )
-from kfp_bonsai.shared.models.weights import is_quantized
+from kfp_bonsai.shared.saved.weights import is_quantized
 from kfp_bonsai.shared.storage.buckets import is_in_bucket
 from kfp_bonsai.shared.storage.store import cached_folder
 

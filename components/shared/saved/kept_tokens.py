@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import pretrained
+from kfp_bonsai.shared.saved import pretrained
 
 WHOLE, TASK = "whole", "task"
 VOCABULARIES = (WHOLE, TASK)

@@ -13,7 +13,7 @@ from kfp_bonsai.shared.core import written
 from kfp_bonsai.shared.core.documents import RECORD, fitted
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
-from kfp_bonsai.shared.models.records import checked
+from kfp_bonsai.shared.saved.records import checked
 from kfp_bonsai.shared.storage import store
 from kfp_bonsai.shared.storage.manifest import MANIFEST
 

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import kept_tokens
-from kfp_bonsai.shared.models.checkpoint import check_tokenizer
+from kfp_bonsai.shared.saved import kept_tokens
+from kfp_bonsai.shared.saved.checkpoint import check_tokenizer
 
 TEXTS = ["the lowest newer wider lowlands", "  newest\n\n123 \u00e9 \u4e2d low"]
 OTHER = "a wholly other zebra \u2603 F\u00fc\u00dfe"

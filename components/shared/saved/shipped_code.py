@@ -19,8 +19,8 @@ from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.models.configuration import family_name
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import AUTO_CLASSES
-from kfp_bonsai.shared.models.stored import SAVED_BY
-from kfp_bonsai.shared.models.weights import CODE_FILE, code_sha256
+from kfp_bonsai.shared.saved.stored import SAVED_BY
+from kfp_bonsai.shared.saved.weights import CODE_FILE, code_sha256
 
 PACKAGE = "kfp_bonsai"
 SHARED = f"{PACKAGE}.shared."

@@ -25,7 +25,7 @@ from transformers import (
 from kfp_bonsai.shared.core.cache import CACHE_VARIABLE
 from kfp_bonsai.shared.core.downloads import Package, download
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import embedded, pretrained
+from kfp_bonsai.shared.saved import embedded, pretrained
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ def of_model(reference: str) -> str:
     """
     from huggingface_hub import hf_hub_download
 
-    from kfp_bonsai.shared.models.pretrained import find_model
+    from kfp_bonsai.shared.saved.pretrained import find_model
 
     found = Path(find_model(reference))
     if found.is_dir():

@@ -11,10 +11,11 @@ import numpy as np
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data.encoding import encode
-from kfp_bonsai.shared.models import heads, pretrained, tokens
+from kfp_bonsai.shared.models import heads, tokens
 from kfp_bonsai.shared.models.configuration import is_free
-from kfp_bonsai.shared.models.records import read_record, write_record
-from kfp_bonsai.shared.models.weights import check_files, tokenizer_sha256, weights_sha256
+from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.records import read_record, write_record
+from kfp_bonsai.shared.saved.weights import check_files, tokenizer_sha256, weights_sha256
 
 
 def load(folder: Path) -> tuple[Any, Any]:

@@ -15,11 +15,12 @@ from transformers.models.auto import modeling_auto as auto
 
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import checkpoint, heads, pretrained, shapes, surgery
+from kfp_bonsai.shared.models import heads, shapes, surgery
 from kfp_bonsai.shared.models.families import FAMILIES
-from kfp_bonsai.shared.models.records import read_record, write_record
-from kfp_bonsai.shared.models.shipped_code import code_of, ship
-from kfp_bonsai.shared.models.weights import CODE_FILE, code_sha256
+from kfp_bonsai.shared.saved import checkpoint, pretrained
+from kfp_bonsai.shared.saved.records import read_record, write_record
+from kfp_bonsai.shared.saved.shipped_code import code_of, ship
+from kfp_bonsai.shared.saved.weights import CODE_FILE, code_sha256
 
 WITHOUT_US = """
 import sys

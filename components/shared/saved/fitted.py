@@ -10,10 +10,11 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.kinds.kind import ANY, NUMBER, ONE, Kind
 from kfp_bonsai.shared.kinds.kinds import KINDS, kind_of
 from kfp_bonsai.shared.kinds.task import Task
-from kfp_bonsai.shared.models import answers, pretrained, tokens
+from kfp_bonsai.shared.models import answers, tokens
 from kfp_bonsai.shared.models.configuration import check_depths, family_of
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.shapes import last_matrix
+from kfp_bonsai.shared.saved import pretrained
 
 PROBLEMS = {ONE: "single_label_classification", ANY: "multi_label_classification", NUMBER: "regression"}
 

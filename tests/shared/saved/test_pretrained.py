@@ -20,10 +20,10 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.onnx_export import export
 from kfp_bonsai.shared.inference.runtimes import load_predictor
-from kfp_bonsai.shared.models import pretrained
-from kfp_bonsai.shared.models.checkpoint import load, rehearse, save
-from kfp_bonsai.shared.models.records import read_record
 from kfp_bonsai.shared.models.tokens import make_room, most_tokens, separate
+from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.checkpoint import load, rehearse, save
+from kfp_bonsai.shared.saved.records import read_record
 
 ONE = {"r": 4, "peft_type": "LORA"}
 

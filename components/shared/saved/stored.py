@@ -9,7 +9,7 @@ from typing import Any
 from kfp_bonsai.shared.core.documents import read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.models.configuration import FREE_PREFIX, family_name
-from kfp_bonsai.shared.models.weights import CODE_FILE
+from kfp_bonsai.shared.saved.weights import CODE_FILE
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.onnx", "openvino_model.xml")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")

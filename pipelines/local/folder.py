@@ -136,6 +136,8 @@ def _is_there(lock: IO) -> bool:
 def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str]) -> str:
     """Check that a run with these arguments may work here, and return when it began."""
     path = output / RECORD
+    if path.exists() and not path.is_file():
+        raise BonsaiError(f"{path} is no file: remove it, or name another --output")
     if not path.is_file():
         clear(output, (LOG,))
         return _now()

@@ -11,7 +11,7 @@ from typing import Any
 
 from kfp_bonsai.propose.next import Job
 from kfp_bonsai.propose.trials import RUNGS, Trial
-from kfp_bonsai.shared.core.documents import kept_document, read_document
+from kfp_bonsai.shared.core.documents import is_number, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import duration
@@ -154,11 +154,14 @@ def kept_ledger(file: Path) -> Iterator[Ledger]:
 
 def _sessions(file: Path) -> list[dict[str, Any]]:
     found = kept_document(file)
-    return [
-        one
-        for one in (found if isinstance(found, list) else ())
-        if isinstance(one, dict) and {"seconds", "joules", "cpu_seconds"} <= one.keys()
-    ]
+    return [one for one in (found if isinstance(found, list) else ()) if _is_session(one)]
+
+
+def _is_session(found: Any) -> bool:
+    """Say whether what a file of an earlier session holds can be added up."""
+    if not isinstance(found, dict) or found.get("label") not in energy.LABELS:
+        return False
+    return all(is_number(found.get(name)) for name in ("seconds", "joules", "cpu_seconds"))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from kfp_bonsai.shared.core.errors import BonsaiError
 
 MEASURED, ESTIMATED, PROXY = "measured", "estimated", "proxy"
-_STRENGTH = (PROXY, ESTIMATED, MEASURED)
+LABELS = (PROXY, ESTIMATED, MEASURED)  # the weakest first
 CPU, GPU, RAM = "cpu", "gpu", "ram"
 JOULES_PER_KWH = 3.6e6
 STUCK_SECONDS = 1.0
@@ -50,7 +50,7 @@ def weakest(labels: Sequence[str]) -> str:
     """Return the label of a total whose parts have these labels."""
     if not labels:
         raise BonsaiError("nothing measures energy here: neither the CPU's nor a GPU's is read")
-    return min(labels, key=_STRENGTH.index)
+    return min(labels, key=LABELS.index)
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -210,6 +211,15 @@ def test_a_lock_that_was_removed_is_nobodys(tmp_path, monkeypatch):
 
 
 OTHERS = (b"", b"[]", b"{}", b'{"state": "running", "arguments": [], "started": ""}', b"\xff", b"[" * 100_000)
+
+
+def test_a_record_that_is_no_file_is_told(tmp_path):
+    """A pipe into which a run writes for ever, as nobody reads it."""
+    interrupted(tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()
+    os.mkfifo(tmp_path / "run" / "run.json")
+    with pytest.raises(BonsaiError, match=r"run\.json is no file"), run_folder(tmp_path / "run", ARGUMENTS, False):
+        pytest.fail("it went on")
 
 
 @pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))

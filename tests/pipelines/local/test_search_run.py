@@ -420,3 +420,16 @@ def tried(rung=2, **others):
     healed = [{"rung": at, "order": at, **told} for at in range(rung + 1)]
     point = {"layers": 1, "share": 0.5, "shape": "free"}
     return Trial(0, point, healed=healed, figures={"emission": 0.5, "emission_ci": [0.4, 0.6]}, **others)
+
+
+ODD = ("none", [], {"seconds": "1"}, {"seconds": None}, {"label": "guessed"}, {"label": []})
+
+
+@pytest.mark.parametrize("change", ODD, ids=range(len(ODD)))
+def test_what_earlier_sessions_left_is_added_up_where_it_can_be(tmp_path, change):
+    """A search that cannot go on for a file that is there for the sum alone."""
+    whole = {"seconds": 10.0, "joules": 20.0, "cpu_seconds": 5.0, "label": "estimated", "source": "CPU"}
+    odd = {**whole, **change} if isinstance(change, dict) else change
+    (tmp_path / "energy.json").write_text(json.dumps([whole, odd]))
+    with search_budget.kept_ledger(tmp_path / "energy.json") as ledger:
+        assert ledger.total()["sessions"] == 2 and 10 <= ledger.total()["seconds"] < 20

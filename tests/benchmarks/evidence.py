@@ -13,7 +13,10 @@ RESULTS = Path(__file__).parent / "results"
 SHIPPED = Path(__file__).parents[2] / "components" / "shared" / "metrics" / "measured" / "benchmarks.json"
 MINILM = {"family": "bert", "model": "pretrained MiniLM", "parameters": 22_713_986}
 SMOLLM2 = {"family": "llama", "model": "pretrained SmolLM2", "parameters": 134_515_008}
-WRITERS = {"1/2 layers, own tokens": "layers=1/2,vocabulary=task"}  # the other's layers are not chosen so any more
+WRITERS = {  # the other's layers are not chosen so any more
+    "1/2 layers, own tokens": "layers=1/2,vocabulary=task",
+    "1/2 layers + matrices, own tokens, to 1/3": "layers=1/2,flops=0.333,vocabulary=task",
+}
 # What the benchmarks call a level: its layers, the FLOPs that its matrices were pruned to, and their shape.
 OF_QUALITY: dict[str, tuple[float, float, str]] = {
     "2/3 layers": (2 / 3, 1, ""),

@@ -20,7 +20,7 @@ from kfp_bonsai.shared.data import rows, tasks
 from kfp_bonsai.shared.saved import stored
 from kfp_bonsai.shared.saved.checkpoint import load
 from kfp_bonsai.shared.saved.records import read_record
-from kfp_bonsai.shared.training import attempts, trainer
+from kfp_bonsai.shared.training import attempts, checkpoints, trainer
 from kfp_bonsai.shared.training.dropout import without_dropout
 
 EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
@@ -68,6 +68,7 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch, capsys):
     assert first["joules"] > 0 and first["seconds"] > 0
     told["spent"] = {**first, "joules": 1e6 + first["joules"], "seconds": 1e6 + first["seconds"]}
     note.write_text(json.dumps(told))
+    (note.parent / checkpoints.HASH).write_text(checkpoints._hash(note.parent))
     found = tune(made, tmp_path / "model", epochs=3)
     assert found["joules"] > 1e6 + first["joules"] and found["seconds"] > 1e6 + first["seconds"]
     assert "resuming" in capsys.readouterr().out

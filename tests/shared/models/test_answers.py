@@ -85,9 +85,9 @@ def test_labels_that_cannot_be_told_apart_are_refused(vocabulary, message):
         label_tokens(tokenizer(**vocabulary), ["a", "b"])
 
 
-@pytest.mark.parametrize("module", ["shapes", "free_models", "answers", "checkpoint"])
+@pytest.mark.parametrize("module", ["models.shapes", "models.free_models", "models.answers", "saved.checkpoint"])
 def test_modules_can_be_imported_in_any_order(module):
     """Else registering the free types, which importing transformers does, finds a half-imported module."""
-    code = f"import kfp_bonsai.shared.models.{module}; from transformers import AutoModelForSequenceClassification"
+    code = f"import kfp_bonsai.shared.{module}; from transformers import AutoModelForSequenceClassification"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

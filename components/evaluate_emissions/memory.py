@@ -122,7 +122,7 @@ def _serve_each(scratch: Path, threads: int, folders: Sequence[Path]) -> None:
 
 
 def _import_torch() -> None:
-    """Import what every child needs that loads a checkpoint: three seconds of CPU time each, else."""
+    """Import what every child needs that loads a checkpoint: some two seconds of CPU time each, else."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, modeling_layers  # noqa: F401
 
     from kfp_bonsai.shared.saved import checkpoint  # noqa: F401

@@ -136,11 +136,11 @@ def _is_there(lock: IO) -> bool:
 def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str]) -> str:
     """Check that a run with these arguments may work here, and return when it began."""
     path = output / RECORD
-    if path.exists() and not path.is_file():
-        raise BonsaiError(f"{path} is no file: remove it, or name another --output")
-    if not path.is_file():
+    if not path.exists():
         clear(output, (LOG,))
         return _now()
+    if not path.is_file():
+        raise BonsaiError(f"{path} is no file: remove it, or name another --output")
     found = kept_document(path)
     found = found if isinstance(found, dict) else {}
     state, known, started = (found.get(key) for key in ("state", "arguments", "started"))

@@ -18,7 +18,7 @@ WRITERS = {  # the other's layers are not chosen so any more
     "1/2 layers + matrices, own tokens, to 1/3": "layers=1/2,flops=0.333,vocabulary=task",
 }
 # What the benchmarks call a level: its layers, the FLOPs that its matrices were pruned to, and their shape.
-OF_QUALITY: dict[str, tuple[float, float, str]] = {
+MADE_TO: dict[str, tuple[float, float, str]] = {
     "2/3 layers": (2 / 3, 1, ""),
     "1/3 layers": (1 / 3, 1, ""),
     "3 layers, free": (1 / 2, 0.335, "free"),
@@ -26,11 +26,7 @@ OF_QUALITY: dict[str, tuple[float, float, str]] = {
     "1/3 layers + matrix pruning, stock": (1 / 3, 0.0995, "stock"),
     "3 layers to a tenth, free": (1 / 2, 0.0995, "free"),
     "4 layers to a tenth, stock": (2 / 3, 0.0995, "stock"),
-}
-OF_KINDS: dict[str, tuple[float, float, str]] = {
-    "2/3 layers": (2 / 3, 1, ""),
     "1/2 layers": (1 / 2, 1, ""),
-    "1/3 layers": (1 / 3, 1, ""),
     "1/2 layers + matrices to 1/3": (1 / 2, 0.334, "free"),
     "1/2 layers + matrices to 12 %": (1 / 2, 0.12, "free"),
     "2/3 layers + matrices to 1/3, 4 passes": (2 / 3, 0.334, "free"),
@@ -101,8 +97,8 @@ def _of_quality(name: str, test_rows: int, unlabelled: int | None, command: str)
     for seed, one in document["seeds"].items():
         situation = _situation(document, seed, one, test_rows) | {"unlabelled_rows": unlabelled, "source": command}
         for label, level in one["levels"].items():
-            if label in OF_QUALITY:
-                found.append(situation | _made_to(label, *OF_QUALITY[label]) | _figures(level))
+            if label in MADE_TO:
+                found.append(situation | _made_to(label, *MADE_TO[label]) | _figures(level))
     return found
 
 
@@ -132,7 +128,7 @@ def _of_kinds() -> list[dict[str, Any]]:
         for label, level in levels.items():
             if label != "baseline":
                 kept = {"relative_accuracy": level["relative_score"], **level}
-                found.append({**MINILM, **about, **_made_to(label, *OF_KINDS[label]), **_figures(kept)})
+                found.append({**MINILM, **about, **_made_to(label, *MADE_TO[label]), **_figures(kept)})
     return found
 
 

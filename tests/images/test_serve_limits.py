@@ -147,16 +147,22 @@ def test_connections_beyond_the_most_are_refused_in_words(simple, monkeypatch):
         assert sent_raw(connection, "GET /v2 HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 200 ")
 
 
-def test_requests_beyond_the_most_are_told_to_come_again(simple):
-    """Answers that come when their clients are gone, of a server that works for these alone."""
-    inner, begun, go = simple.predictor.run, threading.Event(), threading.Event()
+def held_up(model) -> tuple[threading.Event, threading.Event]:
+    """Let a model begin to answer and wait: (it has begun, it may go on)."""
+    inner, begun, go = model.predictor.run, threading.Event(), threading.Event()
 
     def slow(batch):
         begun.set()
         assert go.wait(30)
         return inner(batch)
 
-    object.__setattr__(simple.predictor, "run", slow)
+    object.__setattr__(model.predictor, "run", slow)
+    return begun, go
+
+
+def test_requests_beyond_the_most_are_told_to_come_again(simple):
+    """Answers that come when their clients are gone, of a server that works for these alone."""
+    begun, go = held_up(simple)
     with listening(simple, waiting=1) as connection:
         first: list[tuple[int, dict]] = []
         other = http.client.HTTPConnection(connection.host, connection.port, timeout=30)
@@ -201,14 +207,7 @@ def test_prometheus_is_told_what_was_served(simple):
 
 def test_requests_at_hand_are_answered_when_it_stops(simple):
     """Answers lost with each new version that a cluster rolls out."""
-    inner, begun, go = simple.predictor.run, threading.Event(), threading.Event()
-
-    def slow(batch):
-        begun.set()
-        assert go.wait(30)
-        return inner(batch)
-
-    object.__setattr__(simple.predictor, "run", slow)
+    begun, go = held_up(simple)
     answers = []
     with http_server.Server(simple, "reviews", "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -25,12 +25,24 @@ from kfp_bonsai.pipelines.local.study_run import study
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.saved import records
 
+RIVAL = "BERT-tiny:model=embedded:bert-tiny"
+OF_DEEP = [
+    "2/3 layers:layers=2/3,epochs=1",
+    "1/3 layers:layers=1/3,epochs=2",
+    "10 % of the FLOPs:layers=1/2,flops=0.1,epochs=3",
+    f"{RIVAL},epochs=3",
+]
 MODELS: dict[str, dict[str, Any]] = {
     "MiniLM": {"model": "embedded:minilm"},
     "MPNet": {"model": "embedded:mpnet"},
-    "SmolLM2": {"model": "embedded:smollm2"},
+    "SmolLM2": {  # six times MiniLM's FLOPs a token, and 30 layers: fewer passes over less text
+        "model": "embedded:smollm2",
+        "levels": OF_DEEP,
+        "epochs": 2,
+        "learning-rate": 5e-5,
+        "augmentations": 1,
+    },
 }
-RIVAL = "BERT-tiny:model=embedded:bert-tiny"
 WHOLE = ["2/3 layers:layers=2/3", "1/3 layers:layers=1/3"]
 LEVELS = [*WHOLE, "10 % of the FLOPs:layers=1/2,flops=0.1", RIVAL]
 OF_MRPC = [*WHOLE, "10 % of the FLOPs:layers=1/3,flops=0.1", RIVAL]  # as results/paper.json has it

@@ -25,8 +25,6 @@ def scheme_for(kind: Kind, scheme: str, data: Path, without_answers: bool) -> st
     check_choice("--scheme", scheme, SCHEMES)
     if scheme == AUTO:
         scheme = LIKELIHOOD if kind.writes else LOWER_LAST
-    if scheme == LIKELIHOOD and not kind.writes:
-        raise BonsaiError(f"--scheme {scheme} is for models that write: give one of {', '.join(SCHEMES)}")
     if scheme in (LIKELIHOOD, IMPORTANCE) and kind.writes and without_answers:
         raise BonsaiError(f"{data} has no answers to score layers on: give the validation split")
     return scheme

@@ -38,8 +38,9 @@ def layer_remove(
             is one of all its layers, and the decoder's go first, down to a third of them: each written token runs
             through these, and through the encoder's not at all.
         scheme: How layers are chosen where `keep` does not name them: lower-last (evenly from the lower half, and the
-            last, which the classifier reads; kept most on the demo task), likelihood (of a model that writes: one after
-            the other goes whose absence costs the right answers least, as in SLEB, arXiv 2402.09025, algorithm 1),
+            last, which the classifier reads; kept most on the demo task), likelihood (one after the other goes whose
+            absence costs least, as in SLEB, arXiv 2402.09025, algorithm 1: of the likelihood of right answers where the
+            model writes, of that of the whole model's own answers elsewhere),
             importance (the ones that change their input most stay: block influence, arXiv 2403.03853, section 2),
             bottom, even, or top; auto takes likelihood for models that write, and lower-last for others.
         level: Name of the compression level, shown in the report.
@@ -76,7 +77,7 @@ def layer_remove(
         with energy.track(energy.enduring(energy.find_sources())) as meter:
             network, tokenizer = load(model)
             kept = named or choice.choose(
-                scheme, counts, network, tokenizer, data, record["max_length"], seed, record["sha256"]
+                scheme, counts, kind_of(task), network, tokenizer, data, record["max_length"], seed, record["sha256"]
             )
             shorter = surgery.keep_layers(network, kept)
         names = "; ".join(",".join(map(str, one)) for one in kept)

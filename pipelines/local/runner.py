@@ -86,15 +86,28 @@ def run_locally(
 
 
 def forget_damaged(finished: Path) -> None:
-    """Remove notes on finished tasks that KFP fails to read, as it would at each start from then on."""
+    """Remove notes on finished tasks that KFP fails to read, as it would at each start from then on, or that do not hold.
+
+    A machine that loses its power may keep a file's name, and not what was written to it in the last half minute.
+    """
     from kfp.local.cache import LocalCache
 
     for note in finished.glob("*.json"):
         try:
-            LocalCache(str(finished)).get(note.stem)
+            made = LocalCache(str(finished)).get(note.stem) or {}
+            files = [file for one in made.values() for file in _files(getattr(one, "uri", ""))]
+            wrong = next((f"{file} is empty" for file in files if not file.stat().st_size), "")
         except Exception as error:  # whatever KFP raises of it
-            say(f"note: {note} is damaged ({in_words(error)}): its task is done again")
+            wrong = f"{note} is damaged ({in_words(error)})"
+        if wrong:
+            say(f"note: {wrong}: its task is done again")
             note.unlink()
+
+
+def _files(place: str) -> list[Path]:
+    """Return the files of what a task made, a file or a folder."""
+    found = [Path(place), *Path(place).rglob("*")] if place else []
+    return [one for one in found if one.is_file()]
 
 
 def _run_stoppable(work: Callable[[], Any], lines: "Lines") -> None:

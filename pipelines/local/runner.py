@@ -86,7 +86,7 @@ def run_locally(
 
 
 def forget_damaged(finished: Path) -> None:
-    """Remove notes on finished tasks that KFP fails to read, as it would at each start from then on, or that do not hold.
+    """Remove notes on finished tasks that KFP fails to read, as it would at each start from then on, or that are wrong.
 
     A machine that loses its power may keep a file's name, and not what was written to it in the last half minute.
     """

@@ -70,7 +70,7 @@ def retrain(
 
         return retrain_pipeline(form)
 
-    files["champion"] = _began_with(document, Path(output) / WORK)
+    files["champion"] = document["version"] if overwrite else _began_with(document, Path(output) / WORK)
     run_here(pipeline, arguments, files, Path(output), overwrite, Headlines(TASKS + (form == INT8)))
     decision = json.loads((Path(output) / "decision.json").read_text(encoding="utf-8"))
     promoted = decision.get("promoted", files["champion"] != document["version"])

@@ -95,19 +95,15 @@ def forget_damaged(finished: Path) -> None:
     for note in finished.glob("*.json"):
         try:
             made = LocalCache(str(finished)).get(note.stem) or {}
-            files = [file for one in made.values() for file in _files(getattr(one, "uri", ""))]
+            places = [Path(one.uri).resolve() for one in made.values() if hasattr(one, "uri")]
+            ours = [one for one in places if one.is_relative_to(finished.parent.resolve())]
+            files = [file for one in ours for file in (one, *one.rglob("*")) if file.is_file()]
             wrong = next((f"{file} is empty" for file in files if not file.stat().st_size), "")
         except Exception as error:  # whatever KFP raises of it
             wrong = f"{note} is damaged ({in_words(error)})"
         if wrong:
             say(f"note: {wrong}: its task is done again")
             note.unlink()
-
-
-def _files(place: str) -> list[Path]:
-    """Return the files of what a task made, a file or a folder."""
-    found = [Path(place), *Path(place).rglob("*")] if place else []
-    return [one for one in found if one.is_file()]
 
 
 def _run_stoppable(work: Callable[[], Any], lines: "Lines") -> None:

@@ -177,10 +177,14 @@ def _tidy(work: Path, document: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let the request to end (SIGTERM) be as Ctrl-C: the best so far is kept."""
+    """Let the request to end (SIGTERM) be as Ctrl-C: a training keeps where it is, and the best so far is kept."""
 
-    def stop(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def stop(signum: int, frame: Any) -> None:
+        interrupt = signal.getsignal(signal.SIGINT)
+        if callable(interrupt):
+            interrupt(signal.SIGINT, frame)
+        else:
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -8,8 +8,10 @@ from inspect import signature
 from typing import Any
 
 from kfp_bonsai.fine_tune import train
+from kfp_bonsai.layer_remove.remove import stacks_asked
 from kfp_bonsai.matrix_prune import prune
 from kfp_bonsai.pipelines.levels import (
+    SHARES,
     check_fit,
     check_layers,
     check_shares,
@@ -110,15 +112,25 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
         _check_layers([level], config)
         _check_shares([level], config, arguments["max_length"], kind, surely=True)
 
+    stacks = [getattr(config, stack.count) for stack in family_of(config).stacks]
     found: list[dict[str, Any]] = []
     for number, text in enumerate(usual, 1):
         try:
-            found.append(_first_that_fits(parse_levels(with_fewer_layers(text), epochs), check))
+            level = _first_that_fits(parse_levels(with_fewer_layers(text), epochs), check)
+            same = [each["label"] for each in found if _what_stays(each, stacks) == _what_stays(level, stacks)]
+            if same:
+                say(f"note: '{level['label']}' is left out: of {sum(stacks)} layers it leaves what '{same[0]}' does")
+            else:
+                found.append(level)
         except BonsaiError as error:
             if number == len(usual) and not found:
                 raise
             say(f"note: left out, as it was not asked for: {error}")
     return found
+
+
+def _what_stays(level: Mapping[str, Any], stacks: Sequence[int]) -> tuple:
+    return stacks_asked(level["layers"], stacks, writes=False), *(level[key] for key in (*SHARES, "shape"))
 
 
 def _first_that_fits(levels: Sequence[dict[str, Any]], check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

@@ -179,9 +179,11 @@ def layers_asked(keep: str, total: int) -> int | list[int]:
     try:
         if "," in text:
             indices = [int(part) for part in text.split(",")]
-            if sorted(set(indices)) != indices or indices[0] < 0 or indices[-1] >= total:
+            if sorted(set(indices)) != indices or indices[0] < 0:
+                raise BonsaiError(f"--keep {keep}: indices must rise, from 0 on")
+            if indices[-1] >= total:
                 raise BonsaiError(
-                    f"--keep {keep}: indices must rise, from 0 to {total - 1} (the model has {total} layers)"
+                    f"--keep {keep}: indices go from 0 to {total - 1} here, as the model has {total} layers"
                 )
             return indices
         number = Fraction(text)
@@ -191,6 +193,8 @@ def layers_asked(keep: str, total: int) -> int | list[int]:
         if not 0 < number <= 1:
             raise BonsaiError(f"--keep {keep}: a fraction must be above 0 and at most 1")
         return max(1, round(number * total))
-    if not 1 <= number <= total:
+    if number < 1:
+        raise BonsaiError(f"--keep {keep}: at least one layer must stay: give a count from 1 on, or a fraction (1/3)")
+    if number > total:
         raise BonsaiError(f"--keep {keep}: the model has {total} layers, so give 1 to {total} (or a fraction)")
     return int(number)

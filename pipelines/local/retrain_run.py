@@ -6,7 +6,7 @@ from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
 from kfp_bonsai.pipelines.local.collect import every
-from kfp_bonsai.pipelines.local.folder import WORK
+from kfp_bonsai.pipelines.local.folder import WORK, check_free
 from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.local.run import Headlines, check_kfp, run_here
 from kfp_bonsai.pipelines.options import EDGE, PIPELINES, RETRAIN
@@ -57,6 +57,7 @@ def retrain(
     """  # noqa: E501
     arguments = {"champion": champion, "data": data, "model": model, **options}
     check_kfp()
+    check_free(Path(output), overwrite)
     check_inputs(arguments)
     document, form = check_champion(champion, model, options[EDGE], options["runtime"])
     if form == INT8:

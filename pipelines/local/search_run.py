@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.local.folder import RECORD, run_folder
-from kfp_bonsai.pipelines.local.inputs import check_inputs, check_room, fingerprint
+from kfp_bonsai.pipelines.local.folder import RECORD, check_free, run_folder
 from kfp_bonsai.pipelines.local.search_budget import (
     TRIALS as OF_TRIALS,
 )
@@ -30,15 +29,6 @@ from kfp_bonsai.pipelines.local.search_budget import (
     read_rates,
 )
 from kfp_bonsai.pipelines.options import EDGE, MEASURING, PACKING, PIPELINES, PREPARING, SEARCH, TEACHING, TUNING
-from kfp_bonsai.pipelines.values import (
-    check_model,
-    check_search,
-    check_searched,
-    check_taught,
-    check_within_reach,
-    kind_of_rows,
-    rivals_of,
-)
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
 from kfp_bonsai.propose.trials import INT8, MODEL, TRIALS, Trial, folder_name, folder_of, read_trials
@@ -102,11 +92,16 @@ def search(
         bonsai search --model ./my-bert --data reviews.csv --max-emission 0.1 --max-size-mb 20 --edge --output runs/edge
     """  # noqa: E501
     targets, allowed = targets_of(options), budget_of(budget)
+    output = Path(output)
+    _check_folder(output)
+    check_free(output, overwrite)
+
+    from kfp_bonsai.pipelines.local.inputs import check_room, fingerprint  # loads torch, after what is quickly refused
+    from kfp_bonsai.pipelines.values import check_search, check_within_reach
+
     check_search(options)
     _check(model, data, rival, costs, options)
     check_within_reach(model, targets.max_emission, targets.max_size_mb, bool(rival), options[EDGE])
-    output = Path(output)
-    _check_folder(output)
     if not (output / "work").exists():
         check_room(output / "work", model, options["epochs"], options["freeze_embeddings"])
     files = fingerprint(model, data, *rival, options["test_data"], options["validation_data"])
@@ -133,6 +128,9 @@ def search(
 
 def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Mapping[str, Any]) -> None:
     """Refuse a model, data, rivals and values that a stage would refuse."""
+    from kfp_bonsai.pipelines.local.inputs import check_inputs
+    from kfp_bonsai.pipelines.values import check_model, check_searched, check_taught, kind_of_rows, rivals_of
+
     levels = rivals_of(",".join(rivals))
     check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}

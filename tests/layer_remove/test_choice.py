@@ -131,7 +131,7 @@ def test_a_choice_that_was_killed_goes_on(asked, monkeypatch):
 def test_what_adds_nothing_to_other_answers_goes_first_too(kind, family, head, counts, monkeypatch):
     """Layers of a classifier taken by their place, of which the answers need some, while others do nothing."""
     network = models.made(family, head)
-    stack, layers = choice.shapes.stacks_of(network)[-1]
+    _, layers = choice.shapes.stacks_of(network)[-1]
     with torch.no_grad():
         for name, weights in layers[1].named_parameters():
             if name.endswith(tuple(f"{last}.{part}" for last in LAST[family] for part in ("weight", "bias"))):

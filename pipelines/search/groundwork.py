@@ -68,7 +68,7 @@ def lay_ground(
     record = read_record(baseline)
     network, tokenizer = load(baseline)
     whole = shape_of(network)
-    vocabulary = _tokens_needed(record, tokenizer, (train, validation))
+    vocabulary = _tokens_needed(record, network, tokenizer, (train, validation))
     where = check_device("cpu" if edge else device, [])
     kinds = kinds_of(network.config, shape)
     looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
@@ -238,7 +238,7 @@ def _rest_mb(network: Any, vocabulary: int) -> float:
     return float(4 * kept / 1e6)
 
 
-def _tokens_needed(record: Mapping[str, Any], tokenizer: Any, splits: Sequence[Path]) -> int:
+def _tokens_needed(record: Mapping[str, Any], network: Any, tokenizer: Any, splits: Sequence[Path]) -> int:
     """Return how many tokens a model that writes needs for its task; 0 where its vocabulary stays whole."""
     from kfp_bonsai.shared.data.rows import read_rows
     from kfp_bonsai.shared.kinds.kinds import kind_in
@@ -249,7 +249,7 @@ def _tokens_needed(record: Mapping[str, Any], tokenizer: Any, splits: Sequence[P
     rows = [read_rows(split, tokenizer, record["max_length"]) for split in splits]
     used = [tokens for one in rows for tokens in (*one.inputs["input_ids"], *one.labels)]
     needed = len(kept_tokens.needed(tokenizer, used))
-    return needed if needed < len(tokenizer) else 0
+    return needed if needed < network.config.vocab_size else 0
 
 
 def _seen(known: Earlier, model_type: str) -> list[list[float]]:

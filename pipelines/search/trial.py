@@ -90,7 +90,7 @@ def run_trial(
                 distill(start, taught, data["validation"], model, epochs=whole * job["share"], seed=seed)
                 _remove_all_but(folder, MODEL)
                 write_record(model, {**read_record(model), "level": name_of(trial.point, trial.number)})
-                if ground.vocabulary:
+                if ground.vocabulary and "model" not in trial.point:
                     _cut_vocabulary(model, taught, data["validation"], folder / FEWER_TOKENS)
                 looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
                 found, figures = _looked_at(

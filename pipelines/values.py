@@ -172,8 +172,8 @@ def check_taught(
 
     Raises:
         BonsaiError: the model has no such head, or no form for the edge; a level costs more than it is to, or less; a
-            ready-made one answers in text, or has other tokens where these are what is answered for; a level is to
-            have fewer tokens that is to write none; or one that writes is asked for by its emission.
+            ready-made one answers in text, or has other tokens where these are what is answered for; or a level is to
+            have fewer tokens that is to write none.
     """
     baseline = read(model)
     if kind:
@@ -184,13 +184,6 @@ def check_taught(
         raise BonsaiError(
             f"--level '{fewer[0]['label']}': vocabulary={fewer[0]['vocabulary']} is for models that write, and these "
             "rows have no answers to be written: leave it out, or say that they have, with --kind generation"
-        )
-    timed = [level for level in levels if level["emission"] < 1]
-    if timed and kind and KINDS[kind].writes:
-        raise BonsaiError(
-            f"--level '{timed[0]['label']}': emission={timed[0]['emission']:g} goes by a table of what shapes take, "
-            "and how long a model takes to write is not predicted yet: ask for a share of its FLOPs instead, such as "
-            f"flops={timed[0]['emission']:g}"
         )
     _check_shares(compressed(levels), baseline.config, max_length, kind)
     ready_made = [level for level in levels if level["model"]] if kind else []
@@ -266,35 +259,21 @@ def check_search(arguments: Mapping[str, Any], whole: bool = True) -> None:
         check_choice("--shape", arguments["shape"], SHAPES)
     if arguments.get("objective"):
         check_choice("--objective", arguments["objective"], goals.OBJECTIVES)
-    check_searched(arguments.get("kind", ""))
     if whole:
         goals.targets_of(arguments)
 
 
-def check_searched(kind: str) -> None:
-    """Refuse a kind of task whose models no search can compare yet.
-
-    Args:
-        kind: the kind of task; "" where it is not known yet.
-
-    Raises:
-        BonsaiError: models write their answers.
-    """
-    if kind in KINDS and KINDS[kind].writes:
-        raise BonsaiError(
-            f"bonsai search does not know models that write yet, and these rows are of the kind {kind}: give some "
-            "levels to `bonsai run`, such as half:layers=1/2 and quarter:layers=1/4, with the target (min-accuracy, "
-            "max-emission) by which it chooses one of them"
-        )
-
-
-def check_within_reach(model: str, max_emission: float, max_size_mb: float, rivals: bool, edge: bool) -> None:
+def check_within_reach(
+    model: str, kind: str, max_emission: float, max_size_mb: float, rivals: bool, edge: bool
+) -> None:
     """Refuse limits that no model cut from this one can keep to, as far as its configuration tells.
 
-    What is emitted is known once it is timed; that it is within a factor of the FLOPs is known here.
+    What is emitted is known once it is timed; that it is within a factor of the FLOPs is known here. A vocabulary that
+    is cut to the task's may take next to nothing: of models that have such a one nothing is said yet.
 
     Args:
         model: a folder, a hub name or embedded:NAME.
+        kind: the kind of task; "" where it is not known yet.
         max_emission: as a share of the baseline's; 0 for no limit.
         max_size_mb: of the weights; 0 for no limit.
         rivals: whether ready-made models are tried too.
@@ -305,8 +284,11 @@ def check_within_reach(model: str, max_emission: float, max_size_mb: float, riva
     """
     from kfp_bonsai.shared.models.shapes import layers_of
 
-    config, small = read(model).config, 0.25 if edge else 1.0
-    network = blank(config)
+    found, small = read(model), 0.25 if edge else 1.0
+    config, head = found.config, KINDS[kind].head if kind else ROW
+    if kind and KINDS[kind].writes and kept_tokens.can(found.tokenizer):
+        return
+    network = blank(config, head)
     in_layers = sum(one.numel() for _, layer in layers_of(network) for one in layer.parameters())
     rest = 4e-6 * small * (sum(one.numel() for one in network.parameters()) - in_layers)
     hint = "" if edge else ", or for int8 too (--edge)"
@@ -318,7 +300,7 @@ def check_within_reach(model: str, max_emission: float, max_size_mb: float, riva
     if not rivals and 0 < max_emission / small < 1:
         level = {"label": "", "layers": "1", "emission": max_emission / small, "flops": 1.0, "shape": "free"}
         try:
-            check_shares([level], config)
+            check_shares([level], config, head=head)
         except BonsaiError as error:
             if "less than one head" in str(error):
                 raise BonsaiError(

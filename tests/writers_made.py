@@ -15,10 +15,10 @@ TEMPLATE = (
 )
 
 
-def split(path, columns, setting=""):
+def split(path, columns, setting="", metric="exact_text"):
     """Write a split of texts and answers, named by its file."""
     task = task_of("generation", path.stem, len(columns["text"]))
-    task = type(task)(**{**vars(task), "setting": setting, "metric": "exact_text"})
+    task = type(task)(**{**vars(task), "setting": setting, "metric": metric})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({one: columns[one] for one in schema(task).names}).cast(schema(task)), path)
     return path

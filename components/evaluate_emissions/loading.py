@@ -24,18 +24,32 @@ def load_all(
         threads: threads that each gets.
         batch: the largest one.
     """
-
-    def load(folder: Path, reader: int) -> Subject:
-        run = _loaded(folder, device, threads, writers.TO_WRITE in batch, needed=folder is folders[0])
-        predict = (lambda rows: run.predict(read_by(reader, rows))) if reader else run.predict
-        return Subject(str(folder), predict, run if isinstance(run, writers.Writer) else None, reader)
-
-    each = list(zip(folders, readers, strict=True))
+    writes = writers.TO_WRITE in batch
+    loads = [
+        partial(load, folder, reader, device, threads, writes, needed=folder is folders[0])
+        for folder, reader in zip(folders, readers, strict=True)
+    ]
     if device == "cpu":
         peaks = memory.peaks(folders, [read_by(reader, batch) for reader in readers], threads)
-        return [load(*one) for one in each], peaks
-    both = [memory.cuda_peak(partial(load, *one), batch) for one in each]
+        return [one() for one in loads], peaks
+    both = [memory.cuda_peak(one, batch) for one in loads]
     return [subject for subject, _ in both], [peak for _, peak in both]
+
+
+def load(folder: Path, reader: int, device: str, threads: int, writes: bool, needed: bool = True) -> Subject:
+    """Load a model.
+
+    Args:
+        folder: the model's.
+        reader: which reader of rows it is.
+        device: cpu or cuda.
+        threads: threads that it gets.
+        writes: whether it is to write.
+        needed: raise why it does not load; else it raises that as soon as it runs.
+    """
+    run = _loaded(folder, device, threads, writes, needed)
+    predict = (lambda rows: run.predict(read_by(reader, rows))) if reader else run.predict
+    return Subject(str(folder), predict, run if isinstance(run, writers.Writer) else None, reader)
 
 
 def _loaded(folder: Path, device: str, threads: int, writes: bool, needed: bool) -> Any:

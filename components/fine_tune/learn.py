@@ -104,7 +104,7 @@ def learn(
             )
         kind = kinds.kind_of(task)
         if kind.writes:
-            cut_at, train_rows, validation_rows = _to_write(network, tokenizer, train, validation, max_length)
+            cut_at, train_rows, validation_rows = to_write(network, tokenizer, train, validation, max_length)
         else:
             cut_at = max_length or rows.longest(train, tokenizer, tokens.most_tokens(tokenizer, positions))
             train_rows = rows.read_rows(train, tokenizer, cut_at)
@@ -162,7 +162,7 @@ def _warn_of_one_answer(kind: Kind, told: Sequence[Any]) -> None:
         )
 
 
-def _to_write(
+def to_write(
     network: Any, tokenizer: Any, train: Path, validation: Path, max_length: int
 ) -> tuple[int, rows.Rows, rows.Rows]:
     """Read prompts and answers, and settle how the model writes; return where prompts are cut, and both splits."""

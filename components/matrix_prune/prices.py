@@ -64,11 +64,15 @@ def by_flops(
     return Prices(f"--flops {share:g}", whole, now, share * whole, each, lambda hidden, _: rest * hidden / shape.hidden)
 
 
-def with_fewer_tokens(record: Mapping[str, Any], network: Any, tokenizer: Any, data: Any) -> dict[str, Any]:
-    """Return a model's record with the FLOPs that it has once it has only the tokens of a transfer set."""
-    kept = kept_tokens.needed(tokenizer, [*data.inputs["input_ids"], *data.inputs.get(READ, ())])
+def tokens_needed(tokenizer: Any, data: Any) -> int:
+    """Return how many tokens a model has once it has only those of a transfer set."""
+    return len(kept_tokens.needed(tokenizer, [*data.inputs["input_ids"], *data.inputs.get(READ, ())]))
+
+
+def with_fewer_tokens(record: Mapping[str, Any], network: Any, tokens: int) -> dict[str, Any]:
+    """Return a model's record with the FLOPs that it has once it has so many tokens."""
     config = deepcopy(network.config)
-    config.vocab_size = len(kept)
+    config.vocab_size = tokens
     return {**record, "flops": count(blank(config, WRITTEN)).as_dict()}
 
 
@@ -93,7 +97,15 @@ def predicted(costs: Costs, network: Any) -> dict[str, Any]:
     return {"share": share, "error": costs.error, "device": costs.device}
 
 
-def table_for(network: Any, teacher: Mapping[str, Any], kind: str, length: float, device: str) -> Costs:
+def table_for(
+    network: Any,
+    teacher: Mapping[str, Any],
+    kind: str,
+    length: float,
+    device: str,
+    written: float = 0,
+    vocabulary: int = 0,
+) -> Costs:
     """Return the table of the device that emissions are measured on; it is timed if there is none yet.
 
     Args:
@@ -102,8 +114,11 @@ def table_for(network: Any, teacher: Mapping[str, Any], kind: str, length: float
         kind: "free" or "stock", what is asked for.
         length: tokens of a text.
         device: "auto", "cpu" or "cuda".
+        written: tokens of an answer that the model writes; 0 where it writes none.
+        vocabulary: how many tokens it is to have; 0 for as many as it has.
     """
     from kfp_bonsai.shared.inference.cost_table import cost_table
 
     shape = shape_of(network)
-    return cost_table(network.config, shape_in(teacher, shape), shape.stacks, kind, length, device, "matrix-prune")
+    whole = shape_in(teacher, shape)
+    return cost_table(network.config, whole, shape.stacks, kind, length, device, "matrix-prune", written, vocabulary)

@@ -58,7 +58,7 @@ def matrix_prune(
         flops: FLOPs to reach, as a share of the baseline's; 1 leaves the matrices as they are.
         emission: Energy of an inference to reach, as a share of the baseline's, instead of the FLOPs; 1 leaves it to
             them. It is predicted by a table of what a few shapes took on the device, of texts of the task's mean
-            length in batches as evaluate-emissions has them.
+            length, and answers of theirs where the model writes, in batches as evaluate-emissions has them.
         shape: free (the hidden width stays, each layer has its own heads and neurons, and the last computes only the
             token that a classifier reads; loads after `import kfp_bonsai`) or stock (uniform, narrower; loads in plain
             transformers).
@@ -70,8 +70,8 @@ def matrix_prune(
         temperature: Softens both models' logits.
         hidden_weight: Weight of the hidden states' error; the logits weigh 1.
         device: Where emission is measured, for the table: cpu, cuda, or auto (a GPU if there is one). It must be here.
-        vocabulary: Tokens that the FLOPs are reckoned with: whole, or task, if distill is to leave a model that writes
-            only these; where that alone is enough, the matrices are left as they are.
+        vocabulary: Tokens that FLOPs and emission are reckoned with: whole, or task, if distill is to leave a model
+            that writes only these; where that alone is enough, the matrices are left as they are.
         costs: A table of costs (JSON) that was timed already, as searches write it, instead of one timed here.
         seed: Seed of the order of rows.
 
@@ -96,16 +96,22 @@ def matrix_prune(
     if flops == emission == 1 and not heads and not ffn:
         return _pass_through(model, output, record, teacher)
 
-    from kfp_bonsai.matrix_prune.prices import by_flops, by_table, predicted, table_for, with_fewer_tokens
+    from kfp_bonsai.matrix_prune.prices import (
+        by_flops,
+        by_table,
+        predicted,
+        table_for,
+        tokens_needed,
+        with_fewer_tokens,
+    )
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.inference.cost_table import read_costs
     from kfp_bonsai.shared.models.costs import Costs
     from kfp_bonsai.shared.training import attempts, distillation, soft_answers, students, trainer, transfer
 
-    if kind_in(record["task"]).writes:
+    writes = kind_in(record["task"]).writes
+    if writes:
         soft_answers.check_temperature(temperature)
-        if emission < 1:
-            raise BonsaiError("--emission: how long a model takes to write is not predicted yet: give --flops")
     arguments = {
         "flops": flops,
         "emission": emission,
@@ -130,21 +136,26 @@ def matrix_prune(
             network.to(trainer.device())  # its masks are made where it is
             data = students.open_for(teacher_outputs, model, network.config, tokenizer, record)
             length, written = _mean_lengths(data)
+            fewer = tokens_needed(tokenizer, data) if vocabulary != WHOLE else 0
             by_emission = emission < 1 and not (heads or ffn)
             table = None
             if by_emission and costs:
                 table = read_costs(Path(costs))
             elif by_emission:  # an attempt after this one goes by the same table
-                timed = attempt.once("costs", lambda: asdict(table_for(network, teacher, shape, length, device)))
+                answer = written if writes else 0
+                timed = attempt.once(
+                    "costs", lambda: asdict(table_for(network, teacher, shape, length, device, answer, fewer))
+                )
                 table = Costs(**timed)
             if table:
                 prices = by_table(table, network, emission)
             else:
-                counted = record if vocabulary == WHOLE else with_fewer_tokens(record, network, tokenizer, data)
+                counted = with_fewer_tokens(record, network, fewer) if fewer else record
                 prices = by_flops(network, counted, teacher, length, flops, written)
-            if vocabulary != WHOLE and prices.now <= prices.target and not (heads or ffn):
+            if fewer and prices.now <= prices.target and not (heads or ffn):
                 share = prices.now / prices.whole
-                say(f"matrix-prune  fewer tokens alone leave {share:.3f} of the baseline's FLOPs: matrices stay whole")
+                what = "emission, as predicted" if table else "FLOPs"
+                say(f"matrix-prune  fewer tokens alone leave {share:.3f} of the baseline's {what}: matrices stay whole")
                 smaller = network
             else:
                 pruning = _Pruning(network, prices, shape, heads, ffn)

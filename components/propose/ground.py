@@ -62,6 +62,11 @@ class Ground:
         """The shapes that may be tried."""
         return [*self.limits]
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens models that write have in the end, as the table reckons; 0 where they have all."""
+        return int(self.rest.get("vocabulary", 0))
+
     def bounds(self, shape: str, layers: int) -> tuple[float, float]:
         """Return the least and the most that so many layers cost."""
         least, most = self.limits[shape][str(layers)]

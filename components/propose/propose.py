@@ -42,7 +42,8 @@ def propose(
         output: Folder to write the pool with these trials to, and jobs.json.
         min_accuracy: The share of the baseline's accuracy to keep, such as 0.98; 0 for no such target.
         max_emission: The largest emission as a share of the baseline's; 0 for no limit.
-        max_latency_ms: The largest median latency of requests of one row, in milliseconds; 0 for no limit.
+        max_latency_ms: The largest median latency of requests of one row, in milliseconds; of a model that writes, of a
+            whole answer of the baseline's mean length. 0 for no limit.
         max_size_mb: The largest size of the weights, in megabytes; 0 for no limit.
         max_memory_mb: The largest peak memory of a process that serves the model, in megabytes; 0 for no limit.
         objective: What to make best among those that meet the targets: emission, accuracy, latency, size or memory; by

@@ -20,6 +20,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.written import TRIAL
 
 RECORD, TRIALS, MODEL, INT8 = "record.json", "trials", "model", "int8"
+FEWER_TOKENS = "fewer-tokens"  # of a trial's model that writes, what goes out, beside the one that is healed further
 RUNGS = (0.1, 0.35, 1.0)  # of the whole distillation, until each
 LAST = len(RUNGS) - 1
 USUAL_GAINS = (0.015, 0.005)  # of relative accuracy from each rung to the last, until it is seen
@@ -123,6 +124,12 @@ def folder_of(pool: Path, number: int) -> Path | None:
     """Return a trial's folder of the last rung; None if it has none."""
     found = sorted((Path(pool) / TRIALS).glob(f"{number:03}-*"))
     return found[-1] if found else None
+
+
+def model_in(folder: Path) -> Path:
+    """Return the model of a trial's folder that is looked at, and goes out."""
+    fewer = Path(folder) / FEWER_TOKENS
+    return fewer if fewer.is_dir() else Path(folder) / MODEL
 
 
 def folder_name(number: int, rung: int) -> str:

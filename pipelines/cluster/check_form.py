@@ -10,7 +10,6 @@ from kfp_bonsai.pipelines.cluster.study_form import arguments_of, cells, settle_
 from kfp_bonsai.pipelines.options import CALLED, COMPRESS, EDGE, LEVELS, arguments
 from kfp_bonsai.pipelines.values import (
     check_model,
-    check_searched,
     check_taught,
     kind_of_rows,
     levels_of_kind,
@@ -104,10 +103,7 @@ def _check_models(model: str, values: dict[str, Any]) -> None:
     for level in levels:
         if level["model"]:
             level["fingerprint"] = of_model(level["model"])
-    kind = kind_of_rows(values)
-    if LEVELS not in values:
-        check_searched(kind)
-    check_taught(model, levels, max_length, kind, values.get(EDGE) is True)
+    check_taught(model, levels, max_length, kind_of_rows(values), values.get(EDGE) is True)
 
 
 def _of_data(values: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 JOULES = {"j": 1, "kj": 1e3, "mj": 1e6, "wh": 3600, "kwh": 3.6e6}
 TIME, TRIALS, ENERGY = "time", "trials", "energy"
 BEAT_SECONDS = 5.0
+TABLE_SECONDS = 60.0
+USUAL_PASSES = 1.75  # of a distillation, where nothing else is asked for
 LOOK_SECONDS = 12.0  # to look at a trial's model, beside the rows that are run in turns:
 TURN_ROWS, TURN_SECONDS = 12 * 4 * 32, 12 * 2.0  # 12 blocks of four batches, cut to what blocks have time for
 
@@ -170,36 +172,26 @@ class Rates:
 
     Attributes:
         row: to train on one row, of the whole model.
-        labelled: training rows.
         transfer: rows of the transfer set.
-        epochs: of fine-tuning.
         prune_rows: rows of pruning.
-        measuring: of the measurement at the end.
         whole_epochs: of a trial's whole distillation.
+        baseline: to make the baseline, its outputs, and a table of costs.
+        look: to look at a trial's model.
+        measuring: of the measurement at the end.
     """
 
     row: float
-    labelled: int
     transfer: int
-    epochs: float
     prune_rows: int
-    measuring: float
     whole_epochs: float
-
-    @property
-    def baseline(self) -> float:
-        """To make the baseline, its outputs, and a table of costs."""
-        return self.row * (self.labelled * self.epochs + self.transfer / 3) + 60.0
+    baseline: float
+    look: float
+    measuring: float
 
     def job(self, job: Job, emission: float) -> float:
         """To do a job, of a model of this emission."""
         pruning = self.prune_rows * self.row if job.rung == 0 and job.point.get("share", 1) < 1 else 0.0
         return self.look + pruning + self.row * self.transfer * self.whole_epochs * job.share * max(emission, 0.1)
-
-    @property
-    def look(self) -> float:
-        """To look at a trial's model."""
-        return LOOK_SECONDS + min(TURN_ROWS * self.row / 3, TURN_SECONDS)
 
     @property
     def trial(self) -> float:
@@ -227,62 +219,141 @@ def read_rates(file: Path) -> Rates | None:
     return None
 
 
-def rates_of(
-    model: str, train: Path, unlabelled: Path, test: Path, options: Mapping[str, Any], front: int = 3
-) -> Rates:
-    """Time a few steps of training, and say what all work will take.
+def rates_of(model: str, splits: Mapping[str, Path], options: Mapping[str, Any], front: int = 3) -> Rates:
+    """Time a few steps of training, and where a model writes a few answers, and say what all work will take.
 
     Args:
         model: to fine-tune.
-        train: the training split.
-        unlabelled: texts without labels.
-        test: the test split.
+        splits: train, validation, test, and unlabelled texts.
         options: of the pipeline.
         front: how many models are measured at the end.
+
+    Raises:
+        BonsaiError: model and data do not fit each other.
     """
+    from kfp_bonsai.distill.distill import FEWEST_STEPS, MOST_PASSES
+    from kfp_bonsai.shared.data import tasks
+    from kfp_bonsai.shared.inference.cost_table import FEWEST_ROUNDS, HELD_OUT, ROWS, TIMED
+    from kfp_bonsai.shared.kinds.kinds import kind_of
+    from kfp_bonsai.teacher_outputs.outputs import suggested_copies
+
+    task, (validation, test, extra) = (
+        tasks.read_task(splits["train"]),
+        (tasks.read_task(splits[name]).rows for name in ("validation", "test", "unlabelled")),
+    )
+    writes = kind_of(task).writes
+    row, answer, tokens = (_of_a_writer if writes else _of_a_reader)(model, task, splits, options["max_length"])
+    copies = options["augmentations"]
+    if copies < 0:
+        copies = 0 if writes else suggested_copies(task.rows, tokens)
+    used = extra if options["unlabelled_rows"] < 0 else min(extra, options["unlabelled_rows"])
+    transfer = task.rows * (1 + copies) + used
+    models = front + 2 + (2 if options.get("edge") else 0)
+    rounds = 1.3 * models * options["pairs"] * options["block_seconds"]
+    baseline = row * (task.rows * options["epochs"] + transfer / 3) + TABLE_SECONDS
+    look = LOOK_SECONDS + min(TURN_ROWS * answer, TURN_SECONDS)
+    passes = USUAL_PASSES
+    if writes:  # to all rows, in training to choose by, and beside the baseline; a measurement has two sets of rounds
+        baseline += answer * (used + FEWEST_ROUNDS * ROWS * (TIMED + HELD_OUT) / 2)
+        look += 3 * validation * answer
+        rounds *= 2
+        passes = max(passes, min(MOST_PASSES, 16 * FEWEST_STEPS / transfer))
+    return Rates(
+        row=row,
+        transfer=transfer,
+        prune_rows=32 * options["prune_steps"],
+        whole_epochs=options["distill_epochs"] or passes,
+        baseline=baseline,
+        look=look,
+        measuring=test * answer * models + rounds + 40.0,
+    )
+
+
+def _of_a_reader(model: str, task: Any, splits: Mapping[str, Path], max_length: int) -> tuple[float, float, int]:
+    """Return the seconds to train on one row, and to answer it, and the tokens of all training rows."""
+    from kfp_bonsai.shared.data import rows
+    from kfp_bonsai.shared.saved import pretrained
+    from kfp_bonsai.shared.saved.fitted import fit
+    from kfp_bonsai.shared.training.trainer import device
+
+    network, tokenizer, _ = fit(pretrained.read(model, weights=True), task, "search")
+    network.to(device())
+    split = rows.read_rows(splits["train"], tokenizer, max_length or rows.LONGEST)
+
+    def loss(batch: dict[str, Any]) -> Any:
+        batch.pop("labels", None)
+        return network(**batch).logits.float().square().mean()
+
+    row = _step_seconds(network, split, lambda items: rows.pad(items, tokenizer.pad_token_id), loss)
+    return row, row / 3, sum(split.lengths)
+
+
+def _of_a_writer(model: str, task: Any, splits: Mapping[str, Path], max_length: int) -> tuple[float, float, int]:
+    """Return the same of a model that writes, whose answers are as long as the training rows'."""
+    import numpy as np
+
+    from kfp_bonsai.fine_tune.learn import to_write
+    from kfp_bonsai.shared.inference.cost_table import ROWS
+    from kfp_bonsai.shared.inference.writers import padded, torch_writer
+    from kfp_bonsai.shared.saved import pretrained
+    from kfp_bonsai.shared.saved.fitted import fit
+    from kfp_bonsai.shared.training import answer_batches, writing
+    from kfp_bonsai.shared.training.trainer import device
+
+    network, tokenizer, _ = fit(pretrained.read(model, weights=True), task, "search")
+    network.to(device())
+    _, split, _ = to_write(network, tokenizer, splits["train"], splits["validation"], max_length)
+    start, pad_id = answer_batches.start_of(network), tokenizer.pad_token_id
+    row = _step_seconds(
+        network,
+        split,
+        lambda items: writing.collate(items, pad_id, start),
+        lambda batch: writing.objective(network, batch, batch),
+    )
+    asked = split.inputs["input_ids"][:: max(1, len(split) // ROWS)][:ROWS]
+    batch = padded(asked, pad_id, writing.reads_on(network))
+    written = max(1, round(float(np.mean([len(one) for one in split.labels]))))
+    writer = torch_writer(network, tokenizer, device())
+    return row, _fastest(lambda: writer.write(batch, written)) / len(asked), sum(split.lengths)
+
+
+def _step_seconds(network: Any, split: Any, collate: Callable[[Any], Any], loss: Callable[[Any], Any]) -> float:
+    """Return the seconds of a row of a step of training, by a few."""
+    import torch
+
+    from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
+
+    network.train()
+    step = max(1, len(split) // 96)
+    items = [split[index] for index in range(0, len(split), step)]
+    taken = []
+    for batch in [items[at : at + 16] for at in range(0, len(items), 16)][:6]:
+        padded = {name: value.to(device()) for name, value in collate(batch).items()}
+
+        def go(given: dict[str, Any] = padded) -> None:
+            with torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
+                loss(given).backward()
+
+        taken.append(_fastest(go, 1) / len(batch))
+    return min(taken)
+
+
+def _fastest(work: Callable[[], Any], times: int = 3) -> float:
+    """Return the seconds that work takes at the least."""
     import time
 
     import torch
 
-    from kfp_bonsai.shared.data import rows, tasks
-    from kfp_bonsai.shared.saved import pretrained
-    from kfp_bonsai.shared.saved.fitted import fit
-    from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
-    from kfp_bonsai.teacher_outputs.outputs import suggested_copies
+    from kfp_bonsai.shared.training.trainer import device
 
-    task, extra = tasks.read_task(train), tasks.read_task(unlabelled).rows
-    network, tokenizer, _ = fit(pretrained.read(model, weights=True), task, "search")
-    network.to(device()).train()
-    split = rows.read_rows(train, tokenizer, options["max_length"] or rows.LONGEST)
-    step = max(1, len(split) // 96)
-    items = [split[index] for index in range(0, len(split), step)]
-    batches = [items[at : at + 16] for at in range(0, len(items), 16)][:6]
     on_cpu = device() == "cpu"  # there, what others do on this machine is no part of it, as it may pass
     clock, width = (time.process_time, torch.get_num_threads()) if on_cpu else (time.perf_counter, 1)
     taken = []
-    for batch in batches:
-        padded = {name: value.to(device()) for name, value in rows.pad(batch, tokenizer.pad_token_id).items()}
-        padded.pop("labels", None)
+    for _ in range(times):
         began = clock()
-        with torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster()):
-            network(**padded).logits.float().square().mean().backward()
-        taken.append((clock() - began) / len(batch) / width)
-    row = min(taken)
-    copies = options["augmentations"]
-    if copies < 0:
-        copies = suggested_copies(task.rows, sum(split.lengths))
-    used = extra if options["unlabelled_rows"] < 0 else min(extra, options["unlabelled_rows"])
-    models = front + 2 + (2 if options.get("edge") else 0)
-    answering = tasks.read_task(test).rows * row / 3 * models
-    return Rates(
-        row=row,
-        labelled=task.rows,
-        transfer=task.rows * (1 + copies) + used,
-        epochs=options["epochs"],
-        prune_rows=32 * options["prune_steps"],
-        measuring=answering + 1.3 * models * options["pairs"] * options["block_seconds"] + 40.0,
-        whole_epochs=options["distill_epochs"] or 1.75,
-    )
+        work()
+        taken.append((clock() - began) / width)
+    return min(taken)
 
 
 def check_budget(budget: Budget, rates: Rates, spent: Mapping[str, Any], made: bool) -> None:

@@ -31,7 +31,7 @@ from kfp_bonsai.pipelines.local.search_budget import (
 from kfp_bonsai.pipelines.options import EDGE, MEASURING, PACKING, PIPELINES, PREPARING, SEARCH, TEACHING, TUNING
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
-from kfp_bonsai.propose.trials import INT8, MODEL, TRIALS, Trial, folder_name, folder_of, read_trials
+from kfp_bonsai.propose.trials import FEWER_TOKENS, INT8, MODEL, TRIALS, Trial, folder_name, folder_of, read_trials
 from kfp_bonsai.shared.core.documents import COUNT, kept_document, read_document
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file, new_folder, put_copy, remove_whole
@@ -65,7 +65,7 @@ def search(
     end, each starting from the nearest that is there. Trials are compared on validation rows; the one that is best
     among those likely to meet the target is measured on test rows once, with its neighbours and the baseline. An
     interrupted search keeps the best so far, and goes on when it is started again in the same way, or with more budget.
-    Models that write are not searched yet: give levels to `bonsai run`.
+    A model that writes is measured as everywhere: by answers, all of the baseline's mean length.
 
     Args:
         model: Model folder, hub name, or embedded:minilm, as for `bonsai run`.
@@ -100,8 +100,8 @@ def search(
     from kfp_bonsai.pipelines.values import check_search, check_within_reach
 
     check_search(options)
-    _check(model, data, rival, costs, options)
-    check_within_reach(model, targets.max_emission, targets.max_size_mb, bool(rival), options[EDGE])
+    kind = _check(model, data, rival, costs, options)
+    check_within_reach(model, kind, targets.max_emission, targets.max_size_mb, bool(rival), options[EDGE])
     if not (output / "work").exists():
         check_room(output / "work", model, options["epochs"], options["freeze_embeddings"])
     files = fingerprint(model, data, *rival, options["test_data"], options["validation_data"])
@@ -126,20 +126,20 @@ def search(
     }
 
 
-def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Mapping[str, Any]) -> None:
-    """Refuse a model, data, rivals and values that a stage would refuse."""
+def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Mapping[str, Any]) -> str:
+    """Refuse a model, data, rivals and values that a stage would refuse; return the kind of task."""
     from kfp_bonsai.pipelines.local.inputs import check_inputs
-    from kfp_bonsai.pipelines.values import check_model, check_searched, check_taught, kind_of_rows, rivals_of
+    from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, rivals_of
 
     levels = rivals_of(",".join(rivals))
     check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
     kind = kind_of_rows(arguments)
-    check_searched(kind)
     check_taught(model, levels, options["max_length"], kind, options[EDGE])
     if costs:
         _check_costs(costs, model, options)
+    return kind
 
 
 def _check_costs(costs: str, model: str, options: Mapping[str, Any]) -> None:
@@ -169,7 +169,11 @@ def _tidy(work: Path, document: Mapping[str, Any]) -> None:
     """Remove what is large, and of no use once a search is finished, such as models that were not measured."""
     measured = [folder_of(work / "pool", one["number"]) for one in document["front"]]
     others = [one for one in (work / "pool" / TRIALS).iterdir() if one not in measured]
-    for folder in (work / "taught", work / "end", *(each / name for each in others for name in (MODEL, INT8))):
+    for folder in (
+        work / "taught",
+        work / "end",
+        *(each / name for each in others for name in (MODEL, FEWER_TOKENS, INT8)),
+    ):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -253,7 +257,7 @@ class Search:
         known = read_rates(self.work / RATES)
         if known:
             return known
-        found = rates_of(self.model, self.splits["train"], self.splits["unlabelled"], self.splits["test"], self.options)
+        found = rates_of(self.model, self.splits, self.options)
         with new_file(self.work / RATES) as path:
             path.write_text(json.dumps(found.__dict__), encoding="utf-8")
         return found

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.evaluate_emissions import given, machine, memory, protocol, speed
+from kfp_bonsai.evaluate_emissions import given, lengths, machine, memory, protocol, speed
 from kfp_bonsai.evaluate_emissions.accuracy import answer_all
+from kfp_bonsai.evaluate_emissions.loading import load
 from kfp_bonsai.evaluate_emissions.readers import read_by, readers_of
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.inference import runtimes
 from kfp_bonsai.shared.inference.threads import threads
-from kfp_bonsai.shared.kinds.kinds import classes_of
+from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
 from kfp_bonsai.shared.metrics import scores, statistics
 from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.saved.weights import size_bytes
@@ -34,6 +34,8 @@ class Found:
         figures: emission, emission_ci, latency_ms, size_mb, memory_mb; {} where only the accuracy was asked for.
         rows: how many rows there were.
         length: tokens an input, padding included.
+        written: tokens of the baseline's mean answer, which all answers have where costs are measured; 0 if it does
+            not write.
     """
 
     score: float
@@ -42,6 +44,7 @@ class Found:
     figures: dict[str, Any]
     rows: int
     length: float
+    written: int
 
 
 def look_at(
@@ -75,7 +78,8 @@ def look_at(
     device = given.check_device(device, folders)
     readers, reader_of = readers_of(folders, records, int(records[0]["max_length"]))
     rows = given.read_test_rows(readers, task, validation, BATCH_ROWS, 0, SINGLES, (), seed)
-    subjects = [_subject(*each, device) for each in zip(folders, reader_of, strict=True)]
+    writes = kind_of(task).writes
+    subjects = [load(*each, device, threads(), writes) for each in zip(folders, reader_of, strict=True)]
     scored, batch_seconds = answer_all(subjects, task, rows)
     if subjects[1].error or scored[0] is None or scored[1] is None:
         raise RuntimeError(subjects[1].error or "it answered nothing")
@@ -83,22 +87,20 @@ def look_at(
     tables = [metric.table(one.predicted, rows.right, classes) for one in scored if one]
     relative, drawn = statistics.relative_draws(lambda table: metric.of(table, classes), *tables, count=DRAWS)
     found: dict[str, Any] = {}
+    written = lengths.of_baseline(scored[0])
     if costs:
         with machine.alone():
             batches = [one.batch for one in rows.batches]
-            found = _costs(subjects, batches, batch_seconds, rows.singles, device, block_seconds, seed)
+            if written:
+                batch_seconds = lengths.seconds_at(written, scored[0], batches, batch_seconds)
+            found = _costs(subjects, batches, batch_seconds, rows.singles, written, device, block_seconds, seed)
         found["size_mb"] = size_bytes(folders[1]) / 1e6
     if costs and with_memory:
         longest = max((one.batch for one in rows.batches), key=lambda one: one["input_ids"].size)
         peak = memory.peaks(folders[1:], [read_by(reader_of[1], longest)], threads())[0]
         found["memory_mb"] = peak.bytes / 1e6 if peak.bytes else None
     score = metric.of(tables[1], classes)
-    return Found(float(score), float(relative), drawn, found, rows.rows, float(rows.mean_lengths[0]))
-
-
-def _subject(folder: Path, reader: int, device: str) -> protocol.Subject:
-    predict = runtimes.load_predictor(folder, device, threads=threads()).predict
-    return protocol.Subject(str(folder), (lambda rows: predict(read_by(reader, rows))) if reader else predict)
+    return Found(float(score), float(relative), drawn, found, rows.rows, float(rows.mean_lengths[0]), written)
 
 
 def _costs(
@@ -106,6 +108,7 @@ def _costs(
     batches: list[protocol.Batch],
     batch_seconds: list[float],
     singles: list[protocol.Batch],
+    written: int,
     device: str,
     block_seconds: float,
     seed: int,
@@ -115,6 +118,7 @@ def _costs(
     seconds = given.SHORTEST_GPU_BLOCK if on_gpu else BLOCK_SECONDS
     sources = energy.find_sources(device)
     used, _ = protocol.block_batches(batches, batch_seconds, seconds, max(seconds, block_seconds))
+    used = lengths.at(written, used)
     plan = protocol.Plan(PAIRS, seconds, 0.0, 0.0, not on_gpu, seed)
     try:
         rounds = protocol.measure(subjects, used, plan, sources)
@@ -124,7 +128,7 @@ def _costs(
         rounds = protocol.measure(subjects, used, plan, energy.estimates(sources, problem))
     pairs = protocol.pairs_of(subjects[1], subjects[0], rounds.again)
     ratio = statistics.ratio(pairs)
-    speed.single_rows(subjects, singles)
+    speed.single_rows(subjects, lengths.at(written, singles))
     import numpy as np
 
     return {

@@ -17,7 +17,7 @@ from kfp_bonsai.propose.goals import UNITS, Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, read_ground
 from kfp_bonsai.propose.next import worths
 from kfp_bonsai.propose.propose import gather
-from kfp_bonsai.propose.trials import INT8, MODEL, RUNGS, Trial, corrected, folder_of, read_trials
+from kfp_bonsai.propose.trials import INT8, RUNGS, Trial, corrected, folder_of, model_in, read_trials
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.report.report import report
 from kfp_bonsai.shared.core.errors import BonsaiError
@@ -90,7 +90,7 @@ def finish(
         beside = [pool / BASELINE_INT8] if edge and (pool / BASELINE_INT8).is_dir() else []
         trained = folder_of(pool, choice.trial.number)
         assert trained
-        own = [trained / MODEL] if edge else []  # whose package is told of too
+        own = [model_in(trained)] if edge else []  # whose package is told of too
         measurement = folder / "measurement.json"
         evaluate_emissions(
             baseline,
@@ -109,7 +109,7 @@ def finish(
             if sha in rows:
                 _say_row(each, rows[sha], sha == chosen_sha)
         cannot = impossible(ground, trials, targets)
-        spent = energy or _of_all_tasks(baseline, trained / MODEL, ground, trials, meter.so_far())
+        spent = energy or _of_all_tasks(baseline, model_in(trained), ground, trials, meter.so_far())
         document = described(ground, trials, targets, choice, FINISHED, spent, command, title) | {
             "ended": ended,
             "cannot_be_met": cannot,
@@ -287,9 +287,9 @@ def _model_of(pool: Path, trial: Trial, data: Mapping[str, Path], edge: bool, ru
     folder = folder_of(pool, trial.number)
     assert folder
     if not edge:
-        return folder / MODEL
+        return model_in(folder)
     if not (folder / INT8).is_dir():
-        quantize(folder / MODEL, data["train"], scratch / str(trial.number), runtime=runtime)
+        quantize(model_in(folder), data["train"], scratch / str(trial.number), runtime=runtime)
         return scratch / str(trial.number)
     return folder / INT8
 
@@ -361,7 +361,7 @@ def keep_best(pool: Path, choice: Choice | None, output: Path) -> None:
     folder = folder_of(pool, choice.trial.number) if choice else None
     if folder is None:
         return
-    put_copy(folder / (INT8 if (folder / INT8).is_dir() else MODEL), output)
+    put_copy(folder / INT8 if (folder / INT8).is_dir() else model_in(folder), output)
 
 
 def end_search(

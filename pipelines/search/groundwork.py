@@ -1,7 +1,7 @@
 """What a search stands on, found before its first trial: tables of costs, the baseline's figures, what was seen."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,9 @@ def lay_ground(
 
     check_choice("--shape", shape, SHAPES)
     record = read_record(baseline)
-    network, _ = load(baseline)
+    network, tokenizer = load(baseline)
     whole = shape_of(network)
+    vocabulary = _tokens_needed(record, network, tokenizer, (train, validation))
     where = check_device("cpu" if edge else device, [])
     kinds = kinds_of(network.config, shape)
     looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
@@ -77,15 +78,16 @@ def lay_ground(
         limits, errors = {}, []
         for kind in kinds:
             if costs:
-                table = stated_costs(costs, network, kind, where, own.length)
+                table = stated_costs(costs, network, kind, where, own.length, own.written, vocabulary)
             else:
-                table = cost_table(network.config, whole, kept, kind, own.length, where, "search")
-            of = described_model(network.config, whole, kind, own.length)
+                lengths = own.length, where, "search", own.written, vocabulary
+                table = cost_table(network.config, whole, kept, kind, *lengths)
+            of = described_model(network.config, whole, kind, own.length, own.written, vocabulary)
             write_costs(table, folder / COSTS.format(kind), of)
             limits[kind] = _limits(table, whole, kind, network)
             errors.append(table.error)
         figures = {**own.figures, "emission": 1.0, "accuracy": own.score, "rows": own.rows}
-        figures["size_rest_mb"] = _rest_mb(network)
+        figures["size_rest_mb"] = _rest_mb(network, vocabulary)
         int8 = {}
         if edge:
             quantize(baseline, train, folder / BASELINE_INT8, runtime=runtime, seed=seed)
@@ -112,15 +114,21 @@ def lay_ground(
                 "model_type": record["model_type"],
                 "model": short_name(str(record["lineage"][0]["arguments"].get("model", ""))),
                 "earlier": known.count,
+                "vocabulary": vocabulary,
+                "written": own.written,
                 "cost": {"seconds": cost.seconds, "joules": cost.joules, "energy_label": cost.label},
                 "seed": seed,
             },
         )
         write_ground(folder, made)
+    if vocabulary:
+        of = f"{network.config.vocab_size:,} tokens"
+        say(f"search  models keep {vocabulary:,} of {of}: those of the task, and bytes for other words")
+    what = f"an answer of {own.written} tokens" if own.written else "a request"
     words = f"{known.count} trials of earlier searches" if known.count else "no earlier search"
     say(
         f"search  the baseline scores {figures['accuracy']:.4f} on {own.rows:,} validation rows and takes "
-        f"{figures['latency_ms']:.2f} ms a request; shapes from {100 * made.least:.2g} % of its emission; "
+        f"{figures['latency_ms']:.2f} ms for {what}; shapes from {100 * made.least:.2g} % of its emission; "
         f"{words} of this family"
     )
     return made
@@ -139,7 +147,15 @@ def kinds_of(config: Any, shape: str) -> list[str]:
     return [FREE] if is_free(config) else [FREE, STOCK] if shape == ANY else [shape]
 
 
-def stated_costs(costs: str, network: Any, kind: str, device: str, length: float | None = None) -> Any:
+def stated_costs(
+    costs: str,
+    network: Any,
+    kind: str,
+    device: str,
+    length: float | None = None,
+    written: float = 0,
+    vocabulary: int = 0,
+) -> Any:
     """Return the table of costs that was given for a model and a kind of shape.
 
     Args:
@@ -148,6 +164,8 @@ def stated_costs(costs: str, network: Any, kind: str, device: str, length: float
         kind: "free" or "stock".
         device: where emission is measured.
         length: tokens of a text; None where it is not known yet.
+        written: tokens of an answer that the model writes; 0 where it writes none.
+        vocabulary: how many tokens smaller models have; 0 for as many as it has.
 
     Raises:
         BonsaiError: there is none, or it is of another device or model.
@@ -158,7 +176,7 @@ def stated_costs(costs: str, network: Any, kind: str, device: str, length: float
     given, name = Path(costs).expanduser(), COSTS.format(kind)
     inside = given / "work" / "pool" / name
     file = next((one for one in (given, given / name) if one.is_file()), inside)
-    found = read_costs(file, described_model(network.config, shape_of(network), kind, length))
+    found = read_costs(file, described_model(network.config, shape_of(network), kind, length, written, vocabulary))
     do = "leave --costs out to time a table here, or search where that device is"
     check_table(found.device, device_words(device), f"--costs {costs}", do)
     return found
@@ -208,12 +226,30 @@ def _limits(table: Any, whole: Any, kind: str, network: Any) -> dict[str, list[f
     return found
 
 
-def _rest_mb(network: Any) -> float:
-    """Return the megabytes of what no layer holds: embeddings and the head."""
+def _rest_mb(network: Any, vocabulary: int) -> float:
+    """Return the megabytes of what no layer holds, embeddings and the head, of so many tokens if that is not 0."""
     from kfp_bonsai.shared.models.shapes import layers_of
 
-    in_layers = {id(one) for _, layer in layers_of(network) for one in layer.parameters()}
-    return float(sum(4 * one.numel() for one in network.parameters() if id(one) not in in_layers) / 1e6)
+    in_layers, words = {id(one) for _, layer in layers_of(network) for one in layer.parameters()}, 0
+    rest = [one for one in network.parameters() if id(one) not in in_layers]
+    if vocabulary:
+        words = sum(one.numel() for one in rest if len(one) == network.config.vocab_size)
+    kept = sum(one.numel() for one in rest) - words * (1 - vocabulary / network.config.vocab_size)
+    return float(4 * kept / 1e6)
+
+
+def _tokens_needed(record: Mapping[str, Any], network: Any, tokenizer: Any, splits: Sequence[Path]) -> int:
+    """Return how many tokens a model that writes needs for its task; 0 where its vocabulary stays whole."""
+    from kfp_bonsai.shared.data.rows import read_rows
+    from kfp_bonsai.shared.kinds.kinds import kind_in
+    from kfp_bonsai.shared.saved import kept_tokens
+
+    if not kind_in(record["task"]).writes or not kept_tokens.can(tokenizer):
+        return 0
+    rows = [read_rows(split, tokenizer, record["max_length"]) for split in splits]
+    used = [tokens for one in rows for tokens in (*one.inputs["input_ids"], *one.labels)]
+    needed = len(kept_tokens.needed(tokenizer, used))
+    return needed if needed < network.config.vocab_size else 0
 
 
 def _seen(known: Earlier, model_type: str) -> list[list[float]]:

@@ -12,12 +12,24 @@ from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.propose.ground import Ground, read_ground
 from kfp_bonsai.propose.propose import JOBS
-from kfp_bonsai.propose.trials import INT8, LAST, MODEL, Trial, folder_of, name_of, read_trial, write_trial
+from kfp_bonsai.propose.trials import (
+    FEWER_TOKENS,
+    INT8,
+    LAST,
+    MODEL,
+    Trial,
+    folder_of,
+    model_in,
+    name_of,
+    read_trial,
+    write_trial,
+)
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.files import is_full_disk, new_folder
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.energy import energy
+from kfp_bonsai.shared.saved.kept_tokens import TASK, WHOLE
 from kfp_bonsai.shared.saved.records import read_record, write_record
 
 COSTS = "costs-{}.json"  # the table of each shape, in the pool
@@ -78,9 +90,11 @@ def run_trial(
                 distill(start, taught, data["validation"], model, epochs=whole * job["share"], seed=seed)
                 _remove_all_but(folder, MODEL)
                 write_record(model, {**read_record(model), "level": name_of(trial.point, trial.number)})
+                if ground.vocabulary and "model" not in trial.point:
+                    _cut_vocabulary(model, taught, data["validation"], folder / FEWER_TOKENS)
                 looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
                 found, figures = _looked_at(
-                    baseline, model, data, folder, trial, ground, job["rung"], device, edge, runtime, looking
+                    baseline, data, folder, trial, ground, job["rung"], device, edge, runtime, looking
                 )
             done = {
                 "rung": job["rung"],
@@ -96,7 +110,7 @@ def run_trial(
                 healed=[*trial.healed, done],
                 figures=figures,
                 predicted=_predicted(trial.point, model, ground),
-                facts=_facts(model),
+                facts=_facts(model_in(folder)),
             )
         except Exception as error:
             if is_full_disk(error):
@@ -119,7 +133,9 @@ def give_up(job: Mapping[str, Any], pool: Path, folder: Path, reason: str) -> Tr
     before, made = folder_of(pool, job["number"]), Trial(job["number"], job["point"], job["parent"], error=reason)
     if before:
         made = replace(read_trial(before), error=f"healing it further failed: {reason}")
-        shutil.copytree(before / MODEL, folder / MODEL)
+        for name in (MODEL, FEWER_TOKENS):
+            if (before / name).is_dir():
+                shutil.copytree(before / name, folder / name)
     say(f"search  trial {made.name} failed: {reason}")
     write_trial(folder, made)
     return made
@@ -161,14 +177,28 @@ def _started(
         steps=prune_steps,
         device=device,
         costs=str(table),
+        vocabulary=TASK if ground.vocabulary else WHOLE,
         seed=seed,
     )
     return folder / "pruned"
 
 
+def _cut_vocabulary(model: Path, taught: Path, validation: Path, output: Path) -> None:
+    """Write a model that writes with the tokens of the task alone; the other one can still learn of its teacher."""
+    from kfp_bonsai.distill.fewer_tokens import fewer_tokens
+    from kfp_bonsai.shared.saved.checkpoint import load, save
+    from kfp_bonsai.shared.training.students import open_for
+
+    record = read_record(model)
+    network, tokenizer = load(model)
+    transfer = open_for(taught, model, network.config, tokenizer, record)
+    tokenizer, fewer = fewer_tokens(network, tokenizer, transfer, validation, record["max_length"])
+    with new_folder(output) as folder:
+        save(network, tokenizer, folder, {**record, **fewer})
+
+
 def _looked_at(
     baseline: Path,
-    model: Path,
     data: Mapping[str, Path],
     folder: Path,
     trial: Trial,
@@ -182,7 +212,7 @@ def _looked_at(
     """Return what the model keeps, and its figures: measured once, and of int8 at the end, foreseen until then."""
     from kfp_bonsai.pipelines.search.bench import look_at
 
-    as_int8 = edge and rung == LAST
+    as_int8, model = edge and rung == LAST, model_in(folder)
     if as_int8:
         quantize(model, data["train"], folder / INT8, runtime=runtime, seed=looking["seed"])
     costs = as_int8 or not trial.figures

@@ -93,7 +93,6 @@ def test_what_measures_is_never_answered_by_the_cache(tmp_path, edge):
         ({"min_accuracy": 0.9, "options": {"shape": "round"}}, "shape 'round'"),
         ({"min_accuracy": 0.9, "options": {"rivals": "embedded:bert-tiny"}}, "comes by pip"),
         ({"min_accuracy": 0.9, "options": {"distill_epochs": -1}}, "distill_epochs is -1"),
-        ({"min_accuracy": 0.9, "options": {"kind": "generation"}}, "does not know models that write yet.*bonsai run"),
     ],
 )
 def test_the_form_refuses_what_no_search_takes(given, said):
@@ -103,14 +102,16 @@ def test_the_form_refuses_what_no_search_takes(given, said):
         whole({"model": "org/model", "data": "gs://bucket/rows", **given})
 
 
-def test_its_first_task_refuses_models_that_write(tmp_path):
-    """A baseline that is trained to write on a cluster, by a search that cannot look at any trial of it."""
-    model = tiny.pretrained(tmp_path / "model", layers=2, family="gpt2", writes=True)
+def test_its_first_task_takes_models_that_write_and_refuses_what_they_lack(tmp_path):
+    """A search on a cluster that refuses what one at home does, or trains what has no int8 form in the end."""
     rows = [json.dumps({"prompt": f"what is {at}", "completion": f"it is the word {at}"}) for at in range(40)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    given = {"model": str(model), "data": str(tmp_path / "rows.jsonl"), "min_accuracy": 0.9}
-    with pytest.raises(BonsaiError, match="does not know models that write yet"):
-        check_form(SEARCH, given, {})
+    for family, edge in (("gpt2", True), ("t5", False)):
+        model = tiny.pretrained(tmp_path / family, layers=2, family=family, writes=True)
+        given = {"model": str(model), "data": str(tmp_path / "rows.jsonl"), "min_accuracy": 0.9}
+        assert check_form(SEARCH, given, {"edge": edge})["kind"] == "auto"
+    with pytest.raises(BonsaiError, match="only decoders alone are quantized"):
+        check_form(SEARCH, given, {"edge": True})
 
 
 @pytest.mark.parametrize(

@@ -255,8 +255,8 @@ EARLIER_SEARCH = {
 }
 RATES = {
     **dict.fromkeys(("row", "whole_epochs"), ABOVE_ZERO),
-    **dict.fromkeys(("epochs", "measuring"), NUMBER),
-    **dict.fromkeys(("labelled", "transfer", "prune_rows"), COUNT),
+    **dict.fromkeys(("baseline", "look", "measuring"), NUMBER),
+    **dict.fromkeys(("transfer", "prune_rows"), COUNT),
 }
 _SHARE = Kind("a share of the baseline's, above zero", lambda value: is_number(value) and 0 < value < 100)
 EVIDENCE = {

@@ -1,17 +1,19 @@
 """Time what shapes of a model cost on a device: a few are timed, the rest is fitted (models/costs.py).
 
-The shapes are of random weights, as what a batch takes does not depend on them, and take turns with the baseline as in
+Of a model that writes an answer is timed: the prompt is read, and so many tokens are written, keys and values kept. The
+shapes are of random weights, as what a batch takes does not depend on them, and take turns with the baseline as in
 a measurement, so that a neighbour's burst hits all alike. Seconds are this process's CPU time on a CPU, and wall time
 on a GPU. That a second costs the same energy in any shape is assumed: it is so where the energy is estimated from CPU
 time, and nearly so where a counter reads it at a fixed number of threads.
 
 A table is kept in the cache for its device (CPU, threads, type of numbers, version of torch), the model's widths, and
-the rows and tokens of a batch.
+the rows and tokens of a batch, and those that are written.
 """
 
 import copy
 import hashlib
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,12 +33,15 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.energy.cpu_estimate import cpu_model
 from kfp_bonsai.shared.inference.runtimes import torch_predictor
 from kfp_bonsai.shared.inference.threads import threads
+from kfp_bonsai.shared.inference.writers import torch_writer
+from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import one_token
 from kfp_bonsai.shared.models.configuration import family_of, inputs_of, is_free
 from kfp_bonsai.shared.models.costs import Costs, Priced, fitted
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.shapes import FREE, STOCK, LayerShape, Shape
 from kfp_bonsai.shared.models.surgery import config_for, unreachable_width
+from kfp_bonsai.shared.saved import kept_tokens
 
 ROWS, MOST_TOKENS = 32, 8192  # of a batch: evaluate-emissions' rows, fewer of texts so long that a batch takes seconds
 TIMED, HELD_OUT = 16, 5  # shapes
@@ -45,11 +50,21 @@ TURN_SECONDS = 0.02
 FAR_OFF, TRIES = 0.15, 3  # an error at which a table is timed again, and never kept
 ALIKE = 0.1  # lengths that differ by less, of which shapes cost the same shares
 OF_MODEL = {"model_type": "model", "whole": "model", "kind": "shape", "length": "length of texts"}
+OF_MODEL |= {"written": "length of answers", "vocabulary": "size of the vocabulary"}
+NONE_STATED = {"written": 0, "vocabulary": 0}
 NARROWEST = 32  # neurons, which come and go by as many
 
 
 def cost_table(
-    config: Any, whole: Shape, kept: Sequence[int], kind: str, length: float, device: str, stage: str = "costs"
+    config: Any,
+    whole: Shape,
+    kept: Sequence[int],
+    kind: str,
+    length: float,
+    device: str,
+    stage: str = "costs",
+    written: float = 0,
+    vocabulary: int = 0,
 ) -> Costs:
     """Return the table of a model's shapes on a device here, timed now unless the cache has it.
 
@@ -61,33 +76,37 @@ def cost_table(
         length: tokens of a text.
         device: "auto", "cpu" or "cuda", as emissions are measured.
         stage: who says what is done.
+        written: tokens of an answer that a model writes; 0 where it writes none.
+        vocabulary: how many tokens the smaller ones have; 0 for as many as the baseline.
 
     Raises:
         BonsaiError: there is no such device here, whose costs nothing else tells.
     """
     device = _device(device)
-    tokens = max(1, round(length))
+    tokens, answer = max(1, round(length)), round(written)
     key = {
         **described(device),
-        **described_model(config, whole, kind, length),
+        **described_model(config, whole, kind, length, written, vocabulary),
         "kept": list(kept),
-        "rows": max(1, min(ROWS, MOST_TOKENS // tokens)),
+        "rows": max(1, min(ROWS, MOST_TOKENS // (tokens + answer))),
     }
     words = device_words(device)
-    written = json.dumps(key, sort_keys=True)
-    name = hashlib.sha256(written.encode()).hexdigest()[:16]
+    text = json.dumps(key, sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
     file = cached(f"costs/{name}.json")
-    asked = json.loads(written)
+    asked = json.loads(text)
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
         found = kept_document(file)
         if found["key"] == asked and found["costs"]["baseline"] > 0:
             costs = Costs(**found["costs"])
             say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")
             return costs
-    say(f"{stage}  timing {TIMED + HELD_OUT} shapes on {words}: {key['rows']} rows of {tokens} tokens")
+    writes = f", to which {answer} are written" if answer else ""
+    say(f"{stage}  timing {TIMED + HELD_OUT} shapes on {words}: {key['rows']} rows of {tokens} tokens{writes}")
     tried: list[tuple[Costs, list[Priced]]] = []
     while not tried or (tried[-1][0].error > FAR_OFF and len(tried) < TRIES):
-        seconds, timed = _timed(config, whole, designs(whole, kept, kind, config), key["rows"], tokens, device, kind)
+        drawn = designs(whole, kept, kind, config)
+        seconds, timed = _timed(config, whole, drawn, key["rows"], tokens, device, kind, answer, vocabulary)
         tried.append((fitted(timed[:-HELD_OUT], timed[-HELD_OUT:], seconds, words), timed))
         say(
             f"{stage}  cost table: the baseline takes {1000 * seconds:.1f} ms a batch; {HELD_OUT} shapes that it was "
@@ -137,10 +156,12 @@ def read_costs(file: Path, model: Mapping[str, Any] | None = None) -> Costs:
 
 
 def _check_model(file: Path, known: Any, model: Mapping[str, Any]) -> None:
-    known = known if isinstance(known, dict) else {}
+    known = {**NONE_STATED, **(known if isinstance(known, dict) else {})}
+    model = {**NONE_STATED, **model} if "length" in model else model
     other = {name: value for name, value in model.items() if known.get(name) != value}
-    if is_number(known.get("length")) and abs(known["length"] - other.get("length", 0)) <= ALIKE * known["length"]:
-        del other["length"]
+    for name in ("length", *NONE_STATED):
+        if is_number(known.get(name)) and abs(known[name] - other.get(name, math.inf)) <= ALIKE * known[name]:
+            del other[name]
     for name in other:
         theirs, ours = known.get(name, "none is stated"), model[name]
         shown = ": other widths" if name == "whole" else f" ({theirs}, here {ours})"
@@ -150,7 +171,9 @@ def _check_model(file: Path, known: Any, model: Mapping[str, Any]) -> None:
         )
 
 
-def described_model(config: Any, whole: Shape, kind: str, length: float | None = None) -> dict[str, Any]:
+def described_model(
+    config: Any, whole: Shape, kind: str, length: float | None = None, written: float = 0, vocabulary: int = 0
+) -> dict[str, Any]:
     """Return what a table is of, beside the device.
 
     Args:
@@ -158,9 +181,14 @@ def described_model(config: Any, whole: Shape, kind: str, length: float | None =
         whole: the baseline's widths.
         kind: "free" or "stock".
         length: tokens of a text; None where it is not known yet.
+        written: tokens of an answer that a model writes; 0 where it writes none.
+        vocabulary: how many tokens the smaller ones have; 0 for as many as the baseline.
     """
     found = {"model_type": config.model_type, "whole": asdict(whole), "kind": kind}
-    return found if length is None else {**found, "length": max(1, round(length))}
+    if length is None:
+        return found
+    others = {"written": round(written), "vocabulary": vocabulary}
+    return {**found, "length": max(1, round(length)), **{name: value for name, value in others.items() if value}}
 
 
 def described(device: str) -> dict[str, Any]:
@@ -237,14 +265,25 @@ def _device(asked: str) -> str:
 
 
 def _timed(
-    config: Any, whole: Shape, shapes_to_time: Sequence[Shape], rows: int, tokens: int, device: str, kind: str
+    config: Any,
+    whole: Shape,
+    shapes_to_time: Sequence[Shape],
+    rows: int,
+    tokens: int,
+    device: str,
+    kind: str,
+    written: int = 0,
+    vocabulary: int = 0,
 ) -> tuple[float, list[Priced]]:
     """Return the seconds of a batch of the baseline, and of each shape."""
-    batch = _batch(config, rows, tokens)
+    smaller = _with_tokens(config, vocabulary) if vocabulary else config
+    batch = _batch(smaller, rows, tokens, written)
+    head = WRITTEN if written else ""
+    words: dict[torch.Size, torch.nn.Parameter] = {}
     with _threads(threads()), torch.random.fork_rng(), torch.inference_mode():
-        own = [_network(config, whole, is_free(config))]
-        own += [_network(config, shape, kind == FREE) for shape in shapes_to_time]
-        runs = [_run(network, batch, device) for network in own]
+        own = [_network(config, whole, is_free(config), head, words)]
+        own += [_network(smaller, shape, kind == FREE, head, words) for shape in shapes_to_time]
+        runs = [_run(network, batch, device, written) for network in own]
         clock = time.process_time if device == "cpu" else time.perf_counter
         repeats = [max(1, round(TURN_SECONDS / max(1e-4, _seconds(run, 1, clock)))) for run in runs]
         taken: list[list[float]] = []
@@ -268,15 +307,37 @@ def _seconds(run: Callable[[], Any], count: int, clock: Callable[[], float]) -> 
     return (clock() - started) / count
 
 
-def _run(network: Any, batch: dict[str, np.ndarray], device: str) -> Callable[[], Any]:
+def _run(network: Any, batch: dict[str, np.ndarray], device: str, written: int = 0) -> Callable[[], Any]:
+    if written:
+        writer = torch_writer(network, network.config, device)
+        writer.write(batch, written)
+        return lambda: writer.write(batch, written)
     predictor = torch_predictor(network, device)
     own = {name: batch[name] for name in predictor.inputs}
     predictor.run(own)
     return lambda: predictor.run(own)
 
 
-def _network(config: Any, shape: Shape, free: bool) -> Any:
-    """Return a model of random weights; of its vocabulary, whose size costs memory only, none are made."""
+def _with_tokens(config: Any, count: int) -> Any:
+    """Return a configuration of a model with fewer tokens, whose special ones are among them."""
+    found = copy.deepcopy(config)
+    found.vocab_size = count
+    for name in kept_tokens.IDS:
+        if isinstance(one := getattr(found, name, None), int):
+            setattr(found, name, min(one, count - 1))
+    return found
+
+
+def _network(config: Any, shape: Shape, free: bool, head: str, words: dict[torch.Size, torch.nn.Parameter]) -> Any:
+    """Return a model of random weights; those of its vocabulary, which are large, are the same for all models.
+
+    Args:
+        config: the baseline's configuration.
+        shape: the widths.
+        free: whether it is of free shape.
+        head: what it gives logits for; empty for what the configuration says.
+        words: what the vocabulary's matrices are, by their shape; those of this model are put to it.
+    """
     from transformers.initialization import no_init_weights
 
     some = copy.deepcopy(config)
@@ -287,20 +348,25 @@ def _network(config: Any, shape: Shape, free: bool) -> Any:
             setattr(some, name, [listed[index % len(listed)] for index in range(len(shape.layers))])
     made = config_for(some, shape, free)
     with no_init_weights():
-        network = task_class(made)(made)
-    words = getattr(config, "vocab_size", 0)
-    for parameter in network.parameters():
-        if parameter.shape[:1] != (words,):
-            parameter.data.normal_(std=0.02)
+        network = task_class(made, head)(made)
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.shape[:1] == (getattr(config, "vocab_size", 0),):
+                if parameter.shape not in words:
+                    words[parameter.shape] = parameter
+                    parameter.data.normal_(std=0.02)
+                setattr(module, name, words[parameter.shape])
+            else:
+                parameter.data.normal_(std=0.02)
     return network
 
 
-def _batch(config: Any, rows: int, tokens: int) -> dict[str, np.ndarray]:
+def _batch(config: Any, rows: int, tokens: int, written: int = 0) -> dict[str, np.ndarray]:
     """Return random tokens, a row in eight a little shorter, as in batches of texts sorted by length."""
     ids = np.random.default_rng(0).integers(config.vocab_size // 10, config.vocab_size, (rows, tokens))
     there = np.ones((rows, tokens), np.int64)
     if rows > 1 and tokens > 2:
-        there[::8, -2:] = 0
+        there[::8, slice(2) if written and not config.is_encoder_decoder else slice(-2, None)] = 0
     ids[there == 0] = config.pad_token_id or 0
     every = {"input_ids": ids, "attention_mask": there}
     return {name: every.get(name, np.zeros_like(ids)) for name in inputs_of(config)}

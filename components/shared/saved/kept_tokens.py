@@ -33,6 +33,15 @@ def check(tokenizer: Any) -> None:
     _read(tokenizer)
 
 
+def can(tokenizer: Any) -> bool:
+    """Say whether a tokenizer's vocabulary can be cut."""
+    try:
+        check(tokenizer)
+    except BonsaiError:
+        return False
+    return True
+
+
 def needed(tokenizer: Any, used: Iterable[np.ndarray]) -> np.ndarray:
     """Return which tokens a task needs, in their order.
 

@@ -5,23 +5,29 @@ import shutil
 import signal
 from types import SimpleNamespace
 
+import byte_tokens
 import pytest
 import tiny
 from propose_ground import GROUND
+from transformers import LlamaConfig, LlamaForCausalLM
+from writers_made import split
 
+from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.pipelines.local import search_budget, search_run
 from kfp_bonsai.pipelines.local.search_run import search
 from kfp_bonsai.pipelines.search import bench, earlier, finish, groundwork, trial
 from kfp_bonsai.propose import goals
 from kfp_bonsai.propose.ground import write_ground
-from kfp_bonsai.propose.trials import Trial, read_trials, write_trial
+from kfp_bonsai.propose.trials import Trial, model_in, read_trials, write_trial
 from kfp_bonsai.shared.core import stopping
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
 from kfp_bonsai.shared.inference import cost_table
 from kfp_bonsai.shared.models import shapes
-from kfp_bonsai.shared.models.costs import Costs
+from kfp_bonsai.shared.models.costs import Costs, Priced, features
 from kfp_bonsai.shared.saved import pretrained
+from kfp_bonsai.shared.saved.records import read_record
+from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
 
 FEW = {"epochs": 4, "learning_rate": 3e-3, "augmentations": 0, "pairs": 2, "block_seconds": 0.3, "precision": 0.0}
 FEW |= {"prune_steps": 8, "distill_epochs": 4.0, "validation_rows": 80, "test_rows": 80}
@@ -240,13 +246,46 @@ def test_what_is_wrong_is_refused_before_anything_is_made(inputs, tmp_path, opti
     assert not (tmp_path / "search").exists()
 
 
-def test_models_that_write_are_refused_before_anything_is_made(inputs, tmp_path):
-    """A baseline that is trained to write, and then a crash in the first look at it."""
-    rows = [json.dumps({"prompt": f"what is {at}", "completion": f"it is the word {at}"}) for at in range(40)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    with pytest.raises(BonsaiError, match=r"does not know models that write yet.*levels to `bonsai run`"):
-        search(str(inputs / "model"), str(tmp_path / "rows.jsonl"), tmp_path / "search", min_accuracy=0.9)
-    assert not (tmp_path / "search").exists()
+def test_a_trial_of_a_model_that_writes_is_of_answers_in_the_words_of_its_task(cache, tmp_path, monkeypatch):
+    """Costs of a prompt alone; a table of other tokens than go out; or a trial that no teacher reaches any more."""
+    model, sizes = tmp_path / "model", {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    byte_tokens.tokenizer(model)
+    ids = {"pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 0, "max_position_embeddings": 64}
+    LlamaForCausalLM(LlamaConfig(vocab_size=2000, intermediate_size=64, **sizes, **ids)).save_pretrained(model)
+    texts = {"train": byte_tokens.TEXTS, "validation": byte_tokens.TEXTS[:8], "unlabelled": byte_tokens.TEXTS[:2]}
+    made = {}
+    for name, one in texts.items():
+        columns = {"text": [text[:40] for text in one], "label": [f"the newest {text[:3]}" for text in one]}
+        made[name] = split(tmp_path / f"{name}.parquet", columns, metric="rouge_l")
+    base, taught, pool = tmp_path / "base", tmp_path / "taught", tmp_path / "pool"
+    fine_tune(str(model), made["train"], made["validation"], base, epochs=4, learning_rate=0.02, batch_size=16)
+    teacher_outputs(base, made["train"], made["unlabelled"], taught)
+
+    def timed(config, whole, wanted, rows, tokens, device, kind, written, vocabulary):
+        asked.append((written, vocabulary))
+        seconds = [0.1 + sum(features(shape, False).values()) / 1000 for shape in (whole, *wanted)]
+        return 2 * seconds[0], [Priced(one, False, took) for one, took in zip(wanted, seconds[1:], strict=True)]
+
+    asked = []
+    monkeypatch.setenv("BONSAI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cost_table, "_timed", timed)
+    ground = groundwork.lay_ground(base, made["train"], made["validation"], pool)
+    assert asked == [(ground.rest["written"], ground.vocabulary)] and ground.rest["written"] > 2
+    assert 256 < ground.vocabulary < 400 and ground.bounds("free", 2)[1] < 0.6
+    point = ground.settled({"layers": 2, "share": 0.9 * ground.bounds("free", 2)[1], "shape": "free"})
+    for rung in range(2):
+        job = {"number": 0, "rung": rung, "order": rung, "point": point, "parent": -1, "share": 0.1}
+        folder = pool / "trials" / f"000-{rung}"
+        done = trial.run_trial(job, pool, base, taught, made, folder, prune_steps=4, distill_epochs=1)
+        assert not done.error and 0.8 * point["share"] < done.predicted <= point["share"]
+        kept = read_record(model_in(folder))["vocabulary"]["kept"]
+        assert (kept, read_config(folder / "model")) == (ground.vocabulary, 2000)
+        assert done.figures["latency_ms"] > 0 < done.figures["emission"] and done.facts["parameters"] < 20_000
+
+
+def read_config(folder):
+    """How many tokens a saved model has."""
+    return json.loads((folder / "config.json").read_text())["vocab_size"]
 
 
 def test_a_budget_too_small_for_one_trial_says_what_one_takes(inputs, tmp_path):
@@ -379,7 +418,7 @@ def test_as_many_models_are_measured_as_the_budget_has_room_for(budget, left, mo
     one.pool = one.baseline = one.splits = one.targets = one.command = None
     spent = one.budget.amount - left * one.budget.a_second
     one.ledger = SimpleNamespace(total=lambda: {"seconds": spent, "joules": spent})
-    rates = search_budget.Rates(0.01, 100, 100, 1.0, 10, 60.0, 1.0)
+    rates = search_budget.Rates(0.01, 100, 10, 1.0, 60.0, 12.0, 60.0)
     found = []
     monkeypatch.setattr(finish, "finish", lambda *_, most, **__: found.append(most) or 1 / 0)
     with pytest.raises(ZeroDivisionError):

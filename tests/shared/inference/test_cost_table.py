@@ -9,6 +9,7 @@ import pytest
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference import cost_table
+from kfp_bonsai.shared.inference.writers import torch_writer
 from kfp_bonsai.shared.models import one_token, shapes
 from kfp_bonsai.shared.models.costs import Costs, features
 
@@ -22,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 def priced_by_hand(monkeypatch, calls, spoilt=0):
     """Let every shape take a second, and a tenth for each of its layers, heads and neurons; first something else."""
 
-    def timed(config, whole, wanted, rows, tokens, device, kind):
+    def timed(config, whole, wanted, rows, tokens, device, kind, written, vocabulary):
         calls.append((rows, tokens, device))
 
         def seconds(shape):
@@ -106,10 +107,29 @@ def test_every_shape_that_is_timed_can_be_and_runs(name, kind):
     assert len(wanted) == cost_table.TIMED + cost_table.HELD_OUT
     batch = cost_table._batch(model.config, 2, 5)
     for shape in (wanted[0], wanted[-1]):
-        network = cost_table._network(model.config, shape, kind == "free")
+        network = cost_table._network(model.config, shape, kind == "free", "", {})
         assert shapes.shape_of(network) == shape
         assert kind == "free" or not one_token.leaves_out(network)
         cost_table._run(network, batch, "cpu")()
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_of_a_model_that_writes_an_answer_is_timed(name, monkeypatch):
+    """Shapes that read alone, a baseline with the smaller vocabulary, or a vocabulary's weights for each shape."""
+    model = models.made(name).float()
+    whole, fewer, asked = shapes.shape_of(model), model.config.vocab_size // 2, []
+
+    def writer(network, tokenizer, device):
+        asked.append(network)
+        return torch_writer(network, tokenizer, device)
+
+    monkeypatch.setattr(cost_table, "torch_writer", writer)
+    monkeypatch.setattr(cost_table, "_seconds", lambda run, *_: asked.append(run()) or 1.0)
+    cost_table._timed(model.config, whole, [whole, whole], 2, 5, "cpu", "free", 3, fewer)
+    networks, said = asked[:3], asked[3:]
+    tables = [one.get_output_embeddings().weight for one in networks]
+    assert [len(one) for one in tables] == [model.config.vocab_size, fewer, fewer] and tables[1] is tables[2]
+    assert {len(tokens) for one in said for tokens in one.tokens} == {3}
 
 
 def test_what_is_timed_is_told_apart(monkeypatch):

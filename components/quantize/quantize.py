@@ -109,7 +109,7 @@ def quantize(
     if writes:
         decoders.check(model, task.kind, runtime, any_processor)
     else:
-        int8_form.check_model(str(model), task.kind, two_stacks=False, parameters=record["parameters"])
+        int8_form.check_model(str(model), task.kind, record["parameters"])
     if calibration_rows < FEWEST_ROWS:
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 160")
     texts = _sample(calibration, task, (1 if writes else 3) * calibration_rows, seed)

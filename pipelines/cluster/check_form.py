@@ -107,7 +107,7 @@ def _check_models(model: str, values: dict[str, Any]) -> None:
     kind = kind_of_rows(values)
     if LEVELS not in values:
         check_searched(kind)
-    check_taught(model, levels, max_length, kind, values.get(EDGE) is True)
+    check_taught(model, levels, max_length, kind)
 
 
 def _of_data(values: Mapping[str, Any]) -> str:

@@ -105,7 +105,7 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
     """
     kind, model = kind_of_rows(arguments), read(arguments["model"])
     if kind:
-        _check_head(arguments["model"], model, kind, edge=False)
+        _check_head(model, kind)
     config, usual = model.config, usual_levels(kind, epochs)
 
     def check(level: Mapping[str, Any]) -> None:
@@ -158,9 +158,7 @@ def kind_of_rows(arguments: Mapping[str, Any]) -> str:
     return kind_at_a_glance(**{name: arguments[name] for name in signature(kind_at_a_glance).parameters})
 
 
-def check_taught(
-    model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str, edge: bool = False
-) -> None:
+def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str) -> None:
     """Refuse a model that cannot answer rows of this kind, and levels that it cannot have then.
 
     Args:
@@ -168,16 +166,15 @@ def check_taught(
         levels: what parse_levels gives.
         max_length: tokens at which texts are cut; 0 for the longest text.
         kind: the kind of task; "" where it takes all rows to tell classes from numbers.
-        edge: whether the models are to be quantized.
 
     Raises:
-        BonsaiError: the model has no such head, or no form for the edge; a level costs more than it is to, or less; a
-            ready-made one answers in text, or has other tokens where these are what is answered for; or a level is to
-            have fewer tokens that is to write none.
+        BonsaiError: the model has no such head; a level costs more than it is to, or less; a ready-made one answers in
+            text, or has other tokens where these are what is answered for; or a level that writes none is to have
+            fewer tokens.
     """
     baseline = read(model)
     if kind:
-        _check_head(model, baseline, kind, edge)
+        _check_head(baseline, kind)
         _check_layers(compressed(levels), baseline.config, KINDS[kind].writes)
     fewer = [level for level in levels if level["vocabulary"] != WHOLE]
     if fewer and not (kind and KINDS[kind].writes):
@@ -196,14 +193,12 @@ def check_taught(
                 check_tokens(level["model"], kind)
 
 
-def _check_head(model: str, found: Pretrained, kind: str, edge: bool) -> None:
+def _check_head(found: Pretrained, kind: str) -> None:
     check_kind(found, kind)
     if KINDS[kind].head != ROW:
         task_class(found.config, KINDS[kind].head)
     if KINDS[kind].writes:
         check_end(found.tokenizer)
-    if edge:
-        int8_form.check_model(f"--edge: {model}", kind, found.config.is_encoder_decoder)
 
 
 @contextmanager

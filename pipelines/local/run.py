@@ -154,7 +154,7 @@ def check_run(arguments: Mapping[str, Any]) -> None:
     model, levels, max_length = arguments["model"], arguments[LEVELS], arguments["max_length"]
     check_model(model, levels, max_length)
     check_inputs(arguments)
-    check_taught(model, levels, max_length, kind_of_rows(arguments), arguments[EDGE])
+    check_taught(model, levels, max_length, kind_of_rows(arguments))
 
 
 def run_here(

@@ -136,7 +136,7 @@ def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Ma
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
     kind = kind_of_rows(arguments)
-    check_taught(model, levels, options["max_length"], kind, options[EDGE])
+    check_taught(model, levels, options["max_length"], kind)
     if costs:
         _check_costs(costs, model, options)
     return kind

@@ -21,7 +21,7 @@ from kfp_bonsai.shared.training import answer_batches, losses, writing
 from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
 SCORED_ROWS, BATCH_ROWS = 256, 32
-WRITTEN_ROWS, MISSED_ROWS = 32, 96  # each of them is answered some hundred times
+WRITTEN_ROWS, MISSED_ROWS, MISSED_TOKENS = 32, 96, 4096  # each of them is answered some hundred times
 
 
 def choose(
@@ -104,6 +104,9 @@ def least_missed(
         The layers that stay, by stack.
     """
     few = _sample(split, WRITTEN_ROWS if kind.writes else MISSED_ROWS, seed)
+    if not kind.writes:
+        tokens = np.cumsum([len(one["input_ids"]) for one in few])
+        few = few[: max(1, int(np.searchsorted(tokens, MISSED_TOKENS, "right")))]
     stacks = shapes.stacks_of(network)
     places = [(number, index) for number, (_, layers) in enumerate(stacks) for index in range(len(layers))]
     surplus = [len(layers) - count for (_, layers), count in zip(stacks, counts, strict=True)]

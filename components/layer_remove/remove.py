@@ -42,7 +42,7 @@ def layer_remove(
             absence costs least, as in SLEB, arXiv 2402.09025, algorithm 1: of the likelihood of right answers where the
             model writes, of that of the whole model's own answers elsewhere),
             importance (the ones that change their input most stay: block influence, arXiv 2403.03853, section 2),
-            bottom, even, or top; auto takes likelihood for models that write, and lower-last for others.
+            bottom, even, or top; auto takes likelihood for decoders and models that write, lower-last for others.
         level: Name of the compression level, shown in the report.
         student: A ready-made model to take instead: a folder, a hub name or embedded:NAME. It stays whole, whatever
             `keep` says, gets a new head for the task, and learns from the baseline in distill.
@@ -67,7 +67,8 @@ def layer_remove(
     asked = stacks_asked(keep, stacks, kind_of(task).writes)
     named = [one for one in asked if isinstance(one, list)]
     counts = [one for one in asked if isinstance(one, int)]
-    scheme = scheme_for(kind_of(task), scheme, data, bool(counts) and task.split == "unlabelled")
+    without_answers = bool(counts) and task.split == "unlabelled"
+    scheme = scheme_for(kind_of(task), scheme, record["model_type"], data, without_answers)
 
     from kfp_bonsai.layer_remove import choice
     from kfp_bonsai.shared.energy import energy

@@ -126,7 +126,7 @@ def package_model(
             upload_folder(folder, uri)
             say(f"package-model  published as {uri}")
         size = sum((folder / file).stat().st_size for file in files)
-    say(f"package-model  {name}: {len(files)} files, {size / 1e6:.1f} MB, in {output}")
+    say(f"package-model  {name}: {len(files)} files, {size / 1e6:.1f} MB")
     if register:
         facts = registry.facts_of(record, document, row)
         try:

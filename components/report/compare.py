@@ -100,12 +100,13 @@ def _page(
     units = " or ".join(dict.fromkeys(f"{kind_in(each.task).unit}s" for each in found.values()))
     columns = [*levels_table.kept_and_emitted(metric), *BESIDE, Column(f"paid back after, {units}", "payback")]
     caption = f"Relative {metric} and emission of the levels of each run"
+    low = [f"no better than a {kind_in(each.task).floor_name[0]}: {name}" for name, each in found.items() if _low(each)]
     states = [(name, control.of_results(each.document)) for name, each in found.items()]
     return {
         "what": "comparison",
         "title": title,
         "verdict": _verdict([*found.values()], metric),
-        "doubts": [f"control {state}: {name}" for name, state in states if state != control.PASSED],
+        "doubts": [*(f"control {state}: {name}" for name, state in states if state != control.PASSED), *low],
         "figure": figure,
         "table": levels_table.table_of(caption, columns, parts, figure["only_narrow"]),
         "runs": [{"name": name, "facts": [fact for fact in _facts(each) if fact[1]]} for name, each in found.items()],
@@ -115,6 +116,13 @@ def _page(
 
 def _met(run: Run) -> bool:
     return bool((run.document.get("chosen") or {}).get("meets_target"))
+
+
+def _low(run: Run) -> bool:
+    """Tell whether what costs next to nothing does as well as the model that was chosen, or as the baseline."""
+    floor = run.document.get("floor_accuracy")
+    told = [row["accuracy"] for row in run.drawable if row["chosen"] or row["stage"] == "baseline"]
+    return floor is not None and any(score is not None and score <= floor for score in told)
 
 
 def _verdict(found: list[Run], metric: str) -> str:

@@ -45,6 +45,7 @@ def in_short(study: Study, groups: Groups) -> list[str]:
     told += [f"control not passed in {_cells(doubtful)}"] if doubtful else []
     told += ["means over different tasks"] if _unequal(groups) else []
     done = [cell for cell in study.cells if cell.run]
+    told += ["baseline no better than a bag of words or the like"] if _below_floor(done) else []
     told += ["levels no better than a bag of words or the like"] if _levels_below_floor(done) else []
     told += ["levels below a ready-made model"] if _below_ready_made(done) else []
     return told

@@ -80,7 +80,7 @@ def table_of(
         row["cells"] = [
             (
                 row[one.key],
-                [*filter(None, [one.beside and row[one.beside]]), *(row[one.more] if one.more else [])],
+                [*filter(None, [row[one.beside] if one.beside else ""]), *(row[one.more] if one.more else ())],
                 row["bar"] if one.bar else "",
             )
             for one in columns

@@ -99,7 +99,6 @@ def report(
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         results_file.write_text(text + "\n", encoding="utf-8")
     say(f"report  {document['verdict']}")
-    say(f"report  {html}")
     final = content["final"] or {}
     return {
         "level": final.get("level", ""),

@@ -11,6 +11,7 @@ from kfp_bonsai.report import numbers
 from kfp_bonsai.report.svg import COLOURS, inline_svg, style, write
 
 NAME = "searched"
+FEW_TICKS = 5  # within such a factor of emissions 2, 3 and 5 alone may be one tick, or none
 LEAST_SHOWN = 0.6  # of the accuracy: what keeps less is drawn there
 PARAMETERS = {"layers": "layers that stay", "share": "share of the emission that they are pruned to", "shape": "shape"}
 STATES = {"healed": "healed to the end", "dropped": "dropped on the way", "failed": "failed"}
@@ -78,8 +79,10 @@ def _figure(
             axes.axvline(100 * targets["max_emission"], color=COLOURS["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
         if trials:
             axes.set_xscale("log")
+            least, most = axes.get_xlim()
+            named = "235" if most > FEW_TICKS * least else "23456789"
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "235" else "")
+            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in named else "")
             axes.tick_params(which="minor", labelsize=9)
         axes.set_xlabel("relative emission, % of the baseline's", labelpad=4)
         axes.set_title(f"relative {metric}, % of the baseline's", loc="left", color=COLOURS["ink"], pad=10)

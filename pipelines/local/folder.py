@@ -176,7 +176,8 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Se
         return _now()
     different = differences(found["arguments"], arguments, late)
     if found.get("code") != code():
-        different.append(f"the code of kfp-bonsai (version {found.get('version')}, now {__version__})")
+        now = "changed since" if found.get("version") == __version__ else f"now {__version__}"
+        different.append(f"the code of kfp-bonsai (version {found.get('version')}, {now})")
     if different:
         flags = ", ".join(different)
         raise BonsaiError(

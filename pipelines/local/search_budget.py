@@ -54,7 +54,7 @@ class Budget:
         value = max(value, 0.0)
         if self.kind == TIME:
             return duration(value)
-        return f"{value:.0f} trials" if self.kind == TRIALS else f"{value / 1e3:,.1f} kJ"
+        return f"{value:.0f} trial{'s' * (value != 1)}" if self.kind == TRIALS else f"{value / 1e3:,.1f} kJ"
 
 
 def budget_of(text: str) -> Budget:

@@ -131,15 +131,26 @@ def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Ma
     from kfp_bonsai.pipelines.local.inputs import check_inputs
     from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, rivals_of
 
-    levels = rivals_of(",".join(rivals))
-    check_model(model, levels, options["max_length"])
+    with _of_rivals():
+        levels = rivals_of(",".join(rivals))
+        check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
     kind = kind_of_rows(arguments)
-    check_taught(model, levels, options["max_length"], kind)
+    with _of_rivals():
+        check_taught(model, levels, options["max_length"], kind)
     if costs:
         _check_costs(costs, model, options)
     return kind
+
+
+@contextmanager
+def _of_rivals() -> Iterator[None]:
+    """Let what is said of a level name the option by which a search is given ready-made models."""
+    try:
+        yield
+    except BonsaiError as error:
+        raise type(error)(str(error).replace("--level '", "--rival '")) from error
 
 
 def _check_costs(costs: str, model: str, options: Mapping[str, Any]) -> None:

@@ -126,6 +126,19 @@ def test_what_cannot_be_compared_is_refused_and_leaves_nothing(runs, tmp_path: P
     assert not out.exists()
 
 
+def test_a_floor_that_was_not_passed_and_the_other_metrics_are_seen(runs, tmp_path: Path):
+    """A headline of 100 % of a baseline that knows nothing; a table cut off, as four metrics stand in one line."""
+    document = json.loads((runs[0] / "results.json").read_text())
+    document["floor_accuracy"] = 0.99
+    for row in document["rows"]:
+        row["scores"] = {"accuracy": row["accuracy"], "f1": 0.8, "matthews_correlation": 0.62}
+    (tmp_path / "low.json").write_text(json.dumps(document))
+    made = Made(tmp_path / "out", compare([tmp_path / "low.json", runs[2]], tmp_path / "out"))
+    assert "no better than a bag of words: reviews" in made.text("compare.md")
+    assert made.text("compare.md").count("no better than") == 1
+    assert "<small>Matthews correlation 0.620</small>" in made.text("compare.html")
+
+
 def test_a_model_that_missed_its_target_is_not_shown_as_chosen(tmp_path: Path):
     """The nearest of a run that failed beside the best of one that did not, under the same badge."""
     measurement = made_measurement()

@@ -13,6 +13,7 @@ import pytest
 from conftest import Made, make
 from made_measurement import made_measurement, made_selection, write
 
+from kfp_bonsai.report import searched
 from kfp_bonsai.report.figures import accuracy_figure, describe
 from kfp_bonsai.report.report import report
 from kfp_bonsai.report.series import Guides, Series
@@ -636,3 +637,17 @@ def test_what_models_score_by_the_other_metrics_is_beside_the_first(tmp_path: Pa
     for row in measurement["models"]:
         del row["scores"]  # as of a measurement that was made before
     assert "Matthews" not in make(tmp_path / "old", measurement, made_selection(measurement)).text("report.html")
+
+
+@pytest.mark.parametrize("emissions", [(0.34, 0.7), (0.62, 0.68), (0.06, 0.9)])
+def test_the_figure_of_a_search_can_be_read_off(emissions):
+    """An axis with one number at it, as those of trials that lie close together."""
+    trials = [
+        {"number": at, "state": "healed", "relative_accuracy": 1.0, "figures": {"emission": emission}}
+        for at, emission in enumerate(emissions)
+    ]
+    figure = searched._figure(trials, {}, {}, "accuracy", narrow=False)
+    figure.canvas.draw()
+    (axes,), (least, most) = figure.axes, figure.axes[0].get_xlim()
+    ticks = [*axes.xaxis.get_major_ticks(), *axes.xaxis.get_minor_ticks()]
+    assert sum(bool(one.label1.get_text()) and least <= one.get_loc() <= most for one in ticks) >= 2

@@ -154,12 +154,15 @@ def test_levels_that_nobody_needs_are_said(like, tmp_path: Path):
     rival = low | {"level": "BERT-tiny", "student": "tiny", "made_to": None, "relative_accuracy": 0.96}
     dear = rival | {"level": "BERT-mini", "relative_emission": 0.3, "relative_emission_ci": [0.29, 0.31]}
     fine = results(like, "RTE") | {"floor_accuracy": low["accuracy"] - 0.01}
+    weak = results(like, "SST-2") | {"floor_accuracy": 0.99}
     cells = [(cell(), found | {"floor_accuracy": low["accuracy"], "rows": [*rows, rival, dear]}), (cell("RTE"), fine)]
+    cells.append((cell("SST-2"), weak))
     made = Made(tmp_path / "page", study_page(write(tmp_path, cells, finished=""), tmp_path / "page"))
     text = made.text("study.md").replace("\\", "")
     floor = "while the baseline is: 1/3 layers + matrix pruning, BERT-tiny, BERT-mini of minilm-cola-0."
     below = "1/3 layers + matrix pruning keeps less than BERT-tiny, which emits no more, in minilm-cola-0."
     assert floor in text and below in text and "keeps less than BERT-mini" not in text
+    assert "**baseline no better than a bag of words" in text and "In minilm-sst-2-0 the baseline itself" in text
     assert "**levels no better than a bag of words" in text and "**levels below a ready-made model**" in text
 
 

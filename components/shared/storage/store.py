@@ -229,7 +229,7 @@ def _in_bucket(location: str) -> bool:
         raise BonsaiError(f"{location}: the hub holds models alone, and no champion: give a folder, {SOME}")
     scheme = location.partition("://")[0]
     if scheme != location:
-        raise BonsaiError(f"a location at {scheme}:// is not known here: give a folder, {SOME}")
+        raise BonsaiError(f"{location}: {scheme}:// is not known here: give a folder, {SOME}")
     if not location.strip():
         raise BonsaiError(f"the location is empty: give a folder, {SOME}")
     return False

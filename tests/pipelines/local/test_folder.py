@@ -76,7 +76,7 @@ def test_other_code_is_refused(tmp_path):
     interrupted(tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "other"}))
-    with pytest.raises(BonsaiError, match="code"), run_folder(tmp_path / "run", ARGUMENTS, overwrite=False):
+    with pytest.raises(BonsaiError, match="changed since"), run_folder(tmp_path / "run", ARGUMENTS, overwrite=False):
         pass
 
 

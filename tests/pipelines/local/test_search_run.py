@@ -235,7 +235,7 @@ def test_a_finished_search_is_not_gone_on_with(found, inputs, options, said):
         ({"min_accuracy": 0.9, "budget": "1.5 trials"}, "a whole number of trials"),
         ({"min_accuracy": 0.9, "shape": "round"}, "--shape 'round'"),
         ({"min_accuracy": 0.9, "costs": "nowhere"}, "--costs nowhere"),
-        ({"min_accuracy": 0.9, "rival": ["nowhere/at-all"]}, "nowhere/at-all"),
+        ({"min_accuracy": 0.9, "rival": ["nowhere/at-all"]}, "^--rival .*nowhere/at-all"),
         ({"min_accuracy": 0.9, "epochs": -1.0}, "--epochs is -1.0"),
     ],
 )

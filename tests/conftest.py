@@ -80,21 +80,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_sources_of_frames():
-    """Give KFP stacks without sources: it wants a caller's name at each call of a task, 60 frames deep below pytest.
-
-    Reading the sources of all these took two thirds of the time of every compilation.
-    """
-
-    def stack(context: int = 1) -> list[inspect.FrameInfo]:
-        frame = sys._getframe(1)
-        if not frame.f_globals.get("__name__", "").startswith("kfp."):
-            return inspect.getouterframes(frame, context)
-        found = []
-        while frame:
-            code = frame.f_code
-            found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
-            frame = frame.f_back
-        return found
+    """Give KFP stacks without sources here too, 60 frames deep below pytest."""
+    from kfp_bonsai.pipelines.lean_kfp import stack
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inspect, "stack", stack)

@@ -34,10 +34,8 @@ from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.tokens import FEWEST_TOKENS, ODD_TEXTS, check_end
 from kfp_bonsai.shared.saved import kept_tokens
 from kfp_bonsai.shared.saved.checkpoint import rehearse
-from kfp_bonsai.shared.saved.fitted import check_kind
 from kfp_bonsai.shared.saved.kept_tokens import WHOLE
 from kfp_bonsai.shared.saved.pretrained import Pretrained, blank, read
-from kfp_bonsai.shared.training.students import check_tokens
 from kfp_bonsai.teacher_outputs import outputs
 
 LONGEST = 512  # tokens of a text
@@ -172,6 +170,9 @@ def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: in
             text, or has other tokens where these are what is answered for; or a level that writes none is to have
             fewer tokens.
     """
+    from kfp_bonsai.shared.saved.fitted import check_kind  # which imports torch, as the next: many commands do without
+    from kfp_bonsai.shared.training.students import check_tokens
+
     baseline = read(model)
     if kind:
         _check_head(baseline, kind)
@@ -194,6 +195,8 @@ def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: in
 
 
 def _check_head(found: Pretrained, kind: str) -> None:
+    from kfp_bonsai.shared.saved.fitted import check_kind
+
     check_kind(found, kind)
     if KINDS[kind].head != ROW:
         task_class(found.config, KINDS[kind].head)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -16,17 +17,24 @@ sys.path.insert(0, str(HERE))
 
 # Files that take longest, which begin first, so that no worker waits for another at the end.
 LONGEST = (
-    "test_kinds_in_stages.py",
     "test_families_in_stages.py",
-    "test_compress.py",
-    "test_retrain.py",
-    "test_store.py",
-    "test_study_run.py",
     "test_run_of_writers.py",
-    "test_evaluate.py",
+    "test_compress.py",
+    "test_study_run.py",
+    "test_kinds_in_stages.py",
+    "test_retrain.py",
     "test_families.py",
+    "test_store.py",
+    "test_onnx_export.py",
+    "test_retrain_int8.py",
+    "test_quantize.py",
     "test_search_pipeline.py",
+    "test_compile.py",
+    "test_lengths.py",
+    "test_secrets.py",
     "test_resumable.py",
+    "test_soft_answers.py",
+    "test_evaluate.py",
 )
 
 
@@ -72,24 +80,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_sources_of_frames():
-    """Give KFP stacks without sources: it wants a caller's name at each call of a task, 60 frames deep below pytest.
-
-    Reading the sources of all these took two thirds of the time of every compilation.
-    """
-
-    def stack(context: int = 1) -> list[inspect.FrameInfo]:
-        frame = sys._getframe(1)
-        if not frame.f_globals.get("__name__", "").startswith("kfp."):
-            return inspect.getouterframes(frame, context)
-        found = []
-        while frame:
-            code = frame.f_code
-            found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
-            frame = frame.f_back
-        return found
+    """Give KFP stacks without sources here too, 60 frames deep below pytest."""
+    from kfp_bonsai.pipelines.lean_kfp import stack
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inspect, "stack", stack)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def yaml_is_read_by_libyaml():
+    """Read YAML by PyYAML's C code where a test looks at it: Python's takes as long as the compilation of a pipeline.
+
+    Ours has a loader of its own (yaml_file.py), and KFP writes by Python's.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "safe_load", lambda text: yaml.load(text, loader))
+        patch.setattr(yaml, "safe_load_all", lambda text: yaml.load_all(text, loader))
         yield
 
 

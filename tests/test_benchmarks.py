@@ -17,8 +17,14 @@ EACH = """
 import os, runpy, sys, traceback
 import torch, transformers
 from kfp_bonsai.distill import distill
+from kfp_bonsai.evaluate_emissions import evaluate
 from kfp_bonsai.fine_tune import train
+from kfp_bonsai.layer_remove import remove
+from kfp_bonsai.matrix_prune import prune
 from kfp_bonsai.prepare_data import prepare
+from kfp_bonsai.quantize import quantize
+from kfp_bonsai.shared.data import floor
+from kfp_bonsai.teacher_outputs import outputs
 
 folder, benchmarks, *scripts = sys.argv[1:]
 sys.path[0] = benchmarks

@@ -78,6 +78,15 @@ def test_a_finished_folder_is_refused_before_torch_is_loaded(tmp_path, command):
     assert "holds a finished run: add --overwrite" in ended.stderr and ended.stdout == "set()\n"
 
 
+def test_commands_of_pipelines_import_no_torch_before_they_look_at_a_model():
+    """Seconds at each start of what only compiles a pipeline, sends it, or starts others."""
+    code = "import sys\nfrom kfp_bonsai import cli\nimport kfp_bonsai.pipelines.cluster.arguments\n"
+    code += "for each in cli.PIPELINES:\n    cli.LazyGroup().get_command(None, each)\n"
+    code += "print({'torch', 'transformers'} & {*sys.modules})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert out == "set()\n"
+
+
 def test_bad_input_exits_with_2_and_no_traceback(tmp_path):
     """A user's mistake that looks like ours."""
     options = ["--model", str(tmp_path / "none"), "--results", "none.json", "--output", str(tmp_path / "out")]

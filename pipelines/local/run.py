@@ -90,7 +90,7 @@ def run(
     from kfp_bonsai.pipelines.local.inputs import check_room  # loads torch: what was said before it was said at once
 
     arguments, files = settled(model, data, level, distill_epochs, options)
-    check_run(arguments)
+    kind = check_run(arguments)
     if not (output / WORK).exists():  # else it goes on with what has its room already
         check_room(output / WORK, model, options["epochs"], options["freeze_embeddings"])
     levels, edge = arguments[LEVELS], options[EDGE]
@@ -102,7 +102,7 @@ def run(
 
     tasks = 7 + 3 * len(levels) + (3 + len(levels) if edge else 0)
     headlines = Headlines(tasks, [each["label"] for each in levels])
-    run_here(pipeline, arguments, files, output, overwrite, headlines)
+    run_here(pipeline, arguments, files, output, overwrite, headlines, kind)
     return {"report": str(output / "report.html")}
 
 
@@ -139,8 +139,8 @@ def settled(
     return {**given, LEVELS: levels}, files
 
 
-def check_run(arguments: Mapping[str, Any]) -> None:
-    """Refuse a model, levels and data that a stage would refuse.
+def check_run(arguments: Mapping[str, Any]) -> str:
+    """Refuse a model, levels and data that a stage would refuse; return their kind of task, if a glance tells it.
 
     Args:
         arguments: the pipeline's.
@@ -154,7 +154,9 @@ def check_run(arguments: Mapping[str, Any]) -> None:
     model, levels, max_length = arguments["model"], arguments[LEVELS], arguments["max_length"]
     check_model(model, levels, max_length)
     check_inputs(arguments)
-    check_taught(model, levels, max_length, kind_of_rows(arguments))
+    kind = kind_of_rows(arguments)
+    check_taught(model, levels, max_length, kind)
+    return kind
 
 
 def run_here(
@@ -164,6 +166,7 @@ def run_here(
     output: Path,
     overwrite: bool,
     headline: Callable[[str], str],
+    kind: str = "",
 ) -> Path:
     """Run a pipeline in a run's folder, collect what users want, and show the results if there are any.
 
@@ -174,6 +177,7 @@ def run_here(
         output: the run's folder.
         overwrite: start over, whatever is there of an earlier run.
         headline: gives the headline of the task of this name.
+        kind: the kind of task, as far as it is known.
 
     Returns:
         The folder with the tasks' own folders.
@@ -186,7 +190,7 @@ def run_here(
         )
         os.environ[SCRATCH] = str((work / "checkpoints").resolve())
         try:
-            run_locally(pipeline(), {**arguments, "command": command}, work, output / LOG, headline)
+            run_locally(pipeline(), {**arguments, "command": command}, work, output / LOG, headline, kind)
         except (BonsaiError, Fault):
             if every(work, "report*/html"):  # packaging failed, which takes nothing from what was measured
                 collect(work, output)

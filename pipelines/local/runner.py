@@ -24,10 +24,11 @@ from typing import IO, Any
 import psutil
 from kfp import local
 
-from kfp_bonsai.pipelines.local.warm import QUANTIZING, TRAINING, warm_tasks
+from kfp_bonsai.pipelines.local.warm import QUANTIZING, TRAINING, WRITING, warm_tasks
 from kfp_bonsai.shared.core import faults
 from kfp_bonsai.shared.core.errors import BonsaiError, in_words
 from kfp_bonsai.shared.core.progress import duration, put, say
+from kfp_bonsai.shared.kinds.kinds import KINDS
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -43,7 +44,12 @@ COLOUR = re.compile(r"\x1b\[\d+m")
 
 
 def run_locally(
-    pipeline: Any, arguments: Mapping[str, Any], work: Path, log: Path, headline: Callable[[str], str]
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    work: Path,
+    log: Path,
+    headline: Callable[[str], str],
+    kind: str = "",
 ) -> None:
     """Run a pipeline here; tasks that finished in an earlier run in `work` with the same inputs are not run again.
 
@@ -53,6 +59,7 @@ def run_locally(
         work: where all artifacts go, and the notes on which tasks are finished.
         log: the file that gets every line.
         headline: gives the headline of the task of this name.
+        kind: the kind of task, as far as it is known: what its tasks need is imported once for all of them.
 
     Raises:
         BonsaiError: a stage refused its input, or its process was ended.
@@ -69,7 +76,8 @@ def run_locally(
     )
     root = logging.getLogger()
     root.setLevel(logging.INFO)  # KFP tells at this level which tasks it does not run again
-    imported = [*TRAINING, *(QUANTIZING if arguments.get("edge") else ())]
+    writes = kind in KINDS and KINDS[kind].writes
+    imported = [*TRAINING, *(QUANTIZING if arguments.get("edge") else ()), *(WRITING if writes else ())]
     with log.open("a", encoding="utf-8") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # KFP warns of settings that matter on a cluster only
         lines = Lines(file, headline)

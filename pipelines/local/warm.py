@@ -24,7 +24,9 @@ TRAINING = (
     "kfp_bonsai.shared.training.trainer",
     "kfp_bonsai.shared.saved.checkpoint",
     "transformers.models.auto.modeling_auto",
+    "kfp_bonsai.shared.models.free_models",
 )
+WRITING = ("rouge_score.rouge_scorer", "sacrebleu.metrics")
 QUANTIZING = ("nncf.onnx.quantization.backend_parameters", "onnxruntime.quantization", "openvino")
 ENDED = "\0task ended "
 GPU = Path("/proc/driver/nvidia")  # its driver may be asked for on import, and does not outlive a fork
@@ -76,6 +78,9 @@ def main() -> None:
     for name in sys.argv[1:]:
         with suppress(ImportError):  # the task says so, if it needs it
             import_module(name)
+    if free_models := sys.modules.get("kfp_bonsai.shared.models.free_models"):
+        with suppress(ImportError):
+            free_models.register()  # which imports a module of each family
     gc.freeze()
     for line in sys.stdin:
         child = os.fork()

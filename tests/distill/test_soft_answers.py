@@ -72,7 +72,7 @@ def made(request, tmp_path_factory):
     data = kinds_made.splits(folder / "data", "generation")
     model = tiny.pretrained(folder / "model", layers=2, family=request.param, writes=True)
     fine_tune(
-        str(model), data["train"], data["validation"], folder / "base", epochs=14, learning_rate=5e-3, batch_size=16
+        str(model), data["train"], data["validation"], folder / "base", epochs=9, learning_rate=5e-3, batch_size=16
     )
     teacher_outputs(folder / "base", data["train"], data["unlabelled"], folder / "transfer")
     return folder, data
@@ -110,7 +110,7 @@ def test_a_shorter_narrower_student_learns_to_write(made):
     layer_remove(folder / "base", data["validation"], folder / "short", keep="1/2")
     pruned = matrix_prune(folder / "short", folder / "transfer", folder / "pruned", flops=0.45, steps=20)
     small = folder / "small"
-    learnt = distill(folder / "pruned", folder / "transfer", data["validation"], small, epochs=12, learning_rate=5e-3)
+    learnt = distill(folder / "pruned", folder / "transfer", data["validation"], small, epochs=8, learning_rate=5e-3)
     records = [read_record(folder / one) for one in ("small", "base")]
     assert pruned["flops_ratio"] == ratio(*records, 0) < 0.46
     before = read_record(folder / "base")["validation"]

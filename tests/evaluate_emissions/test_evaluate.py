@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import short_looks
 
 from kfp_bonsai.evaluate_emissions import machine, protocol, results, rounds, speed
 from kfp_bonsai.evaluate_emissions.evaluate import evaluate_emissions
@@ -42,8 +43,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measurement(made, memory_too):
-    """One whole measurement, of a shorter model and of one that fails half-way."""
+def measurement(made):
+    """One whole measurement, of a shorter model and of one that fails half-way; memory is measured as for users."""
     from kfp_bonsai.shared.inference import runtimes
 
     load, calls = runtimes.load_predictor, []
@@ -59,9 +60,11 @@ def measurement(made, memory_too):
 
         return SimpleNamespace(runtime="torch", predict=run) if folder.name == "broken" else predictor
 
+    asked = {"pairs": 3, "precision": 0.0, "country": "FRA", "traffic": 1000, "embodied": 36, "block_seconds": 0.6}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(short_looks.MEMORY, "1")
         patch.setattr(runtimes, "load_predictor", failing)
-        told = measure(made, ["short", "broken"], pairs=3, precision=0.0, country="FRA", traffic=1000, embodied=36)
+        told = measure(made, ["short", "broken"], **asked)
     return json.loads((made / "out.json").read_text()), told
 
 
@@ -544,7 +547,7 @@ def measure(made, candidates, baseline="baseline", test="test.parquet", output=N
         made / "train.parquet",
         made / test,
         output or made / "out.json",
-        **{"block_seconds": 1.0, "device": "cpu", **options},
+        **{"block_seconds": 0.3, "device": "cpu", **options},
     )
 
 

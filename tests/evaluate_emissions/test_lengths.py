@@ -38,7 +38,7 @@ def measured(request, memory_too, tmp_path_factory):
         columns = {"text": [*columns["text"], "the film"], "label": [*columns["label"], "good " * 70]}
     test = split(folder / "test.parquet", columns)
     layer_remove(base, validation, folder / "small", keep="1/2")
-    options = {"pairs": 2, "block_seconds": 0.3, "time_budget": 3, "device": "cpu", "country": "FRA"}
+    options = {"pairs": 2, "block_seconds": 0.3, "precision": 0.0, "device": "cpu", "country": "FRA"}
     evaluate_emissions(base, [folder / "small"], folder / "train.parquet", test, folder / "measurement.json", **options)
     return folder, test, json.loads((folder / "measurement.json").read_text())
 

@@ -251,7 +251,7 @@ def test_a_run_never_goes_on_with_other_arguments(small):
 def test_a_stages_refusal_is_one_line(small, tmp_path):
     """A traceback of KFP for rows that are not there, or a folder left behind; what a glance shows is told before."""
     _, options, _ = small
-    options = [*options, "--test-rows", "100000"]
+    options = [*(one for one in options if one != "--edge"), "--test-rows", "100000"]
     options[options.index("--output") + 1] = str(tmp_path / "run")
     ended = bonsai_run(options)
     assert ended.returncode == 2 and "Traceback" not in ended.stdout + ended.stderr

@@ -96,7 +96,8 @@ def test_kfp_reads_both_documents(documents):
 def test_compiling_again_gives_the_same_bytes(folder, tmp_path):
     """A pipeline whose version changes though nothing did: sets and dicts are in another order in another process."""
     (tmp_path / "cluster.yaml").write_text(SETTINGS)
-    code = "from kfp_bonsai.pipelines.cluster.compile import *\n"
+    code = "from kfp_bonsai.pipelines.lean_kfp import import_kfp\nimport_kfp()\n"  # as `bonsai compile` does
+    code += "from kfp_bonsai.pipelines.cluster.compile import *\n"
     code += f"for each in PIPELINES: compile_pipeline(pipeline=each, **{OPTIONS})"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=240, cwd=tmp_path, env=environment)

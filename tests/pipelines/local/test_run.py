@@ -126,7 +126,7 @@ def test_a_gpu_without_a_counter_is_refused_before_the_training(monkeypatch):
 def test_packaging_that_fails_leaves_the_report(tmp_path, monkeypatch):
     """Hours measured, and no report, as the bucket could not be written to."""
 
-    def fails(pipeline, arguments, work, log, headline):
+    def fails(pipeline, arguments, work, log, headline, kind):
         report = work / "compress" / "report"
         (report / "figures").mkdir(parents=True)
         for name in ("html", "markdown", "results"):

@@ -8,8 +8,10 @@ from inspect import signature
 from typing import Any
 
 from kfp_bonsai.fine_tune import train
+from kfp_bonsai.layer_remove.remove import stacks_asked
 from kfp_bonsai.matrix_prune import prune
 from kfp_bonsai.pipelines.levels import (
+    SHARES,
     check_fit,
     check_layers,
     check_shares,
@@ -103,22 +105,32 @@ def levels_of_kind(arguments: Mapping[str, Any], epochs: float = 0.0) -> list[di
     """
     kind, model = kind_of_rows(arguments), read(arguments["model"])
     if kind:
-        _check_head(arguments["model"], model, kind, edge=False)
+        _check_head(model, kind)
     config, usual = model.config, usual_levels(kind, epochs)
 
     def check(level: Mapping[str, Any]) -> None:
         _check_layers([level], config)
         _check_shares([level], config, arguments["max_length"], kind, surely=True)
 
+    stacks = [getattr(config, stack.count) for stack in family_of(config).stacks]
     found: list[dict[str, Any]] = []
     for number, text in enumerate(usual, 1):
         try:
-            found.append(_first_that_fits(parse_levels(with_fewer_layers(text), epochs), check))
+            level = _first_that_fits(parse_levels(with_fewer_layers(text), epochs), check)
+            same = [each["label"] for each in found if _what_stays(each, stacks) == _what_stays(level, stacks)]
+            if same:
+                say(f"note: '{level['label']}' is left out: of {sum(stacks)} layers it leaves what '{same[0]}' does")
+            else:
+                found.append(level)
         except BonsaiError as error:
             if number == len(usual) and not found:
                 raise
             say(f"note: left out, as it was not asked for: {error}")
     return found
+
+
+def _what_stays(level: Mapping[str, Any], stacks: Sequence[int]) -> tuple:
+    return stacks_asked(level["layers"], stacks, writes=False), *(level[key] for key in (*SHARES, "shape"))
 
 
 def _first_that_fits(levels: Sequence[dict[str, Any]], check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
@@ -146,9 +158,7 @@ def kind_of_rows(arguments: Mapping[str, Any]) -> str:
     return kind_at_a_glance(**{name: arguments[name] for name in signature(kind_at_a_glance).parameters})
 
 
-def check_taught(
-    model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str, edge: bool = False
-) -> None:
+def check_taught(model: str, levels: Sequence[Mapping[str, Any]], max_length: int, kind: str) -> None:
     """Refuse a model that cannot answer rows of this kind, and levels that it cannot have then.
 
     Args:
@@ -156,16 +166,15 @@ def check_taught(
         levels: what parse_levels gives.
         max_length: tokens at which texts are cut; 0 for the longest text.
         kind: the kind of task; "" where it takes all rows to tell classes from numbers.
-        edge: whether the models are to be quantized.
 
     Raises:
-        BonsaiError: the model has no such head, or no form for the edge; a level costs more than it is to, or less; a
-            ready-made one answers in text, or has other tokens where these are what is answered for; or a level is to
-            have fewer tokens that is to write none.
+        BonsaiError: the model has no such head; a level costs more than it is to, or less; a ready-made one answers in
+            text, or has other tokens where these are what is answered for; or a level that writes none is to have
+            fewer tokens.
     """
     baseline = read(model)
     if kind:
-        _check_head(model, baseline, kind, edge)
+        _check_head(baseline, kind)
         _check_layers(compressed(levels), baseline.config, KINDS[kind].writes)
     fewer = [level for level in levels if level["vocabulary"] != WHOLE]
     if fewer and not (kind and KINDS[kind].writes):
@@ -184,14 +193,12 @@ def check_taught(
                 check_tokens(level["model"], kind)
 
 
-def _check_head(model: str, found: Pretrained, kind: str, edge: bool) -> None:
+def _check_head(found: Pretrained, kind: str) -> None:
     check_kind(found, kind)
     if KINDS[kind].head != ROW:
         task_class(found.config, KINDS[kind].head)
     if KINDS[kind].writes:
         check_end(found.tokenizer)
-    if edge:
-        int8_form.check_model(f"--edge: {model}", kind, found.config.is_encoder_decoder)
 
 
 @contextmanager

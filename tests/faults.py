@@ -26,8 +26,9 @@ class Fault:
         body: of the answer of "status".
         kind: "status" (answer it, without passing the request on), "cut" (pass half of the body on as if that were
             all of it, then drop the connection), "half" (drop the connection while the body comes, pass nothing on),
-            "silent" (pass it on, then drop the connection without the answer), "truncated" (store half of what was
-            sent, and answer that) or "truncated-silent" (store half, then drop the connection).
+            "silent" (pass it on, then drop the connection without the answer), "broken" (with half of the answer),
+            "truncated" (store half of what was sent, and answer that) or "truncated-silent" (store half, then drop the
+            connection).
         times: how often.
         status: of "status".
     """
@@ -158,6 +159,8 @@ class _Proxy(BaseHTTPRequestHandler):
             else:  # it waits for an object's last byte
                 left[0] += 1
                 fault = None
+        if fault and fault.kind == "broken":
+            self._answer(answer.status, told, content, len(content) // 2)
         if fault and fault.kind != "truncated":
             return self._drop()
         self._answer(answer.status, told, content)
@@ -173,7 +176,7 @@ class _Proxy(BaseHTTPRequestHandler):
                 return fault, left
         return None, []
 
-    def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+    def _answer(self, status: int, headers: dict[str, str], content: bytes, sent: int | None = None) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
             if name.lower() not in DROPPED or self.command == "HEAD":
@@ -181,7 +184,7 @@ class _Proxy(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[:sent])
 
     def _drop(self) -> None:
         self.close_connection = True

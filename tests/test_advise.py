@@ -46,6 +46,7 @@ def test_size_and_kind_of_task_are_part_of_the_situation():
     assert verdicts("bert", 8000, [small, large], parameters=11 * 10**6)[LEVELS[2]] == "not advised"
     assert verdicts("bert", 8000, [small, large], parameters=9 * 10**7)[LEVELS[2]] == "sensible"
     assert "larger model" in whys("bert", 8000, [large], parameters=10**6)[LEVELS[2]]
+    assert "million parameters, not 0.13" in whys("bert", 8000, [large], parameters=125_376)[LEVELS[2]]
     of_classes = measured("bert", 8000, 0.99, kind="classification")
     of_numbers = measured("bert", 3000, 0.96, kind="regression")
     assert verdicts("bert", 8000, [of_classes, of_numbers], kind="regression")[LEVELS[2]] == "at a price"

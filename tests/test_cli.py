@@ -3,6 +3,7 @@
 import inspect
 import io
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,18 @@ def test_a_run_on_ones_own_machine_imports_no_client_of_clusters():
     code += "from kfp import components, dsl, local\nprint({'kfp.client', 'kubernetes'} & {*sys.modules})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
     assert out == "set()\n"
+
+
+@pytest.mark.parametrize("command", ["run", "search"])
+def test_a_finished_folder_is_refused_before_torch_is_loaded(tmp_path, command):
+    """Seven seconds until a word is said of a command that was typed twice."""
+    record = {"state": "finished", "started": "2026-01-01", "arguments": {"search": True}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    options = [command, "--model", "none", "--data", "none", "--output", str(tmp_path), "--min-accuracy", "0.9"]
+    code = "import sys\nfrom kfp_bonsai.cli import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
+    code += "print({'torch', 'transformers'} & {*sys.modules})"
+    ended = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, timeout=60)
+    assert "holds a finished run: add --overwrite" in ended.stderr and ended.stdout == "set()\n"
 
 
 def test_bad_input_exits_with_2_and_no_traceback(tmp_path):

@@ -112,7 +112,7 @@ def check_champion(
     form = champions.INT8 if edge else champions.form_of(record)
     check_choice("--runtime", runtime, (AUTO, OPENVINO, ONNXRUNTIME))
     if form == champions.INT8:
-        _check_int8(record, start.config, f"the champion at {champion}", runtime)
+        _check_int8(record, f"the champion at {champion}", runtime)
     elif runtime != AUTO:
         say(f"fetch-champion  note: --runtime {runtime} is of int8 models, and the new one is none: --edge makes one")
     family, was = family_name(start.config.model_type), family_name(record.get("model_type", start.config.model_type))
@@ -131,7 +131,7 @@ def check_champion(
     return found, form
 
 
-def _check_int8(record: dict[str, Any], start: Any, champion: str, runtime: str) -> None:
+def _check_int8(record: dict[str, Any], champion: str, runtime: str) -> None:
     """Refuse what has no int8 form, before it is trained; say where another runtime than now is to run it."""
     kind = (record.get("task") or {}).get("kind", "")
     own = str(record.get("runtime", "")) if champions.form_of(record) == champions.INT8 else ""
@@ -141,7 +141,7 @@ def _check_int8(record: dict[str, Any], start: Any, champion: str, runtime: str)
             "elsewhere with `bonsai promote --first`, of a model that `bonsai quantize` made"
         )
     int8_form.check_kind(kind, runtime)
-    int8_form.check_model(champion, kind, bool(start.is_encoder_decoder), record.get("parameters", 0))
+    int8_form.check_model(champion, kind, record.get("parameters", 0))
     if own and runtime not in (AUTO, own):
         say(
             f"fetch-champion  note: {champion} runs on {own}, and the new model is made for {runtime}: what serves it "

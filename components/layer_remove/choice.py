@@ -14,18 +14,20 @@ from kfp_bonsai.layer_remove import kept_order
 from kfp_bonsai.layer_remove.layer_schemes import BOTTOM, EVEN, IMPORTANCE, LIKELIHOOD, LOWER_LAST, TOP
 from kfp_bonsai.shared.core.progress import Ticker, say
 from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.kinds.kind import Kind
 from kfp_bonsai.shared.models import heads, shapes
 from kfp_bonsai.shared.saved.records import versions
-from kfp_bonsai.shared.training import answer_batches, writing
+from kfp_bonsai.shared.training import answer_batches, losses, writing
 from kfp_bonsai.shared.training.trainer import bf16_is_faster, device
 
-SCORED_ROWS = 256
-MISSED_ROWS = 32  # each of them is answered some hundred times
+SCORED_ROWS, BATCH_ROWS = 256, 32
+WRITTEN_ROWS, MISSED_ROWS, MISSED_TOKENS = 32, 96, 4096  # each of them is answered some hundred times
 
 
 def choose(
     scheme: str,
     counts: Sequence[int],
+    kind: Kind,
     network: Any,
     tokenizer: Any,
     data: Path,
@@ -38,6 +40,7 @@ def choose(
     Args:
         scheme: one of SCHEMES but auto.
         counts: how many stay in each stack.
+        kind: what the model does.
         network: the model.
         tokenizer: its tokenizer.
         data: the split that layers are scored on, of a model that writes with answers.
@@ -50,7 +53,8 @@ def choose(
     if list(counts) == totals:
         return [list(range(total)) for total in totals]
     if scheme == LIKELIHOOD:
-        return least_missed(network, tokenizer, rows.read_rows(data, tokenizer, max_length), counts, seed, weights)
+        split = rows.read_rows(data, tokenizer, max_length)
+        return least_missed(kind, network, tokenizer, split, counts, seed, weights)
     scores, kept = list[float](), list[list[int]]()
     if scheme == IMPORTANCE:
         scores = block_influence(network, tokenizer, rows.read_rows(data, tokenizer, max_length), seed)
@@ -77,19 +81,21 @@ def by_place(scheme: str, count: int, total: int, scores: Sequence[float]) -> li
 
 
 def least_missed(
-    network: Any, tokenizer: Any, split: rows.Rows, counts: Sequence[int], seed: int, weights: str
+    kind: Kind, network: Any, tokenizer: Any, split: rows.Rows, counts: Sequence[int], seed: int, weights: str
 ) -> list[list[int]]:
-    """Take away the layer whose absence costs the right answers' likelihood least, one after the other, until `counts`.
+    """Take away the layer whose absence costs the answers' likelihood least, one after the other, until `counts`.
 
-    As SLEB does (arXiv 2402.09025, algorithm 1), but for two things: what is predicted are the answers, and a layer is
-    tried again only where its absence had cost less, among more layers, than any other's does now: the fewer are left,
-    the more each is missed (lazy greedy selection). What an earlier choice found for this model and these rows is not
-    sought again.
+    As SLEB does (arXiv 2402.09025, algorithm 1), but for two things: what is predicted are the answers, of a model that
+    writes the right ones, of others those of the whole model, from which theirs diverge; and a layer is tried again
+    only where its absence had cost less, among more layers, than any other's does now: the fewer are left, the more
+    each is missed (lazy greedy selection). What an earlier choice found for this model and these rows is not sought
+    again.
 
     Args:
+        kind: what the model does.
         network: the model.
         tokenizer: its tokenizer.
-        split: rows with answers.
+        split: rows; of a model that writes, with answers.
         counts: how many layers stay in each stack.
         seed: of the choice of rows.
         weights: a hash of the model's weights.
@@ -97,7 +103,10 @@ def least_missed(
     Returns:
         The layers that stay, by stack.
     """
-    few = _sample(split, MISSED_ROWS, seed)
+    few = _sample(split, WRITTEN_ROWS if kind.writes else MISSED_ROWS, seed)
+    if not kind.writes:
+        tokens = np.cumsum([len(one["input_ids"]) for one in few])
+        few = few[: max(1, int(np.searchsorted(tokens, MISSED_TOKENS, "right")))]
     stacks = shapes.stacks_of(network)
     places = [(number, index) for number, (_, layers) in enumerate(stacks) for index in range(len(layers))]
     surplus = [len(layers) - count for (_, layers), count in zip(stacks, counts, strict=True)]
@@ -113,7 +122,7 @@ def least_missed(
     }
     with kept_order.kept(key) as (order, keep):
         if order is None or len(order.gone) < sum(surplus):
-            order = _found(network, tokenizer.pad_token_id, few, surplus, order, keep)
+            order = _found(kind, network, tokenizer.pad_token_id, few, surplus, order, keep)
         else:
             say("layer-remove  which layers the answers need least was found before, by another level or attempt")
     gone = order.gone[: sum(surplus)]
@@ -122,6 +131,7 @@ def least_missed(
 
 
 def _found(
+    kind: Kind,
     network: Any,
     pad_id: int,
     few: Sequence[rows.Item],
@@ -132,6 +142,7 @@ def _found(
     """Return the order in which so many layers of each stack go, from where an earlier choice left off.
 
     Args:
+        kind: what the model does.
         network: the model.
         pad_id: its padding token.
         few: the rows to look at.
@@ -141,12 +152,14 @@ def _found(
     """
     stacks, left = shapes.stacks_of(network), list(surplus)
     precision = torch.autocast(device(), torch.bfloat16, enabled=bf16_is_faster())
+    network.to(device())
+    with precision:
+        worse = _worse_by(kind, network, few, pad_id)
 
     def cost(absent: Sequence[kept_order.Place]) -> float:
         with _without([stacks[number][1][index] for number, index in absent]), precision:
-            return -float(np.log(writing.likelihood_of(network, few, pad_id)))
+            return worse()
 
-    network.to(device())
     if order is None:
         could = [
             (number, index)
@@ -177,9 +190,35 @@ def _found(
         left[place[0]] -= 1
         order = kept_order.Order(tuple(gone), tuple(waiting), now)
         keep(order)
-        ticker.step(len(gone), perplexity=float(np.exp(now)))
+        ticker.step(len(gone), **({"perplexity": float(np.exp(now))} if kind.writes else {"divergence": now}))
     network.to("cpu")
     return order
+
+
+def _worse_by(kind: Kind, network: Any, few: Sequence[rows.Item], pad_id: int) -> Callable[[], float]:
+    """Return what tells how badly the model answers: minus the log-likelihood of right tokens, or a divergence."""
+    if kind.writes:
+        return lambda: -float(np.log(writing.likelihood_of(network, few, pad_id)))
+    ordered = sorted(few, key=lambda one: len(one["input_ids"]))
+    padded = [rows.pad(ordered[at : at + BATCH_ROWS], pad_id) for at in range(0, len(few), BATCH_ROWS)]
+    batches = [{name: value.to(network.device) for name, value in batch.items()} for batch in padded]
+
+    def logits(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        with torch.inference_mode():
+            told: torch.Tensor = answer_batches.run(network, batch).logits.float()
+        return told
+
+    network.eval()
+    whole = [logits(batch) for batch in batches]
+
+    def divergence() -> float:
+        parts = [
+            len(right) * losses.of_teacher(kind, logits(batch), right, batch["attention_mask"], 1.0).item()
+            for batch, right in zip(batches, whole, strict=True)
+        ]
+        return sum(parts) / len(few)
+
+    return divergence
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Order:
     Attributes:
         gone: the layers that go, in their order.
         waiting: a heap of the others: what the absence of each cost, among how many that were gone, and which it is.
-        now: the logarithm of the perplexity without those that are gone.
+        now: what the answers cost without those that are gone, as choice.py counts it.
     """
 
     gone: tuple[Place, ...]

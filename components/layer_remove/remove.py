@@ -38,10 +38,11 @@ def layer_remove(
             is one of all its layers, and the decoder's go first, down to a third of them: each written token runs
             through these, and through the encoder's not at all.
         scheme: How layers are chosen where `keep` does not name them: lower-last (evenly from the lower half, and the
-            last, which the classifier reads; kept most on the demo task), likelihood (of a model that writes: one after
-            the other goes whose absence costs the right answers least, as in SLEB, arXiv 2402.09025, algorithm 1),
+            last, which the classifier reads; kept most on the demo task), likelihood (one after the other goes whose
+            absence costs least, as in SLEB, arXiv 2402.09025, algorithm 1: of the likelihood of right answers where the
+            model writes, of that of the whole model's own answers elsewhere),
             importance (the ones that change their input most stay: block influence, arXiv 2403.03853, section 2),
-            bottom, even, or top; auto takes likelihood for models that write, and lower-last for others.
+            bottom, even, or top; auto takes likelihood for decoders and models that write, lower-last for others.
         level: Name of the compression level, shown in the report.
         student: A ready-made model to take instead: a folder, a hub name or embedded:NAME. It stays whole, whatever
             `keep` says, gets a new head for the task, and learns from the baseline in distill.
@@ -66,7 +67,8 @@ def layer_remove(
     asked = stacks_asked(keep, stacks, kind_of(task).writes)
     named = [one for one in asked if isinstance(one, list)]
     counts = [one for one in asked if isinstance(one, int)]
-    scheme = scheme_for(kind_of(task), scheme, data, bool(counts) and task.split == "unlabelled")
+    without_answers = bool(counts) and task.split == "unlabelled"
+    scheme = scheme_for(kind_of(task), scheme, record["model_type"], data, without_answers)
 
     from kfp_bonsai.layer_remove import choice
     from kfp_bonsai.shared.energy import energy
@@ -76,7 +78,7 @@ def layer_remove(
         with energy.track(energy.enduring(energy.find_sources())) as meter:
             network, tokenizer = load(model)
             kept = named or choice.choose(
-                scheme, counts, network, tokenizer, data, record["max_length"], seed, record["sha256"]
+                scheme, counts, kind_of(task), network, tokenizer, data, record["max_length"], seed, record["sha256"]
             )
             shorter = surgery.keep_layers(network, kept)
         names = "; ".join(",".join(map(str, one)) for one in kept)
@@ -178,9 +180,11 @@ def layers_asked(keep: str, total: int) -> int | list[int]:
     try:
         if "," in text:
             indices = [int(part) for part in text.split(",")]
-            if sorted(set(indices)) != indices or indices[0] < 0 or indices[-1] >= total:
+            if sorted(set(indices)) != indices or indices[0] < 0:
+                raise BonsaiError(f"--keep {keep}: indices must rise, from 0 on")
+            if indices[-1] >= total:
                 raise BonsaiError(
-                    f"--keep {keep}: indices must rise, from 0 to {total - 1} (the model has {total} layers)"
+                    f"--keep {keep}: indices go from 0 to {total - 1} here, as the model has {total} layers"
                 )
             return indices
         number = Fraction(text)
@@ -190,6 +194,8 @@ def layers_asked(keep: str, total: int) -> int | list[int]:
         if not 0 < number <= 1:
             raise BonsaiError(f"--keep {keep}: a fraction must be above 0 and at most 1")
         return max(1, round(number * total))
-    if not 1 <= number <= total:
+    if number < 1:
+        raise BonsaiError(f"--keep {keep}: at least one layer must stay: give a count from 1 on, or a fraction (1/3)")
+    if number > total:
         raise BonsaiError(f"--keep {keep}: the model has {total} layers, so give 1 to {total} (or a fraction)")
     return int(number)

@@ -143,7 +143,7 @@ for one, row in zip(encoded, run(batch)):
     print(tokenizer.decode(one.ids[text[begin] : text[end] + 1]))
 """,
 }
-DECODER = """\
+OPENED = """\
 import json
 
 import numpy
@@ -152,9 +152,17 @@ from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
 tokenizer.enable_truncation({length})
-settings = {{"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}}
-request = openvino.compile_model("{folder}/openvino_model.xml", "CPU", settings).create_infer_request()
 limits = json.load(open("{folder}/generation_config.json"))
+settings = {{"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}}
+"""
+SAID = """\
+    return tokenizer.decode(said)
+
+
+print(write({text}))
+"""
+DECODER = """\
+request = openvino.compile_model("{folder}/openvino_model.xml", "CPU", settings).create_infer_request()
 
 
 def write(text):
@@ -168,10 +176,26 @@ def write(text):
         if new[0] == limits["eos_token_id"]:
             break
         said += new
-    return tokenizer.decode(said)
+"""
+ENCODER_DECODER = """\
+encoder, decoder = (
+    openvino.compile_model(f"{folder}/openvino_{{part}}model.xml", "CPU", settings).create_infer_request()
+    for part in ("encoder_", "")
+)
 
 
-print(write({text}))
+def write(text):
+    ids, said = numpy.array([tokenizer.encode(text{plain}).ids]), []
+    encoder.infer({{"input_ids": ids, "attention_mask": numpy.ones_like(ids)}})
+    decoder.reset_state()
+    batch = {{port.any_name: encoder.get_tensor(port) for port in encoder.model_outputs}}
+    batch["beam_idx"] = numpy.array([0], numpy.int32)
+    while len(said) < limits["max_new_tokens"]:
+        new = int(decoder.infer(batch)[0][0, -1].argmax())
+        if new == limits["eos_token_id"]:
+            break
+        said.append(new)
+        batch["decoder_input_ids"] = numpy.array([[new]])
 """
 SPOKEN = """\
 from transformers import AutoTokenizer  # for its chat template; it needs no torch
@@ -359,9 +383,11 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
     length = record.get("max_length") or 128
     pair, kind = len(task.get("columns") or ["text"]) > 1, kind_in(task)
     any_may_hold = kind.head == ROW and kind.says == ANY
+    model_type = record.get("model_type")
+    in_text = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
     if row["stage"] == "quantized" and kind.writes:
         chat = task.get("setting") == CHAT
-        code = SPOKEN + DECODER if chat else DECODER
+        code = SPOKEN * chat + OPENED + (ENCODER_DECODER if in_text else DECODER) + SAID
         said = {"text": "asked" if chat else '"a fine film"', "plain": ", add_special_tokens=False" * chat}
         filled = code.format(folder=".", length=length, **said)
         return (
@@ -380,8 +406,6 @@ def _usage(record: dict[str, Any], task: dict[str, Any], row: dict[str, Any]) ->
         filled = f"import json\n\n{filled}" if "json." in answer else filled
         return f"{with_it}\n\n```python\n{filled}```"
     texts = '["a first text"], ["a second text"]' if pair else '["a fine film", "a dull one"]'
-    model_type = record.get("model_type")
-    in_text = bool(model_type) and FAMILIES[family_name(str(model_type))].answers_in_text
     code = WRITES if in_text else STOCK_OF[kind.head] if kind.scored == "rows" else RANKS
     if kind.writes and task.get("setting") == CHAT:
         code = CHATS.replace("{model}", "ModelForSeq2SeqLM" if in_text else "ModelForCausalLM")

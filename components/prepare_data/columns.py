@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from kfp_bonsai.shared.core.errors import BonsaiError, nearest
 
+MANY_WORDS = 4  # in a column's name: it is a row, in a file without names
 TEXTS = ("text", "sentence", "review", "content")
 PAIRS = (
     ("text_a", "text_b"),
@@ -14,7 +15,8 @@ PAIRS = (
 )
 LABELS = ("label", "labels", "target", "class", "sentiment", "score", "rating")
 WORDS = ("tokens", "words", "token", "word")
-TAGS = ("ner_tags", "tags", "ner", "ner_tag", "tag", "labels", "label")
+TAGS_ALONE = ("ner_tags", "tags", "ner", "ner_tag", "tag")
+TAGS = (*TAGS_ALONE, "labels", "label")
 STRETCHES = ("entities", "spans", "label", "labels")
 ASKED = (("question", "context"), ("question", "passage"), ("question", "paragraph"), ("text_a", "text_b"))
 ANSWERS = ("answers", "answer", "label")
@@ -70,9 +72,11 @@ def text_columns(names: Sequence[str], where: str, text: str = "", pair: str = "
     others = [name for name in names if name != known_label]
     if len(others) == 1 and (known_label or len(names) == 1):
         return (others[0],)
+    headless = any(name.count(" ") >= MANY_WORDS for name in names)
+    named_so = f"{', '.join(names)}{'; the first line is to name them' if headless else ''}"
     near = next((hint for wanted in ("text", *TEXTS) if (hint := nearest(wanted, list(names)))), "")
     raise BonsaiError(
-        f"{where} has no text column (columns: {', '.join(names)}; known: {', '.join(TEXTS)}, and pairs such as "
+        f"{where} has no text column (columns: {named_so}; known: {', '.join(TEXTS)}, and pairs such as "
         f"{PAIRS[0][0]}, {PAIRS[0][1]}){near}: name it with --text-column, the second of a pair with --text-pair-column"
     )
 

@@ -11,6 +11,7 @@ from kfp_bonsai.prepare_data.glance import AUTO
 from kfp_bonsai.prepare_data.names import MOST_CLASSES, as_number
 from kfp_bonsai.prepare_data.survey import Survey
 from kfp_bonsai.prepare_data.targets import TARGETS
+from kfp_bonsai.prepare_data.ways import SEPARATORS
 from kfp_bonsai.shared.core.errors import BonsaiError, listed, nearest
 from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.kinds.task import Task
@@ -19,6 +20,7 @@ CLASSES, NUMBERS = (
     next(name for name, kind in KINDS.items() if kind.target == target and not kind.group)
     for target in ("class", "number")
 )
+SEVERAL = next(name for name, kind in KINDS.items() if kind.target == "classes")
 DISTINCT = 10  # more distinct float labels than this are a regression
 
 
@@ -28,11 +30,19 @@ def hint(found: Survey, kind: str) -> str:
         return ""
     if found.reading.kind:
         return f"; to predict each row by itself: --kind {NUMBERS} or {CLASSES}"
+    if joined := _joined([*found.classes]):
+        return f"; to take labels like '{joined[:40]}' as several in one: --kind {SEVERAL}"
     if len(found.classes) <= 2 or not np.isfinite(found.values[found.kept]).all():
         return ""
     if found.floats and len(found.classes) > DISTINCT:
         return f"; to take the numbers as classes: --kind {CLASSES}"
     return f"; to predict them as numbers: --kind {NUMBERS}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return a label that is another one with more behind a separator, or "" if there is none."""
+    whole = {*names}
+    return next((one for one in names for mark in SEPARATORS if whole & {*map(str.strip, one.split(mark))} - {one}), "")
 
 
 def kind_of(found: Survey, kind: str) -> str:

@@ -36,10 +36,22 @@ def find(rows: Rows, flags: Flags, kind: str = AUTO) -> Reading:
         )
     if kind == AUTO and (written := conversations.find_unasked(look)):
         return _checked(written, rows.where)
+    if kind == AUTO and not look.called(columns.TEXTS):
+        _check_no_words(look)
     texts = look.texts()
     label = columns.label_column(look.names, rows.where, flags.label)
     found = Reading(texts, label, texts, (label,), class_names=rows.class_names(label))
     return _checked(found if kind == AUTO else replace(found, kind=kind), rows.where)
+
+
+def _check_no_words(look: Glance) -> None:
+    """Refuse words and tags that are called so, and are no lists of them."""
+    words, tags = look.called(columns.WORDS), look.called(columns.TAGS_ALONE)
+    if words and tags and not look.flags.text:
+        raise BonsaiError(
+            f"{look.where} has the columns {words[0]} and {tags[0]}, which hold no lists of such: rows are to "
+            f"be {TARGETS['spans'].example}; for another task, name columns with --text-column and --label-column"
+        )
 
 
 def find_texts(rows: Rows, train: Reading, label: str) -> Reading:

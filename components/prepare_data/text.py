@@ -16,6 +16,7 @@ from kfp_bonsai.shared.data.parquet import first_line
 
 LONGEST = 1 << 24  # characters of a line or a value: what is longer is a file of another kind, or an open quote
 HEAD_BYTES = 512
+ICONV = "iconv, such as `iconv -f WINDOWS-1252 -t UTF-8`, which is told what it was written in"
 # Regular expressions, so that a column may be called PK or <text>.
 PACKED: dict[bytes, Any] = {
     rb"\x1f\x8b": gzip.open,
@@ -95,7 +96,7 @@ class Lines(Iterator[str]):
         if "\0" in line:
             raise BonsaiError(
                 f"{self.where}, line {self.number} has a NUL byte: the file is damaged, or no UTF-8 text: copy it "
-                "again, or convert it with `iconv -t utf-8`"
+                f"again, or convert it with {ICONV}"
             )
         return line
 
@@ -112,7 +113,7 @@ class Lines(Iterator[str]):
             return BonsaiError(f"{self.where} cannot be read to its end ({first_line(error)}): copy it again")
         name = self.encoding.removesuffix("-sig").upper()
         place = f" from line {self._undecodable()} on" if name == "UTF-8" else ""
-        return BonsaiError(f"{self.where} is not {name} text{place} ({error}): convert it with `iconv -t utf-8`")
+        return BonsaiError(f"{self.where} is not {name} text{place} ({error}): convert it with {ICONV}")
 
     def _undecodable(self) -> int:
         self.file.seek(0)

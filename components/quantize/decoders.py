@@ -1,4 +1,4 @@
-"""Models that write: OpenVINO's graph with weights of 8 or 4 bits, how well it follows the checkpoint, and how fast."""
+"""Models that write: OpenVINO's graphs with weights of 8 or 4 bits, how well they follow the checkpoint, how fast."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ OFF = (None, False, 0, 1, 1.0)
 
 
 def check(model: Path, kind: str, runtime: str, any_processor: bool) -> None:
-    """Refuse what is not quantized: a runtime that writes nothing, two stacks, and models that do not write greedily.
+    """Refuse what is not quantized: a runtime that writes nothing, and models that do not write greedily.
 
     Raises:
         BonsaiError: one of them.
@@ -50,7 +50,6 @@ def check(model: Path, kind: str, runtime: str, any_processor: bool) -> None:
             "--any-processor: a model that writes has no such form yet: leave it out, and quantize it on a processor "
             "like those that are to serve it"
         )
-    int8_form.check_model(str(model), kind, bool(read_object(model / "config.json").get("is_encoder_decoder")))
     writers.check_writing(model)
     file = model / "generation_config.json"
     found = read_object(file)
@@ -77,7 +76,7 @@ def check_bits(bits: int, writes: bool) -> None:
 
 
 def compress(model: Path, folder: Path, texts: Sequence[str], task: Task, bits: int) -> dict[str, Any]:
-    """Write a decoder's graph with rounded weights into a folder, and tell how well it follows the checkpoint.
+    """Write a model's graphs with rounded weights into a folder, and tell how well it follows the checkpoint.
 
     Args:
         model: the checkpoint.
@@ -93,10 +92,10 @@ def compress(model: Path, folder: Path, texts: Sequence[str], task: Task, bits: 
     network, tokenizer = checkpoint.load(model)
     work = folder / "work"
     work.mkdir()
-    whole, file = work / DECODER_FILE, folder / DECODER_FILE
-    difference = export(network, whole)
+    difference, file = export(network, work / DECODER_FILE), folder / DECODER_FILE
     say(f"quantize  exported to OpenVINO, largest difference to torch {difference:.1g}")
-    _round_weights(whole, file, bits)
+    for whole in work.glob("*.xml"):
+        _round_weights(whole, folder / whole.name, bits)
     torch_writes, decoder = writers.torch_writer(network, tokenizer), decoding.load_decoder(file)
     ordered = sorted(texts, key=len)
     batches = [

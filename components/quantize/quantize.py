@@ -75,8 +75,8 @@ def quantize(
     Args:
         model: the model folder to quantize, written by fine-tune, distill or another stage.
         calibration: a Parquet split of the model's task for calibration; the training split, never the test split.
-        output: the folder to write: model.onnx (openvino_model.xml and .bin of a model that writes), its tokenizer,
-            config.json and bonsai.json.
+        output: the folder to write: model.onnx (openvino_model.xml and .bin of a model that writes, and of its encoder
+            openvino_encoder_model.xml and .bin), its tokenizer, config.json and bonsai.json.
         runtime: "openvino", "onnxruntime", or "auto", which times both on this machine and keeps the faster.
         calibration_rows: rows that set the ranges; at most twice as many others check the result.
         any_processor: give weights 7 bits, so that the model answers alike on all processors; without, that is done
@@ -109,7 +109,7 @@ def quantize(
     if writes:
         decoders.check(model, task.kind, runtime, any_processor)
     else:
-        int8_form.check_model(str(model), task.kind, two_stacks=False, parameters=record["parameters"])
+        int8_form.check_model(str(model), task.kind, record["parameters"])
     if calibration_rows < FEWEST_ROWS:
         raise BonsaiError(f"--calibration-rows {calibration_rows}: give {FEWEST_ROWS} or more, such as 160")
     texts = _sample(calibration, task, (1 if writes else 3) * calibration_rows, seed)

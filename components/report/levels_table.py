@@ -20,7 +20,7 @@ class Column:
         beside: what stands below it in small print, or in brackets; "" for nothing.
         of_beside: what the head says of that; "" where intervals say it.
         bar: whether the value is drawn as a bar too.
-        more: what stands below that, if there is any.
+        more: a list of what stands below that; "" for none.
     """
 
     head: str
@@ -80,7 +80,7 @@ def table_of(
         row["cells"] = [
             (
                 row[one.key],
-                [row[name] for name in (one.beside, one.more) if name and row[name]],
+                [*filter(None, [one.beside and row[one.beside]]), *(row[one.more] if one.more else [])],
                 row["bar"] if one.bar else "",
             )
             for one in columns

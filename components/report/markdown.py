@@ -76,7 +76,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def with_interval(row: dict[str, Any], key: str) -> str:
     """Return a value of a row with what belongs beside it in brackets."""
     found = [row[BESIDE[key]]] if key in BESIDE else []
-    beside = "; ".join(filter(None, [*found, *([row["scores"]] if key == "accuracy" else [])]))
+    beside = "; ".join(filter(None, [*found, *(row["scores"] if key == "accuracy" else [])]))
     return f"{row[key]} ({beside})" if beside else row[key]
 
 

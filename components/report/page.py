@@ -70,7 +70,7 @@ def table(rows: list[dict[str, Any]], task: dict[str, Any]) -> list[dict[str, An
             "relative_accuracy_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_accuracy_ci"]),
             "accuracy": metric_value(row["accuracy"], task),
             "accuracy_ci": metric_interval(row["accuracy_ci"], task),
-            "scores": " · ".join(_other_scores(row.get("scores") or {}, task)),
+            "scores": _other_scores(row.get("scores") or {}, task),
             "relative_emission": numbers.percent(row["relative_emission"]),
             "relative_emission_ci": "" if row["stage"] == "baseline" else percent_interval(row["relative_emission_ci"]),
             "bar": f"{100 * min(1.0, row['relative_emission'] or 0):.1f}",

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+FARTHER = 2.0  # what each offer costs more than the one before it, in pixels covered
+
 
 @dataclass(frozen=True)
 class Box:
@@ -61,11 +63,13 @@ def place(
     for (x, y), (width, height) in zip(points, sizes, strict=True):
         best: tuple[float, Box, bool] | None = None
         for rank, (dx, dy, gap) in enumerate(_offers()):
+            if best is not None and best[0] <= FARTHER * rank:
+                break  # what comes costs no less
             left = x + dx * gap - (width if dx < 0 else width / 2 if dx == 0 else 0)
             bottom = y + dy * gap - (height if dy < 0 else height / 2 if dy == 0 else 0)
             box = Box(left, bottom, left + width, bottom + height)
             outside = box.area - box.overlap(inside)
-            cost = 20 * outside + sum(box.overlap(other) for other in taken) + 2.0 * rank
+            cost = 20 * outside + sum(box.overlap(other) for other in taken) + FARTHER * rank
             if best is None or cost < best[0]:
                 best = (cost, box, gap > 20)
         assert best is not None

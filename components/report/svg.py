@@ -9,6 +9,7 @@ import re
 from html import escape
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -28,6 +29,7 @@ COLOURS = {
     "run5": "#a3153f",
     "run6": "#00707c",
 }
+_drawn: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()  # a file and the page show one drawing
 
 
 def inline_svg(figure: Figure, kind: str, title: str, description: str, name: str = "") -> str:
@@ -91,6 +93,8 @@ def style() -> Any:
 
 
 def _svg(figure: Figure) -> str:
+    if figure in _drawn:
+        return _drawn[figure]
     with style():
         file = io.StringIO()
         figure.savefig(
@@ -99,4 +103,5 @@ def _svg(figure: Figure) -> str:
     text = file.getvalue()
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+    _drawn[figure] = "\n".join(line.strip() for line in text.splitlines() if line.strip())
+    return _drawn[figure]

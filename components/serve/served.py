@@ -125,8 +125,8 @@ def load(folder: Path, threads: int = 0) -> Model:
     which is among those files, as that reads through them once already.
 
     Args:
-        folder: holds tokenizer.json, bonsai.json, and model.onnx (openvino_model.xml of one that writes) or, not
-            quantized, safetensors and config.json.
+        folder: holds tokenizer.json, bonsai.json, and model.onnx (openvino_model.xml of one that writes, and
+            openvino_encoder_model.xml of its encoder) or, not quantized, safetensors and config.json.
         threads: threads that work on one batch; 0 leaves it to the runtime.
 
     Raises:

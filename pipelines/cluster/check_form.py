@@ -103,7 +103,7 @@ def _check_models(model: str, values: dict[str, Any]) -> None:
     for level in levels:
         if level["model"]:
             level["fingerprint"] = of_model(level["model"])
-    check_taught(model, levels, max_length, kind_of_rows(values), values.get(EDGE) is True)
+    check_taught(model, levels, max_length, kind_of_rows(values))
 
 
 def _of_data(values: Mapping[str, Any]) -> str:

@@ -53,14 +53,7 @@ def run_folder(
         BonsaiError: the folder holds something else, a finished run or one with other arguments, or is in use; or this
             is Windows.
     """
-    check_platform()
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise BonsaiError(f"--output {output} is a file: name a folder")
-    found = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    ours = {LOG, LOCK, BEFORE, FOREIGN}  # a log alone is of a run that failed at its first task
-    if found - ours and RECORD not in found:
-        raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
+    check_free(output, overwrite)
     check_writable(output / RECORD)
     with held(output, "run"):
         _put_back(output)
@@ -93,6 +86,27 @@ def run_folder(
             raise
         _write(output, {**record, "state": FINISHED, "finished": _now()})
         clear(output, (BEFORE,))
+
+
+def check_free(output: Path, overwrite: bool) -> None:
+    """Refuse a folder in which no run may work, whatever it is given; the first of all checks, as it is the quickest.
+
+    Args:
+        output: the run's folder.
+        overwrite: start over, whatever is there of an earlier run.
+
+    Raises:
+        BonsaiError: it is a file, it holds something else or a finished run, or this is Windows.
+    """
+    check_platform()
+    if output.exists() and not output.is_dir():
+        raise BonsaiError(f"--output {output} is a file: name a folder")
+    found = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    ours = {LOG, LOCK, BEFORE, FOREIGN}  # a log alone is of a run that failed at its first task
+    if found - ours and RECORD not in found:
+        raise BonsaiError(f"--output {output} holds other files: name a new or empty folder")
+    if RECORD in found:
+        _started(output, overwrite)
 
 
 def check_platform() -> None:
@@ -133,12 +147,13 @@ def _is_there(lock: IO) -> bool:
         return False
 
 
-def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str]) -> str:
-    """Check that a run with these arguments may work here, and return when it began."""
+def _started(output: Path, overwrite: bool) -> tuple[str, dict[str, Any]]:
+    """Return when the run began that a folder holds, and its record, or refuse it.
+
+    Raises:
+        BonsaiError: the record is none, or of a finished run.
+    """
     path = output / RECORD
-    if not path.exists():
-        clear(output, (LOG,))
-        return _now()
     if not path.is_file():
         raise BonsaiError(f"{path} is no file: remove it, or name another --output")
     found = kept_document(path)
@@ -146,11 +161,20 @@ def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Se
     state, known, started = (found.get(key) for key in ("state", "arguments", "started"))
     if not (isinstance(state, str) and isinstance(known, dict) and isinstance(started, str)):
         raise BonsaiError(f"{path} is damaged, or no run's: remove what you do not need, or name another --output")
+    if state == FINISHED and not overwrite:
+        raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
+    return started, found
+
+
+def _check(output: Path, arguments: Mapping[str, Any], overwrite: bool, late: Sequence[str]) -> str:
+    """Check that a run with these arguments may work here, and return when it began."""
+    if not (output / RECORD).exists():
+        clear(output, (LOG,))
+        return _now()
+    started, found = _started(output, overwrite)
     if overwrite:
         return _now()
-    if state == FINISHED:
-        raise BonsaiError(f"{output} holds a finished run: add --overwrite to start over, or name another --output")
-    different = differences(known, arguments, late)
+    different = differences(found["arguments"], arguments, late)
     if found.get("code") != code():
         different.append(f"the code of kfp-bonsai (version {found.get('version')}, now {__version__})")
     if different:

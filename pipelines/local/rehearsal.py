@@ -10,7 +10,7 @@ from typing import Any
 
 from kfp_bonsai.pipelines.local.inputs import check_inputs
 from kfp_bonsai.pipelines.local.run import settled
-from kfp_bonsai.pipelines.options import EDGE, LEVELS, PREPARING
+from kfp_bonsai.pipelines.options import LEVELS, PREPARING
 from kfp_bonsai.pipelines.values import check_model, check_taught
 from kfp_bonsai.shared.data.tasks import SPLITS, read_task
 from kfp_bonsai.shared.kinds.task import Task
@@ -39,7 +39,7 @@ def rehearse(model: str, data: str, level: Sequence[str], distill_epochs: float,
     task = _prepared(json.dumps(chosen))
     own = deepcopy(source)
     blank(own.config, settle(own, task).head)
-    check_taught(model, arguments[LEVELS], arguments["max_length"], task.kind, options.get(EDGE) is True)
+    check_taught(model, arguments[LEVELS], arguments["max_length"], task.kind)
     return task.rows
 
 

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from kfp_bonsai.fetch_champion.fetch import check_champion
+from kfp_bonsai.pipelines.local.collect import every
+from kfp_bonsai.pipelines.local.folder import WORK, check_free
 from kfp_bonsai.pipelines.local.inputs import check_inputs, fingerprint
 from kfp_bonsai.pipelines.local.run import Headlines, check_kfp, run_here
 from kfp_bonsai.pipelines.options import EDGE, PIPELINES, RETRAIN
 from kfp_bonsai.quantize.quantize import AUTO, check_packages
 from kfp_bonsai.shared.core.signatures import takes
-from kfp_bonsai.shared.saved.champion import INT8
+from kfp_bonsai.shared.saved.champion import INT8, version_of
+from kfp_bonsai.shared.storage.manifest import MANIFEST
 
 TASKS = 13
 
@@ -54,6 +57,7 @@ def retrain(
     """  # noqa: E501
     arguments = {"champion": champion, "data": data, "model": model, **options}
     check_kfp()
+    check_free(Path(output), overwrite)
     check_inputs(arguments)
     document, form = check_champion(champion, model, options[EDGE], options["runtime"])
     if form == INT8:
@@ -67,9 +71,20 @@ def retrain(
 
         return retrain_pipeline(form)
 
-    files["champion"] = document["version"]
+    files["champion"] = document["version"] if overwrite else _began_with(document, Path(output) / WORK)
     run_here(pipeline, arguments, files, Path(output), overwrite, Headlines(TASKS + (form == INT8)))
     decision = json.loads((Path(output) / "decision.json").read_text(encoding="utf-8"))
-    found = {"promoted": decision.get("promoted", False), "reason": decision["reason"]}
+    promoted = decision.get("promoted", files["champion"] != document["version"])
+    found = {"promoted": promoted, "reason": decision["reason"]}
     report = Path(output) / "report.html"
     return {**found, "report": str(report)} if report.is_file() else found
+
+
+def _began_with(document: dict[str, Any], work: Path) -> str:
+    """Return the champion that a run began with: the one before, where the run has put its own model in place already.
+
+    It was ended right after that, then, and goes on to its end with what it has done.
+    """
+    made = [one for one in every(work, "package-model*/package") if (one / MANIFEST).is_file()]
+    own = document["version"] in map(version_of, made)
+    return document.get("previous", "") if own else document["version"]

@@ -13,10 +13,8 @@ from typing import Any
 
 from kfp_bonsai.pipelines.levels import parse_levels
 from kfp_bonsai.pipelines.local.collect import collect, every, result_table
-from kfp_bonsai.pipelines.local.folder import LOG, WORK, run_folder
-from kfp_bonsai.pipelines.local.inputs import check_inputs, check_room, fingerprint
+from kfp_bonsai.pipelines.local.folder import LOG, WORK, check_free, run_folder
 from kfp_bonsai.pipelines.options import COMPRESS, EDGE, LEVELS, PIPELINES
-from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, levels_of_kind
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.faults import Fault
 from kfp_bonsai.shared.core.files import SCRATCH
@@ -86,10 +84,15 @@ def run(
             --level "half:layers=1/2" --level "tiny:layers=1/3,flops=0.05,epochs=10"
     """
     check_kfp()
+    output = Path(output)
+    check_free(output, overwrite)
+
+    from kfp_bonsai.pipelines.local.inputs import check_room  # loads torch: what was said before it was said at once
+
     arguments, files = settled(model, data, level, distill_epochs, options)
     check_run(arguments)
-    if not (Path(output) / WORK).exists():  # else it goes on with what has its room already
-        check_room(Path(output) / WORK, model, options["epochs"], options["freeze_embeddings"])
+    if not (output / WORK).exists():  # else it goes on with what has its room already
+        check_room(output / WORK, model, options["epochs"], options["freeze_embeddings"])
     levels, edge = arguments[LEVELS], options[EDGE]
 
     def pipeline() -> Any:
@@ -99,8 +102,8 @@ def run(
 
     tasks = 7 + 3 * len(levels) + (3 + len(levels) if edge else 0)
     headlines = Headlines(tasks, [each["label"] for each in levels])
-    run_here(pipeline, arguments, files, Path(output), overwrite, headlines)
-    return {"report": str(Path(output) / "report.html")}
+    run_here(pipeline, arguments, files, output, overwrite, headlines)
+    return {"report": str(output / "report.html")}
 
 
 def check_kfp() -> None:
@@ -124,6 +127,9 @@ def settled(
     Raises:
         BonsaiError: a level cannot be read, or none is given and model or data cannot be had.
     """
+    from kfp_bonsai.pipelines.local.inputs import fingerprint
+    from kfp_bonsai.pipelines.values import levels_of_kind
+
     given = {"model": model, "data": data, **options}
     levels = parse_levels(level, distill_epochs) if level else levels_of_kind(given, distill_epochs)
     files = fingerprint(
@@ -142,10 +148,13 @@ def check_run(arguments: Mapping[str, Any]) -> None:
     Raises:
         BonsaiError: one cannot be had or used.
     """
+    from kfp_bonsai.pipelines.local.inputs import check_inputs
+    from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows
+
     model, levels, max_length = arguments["model"], arguments[LEVELS], arguments["max_length"]
     check_model(model, levels, max_length)
     check_inputs(arguments)
-    check_taught(model, levels, max_length, kind_of_rows(arguments), arguments[EDGE])
+    check_taught(model, levels, max_length, kind_of_rows(arguments))
 
 
 def run_here(

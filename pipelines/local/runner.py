@@ -86,14 +86,23 @@ def run_locally(
 
 
 def forget_damaged(finished: Path) -> None:
-    """Remove notes on finished tasks that KFP fails to read, as it would at each start from then on."""
+    """Remove notes on finished tasks that KFP fails to read, as it would at each start from then on, or that are wrong.
+
+    A machine that loses its power may keep a file's name, and not what was written to it in the last half minute.
+    """
     from kfp.local.cache import LocalCache
 
     for note in finished.glob("*.json"):
         try:
-            LocalCache(str(finished)).get(note.stem)
+            made = LocalCache(str(finished)).get(note.stem) or {}
+            places = [Path(one.uri).resolve() for one in made.values() if hasattr(one, "uri")]
+            ours = [one for one in places if one.is_relative_to(finished.parent.resolve())]
+            files = [file for one in ours for file in (one, *one.rglob("*")) if file.is_file()]
+            wrong = next((f"{file} is empty" for file in files if not file.stat().st_size), "")
         except Exception as error:  # whatever KFP raises of it
-            say(f"note: {note} is damaged ({in_words(error)}): its task is done again")
+            wrong = f"{note} is damaged ({in_words(error)})"
+        if wrong:
+            say(f"note: {wrong}: its task is done again")
             note.unlink()
 
 

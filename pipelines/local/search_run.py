@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kfp_bonsai.pipelines.local.folder import RECORD, run_folder
-from kfp_bonsai.pipelines.local.inputs import check_inputs, check_room, fingerprint
+from kfp_bonsai.pipelines.local.folder import RECORD, check_free, run_folder
 from kfp_bonsai.pipelines.local.search_budget import (
     TRIALS as OF_TRIALS,
 )
@@ -30,14 +29,6 @@ from kfp_bonsai.pipelines.local.search_budget import (
     read_rates,
 )
 from kfp_bonsai.pipelines.options import EDGE, MEASURING, PACKING, PIPELINES, PREPARING, SEARCH, TEACHING, TUNING
-from kfp_bonsai.pipelines.values import (
-    check_model,
-    check_search,
-    check_taught,
-    check_within_reach,
-    kind_of_rows,
-    rivals_of,
-)
 from kfp_bonsai.propose.goals import Targets, targets_of
 from kfp_bonsai.propose.ground import Ground, check_possible, read_ground
 from kfp_bonsai.propose.trials import FEWER_TOKENS, INT8, MODEL, TRIALS, Trial, folder_name, folder_of, read_trials
@@ -101,11 +92,16 @@ def search(
         bonsai search --model ./my-bert --data reviews.csv --max-emission 0.1 --max-size-mb 20 --edge --output runs/edge
     """  # noqa: E501
     targets, allowed = targets_of(options), budget_of(budget)
+    output = Path(output)
+    _check_folder(output)
+    check_free(output, overwrite)
+
+    from kfp_bonsai.pipelines.local.inputs import check_room, fingerprint  # loads torch, after what is quickly refused
+    from kfp_bonsai.pipelines.values import check_search, check_within_reach
+
     check_search(options)
     kind = _check(model, data, rival, costs, options)
     check_within_reach(model, kind, targets.max_emission, targets.max_size_mb, bool(rival), options[EDGE])
-    output = Path(output)
-    _check_folder(output)
     if not (output / "work").exists():
         check_room(output / "work", model, options["epochs"], options["freeze_embeddings"])
     files = fingerprint(model, data, *rival, options["test_data"], options["validation_data"])
@@ -132,12 +128,15 @@ def search(
 
 def _check(model: str, data: str, rivals: Sequence[str], costs: str, options: Mapping[str, Any]) -> str:
     """Refuse a model, data, rivals and values that a stage would refuse; return the kind of task."""
+    from kfp_bonsai.pipelines.local.inputs import check_inputs
+    from kfp_bonsai.pipelines.values import check_model, check_taught, kind_of_rows, rivals_of
+
     levels = rivals_of(",".join(rivals))
     check_model(model, levels, options["max_length"])
     arguments = {**options, "model": model, "data": data}
     check_inputs(arguments)
     kind = kind_of_rows(arguments)
-    check_taught(model, levels, options["max_length"], kind, options[EDGE])
+    check_taught(model, levels, options["max_length"], kind)
     if costs:
         _check_costs(costs, model, options)
     return kind
@@ -180,10 +179,14 @@ def _tidy(work: Path, document: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let the request to end (SIGTERM) be as Ctrl-C: the best so far is kept."""
+    """Let the request to end (SIGTERM) be as Ctrl-C: a training keeps where it is, and the best so far is kept."""
 
-    def stop(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def stop(signum: int, frame: Any) -> None:
+        interrupt = signal.getsignal(signal.SIGINT)
+        if callable(interrupt):
+            interrupt(signal.SIGINT, frame)
+        else:
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,15 +1,23 @@
-"""Which layers of a model that writes go: those whose absence costs its right answers least."""
+"""Which layers go: those whose absence costs a model's answers least."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
+import models
+import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForTokenClassification
 from writers_made import tuned
 
 from kfp_bonsai.layer_remove import choice, kept_order
 from kfp_bonsai.shared.data import rows
+from kfp_bonsai.shared.kinds.kinds import KINDS
 from kfp_bonsai.shared.saved.checkpoint import load
 from kfp_bonsai.shared.training import writing
+
+WRITES = KINDS["generation"]
+LAST = {"llama": ("o_proj", "down_proj"), "gpt2": ("c_proj",), "t5": (".o", ".wo")}  # what a layer adds by
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +42,8 @@ def test_what_adds_nothing_goes_first(padded):
     """Layers taken away that the answers need, as those of a place in the stack are, while others do nothing."""
     network, tokenizer, split = padded
     before = writing.likelihood_of(network, split, tokenizer.pad_token_id)
-    assert choice.least_missed(network, tokenizer, split, [2], 0, "padded") == [[0, 4]]
-    one = choice.least_missed(network, tokenizer, split, [1], 0, "padded")
+    assert choice.least_missed(WRITES, network, tokenizer, split, [2], 0, "padded") == [[0, 4]]
+    one = choice.least_missed(WRITES, network, tokenizer, split, [1], 0, "padded")
     assert one in ([[0]], [[4]])
     assert writing.likelihood_of(network, split, tokenizer.pad_token_id) == before  # nothing is left behind
 
@@ -52,7 +60,7 @@ def test_a_layer_that_seemed_cheap_is_tried_again_among_fewer(padded, monkeypatc
         return 1 - 0.01 * len(gone) - 0.3 * ({1, 2} <= gone) - 0.1 * (3 in gone) - 0.2 * len(gone & {0, 4})
 
     monkeypatch.setattr(writing, "likelihood_of", likelihood)
-    assert choice.least_missed(network, tokenizer, split, [3], 0, "stand-ins") in ([[0, 2, 4]], [[0, 1, 4]])
+    assert choice.least_missed(WRITES, network, tokenizer, split, [3], 0, "stand-ins") in ([[0, 2, 4]], [[0, 1, 4]])
     assert len(tried) == 1 + 5 + 2  # of four layers left, two again: one became dear, the next is cheaper than the rest
 
 
@@ -69,7 +77,7 @@ def asked(padded, monkeypatch):
 
     def choose(count, seed, weights, some=split):
         calls.clear()
-        return choice.least_missed(network, tokenizer, some, [count], seed, weights), len(calls)
+        return choice.least_missed(WRITES, network, tokenizer, some, [count], seed, weights), len(calls)
 
     monkeypatch.setattr(writing, "likelihood_of", likelihood)
     return choose, split
@@ -109,3 +117,28 @@ def test_a_choice_that_was_killed_goes_on(asked, monkeypatch):
     for text in ("{", '{"key": 1}', kept[0].read_text().replace('"gone": [', '"gone": [7, ')):
         kept[0].write_text(text)
         assert choose(1, 0, "e") == (afresh, all_calls)
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "head", "counts"),
+    [
+        ("classification", "llama", None, [2]),
+        ("multi-label", "gpt2", None, [2]),
+        ("tokens", "llama", AutoModelForTokenClassification, [2]),
+        ("classification", "t5", None, [3, 2]),
+    ],
+)
+def test_what_adds_nothing_to_other_answers_goes_first_too(kind, family, head, counts, monkeypatch):
+    """Layers of a classifier taken by their place, of which the answers need some, while others do nothing."""
+    network = models.made(family, head)
+    _, layers = choice.shapes.stacks_of(network)[-1]
+    with torch.no_grad():
+        for name, weights in layers[1].named_parameters():
+            if name.endswith(tuple(f"{last}.{part}" for last in LAST[family] for part in ("weight", "bias"))):
+                weights.zero_()
+    few = [{"input_ids": np.arange(5 + row, 12 + 2 * row, dtype=np.int32), "labels": 0} for row in range(20)]
+    few = [{**one, "input_ids": one["input_ids"] % 85 + 5} for one in few]
+    tokenizer = SimpleNamespace(pad_token_id=0)
+    monkeypatch.setattr(choice, "bf16_is_faster", lambda: False)
+    kept = choice.least_missed(KINDS[kind], network, tokenizer, few, counts, 0, f"{kind} {family}")
+    assert kept[-1] == [0, 2]

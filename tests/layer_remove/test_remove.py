@@ -106,8 +106,6 @@ def test_an_unknown_scheme_is_refused(made, tmp_path):
     """Else a typing mistake falls back to some default."""
     with pytest.raises(BonsaiError, match="did you mean 'importance'"):
         layer_remove(made.baseline, made.validation, tmp_path / "out", scheme="importence")
-    with pytest.raises(BonsaiError, match="--scheme likelihood is for models that write"):
-        layer_remove(made.baseline, made.validation, tmp_path / "out", scheme="likelihood")
 
 
 @pytest.mark.parametrize("keep", ["1", "2/3"])

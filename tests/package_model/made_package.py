@@ -2,7 +2,9 @@
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,20 +17,31 @@ from made_measurement import lineage, made_measurement, made_selection, write
 LEVEL = "1/3 layers + matrix pruning"
 
 
-def make_results(folder: Path, quantized: str = "", carbon: bool = True, **options: Any) -> Path:
-    """Write a real results.json with the report stage."""
+def make_results(folder: Path, quantized: str = "", carbon: bool = True) -> Path:
+    """Write a real results.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "results.json"
+    results.write_text(_results(quantized, carbon))
+    return results
+
+
+@cache
+def _results(quantized: str, carbon: bool) -> str:
+    """Return a results.json of the report stage, which draws it once for all tests."""
     from kfp_bonsai.report.report import report
 
-    measurement = made_measurement(carbon=carbon, **options)
-    edge = ""
-    if quantized:
-        document = made_measurement(levels=(LEVEL,), quantized=LEVEL, seed=3)
-        document["models"][-1]["runtime"] = quantized
-        edge = str(write(folder / "e.json", document))
-    outputs = [folder / name for name in ("r.html", "r.md", "results.json", "figures")]
-    paths = write(folder / "m.json", measurement), write(folder / "s.json", made_selection(measurement))
-    report(*paths, *outputs, edge_measurement=edge)
-    return folder / "results.json"
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        measurement = made_measurement(carbon=carbon)
+        edge = ""
+        if quantized:
+            document = made_measurement(levels=(LEVEL,), quantized=LEVEL, seed=3)
+            document["models"][-1]["runtime"] = quantized
+            edge = str(write(folder / "e.json", document))
+        outputs = [folder / name for name in ("r.html", "r.md", "results.json", "figures")]
+        paths = write(folder / "m.json", measurement), write(folder / "s.json", made_selection(measurement))
+        report(*paths, *outputs, edge_measurement=edge)
+        return (folder / "results.json").read_text()
 
 
 def results_of(model: Path, folder: Path) -> Path:
@@ -76,11 +89,11 @@ def write_tokenizer(folder: Path, lowercase: bool = False) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
 
 
-def make_stock(folder: Path, **options: Any) -> tuple[Path, Path]:
+def make_stock(folder: Path) -> tuple[Path, Path]:
     """Return a tiny model's folder and its results."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    results = make_results(folder, **options)
+    results = make_results(folder)
     model = folder / "model"
     config = BertConfig(vocab_size=7, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
     BertForSequenceClassification(config).save_pretrained(model)

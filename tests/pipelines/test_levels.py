@@ -111,6 +111,8 @@ def test_what_a_ready_made_model_cannot_be_asked_for(text, said):
         ("a:layers=7", "6 layers"),
         ("a:layers=3/2", "at most 1"),
         ("a:layers=0,9", "from 0 to 5"),
+        ("a:layers=0", "at least one layer must stay"),  # of no model yet, which has no "1000000 layers"
+        ("a:layers=2,1", "must rise, from 0 on"),
         ("a:flops=0", "above 0"),
         ("a:flops=1.5", "at most 1"),
         ("a:flops=lots", "not a number"),

@@ -20,6 +20,7 @@ from kfp_bonsai.fetch_champion.fetch import check_champion, fetch_champion
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.package_model.package import package_model
+from kfp_bonsai.pipelines.local import retrain_run
 from kfp_bonsai.pipelines.local.retrain_run import retrain
 from kfp_bonsai.promote import promote as promoting
 from kfp_bonsai.promote.promote import measured, promote
@@ -517,6 +518,14 @@ def test_the_same_data_again_changes_nothing(retrained):
     assert second.returncode == 0, second.stdout + second.stderr
     assert "nothing to do: it was decided on this data before" in second.stdout and "fine-tune" not in second.stdout
     assert len([*(location / "versions").iterdir()]) == 2 and not (folder / "two" / "report.html").exists()
+
+
+def test_a_retraining_that_ended_right_after_it_promoted_can_go_on(retrained, world):
+    """It would be refused for ever, as one that began with another champion: its own, without a report or a model."""
+    folder, location, _ = retrained
+    now, _ = champions.find(str(location))
+    assert retrain_run._began_with(now, folder / "one" / "work") == version(world["bad"])
+    assert retrain_run._began_with(now, folder / "two" / "work") == now["version"]
 
 
 def test_the_training_split_is_where_the_readme_says(retrained):

@@ -153,7 +153,6 @@ def recorded(folder: Path, model: Path, **record) -> str:
 @pytest.mark.parametrize(
     ("family", "record", "options", "said"),
     [
-        ("t5", {"task": {"kind": "generation"}}, {"edge": True}, "writes with a decoder, and so far only decoders"),
         (
             "llama",
             {"task": {"kind": "generation"}},

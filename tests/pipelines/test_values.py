@@ -85,23 +85,22 @@ def test_what_cannot_be_taught_is_refused_before_training(models, kind, name, sa
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "edge", "said"),
+    ("name", "kind", "said"),
     [
-        ("base", "generation", False, "no bert model writes texts"),
-        ("t5", "tokens", False, "answers in text"),
-        ("t5", "generation", True, "--edge: .* so far only decoders alone are quantized"),
-        ("t5", "generation", False, ""),
-        ("opt", "generation", False, "no eos_token, with which answers end"),
-        ("base", "tokens", True, ""),
+        ("base", "generation", "no bert model writes texts"),
+        ("t5", "tokens", "answers in text"),
+        ("t5", "generation", ""),
+        ("opt", "generation", "no eos_token, with which answers end"),
+        ("base", "tokens", ""),
     ],
 )
-def test_a_model_that_cannot_answer_is_refused_before_training(models, name, kind, edge, said):
+def test_a_model_that_cannot_answer_is_refused_before_training(models, name, kind, said):
     """Rows prepared, or even a baseline trained and its levels too, for what a later stage refuses."""
     if not said:
-        check_taught(str(models / name), [], 0, kind, edge)
+        check_taught(str(models / name), [], 0, kind)
         return
     with pytest.raises(BonsaiError, match=said):
-        check_taught(str(models / name), [], 0, kind, edge)
+        check_taught(str(models / name), [], 0, kind)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ def test_words_stay_words(tmp_path, labels):
     assert task.kind == "classification" and sorted(task.labels) == sorted(labels)
 
 
+@pytest.mark.parametrize(("labels", "said"), [(["a", "a|b"], True), (["a, b", "b"], True), (["a|b", "c d"], False)])
+def test_labels_of_several_names_are_told_to_be_classes(tmp_path, capsys, labels, said):
+    """`bad|rude` learnt as a class of its own, and nobody told that there is a kind for it."""
+    _, task = prepare(tmp_path, labels)
+    assert task.kind == "classification" and ("--kind multi-label" in capsys.readouterr().out) == said
+
+
 def test_all_that_is_said_of_labels(tmp_path):
     """What is one class though it was written in two ways, and what is two classes though it looks like one."""
     for labels, said in (

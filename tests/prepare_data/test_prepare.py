@@ -503,6 +503,10 @@ def test_json_line_that_is_no_object_or_lacks_a_key(tmp_path):
 def test_missing_columns_with_near_names(tmp_path):
     data = [{"txet": row["text"], "other": 1, "label": row["label"]} for row in rows(40)]
     refused(write_csv(tmp_path / "d.csv", data), tmp_path, "no text column", "did you mean 'txet'", "--text-column")
+    without_names = [{"what a very fine film": row["text"], "pos": row["label"]} for row in rows(40)]
+    refused(write_csv(tmp_path / "d.csv", without_names), tmp_path, "pos; the first line is to name them")
+    apart = [{"tokens": row["text"], "ner_tags": "O B-LOC"} for row in rows(40)]
+    refused(write_csv(tmp_path / "d.csv", apart), tmp_path, "tokens and ner_tags, which hold no lists", "CoNLL")
     data = [{"text": row["text"], "lable": row["label"]} for row in rows(40)]
     refused(write_csv(tmp_path / "d.csv", data), tmp_path, "no label column", "did you mean 'lable'", "--label-column")
     refused(tmp_path / "d.csv", tmp_path, "'lables'", "did you mean 'lable'", label_column="lables")

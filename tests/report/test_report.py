@@ -631,7 +631,7 @@ def test_what_models_score_by_the_other_metrics_is_beside_the_first(tmp_path: Pa
         row["scores"] = {"accuracy": 0.8412, "f1": row["accuracy"], "matthews_correlation": 0.6234}
     made = make(tmp_path / "new", measurement, made_selection(measurement))
     assert "<small>accuracy 84.1\u00a0%</small><small>Matthews correlation 0.623</small>" in made.text("report.html")
-    assert "accuracy 84.1\u00a0% · Matthews correlation 0.623" in made.text("report.md")
+    assert "accuracy 84.1\u00a0%; Matthews correlation 0.623" in made.text("report.md")
     assert json.loads(made.text("results.json"))["rows"][0]["scores"]["matthews_correlation"] == 0.6234
     for row in measurement["models"]:
         del row["scores"]  # as of a measurement that was made before

@@ -347,11 +347,14 @@ def test_what_was_written_is_gone_on_after(made, tmp_path, monkeypatch, way, cap
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
 
 
-def test_an_end_while_all_is_put_together_is_gone_on_after(made, tmp_path, monkeypatch):
-    """A teacher that is killed after its last batch fails with a traceback at each start from then on."""
+@pytest.mark.parametrize(("moment", "linked"), [("_put", True), ("hidden_sha256", True), ("hidden_sha256", False)])
+def test_an_end_while_all_is_put_together_is_gone_on_after(made, tmp_path, monkeypatch, moment, linked):
+    """A teacher that is killed after its last batch fails at each start from then on, or begins anew."""
     given = (made.baseline, made.train, made.unlabelled, tmp_path / "out")
+    if not linked:
+        monkeypatch.setattr(transfer.os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "other disk")))
     with monkeypatch.context() as patch:
-        patch.setattr(transfer.shutil, "move", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(transfer, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             teacher_outputs(*given, augmentations=0)
     monkeypatch.setattr(transfer.Writer, "add", None)  # nothing is answered again

@@ -1,7 +1,7 @@
 """Every kind of input, damaged: a stage ends well or with a BonsaiError, in time, and never with a wrong answer.
 
-`make test-trust` runs it; `make test` does not. BONSAI_TRUST_CASES says how many cases each input gets. What reads the
-inputs is tried on many more: check_readers.py.
+`make test-trust` runs it; `make test` does not. BONSAI_TRUST_CASES says how many cases each input gets,
+BONSAI_TRUST_FIRST where they begin. What reads the inputs is tried on many more: check_readers.py.
 """
 
 import os
@@ -13,7 +13,8 @@ from trust.limited import GIB, Outcome, outcome
 from trust.mutate import ANEW, mutate
 from trust.world import TARGETS, copied, digest, make
 
-CASES = int(os.environ.get("BONSAI_TRUST_CASES", "30"))
+FIRST = int(os.environ.get("BONSAI_TRUST_FIRST", "0"))
+CASES = range(FIRST, FIRST + int(os.environ.get("BONSAI_TRUST_CASES", "30")))
 ROOM = 12.0  # GiB of addresses, which threads and runtimes take many of; of memory it is to take less than a third
 
 
@@ -39,7 +40,7 @@ def _outcome(name: str, source: Path, world: Path, out: Path) -> Outcome:
     return outcome(_used, name, source, world, out, gib=ROOM)
 
 
-@pytest.mark.parametrize("case", range(CASES))
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_damaged_input(name, case, world, expected, tmp_path):
     """A traceback, a hang, gigabytes, a changed input, an empty message, or another result than of the whole input."""

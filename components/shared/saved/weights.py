@@ -9,8 +9,9 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import sha256
 
 ONNX_FILE, DECODER_FILE = "model.onnx", "openvino_model.xml"  # of quantized models; what writes is the second
+ENCODER_FILE = "openvino_encoder_model.xml"  # beside it, where an encoder reads for it
 CODE_FILE = "modeling_bonsai.py"  # of free shapes that are to load without kfp_bonsai
-PARTS = ("model.onnx*", "openvino_model.*")  # of them
+PARTS = ("model.onnx*", "openvino_model.*", "openvino_encoder_model.*")  # of them
 
 
 def weights_sha256(folder: Path) -> str:

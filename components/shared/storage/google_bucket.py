@@ -5,9 +5,9 @@ STORAGE_EMULATOR_HOST names another server than Google's, which is then used wit
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.storage import objects
@@ -71,7 +71,7 @@ class GoogleBucket:
                 raise objects.not_small(where, found.size)
             blob = self._bucket.blob(key, generation=found.token)
             try:
-                content = objects.transfer(self, lambda: _checked(blob.download_as_bytes))  # noqa: B023
+                content = objects.transfer(self, partial(blob.download_as_bytes, checksum="crc32c", retry=_patience()))
                 return content, found
             except NotFound:
                 continue
@@ -95,13 +95,18 @@ class GoogleBucket:
             blob = self._bucket.blob(found.name, generation=found.token)
             with path.open("wb") as sink:
                 try:
-                    blob.download_to_file(sink, checksum=None, raw_download=True, retry=_patience())
+                    blob.download_to_file(sink, checksum=None, raw_download=True, retry=_while_it_comes(sink))
                 except NotFound as error:
                     raise Changed from error
             return
         blob = self._bucket.blob(found)
+
+        def whole() -> None:
+            with path.open("wb") as sink:
+                blob.download_to_file(sink, checksum="crc32c", retry=_while_it_comes(sink))
+
         try:
-            objects.transfer(self, lambda: _checked(blob.download_to_filename, str(path)))
+            objects.transfer(self, whole)
         except NotFound:
             path.unlink(missing_ok=True)
 
@@ -204,8 +209,11 @@ def _patience() -> Any:
     return delays.with_timeout(objects.GIVE_UP_SECONDS)
 
 
-def _checked(download: Any, *given: Any) -> Any:
-    return download(*given, checksum="crc32c", retry=_patience())
+def _while_it_comes(sink: IO) -> Any:
+    """Return how a download goes on where it broke off: on the same, while more of it arrives."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return objects.patience(DEFAULT_RETRY._predicate, sink.tell)
 
 
 def _told(blob: Any) -> Object:

@@ -4,8 +4,10 @@ Each store is one file of verbs beside this one, and a line in `buckets.py`; who
 reads rows (`prepare_data/sources.py`) knows nothing else of it.
 """
 
+import math
 import mimetypes
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -17,7 +19,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.storage.manifest import File
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 10.0  # between tries; each waits twice as long as the one before
-GIVE_UP_SECONDS = 60.0
+GIVE_UP_SECONDS = 60.0  # without anything that arrives
 TRANSFERS = 3  # of a file that does not arrive whole, although each request was answered
 SMALL_BYTES = 1 << 24  # what is read into memory as a whole
 CHUNK_BYTES = 32 << 20  # of a large file's upload: what is sent again when a connection is lost
@@ -109,15 +111,27 @@ class Bucket(Protocol):
         """Turn what the server refuses, and one that is down, into errors in words."""
 
 
-def patience(passes: Callable[[Exception], bool]) -> Any:
+def patience(passes: Callable[[Exception], bool], so_far: Callable[[], int] = lambda: 0) -> Any:
     """Return how requests are tried again, after ever longer waits, and not without an end.
+
+    That counts from the first error, or the last one before which something arrived: storage that is slow, or keeps an
+    answer waiting, is not storage that is away.
 
     Args:
         passes: whether an error may not be met again.
+        so_far: how much has arrived.
     """
     from google.api_core.retry import Retry
 
-    return Retry(passes, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, 2.0, GIVE_UP_SECONDS)
+    since, seen = math.nan, 0
+
+    def again(error: Exception) -> bool:
+        nonlocal since, seen
+        if math.isnan(since) or so_far() > seen:
+            since, seen = time.monotonic(), so_far()
+        return passes(error) and time.monotonic() - since < GIVE_UP_SECONDS
+
+    return Retry(again, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, 2.0, timeout=None)
 
 
 def transfer(bucket: Bucket, attempt: Callable[[], Found]) -> Found:

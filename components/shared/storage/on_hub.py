@@ -45,7 +45,6 @@ def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
     Raises:
         BonsaiError: the name is taken, the version holds something else, or the token may not write.
     """
-    from google.api_core.exceptions import RetryError
     from huggingface_hub import HfApi, get_token
 
     name, version = split_name(destination)
@@ -60,8 +59,7 @@ def upload(files: Mapping[str, File], manifest: str, destination: str) -> None:
     except BonsaiError:
         raise
     except Exception as error:
-        cause = error.cause if isinstance(error, RetryError) else error
-        raise _refusal(cause or error, destination, name) from error
+        raise _refusal(error, destination, name) from error
 
 
 def _publish(api: Any, name: str, version: str, files: Mapping[str, File], manifest: str) -> None:

@@ -8,7 +8,7 @@ with its MD5, which the server checks. What replaces nothing, or only what was r
 import base64
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -72,13 +72,9 @@ class S3Bucket:
         ask = getattr(self._client, verb)
         return self._patiently(lambda: ask(Bucket=self.name, **given))
 
-    def _patiently(self, work: Any) -> Any:
-        from google.api_core.exceptions import RetryError
-
-        try:
-            return objects.patience(_passes)(work)()
-        except RetryError as error:
-            raise (error.cause or error) from error
+    def _patiently(self, work: Any, so_far: Callable[[], int] = lambda: 0) -> Any:
+        """Do what makes a request until it is answered; `so_far` says how much has arrived."""
+        return objects.patience(_passes, so_far)(work)()
 
     def list(self, prefix: str) -> dict[str, Object]:
         """Page by page."""
@@ -157,7 +153,7 @@ class S3Bucket:
 
         try:
             with path.open("wb") as sink:
-                self._patiently(rest)
+                self._patiently(rest, sink.tell)
         except ClientError as error:
             path.unlink()
             if _code(error) not in MISSING:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerState
 
 from kfp_bonsai.shared.core.documents import ABOVE_ZERO, COUNT, FLAG, NUMBER, TEXT, Kind, kept_document, read_document
-from kfp_bonsai.shared.core.errors import BonsaiError, in_words
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError, in_words, kind_of
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.core.progress import say
 
@@ -93,7 +93,11 @@ def write(
 
 
 def newest(folder: Path, firm: bool = False) -> Checkpoint | None:
-    """Return the newest checkpoint that is whole, or the newest firm one; None if there is none."""
+    """Return the newest checkpoint that is whole, or the newest firm one; None if there is none.
+
+    Raises:
+        PassingError: the storage does not answer for one, which is no reason to begin anew.
+    """
     for one in reversed(_all(folder)):
         if firm and not _is_firm(one):
             continue
@@ -104,6 +108,11 @@ def newest(folder: Path, firm: bool = False) -> Checkpoint | None:
             step = TrainerState.load_from_json(str(one / STATE)).global_step
             return Checkpoint(one, step, load_file(one / TENSORS), told)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, BonsaiError) as error:
+            if kind_of(error) is PassingError:
+                raise PassingError(
+                    f"the checkpoint {one} cannot be read now ({in_words(error)}): look at the storage and run again, "
+                    "or remove that folder to go on without it"
+                ) from error
             say(f"note: the checkpoint {one} is damaged ({in_words(error)}): goes on from an earlier one, or anew")
             shutil.rmtree(one, ignore_errors=True)
     return None

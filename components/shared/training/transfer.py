@@ -6,6 +6,7 @@ states in float16, read through a memory map, so that memory stays bounded) and 
 hidden states of `hidden_positions` evenly spaced tokens, the first included.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from kfp_bonsai.shared.core.errors import BonsaiError, in_words
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError, in_words, kind_of
 from kfp_bonsai.shared.core.files import sha256
 from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.data import rows
@@ -121,7 +122,18 @@ class Writer:
                     for group in range(file.num_row_groups):  # a batch each
                         parquet.write_table(file.read_row_group(group).replace_schema_metadata())
         del self.hidden
-        shutil.move(self.path, folder / HIDDEN)
+        _put(self.path, folder / HIDDEN)
+
+
+def _put(path: Path, to: Path) -> None:
+    """Put a file into an output, and leave it where it is: if the output gets no further, another attempt needs it."""
+    try:
+        os.link(path, to)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            shutil.copyfile(path, to)
+        else:  # no file has two names there, and there may be no room for two
+            path.rename(to)
 
 
 def _blocks(folder: Path) -> list[Path]:
@@ -129,7 +141,11 @@ def _blocks(folder: Path) -> list[Path]:
 
 
 def _whole_blocks(folder: Path) -> list[Path]:
-    """Return the blocks of an unfinished transfer set; where one or its hidden states were changed, all are removed."""
+    """Return the blocks of an unfinished transfer set; where one or its hidden states were changed, all are removed.
+
+    Raises:
+        PassingError: the storage does not answer for one.
+    """
     found, first = _blocks(folder), 0
     try:
         hidden = np.load(folder / HIDDEN, mmap_mode="r") if found and (folder / HIDDEN).is_file() else np.empty(0)
@@ -139,6 +155,11 @@ def _whole_blocks(folder: Path) -> list[Path]:
                 raise ValueError(f"{path.name} was changed, or its hidden states")
             first = last
     except (OSError, ValueError, TypeError, LookupError, BufferError, BonsaiError) as error:  # numpy's are any of these
+        if kind_of(error) is PassingError:
+            raise PassingError(
+                f"{folder} cannot be read now ({in_words(error)}): look at the storage and run again, or remove that "
+                "folder to begin anew"
+            ) from error
         say(f"note: what {folder} holds is damaged ({in_words(error)}): begins anew")
         _drop(folder)
         return []

@@ -1,10 +1,13 @@
 """Submitting and scheduling, against tests/kubeflow.py, which keeps what it is sent."""
 
+import copy
 import json
 import re
+from functools import cache
 
 import pytest
 
+from kfp_bonsai.pipelines.cluster import arguments
 from kfp_bonsai.pipelines.cluster.arguments import read_arguments
 from kfp_bonsai.pipelines.cluster.compile import compile_pipeline
 from kfp_bonsai.pipelines.cluster.cron import check_cron
@@ -14,6 +17,15 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.saved.pretrained import find_model
 
 NEEDED = ("model=bert-base-uncased", "data=gs://bucket/reviews/")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_pipeline_is_read_once():
+    """Keep what a compiled pipeline says: to read its thousands of lines takes most of the time of a test."""
+    read = cache(arguments._compiled)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arguments, "_compiled", lambda pipeline: copy.deepcopy(read(pipeline)))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,9 @@ def test_a_usual_level_that_a_model_cannot_have_is_left_out(inputs, tmp_path, mo
     assert "left out, as it was not asked for: --level '1/2 layers + matrix pruning': flops" in capsys.readouterr().out
     with pytest.raises(BonsaiError, match=r"'1/2 layers [+] matrix pruning': flops=0.01 is less"):
         labels(small)
+    of_one = ("third:layers=0.1", "narrow:layers=0.1,shape=stock", "again:layers=1,shape=stock")
+    assert labels(*of_one) == ["third", "narrow"], "one model measured twice, and told to emit 61 % and 57 %"
+    assert "'again' is left out" in capsys.readouterr().out
 
 
 def test_a_disk_without_room_for_the_checkpoints(inputs, tmp_path, monkeypatch):
@@ -86,6 +89,7 @@ def test_a_disk_without_room_for_the_checkpoints(inputs, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr("kfp_bonsai.pipelines.local.run.run_here", lambda *_: None)
     (tmp_path / "run" / "work").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text('{"state": "running", "started": "2026-01-01", "arguments": {}}')
     assert run(*files, level=["x:layers=2/3"])
 
 

@@ -1,6 +1,7 @@
 """How a run on this machine is stopped."""
 
 import io
+import json
 import subprocess
 import sys
 import textwrap
@@ -106,3 +107,16 @@ def test_a_damaged_note_on_a_finished_task_costs_that_task_alone(tmp_path, capsy
     forget_damaged(tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} <= {"whole", "cut"}  # which KFP takes for none itself
     assert (tmp_path / "whole.json").exists() and "list.json is damaged" in capsys.readouterr().out
+
+
+def test_a_finished_task_whose_files_a_crash_of_the_machine_emptied_is_done_again(tmp_path, capsys):
+    """Each start of a run would be refused for a damaged model, and the night's work started over."""
+    for name, content in (("whole", "weights"), ("emptied", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bonsai.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_text(content)
+        artifact = {"__kfp_artifact__": True, "name": "model", "uri": str(tmp_path / name), "metadata": {}}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"model": artifact, "Output": 1}))
+    forget_damaged(tmp_path)
+    assert [path.stem for path in tmp_path.glob("*.json")] == ["whole"]
+    assert "emptied/model.safetensors is empty" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from types import SimpleNamespace
 
 import byte_tokens
@@ -18,6 +19,7 @@ from kfp_bonsai.pipelines.search import bench, earlier, finish, groundwork, tria
 from kfp_bonsai.propose import goals
 from kfp_bonsai.propose.ground import write_ground
 from kfp_bonsai.propose.trials import Trial, model_in, read_trials, write_trial
+from kfp_bonsai.shared.core import stopping
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
 from kfp_bonsai.shared.inference import cost_table
@@ -472,3 +474,17 @@ def test_what_earlier_sessions_left_is_added_up_where_it_can_be(tmp_path, change
     (tmp_path / "energy.json").write_text(json.dumps([whole, odd]))
     with search_budget.kept_ledger(tmp_path / "energy.json") as ledger:
         assert ledger.total()["sessions"] == 2 and 10 <= ledger.total()["seconds"] < 20
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_search_that_is_asked_to_end_lets_its_training_keep_where_it_is(ignored):
+    """A node that is taken away would cost the training since its last checkpoint, which Ctrl-C does not."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    kept = False
+    try:
+        with pytest.raises(KeyboardInterrupt), search_run._interruptible(), stopping.heeded():
+            signal.raise_signal(signal.SIGTERM)
+            kept = stopping.asked()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert kept != ignored and not stopping.asked()

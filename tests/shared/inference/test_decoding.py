@@ -1,10 +1,10 @@
-"""Decoders as graphs of OpenVINO: they write what torch writes, padded or alone, in every family and shape."""
+"""Models that write as graphs of OpenVINO: what torch writes, padded or alone, in every family and shape."""
 
 import models
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
 
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference import decoding
@@ -18,10 +18,10 @@ END = 1
 
 def written_by_torch(model, ids, mask, most, least=0):
     """What transformers writes, up to the end of each row's answer."""
-    options = GenerationConfig(eos_token_id=END, pad_token_id=0, do_sample=False)
+    options = GenerationConfig(eos_token_id=END, pad_token_id=0, decoder_start_token_id=0, do_sample=False)
     given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
     said = model.generate(**given, generation_config=options, max_new_tokens=most, min_new_tokens=least or None)
-    rows = said[:, ids.shape[1] :].tolist()
+    rows = said[:, 1 if model.config.is_encoder_decoder else ids.shape[1] :].tolist()
     return [row[: row.index(END) + 1] if END in row else row for row in rows]
 
 
@@ -47,6 +47,16 @@ def same(decoder, model):
     assert {len(one) for one in forced} == {5} and not any(END in one for one in forced)
 
 
+def free(stock, shapes):
+    """A random model of a free shape."""
+    torch.manual_seed(0)
+    model = free_class(type(stock))(free_config(stock.config, [LayerShape(*one) for one in shapes])).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.float()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_graph_writes_what_torch_writes(name, tmp_path):
     """Another position, mask or window than in training: answers that drift from the first padded row on."""
@@ -58,14 +68,29 @@ def test_a_graph_writes_what_torch_writes(name, tmp_path):
 def test_layers_of_different_widths_keep_their_own_keys_and_values(tmp_path):
     """A free shape that no runtime for known architectures opens: it would have to stay on torch."""
     stock = models.made("llama", AutoModelForCausalLM)
-    config = free_config(stock.config, [LayerShape(4, 64), LayerShape(2, 24), LayerShape(4, 8)])
-    torch.manual_seed(0)
-    model = free_class(type(stock))(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
+    model = free(stock, [(4, 64), (2, 24), (4, 8)])
     export(model, tmp_path / "model.xml")
     same(decoding.load_decoder(tmp_path / "model.xml", threads=1), model)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [("gated t5", []), ("t5", [(4, 64), (2, 24), (3, 8), (4, 64, 2), (1, 16, 4), (2, 24, 1)])],
+)
+def test_an_encoder_is_read_by_the_decoder_beside_it(name, shapes, tmp_path):
+    """Padding that is read, or biases of other places than torch's: answers that drift the longer they are."""
+    stock = models.made(name, AutoModelForSeq2SeqLM)
+    model = free(stock, shapes) if shapes else stock.float()
+    assert export(model, tmp_path / "model.xml") < 1e-4
+    decoder = decoding.load_decoder(tmp_path / "model.xml", threads=1)
+    same(decoder, model)
+    ids, mask = (array[:, ::-1].copy() for array in prompts(4, 11))  # padded after them
+    said = np.random.default_rng(2).integers(2, 90, (4, 40))
+    found = [decoder.read(ids, mask).copy(), *(decoder.go_on(tokens).copy() for tokens in said.T)]
+    read = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": np.pad(said, ((0, 0), (1, 0)))}
+    with torch.no_grad():
+        right = model(**{name: torch.from_numpy(array) for name, array in read.items()}).logits.numpy()
+    assert np.abs(np.stack(found, axis=1) - right).max() < 1e-4 * max(1, np.abs(right).max())
 
 
 def test_likelihoods_are_torchs_whatever_is_beside_a_row(tmp_path):

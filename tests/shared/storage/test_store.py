@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -403,6 +404,20 @@ def test_a_download_that_breaks_off_goes_on(bucket, folder, place, tmp_path):
     assert left == [0] and lost == [0]
     (found / "SHA256SUMS").unlink()
     assert content(found) == content(folder)
+
+
+def test_a_slow_download_that_breaks_off_goes_on(bucket, impatient, folder, place, tmp_path):
+    """Of a large model over a slow line, the first lost connection would be the last: the time to give up was over."""
+
+    def large(method, path):
+        return method == "GET" and "model.safetensors" in path and bucket.fetches(method, path)
+
+    upload_folder(folder, place)
+    bucket.hooks.append(lambda *asked: time.sleep(0.4 * large(*asked)))
+    left = bucket.fail("broken", large, times=3)
+    found = download_folder(place, tmp_path / "fetched")
+    (found / "SHA256SUMS").unlink()
+    assert left == [0] and content(found) == content(folder)
 
 
 def test_a_pointer_is_replaced_only_as_it_was_read(anywhere):

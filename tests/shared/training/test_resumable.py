@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.layer_remove.remove import layer_remove
 from kfp_bonsai.matrix_prune.prune import matrix_prune
 from kfp_bonsai.shared.core import stopping
-from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.errors import BonsaiError, PassingError
 from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.training import attempts, checkpoints, resumable, trainer
 
@@ -342,6 +343,19 @@ def test_a_checkpoint_that_lacks_what_is_needed_is_told_whoever_hashed_it(tmp_pa
         checkpoints.write(tmp_path, TrainerState(global_step=step), {"weight": torch.ones(2)}, told, firm=step == 1)
     assert checkpoints.newest(tmp_path).step == 1
     assert "checkpoint-2 is damaged" in capsys.readouterr().out
+
+
+def test_a_checkpoint_whose_storage_does_not_answer_is_not_thrown_away(tmp_path, monkeypatch):
+    """A day's training would begin anew because a network's volume was away for a moment."""
+    checkpoints.write(tmp_path, TrainerState(global_step=1), {"weight": torch.ones(2)}, TOLD, firm=True)
+
+    def away(self, *_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched, pytest.raises(PassingError, match="cannot be read now"):
+        patched.setattr(Path, "open", away)
+        checkpoints.newest(tmp_path)
+    assert checkpoints.newest(tmp_path).step == 1
 
 
 @pytest.mark.parametrize("name", [checkpoints.HASH, checkpoints.TOLD, checkpoints.STATE, checkpoints.TENSORS])

@@ -81,7 +81,7 @@ class Ground:
         """Return a point with a share that its layers can have; 1 leaves their matrices as they are."""
         least, most = self.bounds(point["shape"], point["layers"])
         share = max(point["share"], 1.02 * least)
-        share = 1.0 if share >= WHOLE * most else round(share, ROUND_SHARE)
+        share = 1.0 if share >= min(1.0, WHOLE * most) else round(share, ROUND_SHARE)
         return {"layers": int(point["layers"]), "share": share, "shape": point["shape"]}
 
     def emission(self, point: Mapping[str, Any]) -> float:

@@ -97,7 +97,8 @@ def lay_ground(
                 if small.get(name) and (own_cpu.get(name) or name == "emission"):
                     int8[name] = small[name] / (own_cpu.get(name) or 1.0)
             int8["emission"] = small["emission"]
-        known, cost = earlier_searches(record["model_type"], before), meter.so_far()
+        alike = record["model_type"] + (" that writes" if own.written else "")  # whose searches teach this one
+        known, cost = earlier_searches(alike, before), meter.so_far()
         made = Ground(
             layers=min(whole.stacks),
             limits=limits,
@@ -111,7 +112,7 @@ def lay_ground(
             begin=known.begin,
             rest={
                 "task": task_facts(validation),
-                "model_type": record["model_type"],
+                "model_type": alike,
                 "model": short_name(str(record["lineage"][0]["arguments"].get("model", ""))),
                 "earlier": known.count,
                 "vocabulary": vocabulary,

@@ -102,16 +102,14 @@ def test_the_form_refuses_what_no_search_takes(given, said):
         whole({"model": "org/model", "data": "gs://bucket/rows", **given})
 
 
-def test_its_first_task_takes_models_that_write_and_refuses_what_they_lack(tmp_path):
-    """A search on a cluster that refuses what one at home does, or trains what has no int8 form in the end."""
+@pytest.mark.parametrize(("family", "edge"), [("gpt2", False), ("t5", True)])
+def test_its_first_task_takes_models_that_write(tmp_path, family, edge):
+    """A search on a cluster that refuses what one at home does."""
+    model = tiny.pretrained(tmp_path / "model", layers=2, family=family, writes=True)
     rows = [json.dumps({"prompt": f"what is {at}", "completion": f"it is the word {at}"}) for at in range(40)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    for family, edge in (("gpt2", True), ("t5", False)):
-        model = tiny.pretrained(tmp_path / family, layers=2, family=family, writes=True)
-        given = {"model": str(model), "data": str(tmp_path / "rows.jsonl"), "min_accuracy": 0.9}
-        assert check_form(SEARCH, given, {"edge": edge})["kind"] == "auto"
-    with pytest.raises(BonsaiError, match="only decoders alone are quantized"):
-        check_form(SEARCH, given, {"edge": True})
+    given = {"model": str(model), "data": str(tmp_path / "rows.jsonl"), "min_accuracy": 0.9}
+    assert check_form(SEARCH, given, {"edge": edge})["kind"] == "auto"
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,13 @@ def test_what_each_parameter_was_worth_adds_up():
     assert worths(GROUND, trials[:2], targets) == {}
 
 
+def test_no_point_asks_for_more_than_the_baseline_costs():
+    """A trial that is refused, and whose record nothing reads: all layers of a tiny model cost more by its table."""
+    ground = Ground(**{**GROUND.__dict__, "limits": {"free": {"1": [0.5, 0.9], "2": [1.03, 1.2]}}})
+    assert ground.settled({"layers": 2, "share": 0.6, "shape": "free"})["share"] == 1.0
+    assert ground.settled({"layers": 1, "share": 0.6, "shape": "free"})["share"] == 0.6
+
+
 def test_a_ready_made_model_is_tried_once():
     """A rival that is named and never tried, or tried again and again."""
     ground = Ground(**{**GROUND.__dict__, "rivals": ["embedded:bert-tiny"]})

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 NONE = "–"
 SPACE = "\u00a0"  # no-break: a number stays with its unit
+MOST = 10.0  # a fraction above which an interval of too few pairs has no end that says anything
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -50,7 +51,8 @@ def percent_interval(ends: Sequence[float] | None) -> str:
     """Return an interval of fractions: "95.9 to 98.2 %", or "" where there is none."""
     if not ends or any(end is None or not math.isfinite(end) for end in ends):
         return ""
-    return f"{_share(ends[0])}{SPACE}to{SPACE}{_share(ends[1])}{SPACE}%"
+    upper = _share(ends[1]) if ends[1] <= MOST else f"over{SPACE}{100 * MOST:,.0f}"
+    return f"{_share(ends[0])}{SPACE}to{SPACE}{upper}{SPACE}%"
 
 
 def percent_span(values: Sequence[float]) -> str:

@@ -16,6 +16,7 @@ from kfp_bonsai.report.table import pareto
         (numbers.percent(None), "–"),
         (numbers.percent(float("nan")), "–"),
         (numbers.percent_interval([0.955, 0.98]), "95.5 to 98.0 %"),
+        (numbers.percent_interval([0.004, 98569.8]), "0.40 to over 1,000 %"),
         (numbers.significant(1240), "1,240"),
         (numbers.significant(9.996), "10.0"),
         (numbers.significant(0.01234), "0.0123"),

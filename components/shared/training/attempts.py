@@ -6,6 +6,7 @@ exactly what is made of what: what other arguments, data, weights or versions le
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -38,6 +39,19 @@ SHARE = 50  # times as long as writing a checkpoint took it is at least until th
 MOST = 3  # checkpoints at once: the newest, the one to roll back to, and one that is being written
 
 
+def _seconds() -> float:
+    """Return the seconds from one checkpoint to the next, which the environment may state.
+
+    Raises:
+        BonsaiError: what it states is no number of 0 or more.
+    """
+    stated = os.environ.get(SECONDS, "").strip()
+    with suppress(ValueError):
+        if 0 <= (seconds := float(stated or USUAL_SECONDS)) < math.inf:
+            return seconds
+    raise BonsaiError(f"{SECONDS} is '{stated}': give seconds from one checkpoint to the next, such as 60, or unset it")
+
+
 class Lost(Exception):
     """What was trained is worth nothing: there is no going on from it."""
 
@@ -55,13 +69,13 @@ class Attempt:
     folder: Path
     meter: Meter | None = None
     earlier: Reading | None = None
+    _every: float = field(default_factory=_seconds)
     _kept_at: float = field(default_factory=time.monotonic)
     _took: float = 0.0
 
     def is_due(self) -> bool:
         """Say whether it is time to keep what there is."""
-        every = float(os.environ.get(SECONDS) or USUAL_SECONDS)
-        return time.monotonic() - self._kept_at >= max(every, SHARE * self._took if every else 0.0)
+        return time.monotonic() - self._kept_at >= max(self._every, SHARE * self._took if self._every else 0.0)
 
     def keep(self, write: Callable[[], None]) -> None:
         """Write what is to be kept; where that cannot be done, say so: it costs no run.

@@ -379,3 +379,13 @@ def test_what_an_attempt_found_is_found_again_where_it_is_damaged(tmp_path, caps
     assert attempt.once("answers", lambda: [5]) == [5]
     assert "answers.json is damaged" in capsys.readouterr().out
     assert attempt.once("answers", lambda: pytest.fail("again")) == [5]
+
+
+@pytest.mark.parametrize("stated", ["soon", "-1", "nan", "inf"])
+def test_seconds_between_checkpoints_that_are_none_are_refused_at_once(tmp_path, monkeypatch, stated):
+    """A fault without a hint, once an hour of training is to be kept; or no checkpoint, ever."""
+    monkeypatch.setenv(attempts.SECONDS, stated)
+    with pytest.raises(BonsaiError, match=f"BONSAI_CHECKPOINT_SECONDS is '{stated}': give seconds"):
+        attempts.Attempt(tmp_path)
+    monkeypatch.setenv(attempts.SECONDS, " ")
+    assert not attempts.Attempt(tmp_path).is_due()

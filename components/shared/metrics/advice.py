@@ -81,9 +81,9 @@ class Finding:
 
 
 def findings(evidence: Iterable[Evidence]) -> list[Finding]:
-    """Return what was measured, seeds together."""
+    """Return what was measured, seeds together; what is given twice, as shipped and left here, counts once."""
     found: dict[tuple[object, ...], list[Evidence]] = {}
-    for one in evidence:
+    for one in dict.fromkeys(evidence):
         what = (
             one.what,
             one.level,

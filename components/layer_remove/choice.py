@@ -260,8 +260,8 @@ def block_influence(network: Any, tokenizer: Any, split: rows.Rows, seed: int) -
         for index, layer in enumerate(layers)
     ]
     with torch.inference_mode():
-        for start in range(0, len(chosen), 32):
-            items = chosen[start : start + 32]
+        for start in range(0, len(chosen), BATCH_ROWS):
+            items = chosen[start : start + BATCH_ROWS]
             if heads.writes(network):
                 batch = writing.collate(items, tokenizer.pad_token_id, answer_batches.start_of(network))
             else:

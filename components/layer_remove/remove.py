@@ -40,9 +40,9 @@ def layer_remove(
         scheme: How layers are chosen where `keep` does not name them: lower-last (evenly from the lower half, and the
             last, which the classifier reads; kept most on the demo task), likelihood (one after the other goes whose
             absence costs least, as in SLEB, arXiv 2402.09025, algorithm 1: of the likelihood of right answers where the
-            model writes, of that of the whole model's own answers elsewhere),
-            importance (the ones that change their input most stay: block influence, arXiv 2403.03853, section 2),
-            bottom, even, or top; auto takes likelihood for decoders and models that write, lower-last for others.
+            model writes, of that of the whole model's own answers elsewhere), importance (the ones that change their
+            input most stay: block influence, arXiv 2403.03853, section 2), bottom, even, or top; auto takes likelihood
+            for decoders and models that write, lower-last for others.
         level: Name of the compression level, shown in the report.
         student: A ready-made model to take instead: a folder, a hub name or embedded:NAME. It stays whole, whatever
             `keep` says, gets a new head for the task, and learns from the baseline in distill.

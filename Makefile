@@ -56,8 +56,9 @@ demo: $(VENV)/.installed  ## Compress a model on movie reviews: runs/demo/report
 
 install: $(VENV)/.installed-dev  ## Install the package with all extras and the tools for development.
 
+# A worker that dies ends the tests: pytest-xdist would hand its files out again, and could wait for ever.
 test: $(VENV)/.installed-dev  ## Run the tests.
-	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(TEST_ENV) $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 # On Linux, torch's CPU build, which TORCH_INDEX has; ARGS="--python 3.12 --libraries lowest --json FILE" chooses.
 test-matrix: $(VENV)/.installed-dev  ## Try each Python that is here, with the oldest and the newest libraries; installs all.

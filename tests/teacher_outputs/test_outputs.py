@@ -325,7 +325,7 @@ def test_what_was_written_is_gone_on_after(made, tmp_path, monkeypatch, way, cap
         if done["batches"] == 7:
             if way == "KILL":
                 raise KeyboardInterrupt
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(transfer.Writer, "add", ending)
     handler = signal.getsignal(signal.SIGTERM)

@@ -19,8 +19,12 @@ _asked: int | None = None  # the signal that came
 
 
 def heed() -> None:
-    """Let SIGTERM end this process in order, unless whoever started it has a way of their own."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+    """Let SIGTERM end this process in order, unless whoever started it has a way of their own.
+
+    What stands already is set again: a library in C may have taken it away, of which Python knows nothing.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, _on_signal):
         signal.signal(signal.SIGTERM, _on_signal)
 
 

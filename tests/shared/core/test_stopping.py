@@ -50,6 +50,24 @@ def test_what_was_begun_goes(tmp_path):
     assert process.wait(20) == 143 and not [*tmp_path.iterdir()]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+def test_a_handler_that_a_library_in_c_took_away_is_set_again(tmp_path):
+    """A training that ends where it stands, though Python says that SIGTERM is heeded."""
+    process = started(
+        tmp_path / "out",
+        """
+        import ctypes
+        ctypes.CDLL(None).signal(int(signal.SIGTERM), None)  # SIG_DFL
+        with stopping.heeded():
+            ready()
+            while not stopping.asked():
+                time.sleep(0.01)
+        """,
+    )
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
 def test_what_looks_for_it_keeps_its_work_first(tmp_path, number, status):
     """A training that is broken off in the midst of a step, goes on till it is killed, or is broken off as it saves."""

@@ -86,7 +86,7 @@ def end_at(monkeypatch):
             if done["steps"] == number:
                 if way == "KILL":
                     raise Killed
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
             return step(self, *args, **options)
 
         monkeypatch.setattr(trainer._Trainer, "training_step", ending)

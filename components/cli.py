@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from wrapt import when_imported
 
 from kfp_bonsai import __version__
-from kfp_bonsai.shared.core import faults, parallel, ranks, stopping, temporary
+from kfp_bonsai.shared.core import faults, parallel, ranks, stopping, temporary, threads
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import put
 from kfp_bonsai.shared.core.ranges import SEED, check_ranges
@@ -69,6 +69,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # where the locale has no signs but ASCII's
     _quieten_transformers()
     stopping.heed()
+    threads.keep_to_quota()
     try:
         with temporary.own_folder():
             app()

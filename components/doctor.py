@@ -102,9 +102,9 @@ def _platform() -> tuple[str, str]:
 
 
 def _processor() -> tuple[str, str]:
+    from kfp_bonsai.shared.core.threads import threads
     from kfp_bonsai.shared.energy.cpu_estimate import cpu_model
     from kfp_bonsai.shared.inference.processor import instruction_sets, sums_exactly
-    from kfp_bonsai.shared.inference.threads import threads
 
     sets = " ".join(instruction_sets()) or "no instruction sets told"
     said = f"{cpu_model()}, {os.cpu_count()} threads, of which {threads()} may be used, {sets}"

@@ -13,10 +13,10 @@ from kfp_bonsai.evaluate_emissions.rounds import STAGE, announce, measured
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import check_apart, check_writable, new_file
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.threads import threads as threads_here
 from kfp_bonsai.shared.data.floor import floor_and_method
 from kfp_bonsai.shared.energy import carbon, energy
 from kfp_bonsai.shared.inference import runtimes
-from kfp_bonsai.shared.inference.threads import threads as threads_here
 from kfp_bonsai.shared.metrics.scores import in_words
 
 

@@ -19,7 +19,7 @@ from kfp_bonsai.serve.http_server import MOST_WAITING, serve
 from kfp_bonsai.serve.lines import score
 from kfp_bonsai.serve.served import load
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.inference.runtimes import stated_threads
+from kfp_bonsai.shared.core.threads import keep_to_quota, stated_threads
 
 
 def _lines(file: str) -> Iterator[str]:
@@ -33,6 +33,7 @@ def _lines(file: str) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: 2 for what the user can mend."""
+    keep_to_quota()
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("model", type=Path, help="the model's folder")
     common.add_argument("--threads", type=int, default=stated_threads(), help="of one batch; 0: the runtime's choice")

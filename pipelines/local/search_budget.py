@@ -45,7 +45,7 @@ class Budget:
     @property
     def a_second(self) -> float:
         """What a second of work on all threads takes of it; 0 of a number of trials."""
-        from kfp_bonsai.shared.inference.threads import threads
+        from kfp_bonsai.shared.core.threads import threads
 
         return {TIME: 1.0, ENERGY: watts_per_thread()[0] * threads(), TRIALS: 0.0}[self.kind]
 

@@ -8,9 +8,9 @@ from kfp_bonsai.evaluate_emissions import given, lengths, machine, memory, proto
 from kfp_bonsai.evaluate_emissions.accuracy import answer_all
 from kfp_bonsai.evaluate_emissions.loading import load
 from kfp_bonsai.evaluate_emissions.readers import read_by, readers_of
+from kfp_bonsai.shared.core.threads import threads
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.inference.threads import threads
 from kfp_bonsai.shared.kinds.kinds import classes_of, kind_of
 from kfp_bonsai.shared.metrics import scores, statistics
 from kfp_bonsai.shared.saved.records import read_record

@@ -26,11 +26,11 @@ import numpy as np
 from arguments import json_file, write_json
 
 from kfp_bonsai.quantize.quantize import quantize
+from kfp_bonsai.shared.core.threads import threads as cores
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.onnx_export import export, quiet
 from kfp_bonsai.shared.inference.runtimes import load_predictor, runtime_of
-from kfp_bonsai.shared.inference.threads import threads as cores
 from kfp_bonsai.shared.saved import checkpoint, records
 from kfp_bonsai.shared.saved.weights import ONNX_FILE
 

@@ -22,8 +22,8 @@ import numpy as np
 from arguments import json_file, write_json
 
 from kfp_bonsai.evaluate_emissions import protocol
+from kfp_bonsai.shared.core.threads import threads
 from kfp_bonsai.shared.energy import energy
-from kfp_bonsai.shared.inference.threads import threads
 from kfp_bonsai.shared.metrics import statistics
 
 LAYERS, ROWS, TOKENS = 6, 8, 32  # with 16 tokens, what a call costs beside its layers is 1 to 6 % of the whole

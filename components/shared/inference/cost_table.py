@@ -30,9 +30,9 @@ from kfp_bonsai.shared.core.documents import is_number, kept_document, read_docu
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.files import new_file
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.threads import threads
 from kfp_bonsai.shared.energy.cpu_estimate import cpu_model
 from kfp_bonsai.shared.inference.runtimes import torch_predictor
-from kfp_bonsai.shared.inference.threads import threads
 from kfp_bonsai.shared.inference.writers import torch_writer
 from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import one_token

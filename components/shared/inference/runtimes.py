@@ -7,7 +7,6 @@ named in `bonsai.json`, numpy and tokenizers are enough.
     logits = predictor.predict(encode(folder, ["a fine film", "a dull one"]))
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,12 +18,12 @@ import numpy as np
 from kfp_bonsai.shared.core.documents import RECORD
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.core.progress import say
+from kfp_bonsai.shared.core.threads import stated_threads
 from kfp_bonsai.shared.inference import processor
 from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.shared.saved.weights import DECODER_FILE, ONNX_FILE, check_files, is_quantized
 
 TORCH, OPENVINO, ONNXRUNTIME = "torch", "openvino", "onnxruntime"
-MOST_THREADS = 8192
 
 Batch = Mapping[str, np.ndarray]
 
@@ -93,12 +92,6 @@ def check_quantized(folder: Path) -> dict[str, Any]:
 @cache
 def _say_once(text: str) -> None:
     say(text)
-
-
-def stated_threads() -> int:
-    """Return the threads that OMP_NUM_THREADS states, of "4,2" the first; 0 if it states none that can be."""
-    stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(stated) if stated.isdecimal() and int(stated) <= MOST_THREADS else 0
 
 
 def runtime_of(folder: Path) -> str:

@@ -19,12 +19,13 @@ import numpy as np
 
 from kfp_bonsai.shared.core.documents import LENGTH, read_object
 from kfp_bonsai.shared.core.errors import BonsaiError
+from kfp_bonsai.shared.core.threads import stated_threads
 from kfp_bonsai.shared.data import prompts
 from kfp_bonsai.shared.data.encoding import trained_length
 from kfp_bonsai.shared.data.folder_tokenizer import FolderTokenizer
 from kfp_bonsai.shared.data.prompts import NO_LIMIT
 from kfp_bonsai.shared.inference import decoding
-from kfp_bonsai.shared.inference.runtimes import OPENVINO, TORCH, Batch, check_quantized, runtime_of, stated_threads
+from kfp_bonsai.shared.inference.runtimes import OPENVINO, TORCH, Batch, check_quantized, runtime_of
 from kfp_bonsai.shared.kinds.task import CHAT, Task
 from kfp_bonsai.shared.models.configuration import positions_of
 from kfp_bonsai.shared.saved.records import read_record

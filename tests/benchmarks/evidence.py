@@ -21,7 +21,6 @@ WRITERS = {  # the other's layers are not chosen so any more
 MADE_TO: dict[str, tuple[float, float, str]] = {
     "2/3 layers": (2 / 3, 1, ""),
     "1/3 layers": (1 / 3, 1, ""),
-    "1/3 layers, 4 passes": (1 / 3, 1, ""),
     "3 layers, free": (1 / 2, 0.335, "free"),
     "1/3 layers + matrix pruning, free": (1 / 3, 0.0995, "free"),
     "1/3 layers + matrix pruning, stock": (1 / 3, 0.0995, "stock"),

@@ -69,7 +69,6 @@ DEEPER = (
     Level("2/3 layers + matrices to 1/3, 4 passes", "2/3", 1 / 3, 4.0),
     Level("2/3 layers + matrices to 12 %, 6 passes", "2/3", 0.12, 6.0),
 )
-OF_RANKING = (*LEVELS, Level("1/3 layers, 4 passes", "1/3", 0.0, 4.0))
 OF_QUESTIONS = (
     LEVELS[0],
     Level("2/3 layers + matrices to 45 %", "2/3", 0.45, 6.0),
@@ -152,9 +151,7 @@ TASKS = {
     "tags": Given(_as_it_is("debian/tags"), {"kind": "multi-label"}, 4, (0.99, None, 0.98, 0.97), 4000, 2),
     "sections": Given(_as_it_is("debian/sections"), {"kind": "classification"}, 3, (0.995, None, 0.99, 0.98), 6000, 2),
     "xquad-en": Given(_by_paragraph, {"kind": "questions"}, 8, (None, 0.99), levels=OF_QUESTIONS),
-    "synopsis": Given(
-        _by_section, {"kind": "ranking"}, 2, (None, None, 0.99, None, 0.99), augmentations=2, levels=OF_RANKING
-    ),
+    "synopsis": Given(_by_section, {"kind": "ranking"}, 2, (None, None, 0.99, None), augmentations=2),
 }
 
 

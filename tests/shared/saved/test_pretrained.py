@@ -20,7 +20,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.onnx_export import export
 from kfp_bonsai.shared.inference.runtimes import load_predictor
-from kfp_bonsai.shared.kinds.kind import WRITTEN
+from kfp_bonsai.shared.kinds.kind import SPAN, WRITTEN
 from kfp_bonsai.shared.models.tokens import make_room, most_tokens, separate
 from kfp_bonsai.shared.saved import pretrained
 from kfp_bonsai.shared.saved.checkpoint import load, rehearse, save
@@ -457,6 +457,13 @@ def test_an_output_matrix_that_is_the_embeddings_is_not_missed(made_once, tmp_pa
     given = {"input_ids": torch.tensor([[5, 6, 7]]), "decoder_input_ids": torch.tensor([[0, 8]])}
     with torch.inference_mode():
         assert torch.allclose(network(**given).logits, made.eval()(**given).logits, atol=1e-6)
+
+
+def test_a_family_whose_class_for_spans_loads_no_published_model_is_refused_as_that(tmp_path):
+    """A whole Llama is said to lack its body, and to be got again: its class for questions calls the body otherwise."""
+    found = pretrained.read(str(tiny.pretrained(tmp_path / "model", layers=1, family="llama", writes=True)))
+    with pytest.raises(BonsaiError, match="no llama model finds answers in texts: use another family, such as bert"):
+        pretrained.load(found.folder, found.config, SPAN)
 
 
 def test_a_t5_without_a_start_begins_with_padding(made_once, tmp_path):

@@ -67,7 +67,7 @@ def test_it_ends_with_a_report_and_a_model(work):
 
 @pytest.mark.parametrize("edge", [False, True])
 def test_what_measures_is_never_answered_by_the_cache(tmp_path, edge):
-    """A choice by another day's emissions, or by those of a machine without the accelerator; an option that no task has."""
+    """A choice by another day's emissions, or of a machine without the accelerator; an option that no task has."""
     path = tmp_path / "search.yaml"
     compile_pipeline(pipeline="search", output=str(path), rounds=3, parallel_trials=2, edge=edge)
     spec = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))

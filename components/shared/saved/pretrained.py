@@ -256,7 +256,7 @@ def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> L
 
 
 def _was_shared(folder: Path, config: Any) -> bool:
-    """Return whether a T5 1.1 was saved whole with one matrix for both, as transformers 5 makes it of a configuration."""
+    """Return whether a T5 1.1 was made with one matrix for both, as transformers 5 makes it, and saved whole."""
     tied = read_document(folder / "config.json", SAVED_BY).get("tie_word_embeddings")
     return tied is True and any(name.endswith("ForConditionalGeneration") for name in config.architectures or ())
 

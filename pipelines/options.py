@@ -131,7 +131,6 @@ PIPELINES: dict[str, dict[str, Option]] = {
             EDGE: Option(bool, False, "Search among int8 models for CPUs, and hold their figures against the targets."),
             **_TRAINING,
             "distill_epochs": Option(float, 0.0, "Epochs of the whole distillation of a trial; 0 chooses by its size."),
-            **QUANTIZING,
             **PACKING,
             **_SEED,
         }

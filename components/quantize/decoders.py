@@ -22,7 +22,7 @@ from kfp_bonsai.shared.saved.weights import DECODER_FILE
 BITS = (8, 4)
 GROUP = 64  # weights of 4 bits with a scale of their own
 WRITTEN, ROUNDS = 8, 3  # tokens that are timed beside the first one, and how often
-ROWS, READ = (1, 8), 32
+ROWS, READ = (1, 8), 32  # rows, and tokens that they read before, or as many as there is room for
 BATCH_ROWS = 16
 GREEDY = (  # what a generation_config.json may say beside which answers are the likeliest tokens, one after the other
     "bos_token_id",
@@ -129,7 +129,7 @@ def compress(model: Path, folder: Path, texts: Sequence[str], task: Task, bits: 
         "size_bytes": size,
         "size_ratio": round(size / weights.size_bytes(model), 4),
         "positions": positions,
-        **_times(torch_writes, file, min(READ, positions - WRITTEN - 1), network.config.vocab_size),
+        **_times(torch_writes, file, positions, network.config.vocab_size),
     }
 
 
@@ -148,11 +148,13 @@ def _round_weights(whole: Path, file: Path, bits: int) -> None:
         openvino.save_model(rounded, file, compress_to_fp16=False)
 
 
-def _times(torch_writes: writers.Writer, file: Path, read: int, vocabulary: int) -> dict[str, float]:
+def _times(torch_writes: writers.Writer, file: Path, positions: int, vocabulary: int) -> dict[str, float]:
     """Return CPU milliseconds of a written token on one thread, and their ratio to torch's in float32, in turns."""
     import torch
 
     decoder, threads = decoding.load_decoder(file, threads=1), torch.get_num_threads()
+    more = min(WRITTEN, positions // 2)
+    read = min(READ, positions - more)
     found: dict[str, float] = {}
     torch.set_num_threads(1)
     try:
@@ -169,10 +171,10 @@ def _times(torch_writes: writers.Writer, file: Path, read: int, vocabulary: int)
             best: dict[Any, float] = {}
             for _ in range(ROUNDS):
                 for write in (ours, theirs):
-                    for tokens in (1, 1 + WRITTEN):
+                    for tokens in (1, 1 + more):
                         taken = _cpu_ms(write, tokens)
                         best[write, tokens] = min(best.get((write, tokens), np.inf), taken)
-            mine, other = ((best[each, 1 + WRITTEN] - best[each, 1]) / WRITTEN for each in (ours, theirs))
+            mine, other = ((best[each, 1 + more] - best[each, 1]) / more for each in (ours, theirs))
             found |= {f"cpu_ms_token_{rows}": round(mine, 3), f"token_ratio_{rows}": round(mine / other, 3)}
     finally:
         torch.set_num_threads(threads)

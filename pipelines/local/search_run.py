@@ -39,8 +39,7 @@ from kfp_bonsai.shared.core.progress import say
 from kfp_bonsai.shared.core.signatures import takes
 from kfp_bonsai.shared.data.tasks import SPLITS
 
-ONES_OWN = ("rivals", "runtime")  # arguments of the pipeline that are given otherwise here, or chosen
-ASKED = {name: one for name, one in PIPELINES[SEARCH].items() if name not in ONES_OWN}
+ASKED = {name: one for name, one in PIPELINES[SEARCH].items() if name != "rivals"}  # given as --rival here
 ENERGY, RATES, AT_WORK, BEGUN = "energy.json", "rates.json", "at-work.json", "finished/data.json"
 TRIES = 3  # of a job whose process died in it
 WHAT = "search"

@@ -46,7 +46,6 @@ def finish(
     measuring: Mapping[str, Any],
     packing: Mapping[str, Any],
     edge: bool = False,
-    runtime: str = "auto",
     most: int = 5,
     energy: Mapping[str, Any] | None = None,
     command: str = "",
@@ -64,7 +63,6 @@ def finish(
         measuring: options of evaluate-emissions.
         packing: options of package-model.
         edge: choose by int8 models.
-        runtime: what runs them.
         most: how many models are measured beside the baseline, at the most.
         energy: what the search took until now; None for the sum of what its tasks took, this one included.
         command: the command that made it all.
@@ -84,7 +82,7 @@ def finish(
     with new_folder(Path(output)) as folder, tempfile.TemporaryDirectory() as scratch, track() as meter:
         folders, names = [], {}
         for each in front:
-            model = _model_of(pool, each, data, edge, runtime, Path(scratch))
+            model = _model_of(pool, each, data, edge, Path(scratch))
             folders.append(model)
             names[read_record(model)["sha256"]] = each
         beside = [pool / BASELINE_INT8] if edge and (pool / BASELINE_INT8).is_dir() else []
@@ -282,14 +280,14 @@ def _around(choice: Choice, most: int) -> list[Trial]:
     return [choice.front[number] for number in sorted(ordered[: max(1, most)])]
 
 
-def _model_of(pool: Path, trial: Trial, data: Mapping[str, Path], edge: bool, runtime: str, scratch: Path) -> Path:
+def _model_of(pool: Path, trial: Trial, data: Mapping[str, Path], edge: bool, scratch: Path) -> Path:
     """Return the folder of a trial's model; as int8, which is made where it was not healed to the end."""
     folder = folder_of(pool, trial.number)
     assert folder
     if not edge:
         return model_in(folder)
     if not (folder / INT8).is_dir():
-        quantize(model_in(folder), data["train"], scratch / str(trial.number), runtime=runtime)
+        quantize(model_in(folder), data["train"], scratch / str(trial.number))
         return scratch / str(trial.number)
     return folder / INT8
 

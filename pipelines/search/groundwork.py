@@ -29,7 +29,6 @@ def lay_ground(
     shape: str = FREE,
     device: str = "auto",
     edge: bool = False,
-    runtime: str = "auto",
     with_memory: bool = False,
     rivals: Sequence[str] = (),
     costs: str = "",
@@ -47,7 +46,6 @@ def lay_ground(
         shape: "free", "stock" or "any".
         device: where emission is measured.
         edge: measure the baseline as int8 too.
-        runtime: what runs int8 models.
         with_memory: measure the peak memory too.
         rivals: ready-made models to try too.
         costs: a table of this device that was timed before; "" times one.
@@ -90,7 +88,7 @@ def lay_ground(
         figures["size_rest_mb"] = _rest_mb(network, vocabulary)
         int8 = {}
         if edge:
-            quantize(baseline, train, folder / BASELINE_INT8, runtime=runtime, seed=seed)
+            quantize(baseline, train, folder / BASELINE_INT8, seed=seed)
             small = look_at(baseline, folder / BASELINE_INT8, train, validation, "cpu", **looking).figures
             own_cpu = figures if where == "cpu" else look_at(baseline, baseline, train, validation, "cpu").figures
             for name in ("emission", "latency_ms", "size_mb", "memory_mb"):

@@ -45,7 +45,6 @@ def run_trial(
     *,
     device: str = "auto",
     edge: bool = False,
-    runtime: str = "auto",
     with_memory: bool = False,
     prune_steps: int = 200,
     distill_epochs: float = 0,
@@ -65,7 +64,6 @@ def run_trial(
         output: the folder to write.
         device: where emission is measured.
         edge: quantize what is healed to the end, and take its figures.
-        runtime: what runs int8 models.
         with_memory: measure the peak memory too.
         prune_steps: of matrix-prune.
         distill_epochs: of the whole distillation; 0 chooses them by the size.
@@ -93,9 +91,7 @@ def run_trial(
                 if ground.vocabulary and "model" not in trial.point:
                     _cut_vocabulary(model, taught, data["validation"], folder / FEWER_TOKENS)
                 looking = {"with_memory": with_memory, "block_seconds": block_seconds, "seed": seed}
-                found, figures = _looked_at(
-                    baseline, data, folder, trial, ground, job["rung"], device, edge, runtime, looking
-                )
+                found, figures = _looked_at(baseline, data, folder, trial, ground, job["rung"], device, edge, looking)
             done = {
                 "rung": job["rung"],
                 "order": job["order"],
@@ -206,7 +202,6 @@ def _looked_at(
     rung: int,
     device: str,
     edge: bool,
-    runtime: str,
     looking: Mapping[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     """Return what the model keeps, and its figures: measured once, and of int8 at the end, foreseen until then."""
@@ -214,7 +209,7 @@ def _looked_at(
 
     as_int8, model = edge and rung == LAST, model_in(folder)
     if as_int8:
-        quantize(model, data["train"], folder / INT8, runtime=runtime, seed=looking["seed"])
+        quantize(model, data["train"], folder / INT8, seed=looking["seed"])
     costs = as_int8 or not trial.figures
     found = look_at(
         baseline,

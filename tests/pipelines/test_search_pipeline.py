@@ -67,10 +67,12 @@ def test_it_ends_with_a_report_and_a_model(work):
 
 @pytest.mark.parametrize("edge", [False, True])
 def test_what_measures_is_never_answered_by_the_cache(tmp_path, edge):
-    """A choice by another day's emissions; or by those of a machine without the accelerator that is measured on."""
+    """A choice by another day's emissions, or of a machine without the accelerator; an option that no task has."""
     path = tmp_path / "search.yaml"
     compile_pipeline(pipeline="search", output=str(path), rounds=3, parallel_trials=2, edge=edge)
     spec = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    used = set(re.findall(r"outputParameterKey: (\w+)", path.read_text(encoding="utf-8")))
+    assert {*arguments(SEARCH)} - used == {"edge"}  # which is compiled
     tasks = {}
     for component in [spec["root"], *spec["components"].values()]:
         for task in component.get("dag", {}).get("tasks", {}).values():

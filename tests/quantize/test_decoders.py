@@ -10,13 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import writers_made
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from kfp_bonsai.package_model.card import _usage
+from kfp_bonsai.quantize import decoders
 from kfp_bonsai.quantize.quantize import quantize
 from kfp_bonsai.serve.served import load
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.data import tasks
 from kfp_bonsai.shared.inference import writers
+from kfp_bonsai.shared.inference.decoder_export import export
 from kfp_bonsai.shared.inference.runtimes import load_predictor, runtime_of
 from kfp_bonsai.shared.saved import checkpoint
 from kfp_bonsai.shared.saved.records import read_record, task_of
@@ -136,6 +139,15 @@ def test_an_encoder_decoder_writes_what_its_checkpoint_writes(tmp_path):
     (tmp_path / "int8" / "openvino_encoder_model.xml").unlink()
     with pytest.raises(BonsaiError, match="changed or damaged"):
         writers.load_writer(tmp_path / "int8")
+
+
+def test_a_model_of_few_positions_is_proven_and_timed_within_them(tmp_path):
+    """A traceback of an index out of range where short texts are all that a model reads."""
+    config = GPT2Config(vocab_size=40, n_positions=9, n_embd=16, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=3)
+    network = GPT2LMHeadModel(config).eval()
+    assert export(network, tmp_path / "model.xml") < 1e-5
+    writer = writers.torch_writer(network, SimpleNamespace(pad_token_id=0))
+    assert decoders._times(writer, tmp_path / "model.xml", 9, 40)["cpu_ms_token_8"] > 0
 
 
 def test_a_quantized_writer_is_taken_for_nothing_else(made, tmp_path):

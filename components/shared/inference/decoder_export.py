@@ -18,11 +18,12 @@ import numpy as np
 from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference.decoding import ORDER, PROMPT, SAID, load_decoder
 from kfp_bonsai.shared.inference.onnx_export import TOLERANCE, padding_mask, quiet
-from kfp_bonsai.shared.models.configuration import head_dim
+from kfp_bonsai.shared.models.configuration import head_dim, positions_of
 from kfp_bonsai.shared.saved.weights import ENCODER_FILE
 
 READ = (2, 5, 3)  # rows, tokens read before, and tokens beside them, that the graph is traced with
-PROBES = ((1, 1), (3, 7), (2, 20))  # rows x tokens of the prompts that must agree, and so must two tokens after them
+PROBES = ((1, 1), (3, 7), (2, 20))  # rows x tokens of the prompts that must agree, or as many as there is room for,
+AFTER = 2  # and so must two tokens after them
 KINDS = ("key", "value")
 ANY = (-1, -1)  # rows and tokens
 
@@ -262,13 +263,14 @@ def _cache(past: Sequence[Any]) -> Any:
 def _largest_difference(model: Any, start: int | None, file: Path) -> float:
     """Compare prompts that are padded before them, and what is said after two tokens more."""
     decoder, random, worst = load_decoder(file, threads=1), np.random.default_rng(0), 0.0
-    for rows, tokens in PROBES:
-        ids = random.integers(0, model.config.vocab_size, (rows, tokens + 2))
+    room = positions_of(model.config) - AFTER
+    for rows, tokens in ((rows, min(tokens, room)) for rows, tokens in PROBES):
+        ids = random.integers(0, model.config.vocab_size, (rows, tokens + AFTER))
         mask = np.ones_like(ids)
         for row in range(1, rows):
             mask[row, : row * tokens // (2 * rows)] = 0
         found = [decoder.read(ids[:, :tokens], mask[:, :tokens]).copy()]
-        found += [decoder.go_on(ids[:, tokens + step]).copy() for step in range(2)]
+        found += [decoder.go_on(ids[:, tokens + step]).copy() for step in range(AFTER)]
         right = _right(model, start, ids, mask, tokens)
         scale = max(1.0, float(np.abs(right).max()))
         difference = float(np.abs(np.stack(found, axis=1) - right).max()) / scale

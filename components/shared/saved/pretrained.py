@@ -242,7 +242,8 @@ def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> L
             "config.json says: give a whole model"
         )
     own_output = family_of(config).answers_in_text and not getattr(config, "scale_decoder_outputs", True)
-    if own_output and network.get_output_embeddings().weight is network.get_input_embeddings().weight:
+    is_shared = own_output and network.get_output_embeddings().weight is network.get_input_embeddings().weight
+    if is_shared and not _was_shared(folder, config):
         raise BonsaiError(f"{folder} lacks the output matrix that its config.json speaks of: give the whole model")
     spare = sorted(found["unexpected_keys"])
     beyond = [name for name in spare if family_of(config).is_of_layer(name)]
@@ -252,6 +253,12 @@ def _matched(folder: Path, config: Any, device: str | None, head: str = "") -> L
             "whose config.json and weights belong together"
         )
     return Loaded(network, tuple(new), tuple(spare))
+
+
+def _was_shared(folder: Path, config: Any) -> bool:
+    """Return whether a T5 1.1 was made with one matrix for both, as transformers 5 makes it, and saved whole."""
+    tied = read_document(folder / "config.json", SAVED_BY).get("tie_word_embeddings")
+    return tied is True and any(name.endswith("ForConditionalGeneration") for name in config.architectures or ())
 
 
 def _writing(config: Any, head: str) -> Any:

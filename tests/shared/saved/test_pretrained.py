@@ -10,7 +10,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from kfp_bonsai.fine_tune.train import fine_tune
 from kfp_bonsai.pipelines.local.run import run
@@ -20,6 +20,7 @@ from kfp_bonsai.shared.data import rows
 from kfp_bonsai.shared.data.encoding import encode
 from kfp_bonsai.shared.inference.onnx_export import export
 from kfp_bonsai.shared.inference.runtimes import load_predictor
+from kfp_bonsai.shared.kinds.kind import SPAN, WRITTEN
 from kfp_bonsai.shared.models.tokens import make_room, most_tokens, separate
 from kfp_bonsai.shared.saved import pretrained
 from kfp_bonsai.shared.saved.checkpoint import load, rehearse, save
@@ -441,8 +442,28 @@ def test_how_a_model_was_set_to_write_text_is_no_matter(made_once, tmp_path):
 
 def test_an_output_matrix_of_its_own_is_asked_for_by_run_too(made_once, tmp_path):
     """Run goes on, and fine-tune refuses the model after the data were prepared."""
+    lost = {"scale_decoder_outputs": False, "architectures": ["T5Model"]}
     with pytest.raises(BonsaiError, match="lacks the output matrix"):
-        check_model(str(changed(made_once, tmp_path / "model", "t5", {"scale_decoder_outputs": False})), [], 0)
+        check_model(str(changed(made_once, tmp_path / "model", "t5", lost)), [], 0)
+
+
+def test_an_output_matrix_that_is_the_embeddings_is_not_missed(made_once, tmp_path):
+    """A T5 1.1 of one's own is refused: made of a configuration, it has one matrix for both, and is saved so."""
+    folder = changed(made_once, tmp_path / "model", "t5")
+    config = T5Config.from_pretrained(folder, tie_word_embeddings=False)
+    made = T5ForConditionalGeneration(config)
+    made.save_pretrained(folder)
+    network = pretrained.load(folder, pretrained.read(str(folder)).config, WRITTEN).network.eval()
+    given = {"input_ids": torch.tensor([[5, 6, 7]]), "decoder_input_ids": torch.tensor([[0, 8]])}
+    with torch.inference_mode():
+        assert torch.allclose(network(**given).logits, made.eval()(**given).logits, atol=1e-6)
+
+
+def test_a_family_whose_class_for_spans_loads_no_published_model_is_refused_as_that(tmp_path):
+    """A whole Llama is said to lack its body, and to be got again: its class for questions calls the body otherwise."""
+    found = pretrained.read(str(tiny.pretrained(tmp_path / "model", layers=1, family="llama", writes=True)))
+    with pytest.raises(BonsaiError, match="no llama model finds answers in texts: use another family, such as bert"):
+        pretrained.load(found.folder, found.config, SPAN)
 
 
 def test_a_t5_without_a_start_begins_with_padding(made_once, tmp_path):

@@ -52,7 +52,7 @@ def test_a_kind_is_learnt_shrunk_measured_and_quantized(kind, family, tmp_path):
         made["train"],
         made["validation"],
         base,
-        epochs=MADE[kind].epochs,
+        epochs=MADE[kind].sooner.get(family, MADE[kind].epochs),
         learning_rate=MADE[kind].rate,
         batch_size=16,
         max_length=16,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Made, make
+from conftest import Made, make, told
 from made_measurement import made_measurement, made_selection, write
 
 from kfp_bonsai.report import searched
@@ -184,7 +184,7 @@ def test_texts_are_escaped(full: Made, tmp_path: Path):
 def test_a_missed_target_and_a_failed_control_are_said(tmp_path: Path):
     """The report would sell a result that was not reached, or that cannot be believed."""
     measurement = made_measurement(control=1.2)
-    made = make(tmp_path, measurement, made_selection(measurement, min_accuracy=0.999))
+    made = told(tmp_path, measurement, made_selection(measurement, min_accuracy=0.999))
     page = made.text("report.html").replace("\u00a0", " ")
     verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
     assert verdict.startswith("No model meets the target (at least 99.9 % of the accuracy): the nearest")
@@ -212,7 +212,7 @@ def test_a_control_that_proves_nothing_does_not_pass(tmp_path: Path, ends: list[
     measurement = made_measurement()
     middle = (ends[0] * ends[1]) ** 0.5
     measurement["control"] = {"ratio": middle, "ci": ends, "covers_one": ends[0] <= 1, "pairs": []}
-    made = make(tmp_path, measurement, made_selection(measurement))
+    made = told(tmp_path, measurement, made_selection(measurement))
     found, verdict = json.loads(made.text("results.json")), str(made.returned["verdict"])
     assert found["control"] == state and found["control_covers_one"] is (ends[0] <= 1)
     for name in ("report.html", "report.md"):
@@ -230,7 +230,7 @@ def test_an_edge_control_that_proves_nothing_is_told_though_the_other_passed(tmp
     edge = made_measurement(levels=(level,), quantized=level, seed=3)
     edge["control"]["ci"] = [0.9, 1.1]
     measurement = made_measurement()
-    made = make(tmp_path, measurement, made_selection(measurement), edge)
+    made = told(tmp_path, measurement, made_selection(measurement), edge)
     assert "control inconclusive" in made.text("report.html") and made.returned["believable"] is False
 
 
@@ -241,7 +241,7 @@ def test_an_interval_wider_than_asked_is_said_in_the_verdict(tmp_path: Path):
     for factor, wide in ((0.01, False), (0.2, True)):
         emission = row["relative_emission"]
         row["relative_emission_ci"] = [emission * (1 - factor), emission * (1 + factor)]
-        made = make(tmp_path / str(wide), measurement, made_selection(measurement))
+        made = told(tmp_path / str(wide), measurement, made_selection(measurement))
         verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
         shown = f"interval wider than the ±2 % asked for: {100 * emission * 0.8:.1f} to {100 * emission * 1.2:.1f} %"
         assert (shown in verdict) is wide
@@ -254,7 +254,7 @@ def test_int8_that_loses_the_target_is_not_called_a_success(tmp_path: Path):
     measurement = made_measurement()
     edge = made_measurement(levels=(level,), quantized=level, seed=3)
     edge["models"][-1] |= {"relative_accuracy": 0.90, "relative_accuracy_ci": [0.88, 0.92]}
-    made = make(tmp_path, measurement, made_selection(measurement), edge)
+    made = told(tmp_path, measurement, made_selection(measurement), edge)
     assert made.returned["meets_target"] is False
     verdict = str(made.returned["verdict"]).replace("\u00a0", " ")
     assert verdict.startswith(f"{level} (int8) misses the target (at least 95 % of the accuracy), which {level} meets")
@@ -272,7 +272,7 @@ def test_a_selection_that_int8_mends_does_not_contradict_the_verdict(tmp_path: P
         "meets_target": False,
         "reason": "No model meets the target of at most 2 % of the emission.",
     }
-    made = make(tmp_path, measurement, selection, edge)
+    made = told(tmp_path, measurement, selection, edge)
     assert made.returned["meets_target"] is True
     assert "alone: no model meets" in made.text("report.md").replace("\u00a0", " ")
 
@@ -297,7 +297,7 @@ def test_a_level_chosen_by_its_int8_figures_is_called_so(tmp_path: Path):
     measurement, edge = made_measurement(), edge_of_int8(level)
     edge["models"][1] |= {"relative_accuracy": 0.999, "relative_emission": 0.31}
     edge["models"][2] |= {"relative_accuracy": 0.97, "relative_emission": 0.04}
-    made = make(tmp_path, measurement, chosen_as_int8(edge, min_accuracy=0.95, max_emission=0.2), edge)
+    made = told(tmp_path, measurement, chosen_as_int8(edge, min_accuracy=0.95, max_emission=0.2), edge)
     assert made.returned["meets_target"] is True and made.returned["stage"] == "quantized"
     text = made.text("report.html").replace("\u00a0", " ")
     assert "As int8 on the edge device: " in text and "Before int8" not in text
@@ -320,7 +320,7 @@ def test_int8_alone_that_meets_the_target_is_said(tmp_path: Path, target: dict[s
     edge = edge_of_int8(level)
     edge["models"][1] |= {"relative_accuracy": 0.999, "relative_emission": 0.31}
     edge["models"][2] |= {"relative_accuracy": 0.97, "relative_emission": 0.04}
-    made = make(tmp_path, made_measurement(), chosen_as_int8(edge, **target), edge)
+    made = told(tmp_path, made_measurement(), chosen_as_int8(edge, **target), edge)
     assert ("int8 alone would do" in made.text("report.html")) is alone
     missed = target.get("min_accuracy") == 0.98
     assert str(made.returned["verdict"]).startswith("No model meets the target") is missed
@@ -330,7 +330,7 @@ def test_a_power_that_was_assumed_is_not_called_rated(tmp_path: Path):
     """4 W a thread, which codecarbon takes for a CPU that it does not know, told as what the maker states."""
     measurement = made_measurement()
     measurement["energy"]["source"] = "CPU time x 4 W per thread (X: not in codecarbon's table, which takes 8 W then)"
-    page = make(tmp_path, measurement, made_selection(measurement)).text("report.html")
+    page = told(tmp_path, measurement, made_selection(measurement)).text("report.html")
     assert "a power that was assumed" in page and "estimated from rated power" not in page
 
 
@@ -367,7 +367,7 @@ def test_the_paired_test_is_in_the_sentence_on_accuracy(tmp_path: Path):
         measurement["models"][0]["confusion"] = right
         for model in measurement["models"][1:]:
             model |= {"mcnemar_p": chance, "confusion": [[1000 - wrong, wrong], [wrong, 1000 - wrong]]}
-        made = make(tmp_path / str(at), measurement, made_selection(measurement))
+        made = told(tmp_path / str(at), measurement, made_selection(measurement))
         assert said in made.text("report.md").replace("\\", "") and "more or less" not in made.text("report.md")
     page = made.text("report.html")
     assert "McNemar" in page and json.loads(made.text("results.json"))["rows"][-1]["mcnemar_p"] == 0.31
@@ -397,7 +397,7 @@ def test_the_yearly_saving_is_said_where_the_traffic_is_known(tmp_path: Path):
     """A ratio says nothing to those who pay the bill; a saving nobody stated a traffic for would be made up."""
     for traffic in (250_000_000, 0):
         measurement = made_measurement(traffic=traffic)
-        made = make(tmp_path / str(traffic), measurement, made_selection(measurement))
+        made = told(tmp_path / str(traffic), measurement, made_selection(measurement))
         row = next(row for row in json.loads(made.text("results.json"))["rows"] if row["chosen"])
         page = made.text("report.html").replace("\u00a0", " ")
         assert ("a day it saves" in page) == bool(traffic) == (row["saved_kwh_per_year"] is not None)
@@ -408,7 +408,7 @@ def test_the_yearly_saving_is_said_where_the_traffic_is_known(tmp_path: Path):
             assert f"At 250,000,000 {words}, or {row['saved_kg_co2_per_year']:.0f} kg of CO₂, a year." in page
             assert json.loads(made.text("results.json"))["traffic_per_day"] == traffic
     measurement = made_measurement(traffic=1000, carbon=False)
-    page = make(tmp_path / "few", measurement, made_selection(measurement)).text("report.html")
+    page = told(tmp_path / "few", measurement, made_selection(measurement)).text("report.html")
     assert re.search(r"At 1,000 inferences a day it saves 2.\d\d\sWh \(2.\d\d\sto\s2.\d\d\) a year", page)
 
 
@@ -416,7 +416,7 @@ def test_the_hardwares_making_is_told_apart(tmp_path: Path):
     """A score that leaves out M without a word, or one that counts it, cannot be compared with others."""
     for embodied in (34.0, 0):
         measurement = made_measurement(embodied=embodied)
-        made = make(tmp_path / str(embodied), measurement, made_selection(measurement))
+        made = told(tmp_path / str(embodied), measurement, made_selection(measurement))
         page = re.sub(r"\s+", " ", made.text("report.html"))
         assert ("34.0 g CO₂ for each hour of its use" in page) == bool(embodied)
         assert ("the making of the hardware, excluded" in page) == (not embodied)
@@ -431,16 +431,16 @@ def test_a_ready_made_model_that_does_better_is_said(tmp_path: Path):
     rival = low | {"level": "BERT-tiny", "student": "tiny", "relative_accuracy": low["relative_accuracy"] + 0.01}
     measurement["models"].append(rival)
     said = "of the emission, as it comes: use that"
-    assert said in make(tmp_path / "better", measurement, made_selection(measurement)).text("report.md")
+    assert said in told(tmp_path / "better", measurement, made_selection(measurement)).text("report.md")
     rival["relative_accuracy"] -= 0.02
-    assert said not in make(tmp_path / "worse", measurement, made_selection(measurement)).text("report.md")
+    assert said not in told(tmp_path / "worse", measurement, made_selection(measurement)).text("report.md")
 
 
 def test_below_the_floor_is_said(tmp_path: Path):
     """A bag of words would do, and the report would not say so."""
     measurement = made_measurement()
     measurement["floor"]["accuracy"] = 0.84
-    page = make(tmp_path, measurement, made_selection(measurement)).text("report.html")
+    page = told(tmp_path, measurement, made_selection(measurement)).text("report.html")
     assert "no better than a bag of words" in page
 
 
@@ -568,7 +568,7 @@ def test_a_target_that_is_met_exactly_is_met_in_every_sentence(tmp_path: Path):
         "target": {"min_accuracy": 0.9, "max_emission": None},
         "chosen": {"level": chosen["level"], "sha256": chosen["sha256"]},
     }
-    made = make(tmp_path, measurement, selection)
+    made = told(tmp_path, measurement, selection)
     assert made.returned["meets_target"] is True
     assert "missed" not in made.text("report.md") and "reaches below" not in made.text("report.md")
 
@@ -582,7 +582,7 @@ def test_an_emission_that_may_be_above_the_target_is_told(tmp_path: Path):
         "target": {"min_accuracy": None, "max_emission": 0.1},
         "chosen": {"level": chosen["level"], "sha256": chosen["sha256"]},
     }
-    text = make(tmp_path, measurement, selection).text("report.md").replace("\u00a0", " ")
+    text = told(tmp_path, measurement, selection).text("report.md").replace("\u00a0", " ")
     assert "(9.8 to 10.1 %) reaches above the target of 10 %" in text and "narrow" not in text
 
 
@@ -596,7 +596,7 @@ def test_a_target_that_is_missed_by_little_does_not_read_as_met(tmp_path: Path):
         "meets_target": False,
         "chosen": {"level": chosen["level"], "sha256": chosen["sha256"]},
     }
-    made = make(tmp_path, measurement, selection)
+    made = told(tmp_path, measurement, selection)
     assert "keeps 97.97 % of the accuracy" in str(made.returned["verdict"]).replace("\u00a0", " ")
 
 
@@ -618,9 +618,9 @@ def test_int8_is_not_credited_to_compression_alone(tmp_path: Path):
     """A runtime that is four times as fast with any model, the baseline too."""
     measurement, level = made_measurement(), "1/3 layers + matrix pruning"
     edge = made_measurement(levels=(level,), quantized=level, seed=3)
-    text = make(tmp_path, measurement, made_selection(measurement), edge).text("report.md")
+    text = told(tmp_path, measurement, made_selection(measurement), edge).text("report.md")
     assert "a quantized baseline would save that too" in text
-    assert "a quantized baseline" not in make(tmp_path / "main", measurement, made_selection(measurement)).text(
+    assert "a quantized baseline" not in told(tmp_path / "main", measurement, made_selection(measurement)).text(
         "report.md"
     )
 
@@ -630,13 +630,13 @@ def test_what_models_score_by_the_other_metrics_is_beside_the_first(tmp_path: Pa
     measurement = made_measurement(metric="f1")
     for row in measurement["models"]:
         row["scores"] = {"accuracy": 0.8412, "f1": row["accuracy"], "matthews_correlation": 0.6234}
-    made = make(tmp_path / "new", measurement, made_selection(measurement))
+    made = told(tmp_path / "new", measurement, made_selection(measurement))
     assert "<small>accuracy 84.1\u00a0%</small><small>Matthews correlation 0.623</small>" in made.text("report.html")
     assert "accuracy 84.1\u00a0%; Matthews correlation 0.623" in made.text("report.md")
     assert json.loads(made.text("results.json"))["rows"][0]["scores"]["matthews_correlation"] == 0.6234
     for row in measurement["models"]:
         del row["scores"]  # as of a measurement that was made before
-    assert "Matthews" not in make(tmp_path / "old", measurement, made_selection(measurement)).text("report.html")
+    assert "Matthews" not in told(tmp_path / "old", measurement, made_selection(measurement)).text("report.html")
 
 
 @pytest.mark.parametrize("emissions", [(0.34, 0.7), (0.62, 0.68), (0.06, 0.9)])

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import tiny
 from kinds_made import WRITERS, rows_of
-from started.forks import FORKS
 
 from kfp_bonsai.shared.inference.writers import load_writer, prompt_batch
 from kfp_bonsai.shared.saved.records import read_record, task_of
@@ -36,7 +35,7 @@ def run(folder: Path, rows: Path, family: str, *options: str) -> tuple[dict, Pat
         capture_output=True,
         text=True,
         timeout=900,
-        env=os.environ | {"BONSAI_CACHE": str(folder / "cache"), FORKS: "1"},
+        env=os.environ | {"BONSAI_CACHE": str(folder / "cache")},
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads((folder / "run" / "results.json").read_text()), folder / "run", ended.stdout

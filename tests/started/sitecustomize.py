@@ -4,14 +4,8 @@ import importlib.util
 from contextlib import suppress
 from pathlib import Path
 
-
-def _load(file: Path):
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 with suppress(ImportError):  # no wrapt, as in an environment without what kfp-bonsai depends on
-    _load(Path(__file__).parents[1] / "short_looks.py").shorten()
-_load(Path(__file__).with_name("forks.py")).switch_on()
+    _spec = importlib.util.spec_from_file_location("short_looks", Path(__file__).parents[1] / "short_looks.py")
+    _module = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_module)
+    _module.shorten()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import tiny
-from started.forks import FORKS
 
 from kfp_bonsai.pipelines.local import study_run
 from kfp_bonsai.pipelines.local.folder import run_folder
@@ -368,7 +367,6 @@ def real(tmp_path_factory):
     code = "from kfp_bonsai.cli import main; main()"
     command = [sys.executable, "-c", code, "study", str(folder / "study.yaml"), "--output", str(folder / "out")]
     environment = {key: value for key, value in os.environ.items() if key != "BONSAI_DEBUG"}
-    environment[FORKS] = "1"
     environment[CACHE_VARIABLE] = str(folder / "cache")  # else what it found is advice to whoever runs the tests
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     lines = []

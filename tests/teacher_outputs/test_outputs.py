@@ -325,7 +325,7 @@ def test_what_was_written_is_gone_on_after(made, tmp_path, monkeypatch, way, cap
         if done["batches"] == 7:
             if way == "KILL":
                 raise KeyboardInterrupt
-            stopping._on_signal(signal.SIGTERM, None)  # itself it could end the tests
+            stopping._on_signal(signal.SIGTERM, None)  # the signal itself has ended a whole run of tests
 
     monkeypatch.setattr(transfer.Writer, "add", ending)
     handler = signal.getsignal(signal.SIGTERM)

@@ -50,7 +50,6 @@ def test_what_was_begun_goes(tmp_path):
     assert process.wait(20) == 143 and not [*tmp_path.iterdir()]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
 def test_a_handler_that_a_library_in_c_took_away_is_set_again(tmp_path):
     """A training that ends where it stands, though Python says that SIGTERM is heeded."""
     process = started(

@@ -28,7 +28,8 @@ def test_threads_are_known_without_affinity(monkeypatch):
 )
 def test_a_containers_quota_limits_the_threads(files, found, tmp_path, monkeypatch):
     """64 threads share the time of two processors, and the served model asks for 64."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # what is set below goes with the test
+    monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(threads, "CGROUP", tmp_path)
     for name, text in files.items():

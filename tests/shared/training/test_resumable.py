@@ -86,7 +86,7 @@ def end_at(monkeypatch):
             if done["steps"] == number:
                 if way == "KILL":
                     raise Killed
-                stopping._on_signal(signal.SIGTERM, None)  # itself it could end the tests
+                stopping._on_signal(signal.SIGTERM, None)  # the signal itself has ended a whole run of tests
             return step(self, *args, **options)
 
         monkeypatch.setattr(trainer._Trainer, "training_step", ending)

@@ -428,9 +428,10 @@ class Search:
         if choice is None:
             say("\nsearch  stopped before a trial was healed: start it again in the same way to go on")
             return
-        keep_best(self.pool, choice, self.output / "best")
+        quantized = keep_best(self.pool, choice, self.output / "best")
+        yet = ", not quantized yet" if self.options[EDGE] and not quantized else ""
         say(
-            f"\nsearch  stopped; the best so far is in {self.output / 'best'}, which no test row has met: "
+            f"\nsearch  stopped; the best so far is in {self.output / 'best'}{yet}, which no test row has met: "
             f"{words_of(choice, self.targets)}\nsearch  start it again in the same way to go on, or with more --budget"
         )
 

@@ -354,12 +354,14 @@ def _write_selection(
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def keep_best(pool: Path, choice: Choice | None, output: Path) -> None:
-    """Copy the model that is the best so far into a folder, which is replaced whole."""
+def keep_best(pool: Path, choice: Choice | None, output: Path) -> bool:
+    """Copy the model that is the best so far into a folder, which is replaced whole; return whether it is quantized."""
     folder = folder_of(pool, choice.trial.number) if choice else None
     if folder is None:
-        return
-    put_copy(folder / INT8 if (folder / INT8).is_dir() else model_in(folder), output)
+        return False
+    quantized = (folder / INT8).is_dir()
+    put_copy(folder / INT8 if quantized else model_in(folder), output)
+    return quantized
 
 
 def end_search(

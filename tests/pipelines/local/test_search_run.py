@@ -409,6 +409,23 @@ def test_what_was_healed_before_a_rung_that_failed_stays(dies, tmp_path, monkeyp
     assert made.error.startswith("healing it further failed") and not made.may_go_on
 
 
+@pytest.mark.parametrize(("edge", "quantized", "said"), [(True, False, True), (True, True, False), (False, False, False)])
+def test_a_model_that_is_not_quantized_yet_is_said_to_be_none(edge, quantized, said, tmp_path, monkeypatch, capsys):
+    """Float weights carried to an edge device, as the search that was stopped was asked for int8."""
+    one = object.__new__(search_run.Search)
+    one.pool, one.output, one.options, one.command = tmp_path / "pool", tmp_path, {"edge": edge}, []
+    one.targets, one.ledger = goals.targets_of({"min_accuracy": 0.5}), SimpleNamespace(total=dict)
+    folder = one.pool / "trials" / "000-0"
+    for name in ("model", *(["int8"] if quantized else [])):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "weights").write_text(name)
+    write_ground(one.pool, GROUND)
+    write_trial(folder, tried(rung=1))
+    one._keep_best()
+    assert (tmp_path / "best" / "weights").read_text() == ("int8" if quantized else "model")
+    assert ("not quantized yet" in capsys.readouterr().out) == said
+
+
 @pytest.mark.parametrize(("left", "most"), [(60.0, 3), (600.0, 5)])
 @pytest.mark.parametrize("budget", ["1h", "9kJ"])
 def test_as_many_models_are_measured_as_the_budget_has_room_for(budget, left, most, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 
 from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import one_token
-from kfp_bonsai.shared.models.costs import Costs, shape_in
+from kfp_bonsai.shared.models.costs import Costs, Request, shape_in
 from kfp_bonsai.shared.models.flops import Flops, count, units
 from kfp_bonsai.shared.models.shapes import Shape, shape_of
 from kfp_bonsai.shared.saved import kept_tokens
@@ -101,10 +101,8 @@ def table_for(
     network: Any,
     teacher: Mapping[str, Any],
     kind: str,
-    length: float,
+    asked: Request,
     device: str,
-    written: float = 0,
-    vocabulary: int = 0,
 ) -> Costs:
     """Return the table of the device that emissions are measured on; it is timed if there is none yet.
 
@@ -112,13 +110,11 @@ def table_for(
         network: the model to prune.
         teacher: the baseline's record.
         kind: "free" or "stock", what is asked for.
-        length: tokens of a text.
+        asked: what is asked of it.
         device: "auto", "cpu" or "cuda".
-        written: tokens of an answer that the model writes; 0 where it writes none.
-        vocabulary: how many tokens it is to have; 0 for as many as it has.
     """
     from kfp_bonsai.shared.inference.cost_table import cost_table
 
     shape = shape_of(network)
     whole = shape_in(teacher, shape)
-    return cost_table(network.config, whole, shape.stacks, kind, length, device, "matrix-prune", written, vocabulary)
+    return cost_table(network.config, whole, shape.stacks, kind, asked, device, "matrix-prune")

@@ -106,7 +106,7 @@ def matrix_prune(
     )
     from kfp_bonsai.shared.energy import energy
     from kfp_bonsai.shared.inference.cost_table import read_costs
-    from kfp_bonsai.shared.models.costs import Costs
+    from kfp_bonsai.shared.models.costs import Costs, Request
     from kfp_bonsai.shared.training import attempts, distillation, soft_answers, students, trainer, transfer
 
     writes = kind_in(record["task"]).writes
@@ -142,10 +142,8 @@ def matrix_prune(
             if by_emission and costs:
                 table = read_costs(Path(costs))
             elif by_emission:  # an attempt after this one goes by the same table
-                answer = written if writes else 0
-                timed = attempt.once(
-                    "costs", lambda: asdict(table_for(network, teacher, shape, length, device, answer, fewer))
-                )
+                asked = Request(length, written if writes else 0, fewer)
+                timed = attempt.once("costs", lambda: asdict(table_for(network, teacher, shape, asked, device)))
                 table = Costs(**timed)
             if table:
                 prices = by_table(table, network, emission)

@@ -59,6 +59,7 @@ def lay_ground(
     from kfp_bonsai.evaluate_emissions.given import check_device
     from kfp_bonsai.pipelines.search.bench import look_at, task_facts
     from kfp_bonsai.shared.inference.cost_table import cost_table, described_model, write_costs
+    from kfp_bonsai.shared.models.costs import Request
     from kfp_bonsai.shared.models.shapes import shape_of
     from kfp_bonsai.shared.saved.checkpoint import load
 
@@ -73,15 +74,14 @@ def lay_ground(
     kept = [max(1, round(AFTER * count)) for count in whole.stacks]
     with energy.track() as meter, new_folder(Path(pool)) as folder:
         own = look_at(baseline, baseline, train, validation, device, **looking)
+        asked = Request(own.length, own.written, vocabulary)
         limits, errors = {}, []
         for kind in kinds:
             if costs:
-                table = stated_costs(costs, network, kind, where, own.length, own.written, vocabulary)
+                table = stated_costs(costs, network, kind, where, asked)
             else:
-                lengths = own.length, where, "search", own.written, vocabulary
-                table = cost_table(network.config, whole, kept, kind, *lengths)
-            of = described_model(network.config, whole, kind, own.length, own.written, vocabulary)
-            write_costs(table, folder / COSTS.format(kind), of)
+                table = cost_table(network.config, whole, kept, kind, asked, where, "search")
+            write_costs(table, folder / COSTS.format(kind), described_model(network.config, whole, kind, asked))
             limits[kind] = _limits(table, whole, kind, network)
             errors.append(table.error)
         figures = {**own.figures, "emission": 1.0, "accuracy": own.score, "rows": own.rows}
@@ -146,15 +146,7 @@ def kinds_of(config: Any, shape: str) -> list[str]:
     return [FREE] if is_free(config) else [FREE, STOCK] if shape == ANY else [shape]
 
 
-def stated_costs(
-    costs: str,
-    network: Any,
-    kind: str,
-    device: str,
-    length: float | None = None,
-    written: float = 0,
-    vocabulary: int = 0,
-) -> Any:
+def stated_costs(costs: str, network: Any, kind: str, device: str, asked: Any = None) -> Any:
     """Return the table of costs that was given for a model and a kind of shape.
 
     Args:
@@ -162,9 +154,7 @@ def stated_costs(
         network: the baseline, or one like it without weights.
         kind: "free" or "stock".
         device: where emission is measured.
-        length: tokens of a text; None where it is not known yet.
-        written: tokens of an answer that the model writes; 0 where it writes none.
-        vocabulary: how many tokens smaller models have; 0 for as many as it has.
+        asked: what is asked of it (costs.Request); None where that is not known yet.
 
     Raises:
         BonsaiError: there is none, or it is of another device or model.
@@ -175,7 +165,7 @@ def stated_costs(
     given, name = Path(costs).expanduser(), COSTS.format(kind)
     inside = given / "work" / "pool" / name
     file = next((one for one in (given, given / name) if one.is_file()), inside)
-    found = read_costs(file, described_model(network.config, shape_of(network), kind, length, written, vocabulary))
+    found = read_costs(file, described_model(network.config, shape_of(network), kind, asked))
     do = "leave --costs out to time a table here, or search where that device is"
     check_table(found.device, device_words(device), f"--costs {costs}", do)
     return found

@@ -37,7 +37,7 @@ from kfp_bonsai.shared.inference.writers import torch_writer
 from kfp_bonsai.shared.kinds.kind import WRITTEN
 from kfp_bonsai.shared.models import one_token
 from kfp_bonsai.shared.models.configuration import family_of, inputs_of, is_free
-from kfp_bonsai.shared.models.costs import Costs, Priced, fitted
+from kfp_bonsai.shared.models.costs import Costs, Priced, Request, fitted
 from kfp_bonsai.shared.models.free_models import task_class
 from kfp_bonsai.shared.models.shapes import FREE, STOCK, LayerShape, Shape
 from kfp_bonsai.shared.models.surgery import config_for, unreachable_width
@@ -60,11 +60,9 @@ def cost_table(
     whole: Shape,
     kept: Sequence[int],
     kind: str,
-    length: float,
+    asked: Request,
     device: str,
     stage: str = "costs",
-    written: float = 0,
-    vocabulary: int = 0,
 ) -> Costs:
     """Return the table of a model's shapes on a device here, timed now unless the cache has it.
 
@@ -73,20 +71,18 @@ def cost_table(
         whole: the baseline's widths.
         kept: about how many layers of each stack the shapes of interest have.
         kind: "free" or "stock".
-        length: tokens of a text.
+        asked: what is asked of it.
         device: "auto", "cpu" or "cuda", as emissions are measured.
         stage: who says what is done.
-        written: tokens of an answer that a model writes; 0 where it writes none.
-        vocabulary: how many tokens the smaller ones have; 0 for as many as the baseline.
 
     Raises:
         BonsaiError: there is no such device here, whose costs nothing else tells.
     """
     device = _device(device)
-    tokens, answer = max(1, round(length)), round(written)
+    tokens, answer = max(1, round(asked.length)), round(asked.written)
     key = {
         **described(device),
-        **described_model(config, whole, kind, length, written, vocabulary),
+        **described_model(config, whole, kind, asked),
         "kept": list(kept),
         "rows": max(1, min(ROWS, MOST_TOKENS // (tokens + answer))),
     }
@@ -94,10 +90,10 @@ def cost_table(
     text = json.dumps(key, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     file = cached(f"costs/{name}.json")
-    asked = json.loads(text)
+    wanted = json.loads(text)
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
         found = kept_document(file)
-        if found["key"] == asked and found["costs"]["baseline"] > 0:
+        if found["key"] == wanted and found["costs"]["baseline"] > 0:
             costs = Costs(**found["costs"])
             say(f"{stage}  cost table of {words}, from {file}: off by {100 * costs.error:.1f} % at the most")
             return costs
@@ -106,7 +102,7 @@ def cost_table(
     tried: list[tuple[Costs, list[Priced]]] = []
     while not tried or (tried[-1][0].error > FAR_OFF and len(tried) < TRIES):
         drawn = designs(whole, kept, kind, config)
-        seconds, timed = _timed(config, whole, drawn, key["rows"], tokens, device, kind, answer, vocabulary)
+        seconds, timed = _timed(config, whole, drawn, key["rows"], tokens, device, kind, answer, asked.vocabulary)
         tried.append((fitted(timed[:-HELD_OUT], timed[-HELD_OUT:], seconds, words), timed))
         say(
             f"{stage}  cost table: the baseline takes {1000 * seconds:.1f} ms a batch; {HELD_OUT} shapes that it was "
@@ -171,24 +167,20 @@ def _check_model(file: Path, known: Any, model: Mapping[str, Any]) -> None:
         )
 
 
-def described_model(
-    config: Any, whole: Shape, kind: str, length: float | None = None, written: float = 0, vocabulary: int = 0
-) -> dict[str, Any]:
+def described_model(config: Any, whole: Shape, kind: str, asked: Request | None = None) -> dict[str, Any]:
     """Return what a table is of, beside the device.
 
     Args:
         config: the model's configuration.
         whole: the baseline's widths.
         kind: "free" or "stock".
-        length: tokens of a text; None where it is not known yet.
-        written: tokens of an answer that a model writes; 0 where it writes none.
-        vocabulary: how many tokens the smaller ones have; 0 for as many as the baseline.
+        asked: what is asked of it; None where that is not known yet.
     """
     found = {"model_type": config.model_type, "whole": asdict(whole), "kind": kind}
-    if length is None:
+    if asked is None:
         return found
-    others = {"written": round(written), "vocabulary": vocabulary}
-    return {**found, "length": max(1, round(length)), **{name: value for name, value in others.items() if value}}
+    others = {"written": round(asked.written), "vocabulary": asked.vocabulary}
+    return {**found, "length": max(1, round(asked.length)), **{name: value for name, value in others.items() if value}}
 
 
 def described(device: str) -> dict[str, Any]:

@@ -18,6 +18,21 @@ Features = dict[str, float]
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is asked of a model, as far as costs depend on it.
+
+    Attributes:
+        length: tokens of a text.
+        written: tokens of an answer that a model writes; 0 where it writes none.
+        vocabulary: how many tokens the smaller ones have; 0 for as many as the baseline.
+    """
+
+    length: float
+    written: float = 0
+    vocabulary: int = 0
+
+
+@dataclass(frozen=True)
 class Priced:
     """A shape, and the seconds that a batch took it.
 

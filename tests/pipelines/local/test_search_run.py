@@ -24,7 +24,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.energy.cpu_estimate import watts_per_thread
 from kfp_bonsai.shared.inference import cost_table
 from kfp_bonsai.shared.models import shapes
-from kfp_bonsai.shared.models.costs import Costs, Priced, features
+from kfp_bonsai.shared.models.costs import Costs, Priced, Request, features
 from kfp_bonsai.shared.saved import pretrained
 from kfp_bonsai.shared.saved.records import read_record
 from kfp_bonsai.teacher_outputs.outputs import teacher_outputs
@@ -336,7 +336,7 @@ def test_a_table_of_another_model_is_refused_before_anything_is_made(change, opt
     """Shapes that are priced by what those of another model cost, or an hour of training and then the refusal."""
     network = pretrained.blank(pretrained.read(str(inputs / "model")).config)
     costs = Costs({"model": 1.0}, 1.0, 0.01, cost_table.device_words("cpu"))
-    key = cost_table.described_model(network.config, shapes.shape_of(network), "free", 20.0)
+    key = cost_table.described_model(network.config, shapes.shape_of(network), "free", Request(20.0))
     file = tmp_path / "costs-free.json"
     cost_table.write_costs(costs, file, key)
     asked = {"edge": False, "shape": "free", "device": "cpu"}
@@ -409,7 +409,9 @@ def test_what_was_healed_before_a_rung_that_failed_stays(dies, tmp_path, monkeyp
     assert made.error.startswith("healing it further failed") and not made.may_go_on
 
 
-@pytest.mark.parametrize(("edge", "quantized", "said"), [(True, False, True), (True, True, False), (False, False, False)])
+@pytest.mark.parametrize(
+    ("edge", "quantized", "said"), [(True, False, True), (True, True, False), (False, False, False)]
+)
 def test_a_model_that_is_not_quantized_yet_is_said_to_be_none(edge, quantized, said, tmp_path, monkeypatch, capsys):
     """Float weights carried to an edge device, as the search that was stopped was asked for int8."""
     one = object.__new__(search_run.Search)

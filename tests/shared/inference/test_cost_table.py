@@ -11,7 +11,7 @@ from kfp_bonsai.shared.core.errors import BonsaiError
 from kfp_bonsai.shared.inference import cost_table
 from kfp_bonsai.shared.inference.writers import torch_writer
 from kfp_bonsai.shared.models import one_token, shapes
-from kfp_bonsai.shared.models.costs import Costs, features
+from kfp_bonsai.shared.models.costs import Costs, Request, features
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def test_a_table_is_timed_once_for_each_device_and_length(cache, monkeypatch):
     model = models.made("bert")
     given = (model.config, shapes.shape_of(model), (2,), "free")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    first = cost_table.cost_table(*given, 27.6, "cpu")
-    assert cost_table.cost_table(*given, 28.1, "cpu") == first
+    first = cost_table.cost_table(*given, Request(27.6), "cpu")
+    assert cost_table.cost_table(*given, Request(28.1), "cpu") == first
     assert "threads: 1" in first.device and "torch" in first.device
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert "threads: 2" in cost_table.cost_table(*given, 28, "cpu").device
-    cost_table.cost_table(*given, 700, "cpu")
+    assert "threads: 2" in cost_table.cost_table(*given, Request(28), "cpu").device
+    cost_table.cost_table(*given, Request(700), "cpu")
     assert calls == [(32, 28, "cpu"), (32, 28, "cpu"), (11, 700, "cpu")]
 
 
@@ -61,7 +61,7 @@ def test_a_table_that_a_neighbour_spoilt_is_timed_again_and_never_kept(
     calls = []
     priced_by_hand(monkeypatch, calls, spoilt)
     model = models.made("bert")
-    cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", 28, "cpu")
+    cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", Request(28), "cpu")
     assert len(calls) == timings and len([*cache.glob("costs/*.json")]) == kept
     assert ("WARNING" in capsys.readouterr().out) == (not kept)
 
@@ -72,7 +72,7 @@ def test_a_damaged_table_is_timed_anew(cache, monkeypatch, damage):
     calls = []
     priced_by_hand(monkeypatch, calls)
     model = models.made("bert")
-    given = (model.config, shapes.shape_of(model), (2,), "free", 28, "cpu")
+    given = (model.config, shapes.shape_of(model), (2,), "free", Request(28), "cpu")
     first = cost_table.cost_table(*given)
     (file,) = (cache / "costs").glob("*.json")
     assert json.loads(file.read_text())["timed"]
@@ -86,7 +86,9 @@ def test_a_cache_that_takes_no_files_costs_no_run(tmp_path, monkeypatch):
     monkeypatch.setattr(cost_table, "cached", lambda name: tmp_path / "file" / name)
     (tmp_path / "file").write_text("no folder")
     model = models.made("bert")
-    assert isinstance(cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", 28, "cpu"), Costs)
+    assert isinstance(
+        cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", Request(28), "cpu"), Costs
+    )
 
 
 def test_a_gpu_that_is_not_here_is_not_guessed(monkeypatch):
@@ -94,7 +96,7 @@ def test_a_gpu_that_is_not_here_is_not_guessed(monkeypatch):
     monkeypatch.setattr(cost_table.torch.cuda, "is_available", lambda: False)
     model = models.made("bert")
     with pytest.raises(BonsaiError, match="torch sees no GPU here"):
-        cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", 28, "cuda")
+        cost_table.cost_table(model.config, shapes.shape_of(model), (2,), "free", Request(28), "cuda")
 
 
 @pytest.mark.parametrize("kind", ["free", "stock"])

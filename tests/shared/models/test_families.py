@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from kfp_bonsai.shared.core.errors import BonsaiError
-from kfp_bonsai.shared.models import flops, one_token, shapes, surgery
+from kfp_bonsai.shared.models import flops, free_models, one_token, shapes, surgery
 from kfp_bonsai.shared.models.configuration import check_settings, family_name, family_of, is_free
 from kfp_bonsai.shared.models.families import FAMILIES
 from kfp_bonsai.shared.models.free_models import task_class
@@ -547,8 +547,7 @@ def test_every_family_is_tried():
 
 def test_pipelines_find_free_shapes_among_their_models():
     """Transformers' pipelines would say that the model is not supported, and then answer."""
-    import kfp_bonsai  # noqa: F401  (registers free shapes)
-
+    free_models.register()  # as AutoConfig does when it is first asked
     known = {one.__name__ for one in AutoModelForSequenceClassification._model_mapping.values()}
     for name in FAMILIES:
         model = surgery.cut(models.made(name), ragged(models.made(name)))
